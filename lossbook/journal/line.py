@@ -1,0 +1,120 @@
+"""One line of the journal: the only place that knows its JSON.
+
+    {"i":12,"t":1763688000123456,"s":100,"m":{"train/loss":3.21}}
+    {"i":13,"t":1763688000123501,"s":100,"k":"text","key":"sample","v":{"text":"once upon"}}
+
+`i` row number of this writer from 0, without gaps; `t` Unix time in µs; `s` step (absent where a row has none);
+`m` scalars; `k` the kind of a row that is no set of scalars, with `key` and `v` its name and contents.
+Numbers that JSON cannot hold are the strings "NaN", "Infinity" and "-Infinity".
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import orjson
+
+#: Kinds of row that this version writes; a reader passes over others.
+KINDS = frozenset(
+    ("attempt", "config", "summary", "define", "text", "histogram", "image", "table", "alert", "checkpoint",
+     "note", "warning", "finish")
+)  # fmt: skip
+
+NEWLINE = orjson.OPT_APPEND_NEWLINE
+_NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+class Row(NamedTuple):
+    """One line, decoded. `kind` is None for scalars, and `body` is then `{key: float}`."""
+
+    i: int
+    t: int
+    step: int | None
+    kind: str | None
+    key: str | None
+    body: dict[str, Any]
+
+
+class DamagedLine(ValueError):
+    """A line that is not a journal row; readers report it and go on."""
+
+
+def encode_number(value: float) -> float | str:
+    """Return `value` as JSON can hold it: itself, or the name of what is not finite."""
+    if math.isfinite(value):
+        return value
+    if value != value:
+        return "NaN"
+    return "Infinity" if value > 0 else "-Infinity"
+
+
+def decode_number(value: Any) -> float:
+    """Read a number back.
+
+    Raises:
+        DamagedLine: `value` is neither a number, a boolean nor one of the three names.
+    """
+    kind = type(value)
+    if kind is float:
+        return value  # type: ignore[no-any-return]
+    if kind is int or kind is bool:
+        return float(value)
+    if kind is str and value in _NOT_FINITE:
+        return _NOT_FINITE[value]
+    raise DamagedLine(f"{value!r} is no number")
+
+
+def encode_scalars(i: int, t: int, step: int, scalars: dict[str, float]) -> bytes:
+    """Encode one row of scalars, of any float values."""
+    numbers = {key: encode_number(value) for key, value in scalars.items()}
+    return orjson.dumps({"i": i, "t": t, "s": step, "m": numbers}, None, NEWLINE)
+
+
+def encode_event(i: int, t: int, step: int | None, kind: str, key: str | None, value: dict[str, Any]) -> bytes:
+    """Encode one row of another kind; `value` holds only what JSON can."""
+    line: dict[str, Any] = {"i": i, "t": t}
+    if step is not None:
+        line["s"] = step
+    line["k"] = kind
+    if key is not None:
+        line["key"] = key
+    line["v"] = value
+    return orjson.dumps(line, _plain, NEWLINE | orjson.OPT_NON_STR_KEYS)
+
+
+def _plain(value: Any) -> Any:
+    """Stand in for what JSON does not know, so that one odd value never costs the row."""
+    for attribute in ("tolist", "item"):
+        convert = getattr(value, attribute, None)
+        if callable(convert):
+            return convert()
+    if isinstance(value, (set, frozenset)):
+        return sorted(value, key=str)
+    return str(value)
+
+
+def decode(line: bytes) -> Row:
+    """Decode one line, with or without its newline.
+
+    Raises:
+        DamagedLine: it is not JSON, or not a row.
+    """
+    try:
+        fields = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise DamagedLine(f"not JSON ({error.msg})") from None
+    try:
+        i, t, kind = fields["i"], fields["t"], fields.get("k")
+        if kind is None:
+            body = {key: value if type(value) is float else decode_number(value) for key, value in fields["m"].items()}
+            row = Row(i, t, fields["s"], None, None, body)
+        else:
+            row = Row(i, t, fields.get("s"), kind, fields.get("key"), fields.get("v") or {})
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DamagedLine(f"no journal row ({type(error).__name__}: {error})") from None
+    if type(row.i) is not int or type(row.t) is not int or not (row.step is None or type(row.step) is int):
+        raise DamagedLine("row number, time and step must be integers")
+    if kind is not None and (type(kind) is not str or type(row.body) is not dict):
+        raise DamagedLine("the kind of a row must be a string and its contents an object")
+    return row

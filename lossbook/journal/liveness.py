@@ -1,0 +1,51 @@
+"""Whether anybody still writes to a journal: what may be sealed, and which run has died without a word."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from lossbook.journal.reader import JournalSegment, first_row, journal_segments, last_row
+from lossbook.processes import host_name, is_alive
+
+#: A writer on another machine counts as gone when its file has not changed for that long.
+SILENT_SECONDS = 600.0
+
+
+def writer_is_over(segment: JournalSegment) -> bool:
+    """Whether no row will be added to this segment any more, as far as can be known from here.
+
+    A writer is over when it said so (a `finish` row), when its process has ended, or, on another machine, when it
+    has been silent for ten minutes.
+    """
+    last = last_row(segment.path)
+    if last is not None and last.kind == "finish":
+        return True
+    head = first_row(segment.path)
+    if head is not None and head.kind == "attempt" and head.body.get("host") == host_name():
+        if head.body.get("spill"):
+            return True
+        return not is_alive(int(head.body.get("pid") or 0), head.body.get("process_start"), head.body.get("boot"))
+    try:
+        return time.time() - os.stat(segment.path).st_mtime > SILENT_SECONDS
+    except OSError:
+        return True
+
+
+def live_writers(journal: str, *, host: str | None = None) -> list[JournalSegment]:
+    """The newest segment of each rank that somebody may still write to.
+
+    Args:
+        host: only writers on that machine.
+    """
+    newest: dict[int, JournalSegment] = {}
+    for segment in journal_segments(journal):
+        newest[segment.name.rank] = segment
+    live = []
+    for segment in newest.values():
+        if writer_is_over(segment):
+            continue
+        head = first_row(segment.path) if host is not None else None
+        if host is None or head is None or head.body.get("host") == host:
+            live.append(segment)
+    return live

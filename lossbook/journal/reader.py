@@ -1,0 +1,165 @@
+"""Reading a journal while it is written, after it was cut off, and after it was damaged.
+
+A reader takes whole lines only: a torn last line is not there yet. A damaged line costs that line and one
+sentence; everything else is read.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from lossbook.journal.line import DamagedLine, Row, decode
+from lossbook.layout import SegmentName, parse_segment_name
+
+#: How much of a segment one read takes: bounds the reader's memory whatever the journal's size.
+CHUNK_BYTES = 8 << 20
+
+
+class Problem(NamedTuple):
+    """Something wrong with a journal: where, and one sentence."""
+
+    path: str
+    line: int
+    message: str
+
+    def __str__(self) -> str:
+        where = f"{self.path}, line {self.line}" if self.line else self.path
+        return f"{where}: {self.message}"
+
+
+class Reading(NamedTuple):
+    """Rows read from one segment, the offset (bytes) behind the last whole line, and what was wrong."""
+
+    rows: list[Row]
+    offset: int
+    problems: list[Problem]
+    torn: bytes
+
+
+class JournalSegment(NamedTuple):
+    """One journal file."""
+
+    name: SegmentName
+    path: str
+
+    def size_bytes(self) -> int:
+        try:
+            return os.stat(self.path).st_size
+        except OSError:
+            return 0
+
+
+def journal_segments(journal: str) -> list[JournalSegment]:
+    """List the journal files of a run folder's `journal/`, by rank and number; foreign files are passed over."""
+    try:
+        names = os.listdir(journal)
+    except OSError:
+        return []
+    found = []
+    for filename in names:
+        if not filename.endswith(".jsonl"):
+            continue
+        name = parse_segment_name(filename)
+        if name is not None and filename == f"{name.stem}.jsonl":
+            found.append(JournalSegment(name, os.path.join(journal, filename)))
+    return sorted(found)
+
+
+def read_segment(path: str, *, offset: int = 0, first_line: int = 1, limit_bytes: int | None = None) -> Reading:
+    """Read the whole lines of a segment from `offset` on.
+
+    Args:
+        offset: bytes; the start of a line.
+        first_line: the number of the line at `offset`, for the sentences about damage.
+        limit_bytes: read about that much and stop at a line's end (a longer line is read whole).
+
+    Raises:
+        OSError: the file cannot be opened (a sealed segment has gone: list the folder again).
+    """
+    rows: list[Row] = []
+    problems: list[Problem] = []
+    number = first_line
+    torn = b""
+    taken = 0
+    with open(path, "rb") as file:
+        file.seek(offset)
+        while True:
+            chunk = file.read(CHUNK_BYTES if limit_bytes is None else min(CHUNK_BYTES, max(1, limit_bytes - taken)))
+            if not chunk:
+                break
+            if not chunk.endswith(b"\n"):
+                chunk += file.readline()
+            if not chunk.endswith(b"\n"):
+                end = chunk.rfind(b"\n") + 1
+                torn = chunk[end:]
+                chunk = chunk[:end]
+            for line in chunk.split(b"\n")[:-1]:
+                try:
+                    rows.append(decode(line))
+                except DamagedLine as error:
+                    problems.append(Problem(path, number, f"damaged line passed over: {error}"))
+                number += 1
+            taken += len(chunk)
+            if torn or (limit_bytes is not None and taken >= limit_bytes):
+                break
+    return Reading(rows, offset + taken, problems, torn)
+
+
+def first_row(path: str) -> Row | None:
+    """The first readable row of a segment (it tells the attempt); None when there is none yet."""
+    try:
+        with open(path, "rb") as file:
+            for _ in range(100):
+                line = file.readline()
+                if not line.endswith(b"\n"):
+                    return None
+                try:
+                    return decode(line)
+                except DamagedLine:
+                    continue
+    except OSError:
+        return None
+    return None
+
+
+def last_row(path: str) -> Row | None:
+    """The last whole, readable row of a segment, found from its end; None when there is none."""
+    try:
+        with open(path, "rb") as file:
+            end = file.seek(0, os.SEEK_END)
+            size = 1 << 16
+            while True:
+                start = max(0, end - size)
+                file.seek(start)
+                lines = file.read(end - start).split(b"\n")[:-1]
+                # The first piece may be the tail of a longer line, unless the file begins here.
+                for line in reversed(lines if start == 0 else lines[1:]):
+                    try:
+                        return decode(line)
+                    except DamagedLine:
+                        continue
+                if start == 0:
+                    return None
+                size *= 8
+    except OSError:
+        return None
+
+
+def find_gaps(rows: list[Row], path: str, expected: int | None = None) -> list[Problem]:
+    """Say in one sentence each where row numbers are missing or come twice.
+
+    Args:
+        rows: rows of one segment in the order of the file.
+        expected: the number that the first row should have; None where that is not known.
+    """
+    problems = []
+    for row in rows:
+        if expected is not None and row.i > expected:
+            problems.append(Problem(path, 0, f"rows {expected} to {row.i - 1} are missing"))
+        elif expected is not None and row.i < expected:
+            problems.append(
+                Problem(path, 0, f"row {row.i} comes again: two processes wrote as the same rank, both are kept")
+            )
+        expected = max(row.i + 1, expected or 0)
+    return problems[:20]

@@ -1,0 +1,311 @@
+"""The run folder: what each file is called, where a store lies, and which names are safe.
+
+One owner for every path: nothing outside this module joins a user's text into a path. `docs/format.md` is the
+specification; `FORMAT` is the version that new runs carry in `run.json`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import orjson
+
+from lossbook.errors import BadArgument, DamagedFile, StoreError
+
+FORMAT = 1
+DEFAULT_STORE = "lossbook-runs"
+TRASH = ".trash"
+INDEX = ".index.json"
+
+_SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,79}\Z")
+_SEGMENT = re.compile(r"r(-?\d+)-(\d{6,})(?:-(\d{6,}))?\Z")
+_ID_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
+
+
+# -- names ------------------------------------------------------------------------------------------------------
+
+
+def safe_name(text: str) -> str:
+    """Return `text` as one folder name that is safe on every file system.
+
+    Letters, digits, `_`, `-` and `.` stay; everything else becomes `_`. A text that had to be changed gets the
+    first 8 hex digits of its SHA-256 behind it, so two texts never share a folder.
+    """
+    if _SAFE.match(text):
+        return text
+    import hashlib
+
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    kept = re.sub(r"[^A-Za-z0-9_.\-]+", "_", text).lstrip(".-")[:60]
+    return f"{kept or 'x'}-{digest}"
+
+
+def new_run_id() -> str:
+    """Return 8 random letters and digits (no 0, 1, l, o), the first a letter; 40 bits of choice."""
+    raw = os.urandom(8)
+    return _ID_ALPHABET[raw[0] % 24] + "".join(_ID_ALPHABET[byte & 31] for byte in raw[1:])
+
+
+def default_store() -> str:
+    """Return the store used when none is named: `LOSSBOOK_STORE`, else `./lossbook-runs`."""
+    return os.environ.get("LOSSBOOK_STORE") or DEFAULT_STORE
+
+
+def cache_folder() -> str:
+    """Return the folder for what can be deleted at any time: `LOSSBOOK_CACHE`, else the user's cache folder."""
+    named = os.environ.get("LOSSBOOK_CACHE")
+    if named:
+        return named
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(base, "lossbook")
+
+
+def default_project(directory: str | None = None) -> str:
+    """Return `{directory}-{checksum}`, unique to each clone of a repository.
+
+    The checksum is the first 8 hex digits of the SHA-256 of the absolute path of the git root around
+    `directory`, or of `directory` itself where there is none.
+    """
+    import hashlib
+
+    start = os.path.abspath(directory or os.getcwd())
+    root = start
+    while not os.path.exists(os.path.join(root, ".git")):
+        parent = os.path.dirname(root)
+        if parent == root:
+            root = start
+            break
+        root = parent
+    checksum = hashlib.sha256(os.fsencode(root)).hexdigest()[:8]
+    return f"{os.path.basename(root) or 'root'}-{checksum}"
+
+
+# -- the folder -------------------------------------------------------------------------------------------------
+
+
+class RunFolder(NamedTuple):
+    """The paths inside one run's folder."""
+
+    path: str
+
+    @property
+    def run_json(self) -> str:
+        return os.path.join(self.path, "run.json")
+
+    @property
+    def summary_json(self) -> str:
+        return os.path.join(self.path, "summary.json")
+
+    @property
+    def journal(self) -> str:
+        return os.path.join(self.path, "journal")
+
+    @property
+    def metrics(self) -> str:
+        return os.path.join(self.path, "metrics")
+
+    @property
+    def events(self) -> str:
+        return os.path.join(self.path, "events")
+
+    @property
+    def media(self) -> str:
+        return os.path.join(self.path, "media")
+
+    @property
+    def console(self) -> str:
+        return os.path.join(self.path, "console")
+
+    @property
+    def code(self) -> str:
+        return os.path.join(self.path, "code")
+
+    @property
+    def followers(self) -> str:
+        return os.path.join(self.path, "followers")
+
+    def exists(self) -> bool:
+        """Whether a run lies here: its identity, or at least a journal of it."""
+        return os.path.exists(self.run_json) or os.path.isdir(self.journal)
+
+
+class SegmentName(NamedTuple):
+    """Which journal segments of which writer a file holds: `r<rank>-<first>` or `r<rank>-<first>-<last>`.
+
+    `rank` is the writer: 0 and up for the ranks of a distributed job, below 0 for child processes that log
+    through their parent's run.
+    """
+
+    rank: int
+    first: int
+    last: int
+
+    @property
+    def stem(self) -> str:
+        if self.first == self.last:
+            return f"r{self.rank}-{self.first:06d}"
+        return f"r{self.rank}-{self.first:06d}-{self.last:06d}"
+
+    def covers(self, other: SegmentName) -> bool:
+        return self.rank == other.rank and self.first <= other.first and other.last <= self.last
+
+
+def parse_segment_name(filename: str) -> SegmentName | None:
+    """Read a segment's file name (with or without its ending); None when it is not one of ours."""
+    matched = _SEGMENT.match(filename.split(".", 1)[0])
+    if matched is None:
+        return None
+    first = int(matched[2])
+    return SegmentName(int(matched[1]), first, int(matched[3]) if matched[3] else first)
+
+
+def project_folder(store: str, project: str) -> str:
+    return os.path.join(store, safe_name(project))
+
+
+def run_folder(store: str, project: str, run_id: str) -> RunFolder:
+    """The folder of one run.
+
+    Raises:
+        BadArgument: `run_id` is not one safe folder name.
+    """
+    if not _SAFE.match(run_id):
+        raise BadArgument(f"the run id {run_id!r} cannot be a folder name: use letters, digits, '_', '-' and '.'")
+    return RunFolder(os.path.join(project_folder(store, project), run_id))
+
+
+def run_folders(store: str) -> Iterator[tuple[RunFolder, os.DirEntry[str]]]:
+    """Walk every run of a store, with its directory entry (whose mtime changes with each atomic replace).
+
+    Foreign files and folders are passed over; so is everything whose name begins with a dot.
+    """
+    for project in _folders_in(store):
+        for entry in _folders_in(project.path):
+            yield RunFolder(entry.path), entry
+
+
+def _folders_in(path: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(path) as entries:
+            return [entry for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+    except OSError:
+        return []
+
+
+# -- small JSON files ---------------------------------------------------------------------------------------------
+
+
+def read_json(path: str) -> dict[str, Any] | None:
+    """Read one JSON object; None when there is no such file.
+
+    Raises:
+        DamagedFile: the file holds something else than one JSON object.
+        StoreError: the file is there and cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            text = file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read ({error.strerror}); check who owns it") from error
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise DamagedFile(f"{path} is damaged at line {error.lineno}: {error.msg}") from None
+    if not isinstance(value, dict):
+        raise DamagedFile(f"{path} is damaged: it holds no JSON object")
+    return value
+
+
+def write_json(path: str, value: dict[str, Any], *, durable: bool = True) -> None:
+    """Replace a JSON file in one step: readers see the old or the new one, never a part.
+
+    Args:
+        durable: also fsync the file before the rename (power loss leaves the old or the new).
+    """
+    text = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
+    replace_file(path, text, durable=durable)
+
+
+def replace_file(path: str, contents: bytes, *, durable: bool = True) -> None:
+    """Write `contents` beside `path` and rename it into place."""
+    partial = f"{path}.{os.getpid()}-{os.urandom(3).hex()}.tmp"
+    try:
+        with open(partial, "wb") as file:
+            file.write(contents)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        try:
+            os.unlink(partial)
+        except OSError:
+            pass
+        raise
+
+
+def fsync_folder(path: str) -> None:
+    """Make the names in a folder durable; silent where the file system does not know how."""
+    try:
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    except OSError:
+        return
+    try:
+        os.fsync(fd)
+    except OSError:
+        pass
+    finally:
+        os.close(fd)
+
+
+def update_run_json(folder: RunFolder, change: Callable[[dict[str, Any]], None], *, durable: bool = True) -> dict[str, Any]:
+    """Read, change and replace `run.json` while nobody else of this module does the same.
+
+    Raises:
+        StoreError, DamagedFile: as `read_json`; nothing is written then.
+    """
+    with folder_lock(folder, "run"):
+        identity = read_json(folder.run_json) or {}
+        change(identity)
+        write_json(folder.run_json, identity, durable=durable)
+    return identity
+
+
+@contextmanager
+def folder_lock(folder: RunFolder, name: str, *, seconds: float = 2.0) -> Iterator[bool]:
+    """Hold an advisory lock on a run folder; yields False when it could not be had in time.
+
+    The lock only keeps two processes from doing the same work at once. Every step that it guards is safe
+    without it, because some network file systems have no locks.
+    """
+    import fcntl
+
+    held = False
+    fd = -1
+    try:
+        os.makedirs(folder.followers, exist_ok=True)
+        fd = os.open(os.path.join(folder.followers, f"{name}.lock"), os.O_RDWR | os.O_CREAT, 0o644)
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                held = True
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    break
+                time.sleep(0.005)
+    except OSError:
+        held = False
+    try:
+        yield held
+    finally:
+        if fd >= 0:
+            os.close(fd)

@@ -1,0 +1,69 @@
+"""Secrets stay out of a run's files: which names and which texts are masked before they are written."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+MASK = "***"
+_SECRET_NAME = re.compile(
+    r"(?:^|[_\-.])(?:api_?key|apikey|secret|secrets|secret_?key|access_?key|access_?key_?id|private_?key|password|"
+    r"passwd|passphrase|auth_?token|access_?token|refresh_?token|(?:api|hf|hub|hugging_?face|github|gitlab|wandb|slack|"
+    r"bot|bearer)_?token|bearer|credential|credentials|cookie|dsn|"
+    r"connection_?string|netrc|webhook)(?:$|[_\-.](?:id|file|path|url)?$)",
+    re.IGNORECASE,
+)  # `pad_token`, `eos_token` and the like are a language model's, no secrets; a bare `token` is one.
+# Formats published by those who issue them: OpenAI and Anthropic, Hugging Face, GitHub, AWS, Google, Slack, JWT.
+_SECRET_TEXT = re.compile(
+    r"sk-[A-Za-z0-9_\-]{16,}|hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}|"
+    r"AKIA[0-9A-Z]{16}|AIza[0-9A-Za-z_\-]{30,}|xox[abprs]-[A-Za-z0-9\-]{10,}|"
+    r"eyJ[A-Za-z0-9_\-]{10,}\.[A-Za-z0-9_\-]{10,}\.[A-Za-z0-9_\-]{5,}|wandb_v1_[A-Za-z0-9_]{20,}|"
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?-----END [A-Z ]*PRIVATE KEY-----"
+)
+_URL_PASSWORD = re.compile(r"(?<=://)[^/\s:@]*:?[^/\s@]+(?=@)")
+_ASSIGNMENT = re.compile(
+    r"""((?:api_?key|apikey|secret_?key|access_?key|password|passwd|auth_?token|access_?token)["']?\s*[=:]\s*["'])[^"'\n]{6,}(["'])""",
+    re.IGNORECASE,
+)
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether an option, a variable or a configuration key of that name holds a secret (`tokens` does not)."""
+    return name.lower() == "token" or _SECRET_NAME.search(name) is not None
+
+
+def mask_text(text: str) -> str:
+    """Mask what looks like a credential inside a text: known formats, passwords in URLs, quoted assignments."""
+    text = _SECRET_TEXT.sub(MASK, text)
+    text = _URL_PASSWORD.sub(MASK, text)
+    return _ASSIGNMENT.sub(rf"\1{MASK}\2", text)
+
+
+def mask_arguments(argv: list[str]) -> list[str]:
+    """Mask the values of secret options on a command line (`--api-key X`, `--token=X`)."""
+    masked: list[str] = []
+    hide_next = False
+    for argument in argv:
+        if hide_next and not argument.startswith("-"):
+            masked.append(MASK)
+            hide_next = False
+            continue
+        hide_next = False
+        name, equals, value = argument.partition("=")
+        if name.startswith("-") and is_secret_name(name.lstrip("-")):
+            masked.append(f"{name}={MASK}" if equals else name)
+            hide_next = not equals
+        else:
+            masked.append(mask_text(argument))
+    return masked
+
+
+def mask_config(value: Any, name: str = "") -> Any:
+    """Mask strings in a nested configuration, by the name they stand under and by their look."""
+    if isinstance(value, dict):
+        return {key: mask_config(inner, str(key)) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [mask_config(inner, name) for inner in value]
+    if isinstance(value, str):
+        return MASK if value and is_secret_name(name) else mask_text(value)
+    return value

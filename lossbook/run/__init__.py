@@ -1,0 +1,1 @@
+"""The training process's side: `init()`, `Run` and the values that can be logged."""

@@ -1,0 +1,144 @@
+"""`init()`: from what the user asks to a `Run` with a follower beside it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from lossbook.errors import LossbookError, StoreError, UnknownRun
+from lossbook.run.launch import Launch, detect
+from lossbook.run.run import DisabledRun, Run, say
+from lossbook.run.start import check, start
+
+current: Run | None = None
+_begun = 0
+
+
+def init(
+    project: str | None = None, name: str | None = None, config: Any = None, tags: Iterable[str] = (),
+    group: str | None = None, notes: str | None = None, id: str | None = None, store: Any = None,
+    mirrors: Any = None, mode: str | None = None, resume: str | bool = "never", resume_step: int | None = None,
+    fork_from: Any = None, system_metrics: bool = True, durability: str | None = None, console: bool = True,
+) -> Run:  # fmt: skip
+    """Begin a run (or another attempt of one). Touches no network; takes about 10 ms.
+
+    Args:
+        project: default `LOSSBOOK_PROJECT`, else `{directory}-{checksum}`.
+        name: default from the configuration, with a short id; names need not be unique.
+        config: dictionary, namespace, dataclass: what was run. Secrets in it are masked.
+        tags, group, notes: to find it again.
+        id: the run's folder name; default `LOSSBOOK_RUN_ID`, else a new one.
+        store: folder; default `LOSSBOOK_STORE`, else `./lossbook-runs`.
+        mirrors: "wandb,trackio,tensorboard"; default `LOSSBOOK_MIRRORS`.
+        mode: "online", "offline" (mirrors wait) or "disabled" (nothing is recorded); default `LOSSBOOK_MODE`.
+        resume: "never" begins a new run even if `id` exists, "allow" goes on with it, "must" raises if it is not there.
+        resume_step: the checkpoint's step; later rows of earlier attempts are hidden, never deleted.
+        fork_from: (run, step): begin with that run's history up to that step.
+        system_metrics: record the machine's own series too.
+        durability: "process" (a row survives SIGKILL) or "async" (training never waits for the file system);
+            by default "async" on network file systems only.
+        console: keep what is printed.
+
+    Returns:
+        The run. When nothing can be recorded at all, one that takes every call and records nothing: training goes on.
+
+    Raises:
+        BadArgument: an argument that cannot be meant.
+        UnknownRun: `resume="must"` or `fork_from` and there is no such run.
+    """
+    global current, _begun
+    request = check(
+        project=project, name=name, config=config, tags=tags, group=group, notes=notes, id=id, store=store,
+        mirrors=mirrors, mode=mode, resume=resume, resume_step=resume_step, fork_from=fork_from,
+        durability=durability, system_metrics=system_metrics,
+    )  # fmt: skip
+    if request.mode == "disabled":
+        current = DisabledRun(request.name, request.project, request.config)
+        return current
+    launch = detect()
+    try:
+        started = start(request, launch, count=_begun, warn=say)
+    except UnknownRun:
+        raise
+    except StoreError as error:
+        if request.resume == "must":
+            raise
+        return _record_nothing(str(error), request.name, request.project)
+    except LossbookError:
+        raise
+    except Exception as error:
+        return _record_nothing(f"nothing of this run is recorded ({type(error).__name__}: {error})", name, request.project)
+    _begun += 1
+    run = Run(started, mode=request.mode, console=console)
+    if launch.local_rank == 0 and os.environ.get("LOSSBOOK_FOLLOWER", "on") not in ("off", "0", "none"):
+        run._follower = _start_follower(run, launch)
+    current = run
+    return run
+
+
+def _record_nothing(sentence: str, name: str | None, project: str) -> Run:
+    global current
+    say(sentence)
+    current = DisabledRun(name, project)
+    return current
+
+
+def log(metrics: Any, step: int | None = None, *, ranks: str | None = None) -> None:
+    """`Run.log` of the current run."""
+    if current is None:
+        _say_once("log() before init() records nothing: call lossbook.init() first")
+    else:
+        current.log(metrics, step, ranks=ranks)
+
+
+def finish(state: str | None = None) -> None:
+    """`Run.finish` of the current run, if there is one."""
+    global current
+    if current is not None:
+        current.finish(state)
+        current = None
+
+
+_said: set[str] = set()
+
+
+def _say_once(sentence: str) -> None:
+    if sentence not in _said:
+        _said.add(sentence)
+        say(sentence)
+
+
+def _start_follower(run: Run, launch: Launch) -> int | None:
+    """Start `python -m lossbook.follow` in a session of its own; None when it cannot be started.
+
+    `posix_spawn` rather than `fork`: a training process may hold a hundred gigabytes, and its page tables with them.
+    """
+    if not sys.executable:
+        say("no follower was started, because Python does not know its own path; `lossbook seal` does its work later")
+        return None
+    folder = run.path
+    environment = dict(os.environ)
+    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (package, environment.get("PYTHONPATH"))))
+    arguments = [
+        sys.executable, "-P", "-m", "lossbook.follow", folder, "--pid", str(os.getpid()), "--attempt",
+        str(run.attempt), "--rank", str(launch.rank),
+    ]  # fmt: skip
+    try:
+        log = os.path.join(folder, "followers", "follow.log")
+        actions = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
+        try:
+            os.makedirs(os.path.dirname(log), exist_ok=True)
+            actions.append((os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644))
+        except OSError:
+            actions.append((os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0))
+        actions.append((os.POSIX_SPAWN_DUP2, 1, 2))
+        return os.posix_spawn(
+            sys.executable, arguments, environment, file_actions=actions, setsid=True,
+            setsigmask=(),
+        )  # fmt: skip
+    except OSError as error:
+        say(f"no follower could be started ({error.strerror}); `lossbook seal` does its work later")
+        return None

@@ -1,0 +1,136 @@
+"""Scalars that still sit on a device: copied on the side, written when they have arrived.
+
+Reading a CUDA tensor (`.item()`) makes the training thread wait for everything queued before it. Here the copy
+into pinned memory is queued on a stream of its own, behind the work that produces the value; a thread waits for
+its event, without the interpreter's lock, and writes the row. Other devices (MPS, XPU) and jax arrays in flight
+are read by that thread too. The training thread never waits.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+#: Rows waiting at the most. A device's own launch queue is about 1,000 kernels deep, so this is never reached
+#: unless the device hangs; rows beyond it are counted as lost.
+MOST_PENDING = 4096
+
+
+class _Pending(NamedTuple):
+    """One row: its time and step are those of its `log()`; `read` waits for its numbers."""
+
+    step: int
+    time_us: int
+    scalars: dict[str, float]
+    read: Callable[[], dict[str, float]]
+
+
+class DeferredRows:
+    """Rows whose values are on their way from a device.
+
+    Args:
+        write: writes a row: (scalars, step, time in µs); called from this object's own thread.
+        lost: called with one sentence when a row could not be had.
+    """
+
+    def __init__(self, write: Callable[[dict[str, float], int, int], None], lost: Callable[[str], None]) -> None:
+        self._write = write
+        self._lost = lost
+        self._rows: deque[_Pending] = deque()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closing = False
+        self._streams: dict[Any, Any] = {}
+
+    def add(self, tensors: dict[str, Any], scalars: dict[str, float], step: int) -> None:
+        """Queue one row: `scalars` are here already, `tensors` (0-d or of one element) still on their device."""
+        if len(self._rows) >= MOST_PENDING:
+            self._lost(f"the row of step {step} is lost: {MOST_PENDING} rows wait for the device already")
+            return
+        row = _Pending(step, time.time_ns() // 1000, scalars, self._start_copy(tensors))
+        with self._changed:
+            self._rows.append(row)
+            self._changed.notify_all()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="lossbook-deferred", daemon=True)
+                self._thread.start()
+
+    def close(self, timeout_seconds: float = 10.0) -> bool:
+        """Wait for the rows on their way; False when the device did not deliver them in time."""
+        with self._changed:
+            done = self._changed.wait_for(lambda: not self._rows, timeout_seconds)
+            self._closing = True
+            self._changed.notify_all()
+        if not done:
+            self._lost(f"{len(self._rows)} rows are lost: the device did not deliver their values")
+        return done
+
+    def _start_copy(self, tensors: dict[str, Any]) -> Callable[[], dict[str, float]]:
+        cuda = {key: value for key, value in tensors.items() if getattr(value, "is_cuda", False)}
+        held = {
+            key: value.detach() if hasattr(value, "detach") else value
+            for key, value in tensors.items()
+            if key not in cuda
+        }
+        for value in held.values():
+            start = getattr(value, "copy_to_host_async", None)
+            if callable(start):
+                start()
+        copies = self._copy_cuda(cuda) if cuda else []
+
+        def read() -> dict[str, float]:
+            numbers: dict[str, float] = {}
+            for event, keys, landing in copies:
+                event.synchronize()
+                numbers.update(zip(keys, landing.tolist(), strict=True))
+            numbers.update({key: float(value.item()) for key, value in held.items()})
+            return {key: numbers[key] for key in tensors}
+
+        return read
+
+    def _copy_cuda(self, tensors: dict[str, Any]) -> list[tuple[Any, list[str], Any]]:
+        """Queue the copies: per device one landing place (n,) of pinned float64, and one event."""
+        import torch
+
+        by_device: dict[Any, list[str]] = {}
+        for key, value in tensors.items():
+            by_device.setdefault(value.device, []).append(key)
+        copies = []
+        for device, keys in by_device.items():
+            stream = self._streams.get(device)
+            if stream is None:
+                stream = self._streams[device] = torch.cuda.Stream(device=device)
+            landing = torch.empty(len(keys), dtype=torch.float64, pin_memory=True)
+            # The side stream waits for what produces the values; the training stream waits for nothing.
+            stream.wait_stream(torch.cuda.current_stream(device))
+            with torch.no_grad(), torch.cuda.stream(stream):
+                values = [tensors[key].detach().reshape(()) for key in keys]
+                for value in values:
+                    # The allocator may otherwise hand the memory out again before the copy has run.
+                    value.record_stream(stream)
+                landing.copy_(torch.stack([value.to(torch.float64) for value in values]), non_blocking=True)
+                # A blocking event puts the waiting thread to sleep instead of spinning on a core.
+                event = torch.cuda.Event(blocking=True)
+                event.record(stream)
+            copies.append((event, keys, landing))
+        return copies
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._rows or self._closing)
+                if not self._rows:
+                    return
+                row = self._rows[0]
+            try:
+                numbers = row.read()
+            except Exception as error:
+                self._lost(f"the row of step {row.step} is lost: its device failed ({type(error).__name__}: {error})")
+            else:
+                self._write({**row.scalars, **numbers}, row.step, row.time_us)
+            with self._changed:
+                self._rows.popleft()
+                self._changed.notify_all()

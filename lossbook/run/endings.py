@@ -1,0 +1,123 @@
+"""How a run ends when nobody called `finish()`: at exit, by an exception, by a signal; and what a fork inherits.
+
+Hooks are put in by the first run and pass everything on to what was there before them. What cannot be noticed
+from inside (SIGKILL, a segmentation fault, `os._exit`) is noticed by the follower.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import threading
+import weakref
+from types import FrameType, TracebackType
+from typing import Any, Protocol
+
+#: Lines of a traceback kept with a failed run.
+TRACEBACK_LINES = 20
+
+
+class Endable(Protocol):
+    """What this module asks of a run."""
+
+    def end(self, state: str, error: str | None) -> None: ...
+
+    def enter_child(self) -> None: ...
+
+
+_live: weakref.WeakSet[Any] = weakref.WeakSet()
+_installed_in: int | None = None
+_exit_code: Any = None
+_failure: str | None = None
+_interrupted = False
+
+
+def watch(run: Endable) -> None:
+    """End this run properly, however the process ends."""
+    global _installed_in
+    _live.add(run)
+    if _installed_in is None:
+        _install()
+    _installed_in = os.getpid()
+
+
+def forget(run: Endable) -> None:
+    """The run has been finished."""
+    _live.discard(run)
+
+
+def last_lines(error: BaseException) -> str:
+    """The end of an exception's traceback, as the run keeps it."""
+    import traceback
+
+    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    return "\n".join(text.rstrip().splitlines()[-TRACEBACK_LINES:])
+
+
+def _install() -> None:
+    atexit.register(_at_exit)
+    os.register_at_fork(after_in_child=_in_child)
+    previous_hook = sys.excepthook
+
+    def excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        global _failure, _interrupted
+        if issubclass(kind, KeyboardInterrupt):
+            _interrupted = True
+        else:
+            _failure = last_lines(error)
+        previous_hook(kind, error, trace)
+
+    sys.excepthook = excepthook
+    previous_exit = sys.exit
+
+    def exit_with_code(status: Any = None, /) -> Any:
+        # At exit nobody can ask for the code any more, and `sys.exit(1)` is no success.
+        global _exit_code
+        _exit_code = status
+        previous_exit(status)
+
+    sys.exit = exit_with_code
+    if threading.current_thread() is threading.main_thread():
+        try:
+            # Only where nobody handles SIGTERM: a handler of the user's own decides for itself.
+            if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+                signal.signal(signal.SIGTERM, _terminated)
+        except (ValueError, OSError):
+            pass
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    if os.getpid() == _installed_in:
+        _end_all("killed", f"ended by {signal.Signals(number).name}")
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def _at_exit() -> None:
+    if os.getpid() != _installed_in:
+        return
+    if _interrupted:
+        _end_all("interrupted", "KeyboardInterrupt")
+    elif _failure is not None:
+        _end_all("failed", _failure)
+    elif _exit_code not in (None, 0, False):
+        signals = {130: "interrupted", 143: "killed"}
+        state = signals.get(_exit_code, "failed") if isinstance(_exit_code, int) else "failed"
+        _end_all(state, f"the program ended with exit code {_exit_code}")
+    else:
+        _end_all("finished", None)
+
+
+def _end_all(state: str, error: str | None) -> None:
+    for run in list(_live):
+        try:
+            run.end(state, error)
+        except Exception:  # the program is ending: nothing may stand in its way
+            continue
+
+
+def _in_child() -> None:
+    for run in list(_live):
+        run.enter_child()

@@ -1,0 +1,472 @@
+"""`Run`: what a training script holds. `log()` costs microseconds and never raises.
+
+A scalar row goes from `Run.log` to `Journal.append` to the disk. Everything else here happens rarely.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from types import TracebackType
+from typing import Any
+
+from lossbook.journal.line import encode_number
+from lossbook.journal.writer import Journal, NotPlain
+from lossbook.layout import RunFolder, read_json
+from lossbook.masking import mask_config
+from lossbook.run import endings
+from lossbook.run.console import Console
+from lossbook.run.deferred import DeferredRows
+from lossbook.run.start import Started, plain, plain_config, start_child
+from lossbook.run.values import Media, Split, split
+
+STATES = ("finished", "failed", "interrupted", "killed")
+GOALS = ("minimize", "maximize")
+LEVELS = ("info", "warning", "error")
+
+
+def say(sentence: str) -> None:
+    """Print one sentence to the user; the only way this package speaks in a training process."""
+    try:
+        print(f"lossbook: {sentence}", file=sys.stderr, flush=True)
+    except Exception:  # stderr may be closed
+        pass
+
+
+class _Recorded(MutableMapping[str, Any]):
+    """A dictionary whose changes are written to the journal."""
+
+    def __init__(self, initial: Mapping[str, Any], record: Callable[[dict[str, Any]], None]) -> None:
+        self._values = dict(initial)
+        self._record = record
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.update({key: value})
+
+    def __delitem__(self, key: str) -> None:
+        del self._values[key]
+        self._record({key: None})
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return repr(self._values)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        try:
+            return self._values[name]
+        except KeyError:
+            raise AttributeError(f"there is no {name!r} here; it has {', '.join(self._values) or 'nothing'}") from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("_"):
+            object.__setattr__(self, name, value)
+        else:
+            self[name] = value
+
+    def update(self, *others: Any, **named: Any) -> None:
+        """Change several keys with one row; takes all that `init(config=…)` takes."""
+        changes: dict[str, Any] = {}
+        for other in others:
+            changes.update(other if isinstance(other, Mapping) else plain_config(other))
+        changes.update(named)
+        changes = {str(key): value for key, value in changes.items()}
+        self._values.update(changes)
+        self._record(changes)
+
+
+class Run:
+    """A run that is being written. Made by `lossbook.init()`.
+
+    Attributes:
+        id: the run's folder name, unique in its project.
+        name, project, path: as recorded; `path` is the run's folder.
+        attempt: 0 for the first process that wrote this run, 1 for the first that resumed it, and so on.
+        resumed: whether there was something to resume.
+    """
+
+    def __init__(self, started: Started, *, mode: str = "online", console: bool = True) -> None:
+        identity = started.identity
+        self.id: str = identity["id"]
+        self.name: str = identity["name"]
+        self.project: str = identity["project"]
+        self.path: str = started.folder.path
+        self.attempt: int = started.attempt
+        self.resumed: bool = started.resumed
+        self.mode = mode
+        self._folder = started.folder
+        self._journal: Journal = started.journal
+        self._rank = started.journal.rank
+        self._follower: int | None = None
+        self._finished = False
+        self._warned: set[str] = set()
+        self._deferred: DeferredRows | None = None
+        self._lock = threading.Lock()
+        self._is_child = False
+        # Rank 0's scalars are the run's; the other ranks write what is asked of every rank.
+        self._append = self._journal.append if self._rank <= 0 else _nothing
+        self.config = _Recorded(identity.get("config") or {}, self._record_config)
+        self.summary = _Recorded({}, self._record_summary)
+        self._console: Console | None = None
+        if console:
+            self._console = Console(self._keep_console)
+            self._console.start()
+        endings.watch(self)
+
+    # -- logging ------------------------------------------------------------------------------------------------
+
+    def log(self, metrics: Mapping[str, Any], step: int | None = None, *, ranks: str | None = None) -> None:
+        """Record one row: in the page cache when this returns, so SIGKILL cannot take it. Never raises.
+
+        Args:
+            metrics: numbers (Python, numpy, torch on any device, jax), nested dictionaries of them, or
+                `lossbook.Text`, `Histogram`, `Table`, `Image`. Anything else is recorded as a warning.
+            step: any whole number, in any order; None for the last step + 1.
+            ranks: "all" keeps the series of every rank of a distributed run; by default rank 0's counts.
+        """
+        try:
+            if ranks is None:
+                self._append(metrics, step)  # type: ignore[arg-type]
+            else:
+                self._log_ranked(metrics, step, ranks)
+        except (TypeError, NotPlain, OverflowError, AttributeError, ValueError, RecursionError):
+            self._log_carefully(metrics, step)
+        except OSError as error:
+            self._journal.count_lost(error)
+        except Exception as error:
+            self._warn("", f"a row could not be recorded ({type(error).__name__}: {error})")
+
+    def _log_ranked(self, metrics: Mapping[str, Any], step: int | None, ranks: str) -> None:
+        if ranks != "all":
+            self._warn("ranks", f"ranks={ranks!r} is not known: use ranks='all', or leave it out for rank 0 only")
+            self._append(metrics, step)  # type: ignore[arg-type]
+            return
+        self._journal.append(metrics, step)  # type: ignore[arg-type]
+
+    def _log_carefully(self, metrics: Any, step: Any) -> None:
+        """Take what is not all plain numbers, value by value."""
+        try:
+            if self._finished:
+                self._warn("finished", f"log() after finish() of the run {self.name} is not recorded")
+                return
+            if self._is_child and self._journal.segment == 0:
+                self._journal = start_child(self._folder, self._journal_attempt, self._journal.step, say)
+                self._append = self._journal.append
+            if step is not None:
+                step = self._whole_step(step)
+            parts = split(metrics)
+            self._write_parts(parts, step)
+        except Exception as error:
+            self._warn("log", f"a row could not be recorded ({type(error).__name__}: {error})")
+
+    def _write_parts(self, parts: Split, step: int | None) -> None:
+        journal = self._journal
+        if parts.deferred:
+            if step is None:
+                step = journal.step + 1
+            journal.step = step
+            if self._deferred is None:
+                self._deferred = DeferredRows(self._write_deferred, lambda sentence: self._warn("device", sentence))
+            self._deferred.add(parts.deferred, parts.scalars, step)
+        elif parts.scalars or not (parts.events or parts.warnings):
+            journal.append_scalars(parts.scalars, step)
+            step = journal.step
+        elif step is None:
+            step = journal.step = journal.step + 1
+        for event in parts.events:
+            if event.file is not None:
+                journal.put_file(os.path.join(self.path, event.file.path), event.file.contents)
+            journal.append_event(event.kind, event.value, key=event.key, step=step)
+        for key, sentence in parts.warnings:
+            self._warn(key, sentence, step=step)
+
+    def _write_deferred(self, scalars: dict[str, float], step: int, time_us: int) -> None:
+        last = self._journal.step
+        self._journal.append_scalars(scalars, step, time_us=time_us)
+        # The row is of an earlier step than what was logged meanwhile.
+        self._journal.step = max(last, self._journal.step)
+
+    def _whole_step(self, step: Any) -> int | None:
+        try:
+            whole = int(step)
+            if whole != step:
+                self._warn("step", f"step={step!r} is not whole; it is recorded as {whole}")
+        except Exception:
+            self._warn("step", f"step={step!r} is no number; the row gets the next step")
+            return None
+        if not -(1 << 63) <= whole < 1 << 63:
+            self._warn("step", f"step={whole} does not fit 64 bits; the row gets the next step")
+            return None
+        return whole
+
+    def _warn(self, key: str, sentence: str, *, step: int | None = None) -> None:
+        """Record a warning row; print it the first time for each key."""
+        try:
+            if not self._finished:
+                self._journal.append_event("warning", {"message": sentence}, key=key or None, step=step)
+            if key not in self._warned and len(self._warned) < 100:
+                self._warned.add(key)
+                say(sentence)
+        except Exception:
+            pass
+
+    @property
+    def step(self) -> int:
+        """The step of the last row; -1 before the first."""
+        return self._journal.step
+
+    # -- what is not a row of scalars -----------------------------------------------------------------------------
+
+    def define_metric(
+        self, name: str, *, x: str | None = None, goal: str | None = None, unit: str | None = None
+    ) -> None:
+        """Say how a metric is to be read.
+
+        Args:
+            name: a key, or a pattern such as "val/*".
+            x: the metric or axis to draw it against.
+            goal: "minimize" or "maximize": which of two runs is better.
+            unit: what to write behind its numbers.
+        """
+        if goal is not None and goal not in GOALS:
+            self._warn("goal", f"goal={goal!r} is not known: use one of {', '.join(GOALS)}")
+            goal = None
+        value = {"pattern": str(name), "x": x, "goal": goal, "unit": unit}
+        self._event("define", {key: part for key, part in value.items() if part is not None})
+
+    def alert(self, title: str, text: str = "", *, level: str = "warning") -> None:
+        """Record an alert; followers carry it to where alerts go. `level`: "info", "warning" or "error"."""
+        level = str(level).lower().replace("warn", "warning").replace("warninging", "warning")
+        if level not in LEVELS:
+            self._warn("level", f"level={level!r} is not known: use one of {', '.join(LEVELS)}")
+            level = "warning"
+        self._event("alert", {"title": str(title), "text": str(text), "level": level}, step=self._last_step())
+
+    def checkpoint(self, path: Any, *, step: int | None = None, is_best: bool = False) -> None:
+        """Mark on the curves that a checkpoint was written at `step` (None: the last one)."""
+        where = os.path.abspath(os.fspath(path)) if isinstance(path, (str, os.PathLike)) else str(path)
+        self._event("checkpoint", {"path": where, "is_best": bool(is_best)}, step=self._last_step(step))
+
+    def note(self, text: str) -> None:
+        """Record a note at the current step."""
+        self._event("note", {"text": str(text)}, step=self._last_step())
+
+    def _last_step(self, step: int | None = None) -> int | None:
+        if step is not None:
+            return self._whole_step(step)
+        return self._journal.step if self._journal.step >= 0 else None
+
+    def _event(self, kind: str, value: dict[str, Any], *, step: int | None = None) -> None:
+        try:
+            if self._finished:
+                self._warn("finished", f"{kind} after finish() of the run {self.name} is not recorded")
+            elif not (self._is_child and self._journal.segment == 0):
+                self._journal.append_event(kind, plain(value), step=step)
+        except Exception as error:
+            self._warn(kind, f"a {kind} could not be recorded ({type(error).__name__}: {error})")
+
+    def _record_config(self, changes: dict[str, Any]) -> None:
+        if self._rank == 0:
+            self._event("config", mask_config(plain(changes)))
+
+    def _record_summary(self, changes: dict[str, Any]) -> None:
+        recorded: dict[str, Any] = {}
+        for key, value in changes.items():
+            if isinstance(value, Media) or value is None or isinstance(value, (str, list, tuple)):
+                recorded[key] = plain(value)
+                continue
+            parts = split({key: value})
+            recorded.update({name: encode_number(number) for name, number in parts.scalars.items()})
+            for name, tensor in parts.deferred.items():
+                # A summary is written once, at the end as a rule: here waiting for the device is right.
+                recorded[name] = encode_number(float(tensor.item()))
+            if parts.warnings:
+                recorded[key] = plain(value)
+        if self._rank == 0:
+            self._event("summary", recorded)
+
+    def _keep_console(self, text: bytes) -> None:
+        if not self._finished:
+            self._journal.append_text(os.path.join(self._folder.console, f"r{self._rank}.log"), text)
+
+    # -- the end ------------------------------------------------------------------------------------------------
+
+    def sync(self) -> bool:
+        """Make everything logged so far survive power loss; False when the disk did not do it in time."""
+        try:
+            return self._journal.sync()
+        except Exception as error:
+            self._warn("sync", f"the run could not be flushed to disk ({type(error).__name__}: {error})")
+            return False
+
+    def finish(self, state: str | None = None) -> None:
+        """End the run; touches no network and never raises. A second call does nothing.
+
+        Args:
+            state: "finished" unless told otherwise: "failed", "interrupted" or "killed".
+        """
+        if state is not None and state not in STATES:
+            self._warn("state", f"state={state!r} is not known: use one of {', '.join(STATES)}")
+            state = None
+        self.end(state or "finished", None)
+
+    def end(self, state: str, error: str | None) -> None:
+        """End the run as `state`, with what went wrong; what `finish()` and the exit hooks call."""
+        with self._lock:
+            if self._finished:
+                return
+            if self._is_child:
+                self._finished = True
+                self._journal.close()
+                return
+            try:
+                if self._deferred is not None:
+                    self._deferred.close()
+                if self._console is not None:
+                    self._console.stop()
+                if self._rank <= 0 or self._journal.segment:
+                    self._journal.append_event("finish", {"state": state, "error": error})
+                self._finished = True
+                self._append = self._after_finish
+                self.sync()
+                self._journal.close()
+            except Exception as problem:
+                say(f"the end of the run {self.name} could not be recorded ({type(problem).__name__}: {problem})")
+            self._finished = True
+            endings.forget(self)
+            if self._follower is not None:
+                try:
+                    # It is a child of this process: without the question it would stay a zombie once it ends.
+                    os.waitpid(self._follower, os.WNOHANG)
+                except OSError:
+                    pass
+
+    def _after_finish(self, metrics: Any, step: int | None) -> None:
+        raise NotPlain
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
+            self.end("finished", None)
+        elif isinstance(error, KeyboardInterrupt):
+            self.end("interrupted", "KeyboardInterrupt")
+        else:
+            self.end("failed", endings.last_lines(error))
+
+    def __repr__(self) -> str:
+        return f"<lossbook run {self.name} ({self.id}) in {self.path}>"
+
+    # -- child processes ------------------------------------------------------------------------------------------
+
+    @property
+    def _journal_attempt(self) -> Any:
+        return self._journal._attempt
+
+    def enter_child(self) -> None:
+        """In a forked child: leave the parent's journal alone; the first row begins one of the child's own."""
+        step = self._journal.step
+        attempt = self._journal_attempt
+        self._journal.forget()
+        self._become_child(attempt, step)
+
+    def _become_child(self, attempt: Any, step: int) -> None:
+        self._lock = threading.Lock()
+        self._is_child = True
+        self._follower = None
+        self._deferred = None
+        if self._console is not None:
+            self._console.stop()
+        self._rank = -1
+        self._journal = Journal(self._folder, -1, attempt, step=step, warn=say)
+        # It has no file yet, so the first append takes the careful path, which opens one.
+        self._append = self._journal.append
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return attach_child, (self.path, self.name, self.attempt, dict(self._journal_attempt), self._journal.step)
+
+
+def attach_child(path: str, name: str, number: int, attempt: dict[str, Any], step: int) -> Run:
+    """What a `Run` becomes in a process it was sent to (`spawn`): it logs to the same run, in its own journal."""
+    from lossbook.journal.writer import Attempt
+
+    folder = RunFolder(path)
+    identity = read_json(folder.run_json) or {}
+    identity.setdefault("id", os.path.basename(path))
+    identity.setdefault("project", os.path.basename(os.path.dirname(path)))
+    identity["name"] = name
+    journal = Journal(folder, -1, Attempt(attempt), step=step, warn=say)
+    run = Run(Started(folder, identity, number, journal, False), console=False)
+    run._become_child(Attempt(attempt), step)
+    return run
+
+
+def _nothing(metrics: Any, step: int | None) -> None:
+    """What a rank other than 0 does with rows that only rank 0 writes."""
+
+
+class DisabledRun(Run):
+    """`mode="disabled"`: takes every call, does nothing, writes nothing."""
+
+    def __init__(self, name: str | None = None, project: str = "", config: dict[str, Any] | None = None) -> None:
+        self.id = "disabled"
+        self.name = name or "disabled"
+        self.project = project
+        self.path = ""
+        self.attempt = 0
+        self.resumed = False
+        self.mode = "disabled"
+        self._finished = False
+        self._step = -1
+        self.config = _Recorded(config or {}, lambda changes: None)
+        self.summary = _Recorded({}, lambda changes: None)
+
+    def log(self, metrics: Any, step: int | None = None, *, ranks: str | None = None) -> None:
+        pass
+
+    def define_metric(self, name: str, *, x: Any = None, goal: Any = None, unit: Any = None) -> None:
+        pass
+
+    def alert(self, title: str, text: str = "", *, level: str = "warning") -> None:
+        pass
+
+    def checkpoint(self, path: Any, *, step: int | None = None, is_best: bool = False) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
+
+    def sync(self) -> bool:
+        return True
+
+    def end(self, state: str, error: str | None) -> None:
+        self._finished = True
+
+    def finish(self, state: str | None = None) -> None:
+        self._finished = True
+
+    def enter_child(self) -> None:
+        pass
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return DisabledRun, (self.name, self.project, dict(self.config))
+
+    @property
+    def step(self) -> int:
+        return self._step
+
+
