@@ -1,0 +1,354 @@
+"""How values, tables and JSON look: numbers, durations, sizes, columns that fit the terminal."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import sys
+import time
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+STATE_COLORS = {
+    "running": "green",
+    "finished": "blue",
+    "failed": "red",
+    "crashed": "red",
+    "interrupted": "yellow",
+    "killed": "magenta",
+}
+GAP = "  "
+_MIN_COLUMN = 8
+
+
+# -- the terminal -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Screen:
+    """What standard output can show.
+
+    Attributes:
+        width: columns; 0 where the output is no terminal and lines may be of any length.
+        height: lines; 0 where the output is no terminal.
+        color: whether escape sequences for colours may be written.
+        unicode: whether box and braille characters can be encoded.
+    """
+
+    width: int
+    height: int
+    color: bool
+    unicode: bool
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.height > 0
+
+    def paint(self, text: str, color: str | None = None, *, bold: bool = False, dim: bool = False) -> str:
+        if not self.color or not (color or bold or dim):
+            return text
+        import click
+
+        return click.style(text, fg=color, bold=bold or None, dim=dim or None)
+
+
+def screen() -> Screen:
+    """Look at standard output; `NO_COLOR`, `FORCE_COLOR`, `COLUMNS` and `LINES` are heeded."""
+    encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower()
+    unicode = encoding.replace("-", "") in ("utf8", "utf16", "utf32", "gb18030")
+    terminal = bool(getattr(sys.stdout, "isatty", lambda: False)())
+    color = terminal and os.environ.get("TERM") != "dumb"
+    if os.environ.get("FORCE_COLOR"):
+        color = True
+    if os.environ.get("NO_COLOR"):
+        color = False
+    if not terminal:
+        return Screen(0, 0, color, unicode)
+    size = shutil.get_terminal_size((80, 24))
+    return Screen(max(size.columns, 20), max(size.lines, 8), color, unicode)
+
+
+# -- text ---------------------------------------------------------------------------------------------------------
+
+
+def printable(text: object) -> str:
+    """One line of `text` that cannot steer the terminal: control characters become `�`, line ends a space."""
+    line = str(text)
+    if line.isascii() and line.isprintable():
+        return line
+    line = " ".join(line.splitlines()) if any(end in line for end in "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029") else line
+    return "".join(
+        " "
+        if character == "\t"
+        else "\ufffd"
+        if unicodedata.category(character) in ("Cc", "Cs") or character in "\u202a\u202b\u202c\u202d\u202e"
+        else character
+        for character in line
+    )
+
+
+def text_width(text: str) -> int:
+    """Terminal columns that `text` takes: wide characters take two, combining marks none."""
+    if text.isascii():
+        return len(text)
+    return sum(_character_width(character) for character in text)
+
+
+def _character_width(character: str) -> int:
+    if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
+
+
+def clip(text: str, width: int, *, ellipsis: str = "…") -> str:
+    """Cut `text` to `width` columns, with an ellipsis where something was cut off."""
+    if text_width(text) <= width:
+        return text
+    room = width - len(ellipsis)
+    kept = ""
+    for character in text:
+        room -= _character_width(character)
+        if room < 0:
+            break
+        kept += character
+    return kept + ellipsis
+
+
+def pad(text: str, width: int, *, right: bool = False) -> str:
+    """Fill `text` with spaces to `width` columns; `right` puts the text at the right."""
+    fill = " " * max(0, width - text_width(text))
+    return fill + text if right else text + fill
+
+
+# -- numbers ------------------------------------------------------------------------------------------------------
+
+
+def number(value: object, digits: int = 5) -> str:
+    """A value for reading: `digits` significant digits, integers whole, nothing as `-`."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        if math.isnan(value):
+            return "NaN"
+        if math.isinf(value):
+            return "Infinity" if value > 0 else "-Infinity"
+        if value == int(value) and abs(value) < 1e9:
+            return str(int(value))
+        shown = f"{value:.{digits}g}"
+        return shown.replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
+    return printable(value)
+
+
+def short_number(value: float) -> str:
+    """A number for an axis: `1.5k`, `20M`, `0.003`, `2e-5`."""
+    size = abs(value)
+    for factor, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if factor <= size < 1e15 and (factor > 1e3 or size >= 1e4):
+            return f"{value / factor:.5g}{letter}"
+    return number(float(f"{value:.10g}"), 6)
+
+
+def duration(seconds: float | None) -> str:
+    """`0.4s`, `12s`, `3m 20s`, `5h 07m`, `2d 04h`."""
+    if seconds is None or not math.isfinite(seconds):
+        return "-"
+    seconds = max(0.0, seconds)
+    if seconds < 9.95:
+        return f"{seconds:.1f}s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02d}s"
+    minutes = whole // 60
+    if minutes < 48 * 60:
+        return f"{minutes // 60}h {minutes % 60:02d}m"
+    return f"{minutes // 1440}d {minutes // 60 % 24:02d}h"
+
+
+def age(moment: float | None, now: float | None = None) -> str:
+    """How long ago a Unix time was, in one unit: `now`, `40s ago`, `3 min ago`, `5 h ago`, `12 days ago`."""
+    if moment is None:
+        return "-"
+    passed = (time.time() if now is None else now) - moment
+    if passed < 0:
+        return "in the future" if passed < -60 else "now"
+    if passed < 5:
+        return "now"
+    if passed < 90:
+        return f"{passed:.0f}s ago"
+    if passed < 90 * 60:
+        return f"{passed / 60:.0f} min ago"
+    if passed < 36 * 3600:
+        return f"{passed / 3600:.0f} h ago"
+    return f"{passed / 86400:.0f} days ago"
+
+
+def clock(moment: float | None) -> str:
+    """A Unix time as local date and time."""
+    if moment is None:
+        return "-"
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
+    except (OverflowError, ValueError, OSError):
+        return number(moment)
+
+
+def size(count: int | float) -> str:
+    """Bytes in units of 1024: `812 B`, `3.4 MiB`."""
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if abs(amount) < 1024 or unit == "TiB":
+            return f"{amount:.0f} {unit}" if unit == "B" or abs(amount) >= 100 else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 run`, `3 runs`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+# -- tables -------------------------------------------------------------------------------------------------------
+
+
+class Column(NamedTuple):
+    """One column of a table.
+
+    Attributes:
+        title: its heading.
+        right: whether numbers stand at the right.
+        keep: how late it is left out where the terminal is too narrow; 0 goes first, 9 never goes.
+        shrink: whether its cells may be cut.
+        paint: gives the colour of a cell from its text.
+    """
+
+    title: str
+    right: bool = False
+    keep: int = 5
+    shrink: bool = False
+    paint: Callable[[str], str | None] | None = None
+
+
+def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], view: Screen) -> list[str]:
+    """Lay out a table; on a terminal its lines are never wider than the terminal.
+
+    Cells that may shrink are cut first, then columns are left out, those with the lowest `keep` first.
+    """
+    if not columns:
+        return []
+    ellipsis = "…" if view.unicode else "~"
+    widths = [text_width(column.title) for column in columns]
+    for row in rows:
+        for position, cell in enumerate(row):
+            width = len(cell) if cell.isascii() else text_width(cell)
+            if width > widths[position]:
+                widths[position] = width
+    shown = list(range(len(columns)))
+    if view.width:
+        shown = _fit(columns, widths, view.width)
+    lines = ["".join(_cells(columns, widths, shown, [column.title for column in columns], view, ellipsis, True))]
+    lines += [_line(columns, widths, shown, row, view, ellipsis) for row in rows]
+    return lines
+
+
+def _line(
+    columns: Sequence[Column], widths: list[int], shown: list[int], row: Sequence[str], view: Screen, ellipsis: str
+) -> str:
+    return "".join(_cells(columns, widths, shown, row, view, ellipsis, False))
+
+
+def _cells(
+    columns: Sequence[Column],
+    widths: list[int],
+    shown: list[int],
+    row: Sequence[str],
+    view: Screen,
+    ellipsis: str,
+    heading: bool,
+) -> list[str]:
+    cells = []
+    for position in shown:
+        column, width = columns[position], widths[position]
+        text = clip(row[position], width, ellipsis=ellipsis)
+        last = position == shown[-1]
+        filled = text if last and not column.right else pad(text, width, right=column.right)
+        if heading:
+            filled = view.paint(filled, bold=True)
+        elif column.paint is not None:
+            filled = view.paint(filled, column.paint(text))
+        cells.append(filled if last else filled + GAP)
+    return cells
+
+
+def _fit(columns: Sequence[Column], widths: list[int], room: int) -> list[int]:
+    """Shrink `widths` in place and return the positions of the columns that remain."""
+    shown = list(range(len(columns)))
+    while True:
+        excess = sum(widths[one] for one in shown) + len(GAP) * (len(shown) - 1) - room
+        while excess > 0:
+            wide = [one for one in shown if columns[one].shrink and widths[one] > _MIN_COLUMN]
+            if not wide:
+                break
+            widest = max(wide, key=lambda one: widths[one])
+            rest = max([widths[one] for one in wide if one != widest], default=_MIN_COLUMN)
+            cut = min(excess, max(1, widths[widest] - max(rest, _MIN_COLUMN)))
+            widths[widest] -= cut
+            excess -= cut
+        if excess <= 0 or len(shown) == 1:
+            if len(shown) == 1:
+                widths[shown[0]] = min(widths[shown[0]], room)
+            return shown
+        lowest = min(columns[one].keep for one in shown)
+        shown.remove([one for one in shown if columns[one].keep == lowest][-1])
+
+
+# -- JSON ---------------------------------------------------------------------------------------------------------
+
+
+def plain(value: Any) -> Any:
+    """Make `value` fit for JSON: arrays become lists, what is not finite one of three names."""
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return value
+        return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, dict):
+        return {key if isinstance(key, str) else str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(one) for one in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    if isinstance(value, (bytes, bytearray)):
+        return bytes(value).hex()
+    return str(value)
+
+
+def to_json(value: Any, *, indent: bool = True) -> str:
+    """JSON text of anything that commands print; what is not finite stands as "NaN", "Infinity", "-Infinity"."""
+    import orjson
+
+    return orjson.dumps(_encodable(plain(value)), option=orjson.OPT_INDENT_2 if indent else None).decode()
+
+
+def _encodable(value: Any) -> Any:
+    # orjson refuses integers past 64 bits and lone surrogates; both can come from SQL and from file names.
+    if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**64:
+        return str(value)
+    if isinstance(value, str) and not value.isascii():
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, list):
+        return [_encodable(one) for one in value]
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(one) for key, one in value.items()}
+    return value

@@ -1,0 +1,126 @@
+"""The Parquet files of a run: columns, order and encodings, in one place. `docs/format.md` is the specification."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from lossbook.errors import StoreError
+
+if TYPE_CHECKING:
+    import duckdb
+
+METRICS = {
+    "key": "VARCHAR",
+    "row": "BIGINT",
+    "step": "BIGINT",
+    "time": "TIMESTAMP",
+    "value": "DOUBLE",
+    "rank": "SMALLINT",
+    "attempt": "SMALLINT",
+}
+ROLLUP = {
+    "key": "VARCHAR",
+    "attempt": "SMALLINT",
+    "rank": "SMALLINT",
+    "level": "TINYINT",
+    "first_step": "BIGINT",
+    "last_step": "BIGINT",
+    "first_row": "BIGINT",
+    "last_row": "BIGINT",
+    "first_time": "TIMESTAMP",
+    "last_time": "TIMESTAMP",
+    "first": "DOUBLE",
+    "last": "DOUBLE",
+    "min": "DOUBLE",
+    "max": "DOUBLE",
+    "sum": "DOUBLE",
+    "min_step": "BIGINT",
+    "max_step": "BIGINT",
+    "count": "BIGINT",
+    "nonfinite": "BIGINT",
+}
+EVENTS = {
+    "row": "BIGINT",
+    "step": "BIGINT",
+    "time": "TIMESTAMP",
+    "kind": "VARCHAR",
+    "key": "VARCHAR",
+    "rank": "SMALLINT",
+    "attempt": "SMALLINT",
+    "value": "VARCHAR",
+}
+#: The rollup level at which one bucket holds all rows of a key, attempt and rank in the file.
+TOP_LEVEL = 63
+
+# Parquet's version 2 encodings: delta for integers, byte-stream-split for doubles, dictionary for keys.
+_COPY = "FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2, ROW_GROUP_SIZE {rows}"
+#: A curve reads whole row groups: small ones in the rollup, so that one key and level costs little.
+METRICS_ROW_GROUP = 122_880
+ROLLUP_ROW_GROUP = 8_192
+
+
+def connect(*, memory_limit: str = "512MB", threads: int = 1, spill: str | None = None) -> duckdb.DuckDBPyConnection:
+    """Open an in-memory DuckDB that never downloads an extension and never draws a progress bar.
+
+    Args:
+        memory_limit: beyond it DuckDB sorts on disk.
+        spill: the folder for that; none, and a query that needs it fails.
+    """
+    import duckdb
+
+    config: dict[str, Any] = {
+        "memory_limit": memory_limit,
+        "threads": threads,
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+        "temp_directory": spill or "",
+        "preserve_insertion_order": True,
+    }
+    connection = duckdb.connect(":memory:", config=config)
+    connection.execute("SET enable_progress_bar = false")
+    connection.execute("SET TimeZone = 'UTC'") if _has_icu(connection) else None
+    return connection
+
+
+def _has_icu(connection: duckdb.DuckDBPyConnection) -> bool:
+    found = connection.execute(
+        "SELECT count(*) FROM duckdb_extensions() WHERE extension_name = 'icu' AND loaded"
+    ).fetchone()
+    return bool(found and found[0])
+
+
+def copy_to(
+    connection: duckdb.DuckDBPyConnection, query: str, path: str, *, row_group: int, parameters: list[Any] | None = None
+) -> None:
+    """Write a query's rows to a Parquet file and flush it to the disk.
+
+    Raises:
+        StoreError: the file could not be written; nothing of it is left behind.
+    """
+    import duckdb
+
+    try:
+        connection.execute(f"COPY ({query}) TO {quote(path)} ({_COPY.format(rows=row_group)})", parameters)
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except (duckdb.Error, OSError) as error:
+        try:
+            os.unlink(path)
+        except OSError:
+            pass
+        first_line = str(error).strip().splitlines()[0]
+        raise StoreError(f"{path} could not be written ({first_line}); what it was to be made of is untouched") from error
+
+
+def quote(text: str) -> str:
+    """A string as an SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def quote_list(texts: list[str]) -> str:
+    """Strings as an SQL list."""
+    return "[" + ", ".join(quote(text) for text in texts) + "]"

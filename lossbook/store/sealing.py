@@ -1,0 +1,386 @@
+"""The contents of a sealed segment: from journal lines to sorted columns to three Parquet files, and merged ones."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy
+import orjson
+
+from lossbook.errors import StoreError
+from lossbook.journal.line import DamagedLine, decode, decode_number
+from lossbook.journal.reader import CHUNK_BYTES, JournalSegment
+from lossbook.store.rollup import Series, rollup
+from lossbook.store.schema import (
+    EVENTS,
+    METRICS,
+    METRICS_ROW_GROUP,
+    ROLLUP,
+    ROLLUP_ROW_GROUP,
+    connect,
+    copy_to,
+    quote,
+    quote_list,
+)
+
+if TYPE_CHECKING:
+    import duckdb
+    from numpy.typing import NDArray
+
+    from lossbook.store.segments import Partials, Segment
+
+#: The kind under which a line that could not be read is kept, so that nothing is thrown away.
+DAMAGED = "damaged"
+
+
+@dataclass
+class JournalRows:
+    """A segment's rows as columns: lists of one entry a scalar row, `keys` and `values` flat."""
+
+    i: list[int] = field(default_factory=list)
+    t: list[int] = field(default_factory=list)
+    step: list[int] = field(default_factory=list)
+    attempt: list[int] = field(default_factory=list)
+    codes: list[NDArray[numpy.int32]] = field(default_factory=list)  # per row: the numbers of its keys
+    values: list[Any] = field(default_factory=list)
+    names: dict[str, int] = field(default_factory=dict)  # key to its number
+    events: list[tuple[int, int | None, int, str, str | None, int, str]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    next_row: int = 0
+
+    @property
+    def scalars(self) -> int:
+        return len(self.values)
+
+
+def read_journal(journal: JournalSegment, rows: JournalRows) -> None:
+    """Add a segment to `rows`: every whole line, damaged ones kept as events and reported.
+
+    Raises:
+        FileNotFoundError: it has been sealed meanwhile.
+    """
+    key_sets: dict[tuple[str, ...], NDArray[numpy.int32]] = {}
+    loads = orjson.loads
+    attempt = 0
+    expected: int | None = rows.next_row or None
+    number = 0
+    with open(journal.path, "rb") as file:
+        while lines := file.readlines(CHUNK_BYTES):
+            if not lines[-1].endswith(b"\n"):
+                torn = lines.pop()
+                rows.problems.append(
+                    f"{journal.path}: the last line is torn off after {len(torn)} bytes; it was never a whole row"
+                )
+            for line in lines:
+                number += 1
+                try:
+                    fields = loads(line)
+                    metrics = fields["m"]
+                    i, t, step = fields["i"], fields["t"], fields["s"]
+                    if type(i) is not int or type(t) is not int or type(step) is not int or "k" in fields:
+                        raise TypeError
+                    if not -(1 << 63) <= step < 1 << 63:
+                        raise TypeError
+                    for value in metrics.values():
+                        if type(value) is not float:
+                            metrics = {key: decode_number(value) for key, value in metrics.items()}
+                            break
+                except (ValueError, KeyError, TypeError, AttributeError):
+                    try:
+                        row = decode(line)
+                    except DamagedLine as error:
+                        rows.problems.append(f"{journal.path}, line {number}: damaged line passed over: {error}")
+                        _keep_damaged(rows, line, number, expected or 0, attempt)
+                        # A damaged line was a row: its number is not missing.
+                        expected = None if expected is None else expected + 1
+                        continue
+                    if row.kind is None:
+                        rows.problems.append(f"{journal.path}, line {number}: damaged line passed over: no step")
+                        _keep_damaged(rows, line, number, row.i, attempt)
+                        continue
+                    if row.kind == "attempt":
+                        attempt = int(row.body.get("number", attempt) or 0)
+                    text = orjson.dumps(row.body).decode()
+                    rows.events.append((row.i, row.step, row.t, row.kind, row.key, attempt, text))
+                    i = row.i
+                else:
+                    key_set = tuple(metrics)
+                    codes = key_sets.get(key_set)
+                    if codes is None:
+                        names = rows.names
+                        codes = numpy.array([names.setdefault(key, len(names)) for key in key_set], dtype=numpy.int32)
+                        key_sets[key_set] = codes
+                    rows.codes.append(codes)
+                    rows.values.extend(metrics.values())
+                    rows.i.append(i)
+                    rows.t.append(t)
+                    rows.step.append(step)
+                    rows.attempt.append(attempt)
+                if expected is not None and i != expected and len(rows.problems) < 100:
+                    rows.problems.append(_gap(journal.path, expected, i))
+                expected = i + 1 if expected is None else max(expected, i + 1)
+    rows.next_row = expected or 0
+
+
+def _gap(path: str, expected: int, found: int) -> str:
+    if found > expected:
+        return f"{path}: rows {expected} to {found - 1} are missing"
+    return f"{path}: row {found} comes again: two processes wrote as the same rank, both are kept"
+
+
+def _keep_damaged(rows: JournalRows, line: bytes, number: int, i: int, attempt: int) -> None:
+    text = orjson.dumps({"line": number, "text": line.decode("latin-1").rstrip("\n")[:100_000]}).decode()
+    rows.events.append((i, None, rows.t[-1] if rows.t else 0, DAMAGED, None, attempt, text))
+
+
+@dataclass
+class SortedColumns:
+    """Scalars sorted by key, step, row. Arrays of shape (n,); `code` indexes `names`, which are sorted."""
+
+    names: list[str]
+    code: NDArray[numpy.int32]
+    row: NDArray[numpy.int64]
+    step: NDArray[numpy.int64]
+    time: NDArray[numpy.int64]
+    value: NDArray[numpy.float64]
+    attempt: NDArray[numpy.int16]
+
+
+def sort_columns(rows: JournalRows) -> SortedColumns:
+    """Flatten and sort a segment's scalars."""
+    names = sorted(rows.names, key=lambda key: key.encode("utf-8", "surrogatepass"))
+    place = numpy.empty(len(names), dtype=numpy.uint16 if len(names) < 1 << 16 else numpy.int32)
+    for position, key in enumerate(names):
+        place[rows.names[key]] = position
+    counts = numpy.fromiter(map(len, rows.codes), dtype=numpy.int64, count=len(rows.codes))
+    code = place[numpy.concatenate(rows.codes)] if rows.codes else place[:0]
+    step = numpy.repeat(numpy.array(rows.step, dtype=numpy.int64), counts)
+    row = numpy.repeat(numpy.array(rows.i, dtype=numpy.int64), counts)
+    # A stable sort by key alone keeps the order of rows, which is that of steps as a rule.
+    order = numpy.argsort(code, kind="stable")
+    code, step, row = code[order], step[order], row[order]
+    same_key = code[1:] == code[:-1]
+    later = (step[1:] > step[:-1]) | ((step[1:] == step[:-1]) & (row[1:] >= row[:-1]))
+    if not bool(numpy.all(later | ~same_key)):
+        again = numpy.lexsort((row, step, code))
+        order, code, step, row = order[again], code[again], step[again], row[again]
+    return SortedColumns(
+        names=names,
+        code=code.astype(numpy.int32),
+        row=row,
+        step=step,
+        time=numpy.repeat(numpy.array(rows.t, dtype=numpy.int64), counts)[order],
+        value=numpy.array(rows.values, dtype=numpy.float64)[order],
+        attempt=numpy.repeat(numpy.array(rows.attempt, dtype=numpy.int16), counts)[order],
+    )
+
+
+def write_sealed(rows: JournalRows, rank: int, partials: Partials) -> None:
+    """Write the three files of one segment and read them back.
+
+    Raises:
+        StoreError: a file could not be written, or does not read back as what was written.
+    """
+    connection = connect()
+    try:
+        columns = sort_columns(rows)
+        _register_names(connection, columns.names)
+        connection.register("columns", {
+            "code": columns.code, "row": columns.row, "step": columns.step, "time": columns.time,
+            "value": columns.value, "attempt": columns.attempt,
+        })  # fmt: skip
+        copy_to(
+            connection,
+            "SELECT (SELECT names FROM keys)[code + 1] AS key, row, step, make_timestamp(time) AS time, value, "
+            f"{rank}::SMALLINT AS rank, attempt FROM columns",
+            partials.metrics,
+            row_group=METRICS_ROW_GROUP,
+        )
+        connection.unregister("columns")
+        starts = _series_starts(columns.code, columns.attempt)
+        order = None
+        if bool(numpy.any(columns.attempt[1:] != columns.attempt[:-1])):
+            order = numpy.lexsort((columns.row, columns.step, columns.attempt, columns.code))
+            starts = _series_starts(columns.code[order], columns.attempt[order])
+        _write_rollup(connection, columns, order, starts, rank, partials.rollup)
+        _write_events(connection, rows.events, rank, partials.events)
+        _check_count(connection, partials.metrics, rows.scalars)
+        _check_count(connection, partials.events, len(rows.events))
+    finally:
+        connection.close()
+
+
+def _register_names(connection: duckdb.DuckDBPyConnection, names: list[str]) -> None:
+    connection.execute("CREATE OR REPLACE TEMP TABLE keys AS SELECT ?::VARCHAR[] AS names", [names])
+
+
+def _series_starts(code: NDArray[Any], attempt: NDArray[Any]) -> NDArray[numpy.int64]:
+    if len(code) == 0:
+        return numpy.zeros(0, dtype=numpy.int64)
+    changes = (code[1:] != code[:-1]) | (attempt[1:] != attempt[:-1])
+    return numpy.concatenate(([0], numpy.flatnonzero(changes) + 1)).astype(numpy.int64)
+
+
+def _write_rollup(
+    connection: duckdb.DuckDBPyConnection, columns: SortedColumns, order: NDArray[Any] | None,
+    starts: NDArray[numpy.int64], rank: int, path: str,
+) -> None:  # fmt: skip
+    def ordered(column: NDArray[Any]) -> NDArray[Any]:
+        return column if order is None else column[order]
+
+    series = Series(
+        starts, ordered(columns.step), ordered(columns.row), ordered(columns.time), ordered(columns.value)
+    )
+    buckets = rollup(series)
+    if buckets:
+        at = starts[buckets["series"]]
+        buckets["code"] = ordered(columns.code)[at]
+        buckets["attempt"] = ordered(columns.attempt)[at]
+    write_buckets(connection, buckets, f"{rank}::SMALLINT", path)
+
+
+def write_buckets(connection: duckdb.DuckDBPyConnection, buckets: dict[str, Any], rank: str, path: str) -> None:
+    """Write a rollup file; `buckets` are `rollup()`'s columns with `code` and `attempt` of each bucket added."""
+    if not buckets:
+        columns = ", ".join(f"NULL::{kind} AS {quote_name(name)}" for name, kind in ROLLUP.items())
+        copy_to(connection, f"SELECT {columns} WHERE false", path, row_group=ROLLUP_ROW_GROUP)
+        return
+    connection.register("buckets", buckets)
+    expressions = {
+        "key": "(SELECT names FROM keys)[code + 1]",
+        "rank": rank,
+        "first_time": "make_timestamp(first_time)",
+        "last_time": "make_timestamp(last_time)",
+        "min": "CASE WHEN empty THEN NULL ELSE min END",
+        "max": "CASE WHEN empty THEN NULL ELSE max END",
+        "min_step": "CASE WHEN empty THEN NULL ELSE min_step END",
+        "max_step": "CASE WHEN empty THEN NULL ELSE max_step END",
+    }
+    columns = ", ".join(
+        f"({expressions.get(name, quote_name(name))})::{kind} AS {quote_name(name)}" for name, kind in ROLLUP.items()
+    )
+    query = f"SELECT {columns} FROM buckets ORDER BY code, level, first_step, attempt"
+    copy_to(connection, query, path, row_group=ROLLUP_ROW_GROUP)
+    connection.unregister("buckets")
+
+
+def _write_events(connection: duckdb.DuckDBPyConnection, events: list[Any], rank: int, path: str) -> None:
+    columns = list(zip(*events, strict=True)) if events else [()] * 7
+    types = ("BIGINT", "BIGINT", "BIGINT", "VARCHAR", "VARCHAR", "SMALLINT", "VARCHAR")
+    names = ("row", "step", "time", "kind", "key", "attempt", "value")
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE event_rows AS SELECT "
+        + ", ".join(f"unnest(?::{kind}[]) AS {name}" for name, kind in zip(names, types, strict=True)),
+        [list(column) for column in columns],
+    )
+    copy_to(
+        connection,
+        f"SELECT row, step, make_timestamp(time) AS time, kind, key, {rank}::SMALLINT AS rank, attempt, value "
+        "FROM event_rows ORDER BY row",
+        path,
+        row_group=METRICS_ROW_GROUP,
+    )
+
+
+def _check_count(connection: duckdb.DuckDBPyConnection, path: str, expected: int) -> None:
+    found = connection.execute(f"SELECT count(*) FROM read_parquet({quote(path)})").fetchone()
+    if found is None or found[0] != expected:
+        raise StoreError(
+            f"{path} reads back with {found[0] if found else 0} rows in place of {expected}; the journal is untouched"
+        )
+
+
+def count_rows(segment: Segment) -> int:
+    """How many scalars a sealed file holds, from its footer."""
+    connection = connect()
+    try:
+        found = connection.execute(f"SELECT count(*) FROM read_parquet({quote(str(segment.metrics))})").fetchone()
+        return int(found[0]) if found else 0
+    finally:
+        connection.close()
+
+
+def write_merged(segments: list[Segment], partials: Partials, spill: str) -> None:
+    """Write the three files of several neighbouring sealed segments of one rank as one.
+
+    Raises:
+        StoreError: as `write_sealed`.
+    """
+    metrics = [str(segment.metrics) for segment in segments]
+    events = [segment.events for segment in segments if segment.events is not None]
+    connection = connect(spill=spill)
+    try:
+        source = f"read_parquet({quote_list(metrics)})"
+        names = [name for (name,) in connection.execute(f"SELECT DISTINCT key FROM {source} ORDER BY key").fetchall()]
+        # Sorting by the number of a key is three times faster than by its text.
+        connection.execute("CREATE TEMP TABLE numbers AS SELECT unnest(?::VARCHAR[]) AS key, "
+                           "generate_subscripts(?::VARCHAR[], 1) - 1 AS code", [names, names])  # fmt: skip
+        connection.execute(
+            "CREATE TEMP TABLE merged AS SELECT code::INTEGER AS code, row, step, time, value, rank, attempt "
+            f"FROM {source} JOIN numbers USING (key) ORDER BY code, step, row"
+        )
+        _register_names(connection, names)
+        columns = ", ".join(METRICS)
+        copy_to(
+            connection,
+            f"SELECT {columns.replace('key', '(SELECT names FROM keys)[code + 1] AS key', 1)} FROM merged",
+            partials.metrics,
+            row_group=METRICS_ROW_GROUP,
+        )
+        _merge_rollup(connection, partials.rollup)
+        if events:
+            query = f"SELECT {', '.join(EVENTS)} FROM read_parquet({quote_list(events)}) ORDER BY row"
+            copy_to(connection, query, partials.events, row_group=METRICS_ROW_GROUP)
+        else:
+            _write_events(connection, [], segments[0].name.rank, partials.events)
+        total = connection.execute(f"SELECT count(*) FROM {source}").fetchone()
+        _check_count(connection, partials.metrics, int(total[0]) if total else 0)
+        if events:
+            total = connection.execute(f"SELECT count(*) FROM read_parquet({quote_list(events)})").fetchone()
+            _check_count(connection, partials.events, int(total[0]) if total else 0)
+    finally:
+        connection.close()
+        shutil.rmtree(spill, ignore_errors=True)
+
+
+def _merge_rollup(connection: duckdb.DuckDBPyConnection, path: str) -> None:
+    """Roll the merged rows up anew, a bounded number of rows at a time."""
+    counts = connection.execute("SELECT code, count(*) FROM merged GROUP BY code ORDER BY code").fetchall()
+    first_rank = connection.execute("SELECT any_value(rank) FROM merged").fetchone()
+    rank = f"{first_rank[0] if first_rank and first_rank[0] is not None else 0}::SMALLINT"
+    parts: list[dict[str, Any]] = []
+    batch: list[int] = []
+    rows = 0
+    for code, count in [*counts, (None, 0)]:
+        if batch and (code is None or rows + count > 2_000_000):
+            fetched = connection.execute(
+                "SELECT code, attempt, step, row, epoch_us(time) AS time, value FROM merged "
+                "WHERE code BETWEEN ? AND ? ORDER BY code, attempt, step, row",
+                [batch[0], batch[-1]],
+            ).fetchnumpy()
+            starts = _series_starts(fetched["code"], fetched["attempt"])
+            series = Series(starts, fetched["step"], fetched["row"], fetched["time"], fetched["value"])
+            buckets = rollup(series)
+            at = starts[buckets["series"]]
+            buckets["code"], buckets["attempt"] = fetched["code"][at], fetched["attempt"][at]
+            parts.append(buckets)
+            batch, rows = [], 0
+        if code is not None:
+            batch.append(code)
+            rows += count
+    merged = {name: numpy.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
+    write_buckets(connection, merged, rank, path)
+
+
+def quote_name(name: str) -> str:
+    """A column's name as an SQL identifier (`first`, `min` and `row` are words of SQL's own)."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def remove_spill(path: str) -> None:
+    """Remove a folder that an interrupted sort left."""
+    if os.path.isdir(path):
+        shutil.rmtree(path, ignore_errors=True)
