@@ -69,14 +69,14 @@ def draw(
         return _nothing(lines, view, left_out)
     (left, right), (bottom, top) = spans
     scale_y = _log_scale(bottom, top) if log else _scale(bottom, top)
-    ticks_y = _log_ticks(bottom, top, rows) if log else _ticks(bottom, top, max(2, rows // 4 + 1))
-    labels_y = _labels_y(ticks_y, scale_y, rows)
+    ticks_y = _log_ticks(bottom, top, rows) if log else _ticks(bottom, top, max(2, rows // 3))
+    # Curves that colour cannot tell apart are drawn with a symbol each.
+    dots = view.unicode and (view.color or len(lines) == 1)
+    labels_y = _labels_y(ticks_y, scale_y, rows, 4 if dots else 1)
     margin = max(text_width(text) for text in labels_y.values()) if labels_y else 0
     columns = max(10, width - margin - 2)
     scale_x = _scale(left, right)
 
-    # Curves that colour cannot tell apart are drawn with a letter each.
-    dots = view.unicode and (view.color or len(lines) == 1)
     grid = _Braille(columns, rows) if dots else _Symbols(columns, rows)
     for position, line in enumerate(lines):
         _trace(grid, position, line, scale_x, scale_y)
@@ -271,17 +271,21 @@ def _ticks(low: float, high: float, count: int, *, whole: bool = False) -> list[
 
 def _log_ticks(low: float, high: float, rows: int) -> list[float]:
     first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
-    if last - first < 1:
-        ticks = _ticks(low, high, max(2, rows // 4 + 1))
-        return [tick for tick in ticks if tick > 0]
+    if last - first < 2:
+        powers = range(math.floor(math.log10(low)), last + 1)
+        ticks = [factor * 10.0**power for power in powers for factor in (1, 2, 5) if power > -308]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        return ticks if len(ticks) > 1 else [low, high]
     every = max(1, math.ceil((last - first) / max(1, rows // 2)))
     return [10.0**power for power in range(first, last + 1, every) if -308 <= power <= 308]
 
 
-def _labels_y(ticks: Sequence[float], scale: Callable[[float], float], rows: int) -> dict[int, str]:
+def _labels_y(
+    ticks: Sequence[float], scale: Callable[[float], float], rows: int, dots_a_row: int
+) -> dict[int, str]:
     labels: dict[int, str] = {}
     for tick in ticks:
-        labels.setdefault(rows - 1 - round(scale(tick) * (rows - 1)), short_number(tick))
+        labels.setdefault(rows - 1 - round(scale(tick) * (rows * dots_a_row - 1)) // dots_a_row, short_number(tick))
     return labels
 
 
@@ -293,10 +297,12 @@ def _x_axis(
     text = [" "] * (columns + margin + 2)
     free = 0
     title = printable(x)
+    # The name of the axis stands at its end, where a label would otherwise be.
+    end = len(text) - text_width(title) - 2 if text_width(title) < columns // 3 else len(text)
     for tick, label in zip(ticks, written, strict=True):
         at = min(columns - 1, max(0, round(scale(tick) * (columns - 1))))
         start = max(0, min(margin + 2 + at - len(label) // 2, len(text) - len(label)))
-        if start < free:
+        if start < free or start + len(label) > end:
             continue
         rule[at] = "┬" if view.unicode else "+"
         text[start : start + len(label)] = label
@@ -317,6 +323,8 @@ def _x_ticks(left: float, right: float, count: int, x: str) -> tuple[list[float]
         return ticks, [time.strftime(pattern, time.localtime(tick)) for tick in ticks]
     if x == "wallclock":
         ticks = _steps(left, right, count, (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400))
+        if right - left < 10:
+            return ticks, [f"{number(tick, 4)}s" for tick in ticks]
         return ticks, [duration(tick) if tick else "0" for tick in ticks]
     ticks = _ticks(left, right, count, whole=x in ("step", "tokens", "gradient_step"))
     return ticks, [short_number(tick) for tick in ticks]

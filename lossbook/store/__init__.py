@@ -1,0 +1,1 @@
+"""Sealed segments and the reading of runs, without a server."""
