@@ -16,11 +16,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from lossbook.errors import LossbookError, StoreError, UnknownRun
+from lossbook.errors import LossbookError, StoreError
 from lossbook.layout import default_store
 
 if TYPE_CHECKING:
     from lossbook.store import Book, RecordedRun
+
+    TextType = click.ParamType[str]
+else:
+    # Generic since click 8.2 alone.
+    TextType = click.ParamType
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -131,7 +136,7 @@ _json_option = click.option(
 )
 
 
-class RunType(click.ParamType):
+class RunType(TextType):
     """A run's id, name or prefix; completes from the store."""
 
     name = "run"
@@ -152,7 +157,7 @@ class RunType(click.ParamType):
         return found[:200]
 
 
-class KeyType(click.ParamType):
+class KeyType(TextType):
     """A metric's name; completes from the run that was named before it, else from the latest."""
 
     name = "key"
@@ -213,7 +218,7 @@ def _print_version(context: click.Context, _: click.Parameter, asked: bool) -> N
     cls=LazyGroup,
     epilog=EPILOG,
     context_settings={"help_option_names": ["-h", "--help"]},
-    no_args_is_help=True,
+    invoke_without_command=True,
 )
 @_store_option
 @_json_option
@@ -224,6 +229,8 @@ def _print_version(context: click.Context, _: click.Parameter, asked: bool) -> N
 def cli(context: click.Context) -> None:
     """Look at, compare and look after the runs that `lossbook.init()` recorded."""
     context.ensure_object(Settings)
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 # -- the end ------------------------------------------------------------------------------------------------------
@@ -241,9 +248,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.ctx.get_help() if error.ctx else "")
-        return 2
     except click.UsageError as error:
         where = f" (see `{error.ctx.command_path} --help`)" if error.ctx else ""
         return _refuse(f"{error.format_message().rstrip('.')}{where}", 2)
@@ -286,8 +290,3 @@ def _drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError):
         pass
-
-
-def explain_unknown(error: UnknownRun, tried: str) -> UnknownRun:
-    """The same error, saying which of several arguments it was."""
-    return UnknownRun(f"{tried}: {error}")

@@ -147,7 +147,11 @@ def _log_scale(low: float, high: float) -> Callable[[float], float]:
 
 
 def _trace(
-    grid: _Braille | _Symbols, color: int, line: Line, scale_x: Callable[[float], float], scale_y: Callable[[float], float]
+    grid: _Braille | _Symbols,
+    color: int,
+    line: Line,
+    scale_x: Callable[[float], float],
+    scale_y: Callable[[float], float],
 ) -> None:
     before: tuple[int, int] | None = None
     for x, low, high, mean in zip(line.x, line.low, line.high, line.mean, strict=True):
@@ -280,9 +284,7 @@ def _log_ticks(low: float, high: float, rows: int) -> list[float]:
     return [10.0**power for power in range(first, last + 1, every) if -308 <= power <= 308]
 
 
-def _labels_y(
-    ticks: Sequence[float], scale: Callable[[float], float], rows: int, dots_a_row: int
-) -> dict[int, str]:
+def _labels_y(ticks: Sequence[float], scale: Callable[[float], float], rows: int, dots_a_row: int) -> dict[int, str]:
     labels: dict[int, str] = {}
     for tick in ticks:
         labels.setdefault(rows - 1 - round(scale(tick) * (rows * dots_a_row - 1)) // dots_a_row, short_number(tick))

@@ -54,7 +54,7 @@ EVENTS = {
 TOP_LEVEL = 63
 
 # Parquet's version 2 encodings: delta for integers, byte-stream-split for doubles, dictionary for keys.
-_COPY = "FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2, ROW_GROUP_SIZE {rows}"
+_COPY = "FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2, ROW_GROUP_SIZE {rows}, USE_TMP_FILE false"
 #: A curve reads whole row groups: small ones in the rollup, so that one key and level costs little.
 METRICS_ROW_GROUP = 122_880
 ROLLUP_ROW_GROUP = 8_192
@@ -121,6 +121,9 @@ def quote(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def quote_list(texts: list[str]) -> str:
-    """Strings as an SQL list."""
-    return "[" + ", ".join(quote(text) for text in texts) + "]"
+def parquet(paths: str | list[str]) -> str:
+    """The SQL that reads these files and no others, whatever characters their paths hold."""
+    listed = [paths] if isinstance(paths, str) else paths
+    # In DuckDB's patterns a bracketed character stands for itself, so a folder called `a[1]` is not one.
+    escaped = ["".join(f"[{one}]" if one in "*?[" else one for one in path) for path in listed]
+    return f"read_parquet([{', '.join(map(quote, escaped))}], hive_partitioning = false)"

@@ -22,8 +22,7 @@ from lossbook.store.schema import (
     ROLLUP_ROW_GROUP,
     connect,
     copy_to,
-    quote,
-    quote_list,
+    parquet,
 )
 
 if TYPE_CHECKING:
@@ -286,7 +285,7 @@ def _write_events(connection: duckdb.DuckDBPyConnection, events: list[Any], rank
 
 
 def _check_count(connection: duckdb.DuckDBPyConnection, path: str, expected: int) -> None:
-    found = connection.execute(f"SELECT count(*) FROM read_parquet({quote(path)})").fetchone()
+    found = connection.execute(f"SELECT count(*) FROM {parquet(path)}").fetchone()
     if found is None or found[0] != expected:
         raise StoreError(
             f"{path} reads back with {found[0] if found else 0} rows in place of {expected}; the journal is untouched"
@@ -297,7 +296,7 @@ def count_rows(segment: Segment) -> int:
     """How many scalars a sealed file holds, from its footer."""
     connection = connect()
     try:
-        found = connection.execute(f"SELECT count(*) FROM read_parquet({quote(str(segment.metrics))})").fetchone()
+        found = connection.execute(f"SELECT count(*) FROM {parquet(str(segment.metrics))}").fetchone()
         return int(found[0]) if found else 0
     finally:
         connection.close()
@@ -313,7 +312,7 @@ def write_merged(segments: list[Segment], partials: Partials, spill: str) -> Non
     events = [segment.events for segment in segments if segment.events is not None]
     connection = connect(spill=spill)
     try:
-        source = f"read_parquet({quote_list(metrics)})"
+        source = parquet(metrics)
         names = [name for (name,) in connection.execute(f"SELECT DISTINCT key FROM {source} ORDER BY key").fetchall()]
         # Sorting by the number of a key is three times faster than by its text.
         connection.execute("CREATE TEMP TABLE numbers AS SELECT unnest(?::VARCHAR[]) AS key, "
@@ -332,14 +331,14 @@ def write_merged(segments: list[Segment], partials: Partials, spill: str) -> Non
         )
         _merge_rollup(connection, partials.rollup)
         if events:
-            query = f"SELECT {', '.join(EVENTS)} FROM read_parquet({quote_list(events)}) ORDER BY row"
+            query = f"SELECT {', '.join(EVENTS)} FROM {parquet(events)} ORDER BY row"
             copy_to(connection, query, partials.events, row_group=METRICS_ROW_GROUP)
         else:
             _write_events(connection, [], segments[0].name.rank, partials.events)
         total = connection.execute(f"SELECT count(*) FROM {source}").fetchone()
         _check_count(connection, partials.metrics, int(total[0]) if total else 0)
         if events:
-            total = connection.execute(f"SELECT count(*) FROM read_parquet({quote_list(events)})").fetchone()
+            total = connection.execute(f"SELECT count(*) FROM {parquet(events)}").fetchone()
             _check_count(connection, partials.events, int(total[0]) if total else 0)
     finally:
         connection.close()

@@ -198,7 +198,7 @@ def _read_sealed(segment: Any) -> Piece:
     import duckdb
     import orjson
 
-    from lossbook.store.schema import TOP_LEVEL, connect, quote
+    from lossbook.store.schema import TOP_LEVEL, connect, parquet
 
     piece = Piece(path=segment.metrics)
     connection = connect()
@@ -206,10 +206,10 @@ def _read_sealed(segment: Any) -> Piece:
         if segment.rollup is not None:
             found = connection.execute(
                 "SELECT key, attempt, rank, first_step, last_step, last_row, last, min, min_step, max, max_step, sum, "
-                f"count, nonfinite, epoch_us(last_time) FROM read_parquet({quote(segment.rollup)}) WHERE level = {TOP_LEVEL}"
+                f"count, nonfinite, epoch_us(last_time) FROM {parquet(segment.rollup)} WHERE level = {TOP_LEVEL}"
             ).fetchall()
         else:
-            found = connection.execute(_top_level_from_rows(quote(segment.metrics))).fetchall()
+            found = connection.execute(_top_level_from_rows(parquet(segment.metrics))).fetchall()
         for key, attempt, rank, first_step, last_step, last_row, last, low, low_step, high, high_step, *rest in found:
             total, count, nonfinite, last_time = rest
             piece.series[(key, attempt, rank)] = Statistics(
@@ -221,13 +221,13 @@ def _read_sealed(segment: Any) -> Piece:
             piece.last_time = max(piece.last_time, last_time)
             piece.next_row = max(piece.next_row, last_row + 1)
         counted = connection.execute(
-            f"SELECT count(DISTINCT row) FROM read_parquet({quote(segment.metrics)})"
+            f"SELECT count(DISTINCT row) FROM {parquet(segment.metrics)}"
         ).fetchone()
         piece.rows = int(counted[0]) if counted else 0
         if segment.events is not None:
             for row, when, kind, rank, attempt, value in connection.execute(
                 "SELECT row, epoch_us(time), kind, rank, attempt, value FROM "
-                f"read_parquet({quote(segment.events)}) ORDER BY row"
+                f"{parquet(segment.events)} ORDER BY row"
             ).fetchall():
                 piece.rows += 1
                 piece.next_row = max(piece.next_row, row + 1)
@@ -248,7 +248,7 @@ def _top_level_from_rows(path: str) -> str:
         "min(value) FILTER (isfinite(value)), arg_min(step, value) FILTER (isfinite(value)), "
         "max(value) FILTER (isfinite(value)), arg_max(step, value) FILTER (isfinite(value)), "
         "sum(value) FILTER (isfinite(value)), count(*), count(*) FILTER (NOT isfinite(value)), epoch_us(max(time)) "
-        f"FROM read_parquet({path}) GROUP BY key, attempt, rank"
+        f"FROM {path} GROUP BY key, attempt, rank"
     )
 
 
@@ -346,12 +346,12 @@ def _cut_off(piece: Piece, key: str, attempt: int, rank: int, cut: int) -> Stati
             elif row.kind is None and current == attempt and key in row.body and (row.step or 0) <= cut:
                 result.add(row.step or 0, row.i, row.body[key])
         return result
-    from lossbook.store.schema import connect, quote
+    from lossbook.store.schema import connect, parquet
 
     connection = connect()
     try:
         for step, row_number, value in connection.execute(
-            f"SELECT step, row, value FROM read_parquet({quote(piece.path)}) "
+            f"SELECT step, row, value FROM {parquet(piece.path)} "
             "WHERE key = ? AND attempt = ? AND rank = ? AND step <= ?",
             [key, attempt, rank, cut],
         ).fetchall():

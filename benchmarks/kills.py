@@ -1,0 +1,125 @@
+"""What is lost when the whole process tree is killed right after `log()` returned."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import random
+import signal
+import struct
+import subprocess
+import sys
+import time
+from typing import Any
+
+from benchmarks.harness import start, wait_for_what_is_left
+from benchmarks.report import Figure, Target
+from benchmarks.session import Session
+from benchmarks.trackers import OURS, TRACKERS
+from benchmarks.work import TEN_KEYS
+
+MARK = "last-returned"
+#: `log_until_killed` gives each row its own step as its value under this key, so that a wrong value shows too.
+KEY = TEN_KEYS[0]
+
+
+def log_until_killed(folder: str, tracker: str, pause: float) -> None:
+    """Log for ever; after each return write the step into a page that outlives this process."""
+    with open(os.path.join(folder, MARK), "r+b") as file:
+        page = mmap.mmap(file.fileno(), 8)
+    log = TRACKERS[tracker](folder).start()
+    others = {key: 0.1 * place for place, key in enumerate(TEN_KEYS)}
+    step = 0
+    while True:
+        log({**others, KEY: float(step)}, step)
+        page[:8] = struct.pack("<q", step)
+        step += 1
+        if pause:
+            time.sleep(pause)
+
+
+def kill_one(folder: str, tracker: str, pause: float, delay: float) -> int:
+    """Start such a process, kill all of it `delay` seconds after its first row; returns the last step returned."""
+    import psutil
+
+    mark = os.path.join(folder, MARK)
+    with open(mark, "wb") as file:
+        file.write(struct.pack("<q", -1))
+    code = f"from benchmarks.kills import log_until_killed as f; f({folder!r}, {tracker!r}, {pause!r})"
+    process = start([sys.executable, "-c", code], folder, subprocess.DEVNULL, group=True)
+    try:
+        deadline = time.monotonic() + 60
+        while last_returned(mark) < 0:
+            if time.monotonic() > deadline or process.poll() is not None:
+                raise RuntimeError(f"{tracker} logged nothing (status {process.poll()})")
+            time.sleep(0.001)
+        time.sleep(delay)
+    finally:
+        # The group first, in one signal; then what has left it for a session of its own.
+        tree = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        os.killpg(process.pid, signal.SIGKILL)
+        for other in tree:
+            try:
+                other.kill()
+            except psutil.NoSuchProcess:
+                pass
+        process.wait()
+        wait_for_what_is_left(10)
+    return last_returned(mark)
+
+
+def last_returned(mark: str) -> int:
+    with open(mark, "rb") as file:
+        return int(struct.unpack("<q", file.read(8))[0])
+
+
+def count_lost(folder: str, tracker: str, last: int) -> int:
+    """How many of the steps 0 to `last` the tracker's reader does not give back with their values."""
+    return last + 1 - len(kept_steps(folder, tracker, last))
+
+
+def count_all_lost(folder: str, tracker: str, killed: list[list[Any]]) -> list[int]:
+    """`count_lost` of many folders, in one process."""
+    return [count_lost(path, tracker, last) for path, last in killed]
+
+
+def kept_steps(folder: str, tracker: str, last: int) -> set[int]:
+    steps, values = TRACKERS[tracker](folder).read(KEY)
+    return {step for step, value in zip(steps, values, strict=True) if step <= last and value == step}
+
+
+def figures(session: Session) -> list[Figure]:
+    moments = random.Random(20251121)
+    kills = {OURS: 10 if session.quick else 100}
+    lost: dict[str, int] = {}
+    rows: dict[str, int] = {}
+    for tracker in session.trackers:
+        number = kills.setdefault(tracker, 2 if session.quick else 5)
+        killed: list[list[Any]] = []
+        print(f"  killing {tracker} {number} times …", file=sys.stderr, flush=True)
+        for _ in range(number):
+            folder = session.place(f"killed-{tracker}")
+            # We are killed while writing as fast as we can; peers get a millisecond a step and time to settle.
+            pause, delay = (0.0, moments.uniform(0.0, 0.4)) if tracker == OURS else (0.001, moments.uniform(2, 5))
+            try:
+                killed.append([folder, kill_one(folder, tracker, pause, delay)])
+            except RuntimeError as error:
+                session.failures.append(str(error))
+        outcome = session.measure(count_all_lost, session.place(tracker), tracker=tracker, killed=killed)
+        if outcome is not None and killed:
+            lost[tracker] = sum(outcome.value)
+            rows[tracker] = sum(last + 1 for _, last in killed)
+    each = {peer: lost[peer] / kills[peer] for peer in session.peers if peer in lost}
+    words = ", ".join(f"{name} {lost[name]} of {rows[name]:,} in {kills[name]}" for name in lost)
+    return [
+        Figure(
+            "kills",
+            "rows lost to SIGKILL of the whole tree, a kill",
+            lost[OURS] / kills[OURS] if OURS in lost else None,
+            each,
+            Target(at_most=0, at_least=0),
+            "killed at a random moment (ours within 0.4 s of the first row, writing without a pause; peers after 2 to 5 s "
+            "at a row a millisecond); the number of the last `log()` that returned stands in shared memory; "
+            f"rows lost and kills: {words}.",
+        )
+    ]

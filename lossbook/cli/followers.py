@@ -1,0 +1,52 @@
+"""Which follower processes live on this machine, and whose they are."""
+
+from __future__ import annotations
+
+import os
+
+
+def living_followers() -> dict[str, list[int]]:
+    """Process ids of the followers that run here, by the path of the run folder that each was given."""
+    found: dict[str, list[int]] = {}
+    for pid, arguments in _command_lines():
+        try:
+            at = arguments.index("lossbook.follow")
+            path = arguments[at + 1]
+        except (ValueError, IndexError):
+            continue
+        if at and arguments[at - 1] == "-m" and not path.startswith("-"):
+            found.setdefault(os.path.realpath(path), []).append(pid)
+    return found
+
+
+def follower_of(path: str) -> int | None:
+    """The process id of a run's follower on this machine; None when there is none."""
+    pids = living_followers().get(os.path.realpath(path))
+    return pids[0] if pids else None
+
+
+def _command_lines() -> list[tuple[int, list[str]]]:
+    lines = []
+    try:
+        pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    except OSError:
+        return _command_lines_elsewhere()
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                raw = file.read()
+        except OSError:
+            continue
+        if b"lossbook.follow" in raw:
+            lines.append((pid, [os.fsdecode(part) for part in raw.split(b"\0")[:-1]]))
+    return lines
+
+
+def _command_lines_elsewhere() -> list[tuple[int, list[str]]]:
+    import psutil
+
+    return [
+        (process.pid, process.info["cmdline"])
+        for process in psutil.process_iter(["cmdline"])
+        if process.info["cmdline"] and "lossbook.follow" in process.info["cmdline"]
+    ]

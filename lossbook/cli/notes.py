@@ -1,0 +1,142 @@
+"""`tag`, `note` and `rename`: what people say about a run, kept in its `run.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from lossbook.cli.app import RUN, Settings, common_options
+from lossbook.cli.format import printable, to_json
+from lossbook.errors import BadArgument, StoreError
+from lossbook.layout import RunFolder, read_json, update_run_json
+
+
+def change_identity(path: str, change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Change a run's `run.json` and return it.
+
+    Raises:
+        StoreError: it is missing, or its folder cannot be written.
+    """
+    folder = RunFolder(path)
+    if read_json(folder.run_json) is None:
+        raise StoreError(f"{folder.run_json} is missing, so there is nothing to write a name, a tag or a note into")
+    try:
+        return update_run_json(folder, change)
+    except StoreError:
+        raise
+    except OSError as error:
+        raise StoreError(f"{folder.run_json} cannot be written ({error.strerror or error})") from error
+
+
+@click.command(
+    "tag",
+    # "-old" is a tag to take away, no option.
+    context_settings={"ignore_unknown_options": True},
+    epilog="\b\nExamples:\n  lossbook tag baseline +keep +paper -draft\n  lossbook tag baseline",
+)
+@click.argument("ref", type=RUN, metavar="RUN")
+@click.argument("changes", nargs=-1, type=click.UNPROCESSED, metavar="[+NEW | -OLD]...")
+@common_options()
+@click.pass_obj
+def tag_command(settings: Settings, ref: str, changes: tuple[str, ...]) -> None:
+    """Add tags with +, take them away with -, or list them."""
+    for one in changes:
+        word = one.lstrip("+-").strip()
+        if one[:1] not in ("+", "-") or not word:
+            word = word or "TAG"
+            raise click.UsageError(f"write +{word} to add a tag or -{word} to take it away, not {one!r}")
+    run = settings.run(ref)
+    tags = [str(one) for one in run.tags]
+    if changes:
+        missing = [one[1:] for one in changes if one[0] == "-" and one[1:] not in tags]
+        if missing:
+            raise BadArgument(f"the run {run.id} has no tag {missing[0]!r}; it has: {', '.join(tags) or 'none'}")
+
+        def change(identity: dict[str, Any]) -> None:
+            held = [str(one) for one in identity.get("tags") or []]
+            for one in changes:
+                if one[0] == "+" and one[1:] not in held:
+                    held.append(one[1:])
+                elif one[0] == "-" and one[1:] in held:
+                    held.remove(one[1:])
+            identity["tags"] = held
+
+        tags = list(change_identity(str(run.path), change)["tags"])
+    if settings.json:
+        click.echo(to_json({"id": run.id, "tags": tags}))
+    elif tags:
+        click.echo(" ".join(printable(one) for one in tags))
+    else:
+        click.echo("(no tags)")
+
+
+@click.command(
+    "note",
+    epilog="\b\nExamples:\n  lossbook note baseline the spike at 3000 is a bad batch\n  lossbook note baseline --edit",
+)
+@click.argument("ref", type=RUN, metavar="RUN")
+@click.argument("text", nargs=-1, metavar="[TEXT]...")
+@click.option("--edit", is_flag=True, help="Open the notes in $EDITOR.")
+@click.option("--clear", is_flag=True, help="Delete the notes.")
+@common_options()
+@click.pass_obj
+def note_command(settings: Settings, ref: str, text: tuple[str, ...], edit: bool, clear: bool) -> None:
+    """Show a run's notes, or add a line to them."""
+    if edit + clear + bool(text) > 1:
+        raise click.UsageError("a text, --edit and --clear exclude one another")
+    run = settings.run(ref)
+    notes = str(run.notes or "")
+    line = " ".join(text).strip()
+    if edit:
+        written = _edited(notes)
+        if written is None:
+            click.echo("The notes are as they were.", err=True)
+            return
+        notes = _set_notes(str(run.path), lambda _: written.strip() or None)
+    elif clear:
+        notes = _set_notes(str(run.path), lambda _: None)
+    elif line:
+        notes = _set_notes(str(run.path), lambda before: f"{before}\n{line}" if before else line)
+    if settings.json:
+        click.echo(to_json({"id": run.id, "notes": notes or None}))
+    elif notes or not (edit or clear):
+        click.echo("\n".join(printable(one) for one in notes.splitlines()) or "(no notes)")
+
+
+def _edited(notes: str) -> str | None:
+    try:
+        return click.edit(notes, extension=".md", require_save=True)
+    except click.ClickException as error:
+        raise BadArgument(f"{error.format_message()}: set EDITOR to the editor that you use") from None
+
+
+def _set_notes(path: str, write: Callable[[str], str | None]) -> str:
+    def change(identity: dict[str, Any]) -> None:
+        identity["notes"] = write(str(identity.get("notes") or ""))
+
+    return str(change_identity(path, change)["notes"] or "")
+
+
+@click.command("rename", epilog="\b\nExample:\n  lossbook rename k3jd9f2a baseline-adamw")
+@click.argument("ref", type=RUN, metavar="RUN")
+@click.argument("name")
+@common_options()
+@click.pass_obj
+def rename_command(settings: Settings, ref: str, name: str) -> None:
+    """Give a run another name; its id and its folder stay."""
+    name = name.strip()
+    if not name:
+        raise BadArgument("a name cannot be empty")
+    run = settings.run(ref)
+    before = str(run.name or "")
+
+    def change(identity: dict[str, Any]) -> None:
+        identity["name"] = name
+
+    change_identity(str(run.path), change)
+    if settings.json:
+        click.echo(to_json({"id": run.id, "name": name, "before": before}))
+    else:
+        click.echo(f"{run.id} is now {printable(name)} (was {printable(before)})")

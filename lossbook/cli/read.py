@@ -1,0 +1,290 @@
+"""`keys`, `curve`, `export` and `sql`: the numbers themselves."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lossbook.cli.app import KEY, RUN, Settings, common_options
+from lossbook.cli.format import Column, number, plural, printable, screen, table, to_json
+from lossbook.cli.runs import metrics_table
+from lossbook.cli.series import curves, picture
+from lossbook.errors import BadArgument, StoreError, UnknownKey, UnknownRun
+
+if TYPE_CHECKING:
+    from lossbook.store import RecordedRun
+
+_GROUPS = ("training", "validation", "GPU", "system", "other")
+_CURVE_COLUMNS = ("x", "first", "last", "min", "max", "mean", "count", "nonfinite")
+FORMATS = ("csv", "parquet", "json", "jsonl")
+
+
+# -- keys ---------------------------------------------------------------------------------------------------------
+
+
+@click.command("keys", epilog="\b\nExamples:\n  lossbook keys\n  lossbook keys baseline --json")
+@click.argument("ref", required=False, type=RUN, metavar="[RUN]")
+@common_options()
+@click.pass_obj
+def keys_command(settings: Settings, ref: str | None) -> None:
+    """List a run's metrics in groups, with their last values."""
+    run = settings.run(ref)
+    metrics = run.metrics
+    grouped: dict[str, list[str]] = {group: [] for group in _GROUPS}
+    for key in sorted(run.keys()):
+        grouped[group_of(key)].append(key)
+    count = sum(len(keys) for keys in grouped.values())
+    if settings.json:
+        shown = {group: keys for group, keys in grouped.items() if keys}
+        identity = {"id": run.id, "name": run.name, "project": run.project, "state": run.state, "path": str(run.path)}
+        click.echo(to_json({**identity, "count": count, "groups": shown, "metrics": dict(metrics)}))
+        return
+    view = screen()
+    lines = [f"{view.paint(printable(run.name or run.id), bold=True)}  {run.id}  {run.state}  {plural(count, 'key')}"]
+    if not count:
+        lines.append("No metric has been logged.")
+    empty = {"last": None, "min": None, "max": None, "mean": None, "count": None}
+    for group, keys in grouped.items():
+        if keys:
+            lines += ["", view.paint(f"{group} ({len(keys)})", bold=True)]
+            lines += metrics_table({key: metrics.get(key, empty) for key in keys}, view)
+    click.echo("\n".join(lines), color=view.color)
+
+
+def group_of(key: str) -> str:
+    """Which of "training", "validation", "GPU", "system", "other" a metric belongs to, by its name."""
+    name = key.lower()
+    first = name.replace(".", "/").replace("_", "/").split("/", 1)[0]
+    if "gpu" in name or name.startswith("cuda"):
+        return "GPU"
+    if first in ("system", "cpu", "memory", "disk", "network", "process", "host", "proc"):
+        return "system"
+    if first in ("val", "eval", "valid", "validation", "test", "dev"):
+        return "validation"
+    if first in ("train", "training", "loss", "lr", "learning", "grad", "gradient", "optim", "optimizer", "throughput",
+                 "tokens", "time", "progress", "perplexity", "epoch", "sparsity", "mfu"):  # fmt: skip
+        return "training"
+    return "other"
+
+
+# -- curve --------------------------------------------------------------------------------------------------------
+
+
+@click.command(
+    "curve",
+    epilog="""\b
+Numbers come as CSV where the output is no terminal, so that this plots and that counts:
+  lossbook curve baseline train/loss
+  lossbook curve baseline,wide train/loss,val/loss --x wallclock --log
+  lossbook curve latest train/loss --points 500 > curve.csv""",
+)
+@click.argument("runs_and_more", type=RUN, metavar="RUN[,RUN...]")
+@click.argument("keys", type=KEY, metavar="KEY[,KEY...]")
+@click.option("--x", default="step", show_default=True, metavar="AXIS", help="step, tokens, wallclock, time, a metric.")
+@click.option("--points", type=click.IntRange(1, 100_000), metavar="N", help="Buckets at the most [default: 1000].")
+@click.option("--start", type=float, metavar="X", help="Only from this x on.")
+@click.option("--end", type=float, metavar="X", help="Only up to this x.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print numbers as CSV, also on a terminal.")
+@click.option("--draw", "as_picture", is_flag=True, help="Draw, also where the output is no terminal.")
+@click.option("--log", is_flag=True, help="Draw on a logarithmic y axis.")
+@click.option("--width", type=click.IntRange(24, 1000), metavar="N", help="Columns of the drawing.")
+@click.option("--height", type=click.IntRange(6, 200), metavar="N", help="Lines of the drawing.")
+@common_options()
+@click.pass_obj
+def curve_command(
+    settings: Settings, runs_and_more: str, keys: str, x: str, points: int | None, start: float | None,
+    end: float | None, as_csv: bool, as_picture: bool, log: bool, width: int | None, height: int | None,
+) -> None:  # fmt: skip
+    """Draw metrics of one or more runs, or print their numbers.
+
+    Each bucket keeps its smallest and its largest value, so a spike of one row is always there.
+    """
+    runs = _several_runs(settings, runs_and_more)
+    wanted = _several_keys(runs, keys)
+    view = screen()
+    if not settings.json and not as_csv and (as_picture or view.is_terminal):
+        drawing = picture(
+            runs, wanted, view, x=x, log=log, width=width, height=height, start=start, end=end, points=points
+        )
+        click.echo("\n".join(drawing), color=view.color)
+        return
+    found = curves(runs, wanted, x=x, points=points or 1000, start=start, end=end)
+    columns = [
+        (run, key, {name: getattr(curve, name).tolist() for name in _CURVE_COLUMNS}) for run, key, curve in found
+    ]
+    if settings.json:
+        shown = [{"run": run.id, "name": run.name, "key": key, "axis": x, **one} for run, key, one in columns]
+        click.echo(to_json(shown))
+        return
+    import csv
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(("run", "key", *_CURVE_COLUMNS))
+    for run, key, one in columns:
+        writer.writerows((run.id, key, *row) for row in zip(*(one[name] for name in _CURVE_COLUMNS), strict=True))
+
+
+def _several_runs(settings: Settings, text: str) -> list[RecordedRun]:
+    # A name may hold a comma itself.
+    if "," in text:
+        try:
+            return [settings.run(text)]
+        except UnknownRun:
+            return settings.runs([part.strip() for part in text.split(",") if part.strip()])
+    return [settings.run(text)]
+
+
+def _several_keys(runs: Sequence[RecordedRun], text: str) -> list[str]:
+    if any(text in set(run.keys()) for run in runs):
+        return [text]
+    wanted = [part.strip() for part in text.split(",") if part.strip()]
+    if not wanted:
+        raise UnknownKey("no key was named: `lossbook keys` lists them")
+    return list(dict.fromkeys(wanted))
+
+
+# -- export -------------------------------------------------------------------------------------------------------
+
+
+@click.command(
+    "export",
+    epilog="""\b
+Wide: one line a step, one column a metric. Long: one line a value
+(run, project, key, row, step, time, value, rank, attempt).
+
+\b
+Examples:
+  lossbook export baseline --keys train/loss,val/loss -o baseline.csv
+  lossbook export --project gpt2 --format parquet --long -o gpt2.parquet
+  lossbook export baseline --format jsonl -o - | head""",
+)
+@click.argument("refs", nargs=-1, type=RUN, metavar="[RUN]...")
+@click.option("--format", "-f", type=click.Choice(FORMATS), help="[default: what the file's name ends in, else csv]")
+@click.option("--keys", "-k", metavar="A,B,...", help="Only these metrics.")
+@click.option("--wide/--long", "wide", default=True, help="One line a step (the default), or one line a value.")
+@click.option("--output", "-o", metavar="FILE", default="-", help="The file to write; - is standard output.")
+@click.option("--force", is_flag=True, help="Replace the file where there is one.")
+@common_options()
+@click.pass_obj
+def export_command(
+    settings: Settings,
+    refs: tuple[str, ...],
+    format: str | None,
+    keys: str | None,
+    wide: bool,
+    output: str,
+    force: bool,
+) -> None:
+    """Write the history of runs as CSV, Parquet or JSON.
+
+    Without a run it is the latest one, or with --project every run of that project.
+    """
+    from lossbook.cli.exporting import export_long, export_wide
+
+    if settings.json and format is None:
+        format = "json"
+    if format is None:
+        ending = output.rpartition(".")[2].lower()
+        format = {"ndjson": "jsonl", "pq": "parquet"}.get(ending, ending if ending in FORMATS else "csv")
+    if output != "-" and os.path.lexists(output) and not force:
+        raise StoreError(f"{output} is there already: --force replaces it")
+    if output == "-" and format == "parquet" and sys.stdout.isatty():
+        raise BadArgument("Parquet is not for the terminal: name a file with -o FILE")
+    if refs:
+        runs = settings.runs(refs)
+    elif settings.project:
+        runs = settings.book().runs(project=settings.project)
+        if not runs:
+            raise UnknownRun(f"the project {settings.project!r} has no runs in {settings.location}")
+    else:
+        runs = [settings.run(None)]
+    wanted = _known_keys(runs, keys)
+    write = export_wide if wide else export_long
+    count = write(settings.book(), runs, wanted, format, output)
+    if output != "-":
+        click.echo(f"{plural(count, 'row')} of {plural(len(runs), 'run')} in {output}", err=True)
+
+
+def _known_keys(runs: Sequence[RecordedRun], text: str | None) -> list[str] | None:
+    if text is None:
+        return None
+    wanted = _several_keys(runs, text)
+    from lossbook.metrics import find_key, nearest
+
+    every = set().union(*(run.keys() for run in runs))
+    for key in wanted:
+        if find_key(key, every) is None:
+            close = nearest(key, every)
+            hint = f"the nearest are {', '.join(close)}" if close else "`lossbook keys` lists what there is"
+            raise UnknownKey(f"no run among those named logged {key!r}: {hint}")
+    return wanted
+
+
+# -- sql ----------------------------------------------------------------------------------------------------------
+
+
+@click.command(
+    "sql",
+    epilog="""\b
+Tables: metrics (run, project, key, row, step, time, value, rank, attempt) and
+runs (a line each). The language is DuckDB's; - reads the query from standard input.
+
+\b
+Examples:
+  lossbook sql "select run, min(value) from metrics where key = 'val/loss' group by run"
+  lossbook sql "select * from runs" --csv > runs.csv""",
+)
+@click.argument("query")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+@click.option(
+    "--limit",
+    "-n",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="At most so many rows; a terminal gets a screenful otherwise.",
+)
+@common_options(project=False)
+@click.pass_obj
+def sql_command(settings: Settings, query: str, as_csv: bool, limit: int | None) -> None:
+    """Ask all runs a question in SQL."""
+    if query == "-":
+        query = sys.stdin.read()
+    if not query.strip():
+        raise BadArgument("the query is empty")
+    found = settings.book().sql(query)
+    rows = found.rows()
+    total = len(rows)
+    if limit is not None:
+        rows = rows[:limit]
+    if settings.json:
+        click.echo(to_json([dict(zip(found.columns, row, strict=True)) for row in rows]))
+        return
+    if as_csv:
+        import csv
+
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(found.columns)
+        writer.writerows([number(one, 17) if isinstance(one, float) else one for one in row] for row in rows)
+        return
+    view = screen()
+    if view.is_terminal and limit is None:
+        rows = rows[: max(20, view.height - 4)]
+    columns = [
+        Column(printable(name), right=_is_numeric(rows, position), shrink=True, keep=5)
+        for position, name in enumerate(found.columns)
+    ]
+    lines = table(columns, [[number(one, 7) for one in row] for row in rows], view)
+    if total > len(rows):
+        lines.append(view.paint(f"and {total - len(rows)} more of {total} rows: --limit N shows more", dim=True))
+    elif not rows:
+        lines.append(view.paint("(no rows)", dim=True))
+    click.echo("\n".join(lines), color=view.color)
+
+
+def _is_numeric(rows: Sequence[Sequence[Any]], position: int) -> bool:
+    values = [row[position] for row in rows[:100] if row[position] is not None]
+    return bool(values) and all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in values)

@@ -1,0 +1,96 @@
+"""From the curves of runs to a drawing: which keys, how many buckets, what the legend calls them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lossbook.cli.draw import Line, draw
+from lossbook.cli.format import Screen
+from lossbook.errors import UnknownKey
+from lossbook.metrics import find_key
+
+if TYPE_CHECKING:
+    from lossbook.store import Curve, RecordedRun
+
+_WIDTH, _HEIGHT = 100, 20
+
+
+def usual_keys(run: RecordedRun) -> list[str]:
+    """The training and validation loss by whatever names the run has them, else its first metric."""
+    metrics = run.metrics
+    found = [key for key in (find_key("train/loss", metrics), find_key("val/loss", metrics)) if key is not None]
+    if found:
+        return found
+    lossy = sorted(key for key in metrics if "loss" in key.lower())
+    own = sorted(key for key in metrics if not key.startswith(("system.", "system/", "gpu", "cpu_", "memory_")))
+    return (lossy or own or sorted(metrics))[:1]
+
+
+def picture(
+    runs: Sequence[RecordedRun],
+    keys: Sequence[str],
+    view: Screen,
+    *,
+    x: str = "step",
+    log: bool = False,
+    width: int | None = None,
+    height: int | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    points: int | None = None,
+) -> list[str]:
+    """Draw every key of every run over one another.
+
+    Raises:
+        UnknownKey: none of the runs has one of the keys.
+    """
+    if not keys:
+        return []
+    width = width or (min(view.width, 160) if view.width else _WIDTH)
+    height = height or (min(_HEIGHT, max(8, view.height - 8)) if view.height else _HEIGHT)
+    found = curves(runs, keys, x=x, points=points or 2 * width, start=start, end=end)
+    same_name = len({run.name for run in runs}) < len(runs)
+    lines = []
+    for run, key, curve in found:
+        name = f"{run.name} {run.id}" if same_name else run.name or run.id
+        label = key if len(runs) == 1 else name if len(keys) == 1 else f"{name} · {key}"
+        lines.append(to_line(label, curve))
+    return draw(lines, view, width=width, height=height, x=x, log=log)
+
+
+def curves(
+    runs: Sequence[RecordedRun],
+    keys: Sequence[str],
+    *,
+    x: str = "step",
+    points: int = 1000,
+    start: float | None = None,
+    end: float | None = None,
+) -> list[tuple[RecordedRun, str, Curve]]:
+    """The curve of every key in every run that has it.
+
+    Raises:
+        UnknownKey: no run has one of the keys.
+    """
+    found = []
+    for key in keys:
+        missing: UnknownKey | None = None
+        count = len(found)
+        for run in runs:
+            try:
+                found.append((run, key, run.curve(key, x=x, points=points, start=start, end=end)))
+            except UnknownKey as error:
+                missing = error
+        if missing is not None and len(found) == count:
+            raise missing
+    return found
+
+
+def to_line(label: str, curve: Curve) -> Line:
+    """A curve as the drawing takes it."""
+    x = curve.x.tolist()
+    odd = curve.nonfinite.tolist()
+    marks = [at for at, count in zip(x, odd, strict=True) if count and math.isfinite(at)]
+    return Line(label, x, curve.min.tolist(), curve.max.tolist(), curve.mean.tolist(), marks, int(sum(odd)))

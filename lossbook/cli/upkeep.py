@@ -1,0 +1,223 @@
+"""`seal`, `verify`, `doctor` and `completion`: looking after runs and the installation."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lossbook.cli.app import RUN, Settings, cli, common_options
+from lossbook.cli.format import plural, printable, screen, size, to_json
+from lossbook.errors import LossbookError, StoreError
+from lossbook.layout import RunFolder, run_folders
+
+if TYPE_CHECKING:
+    from lossbook.store.segments import SealReport
+
+
+def _chosen(settings: Settings, refs: tuple[str, ...], everything: bool) -> list[RunFolder]:
+    if everything and refs:
+        raise click.UsageError("name runs or pass --all, not both")
+    if not everything:
+        runs = settings.runs(refs) if refs else [settings.run(None)]
+        return [RunFolder(str(run.path)) for run in runs]
+    if settings.project:
+        return [RunFolder(str(run.path)) for run in settings.book().runs(project=settings.project)]
+    if not os.path.isdir(settings.location):
+        raise StoreError(f"there is no store at {settings.location}")
+    # Every folder, not every run: one that cannot be read as a run is what `verify --all` is for.
+    return [folder for folder, _ in run_folders(settings.location) if folder.exists()]
+
+
+# -- seal ---------------------------------------------------------------------------------------------------------
+
+
+@click.command(
+    "seal",
+    epilog="""\b
+Followers do this while training runs; this does it where none lives any more.
+
+\b
+Examples:
+  lossbook seal
+  lossbook seal --all""",
+)
+@click.argument("refs", nargs=-1, type=RUN, metavar="[RUN]...")
+@click.option("--all", "everything", is_flag=True, help="Every run of the store, or of --project.")
+@common_options()
+@click.pass_obj
+def seal_command(settings: Settings, refs: tuple[str, ...], everything: bool) -> int:
+    """Turn journals that nobody writes any more into Parquet."""
+    folders = _chosen(settings, refs, everything)
+    reports, status = [], 0
+    for folder in folders:
+        name = os.path.basename(folder.path)
+        try:
+            report, added = seal_folder(folder)
+        except LossbookError as error:
+            status = 1
+            reports.append({"id": name, "error": str(error)})
+            if not settings.json:
+                click.echo(f"lossbook: {name}: {error}", err=True)
+            continue
+        reports.append({"id": name, **_plain_report(report)})
+        if not settings.json:
+            for sentence in added:
+                click.echo(f"{name}  {printable(sentence)}")
+            click.echo(f"{name}  {_report_text(report)}")
+            for problem in report.problems:
+                click.echo(f"{name}  {printable(problem)}")
+    if settings.json:
+        click.echo(to_json(reports))
+    return status
+
+
+def seal_folder(folder: RunFolder) -> tuple[SealReport, list[str]]:
+    """Do what a run's follower would have done at its end.
+
+    Returns:
+        What was sealed, and a sentence for each spill file whose rows were added first.
+
+    Raises:
+        StoreError: the folder cannot be written or the disk is full; the journal is as it was.
+    """
+    from lossbook.journal.liveness import live_writers
+    from lossbook.journal.spill import bring_home
+    from lossbook.store.segments import seal_run
+    from lossbook.store.summary import LiveSummary
+
+    try:
+        added = bring_home(folder)
+        report = seal_run(folder, finished=not live_writers(folder.journal))
+        LiveSummary(folder).write()
+    except LossbookError:
+        raise
+    except OSError as error:
+        raise StoreError(f"{folder.path} cannot be sealed ({error.strerror or error})") from error
+    return report, added
+
+
+def _plain_report(report: SealReport) -> dict[str, Any]:
+    return {
+        "segments": report.segments,
+        "rows": report.rows,
+        "scalars": report.scalars,
+        "bytes_before": report.bytes_before,
+        "bytes_after": report.bytes_after,
+        "problems": list(report.problems),
+    }
+
+
+def _report_text(report: SealReport) -> str:
+    if not report.segments:
+        return "nothing to seal"
+    return (
+        f"{plural(report.segments, 'segment')}, {plural(report.rows, 'row')}, {plural(report.scalars, 'scalar')}: "
+        f"{size(report.bytes_before)} of journal became {size(report.bytes_after)}"
+    )
+
+
+# -- verify -------------------------------------------------------------------------------------------------------
+
+
+@click.command(
+    "verify",
+    epilog="""\b
+Ends with status 1 when something is damaged; nothing is changed.
+
+\b
+Examples:
+  lossbook verify
+  lossbook verify --all --json""",
+)
+@click.argument("refs", nargs=-1, type=RUN, metavar="[RUN]...")
+@click.option("--all", "everything", is_flag=True, help="Every run of the store, or of --project.")
+@click.option("--quiet", "-q", is_flag=True, help="Only what is damaged.")
+@common_options()
+@click.pass_obj
+def verify_command(settings: Settings, refs: tuple[str, ...], everything: bool, quiet: bool) -> int:
+    """Check every file: what is damaged, and what was saved."""
+    from lossbook.store.verify import verify_run
+
+    view = screen()
+    found, damaged, files = [], 0, 0
+    for folder in _chosen(settings, refs, everything):
+        name = os.path.basename(folder.path)
+        findings = list(verify_run(folder))
+        bad = [one for one in findings if not one.ok]
+        files += len(findings)
+        damaged += bool(bad)
+        found.append(
+            {
+                "id": name,
+                "path": folder.path,
+                "ok": not bad,
+                "findings": [{"path": str(one.path), "ok": bool(one.ok), "message": one.message} for one in findings],
+            }
+        )
+        if settings.json or (quiet and not bad):
+            continue
+        click.echo(f"{view.paint(name, bold=True)}  {os.path.basename(os.path.dirname(folder.path))}", color=view.color)
+        for one in findings:
+            if one.ok and quiet:
+                continue
+            path = os.path.relpath(str(one.path), folder.path)
+            word = view.paint("ok     ", "green") if one.ok else view.paint("DAMAGED", "red", bold=True)
+            click.echo(f"  {word}  {printable(path)}  {printable(one.message)}".rstrip(), color=view.color)
+    if settings.json:
+        click.echo(to_json(found))
+    else:
+        verdict = f"{damaged} of them damaged" if damaged else "all whole"
+        click.echo(f"{plural(len(found), 'run')}, {plural(files, 'file')}: {verdict}")
+    return 1 if damaged else 0
+
+
+# -- doctor -------------------------------------------------------------------------------------------------------
+
+
+@click.command("doctor", epilog="\b\nExamples:\n  lossbook doctor\n  lossbook doctor --store /mnt/runs --json")
+@common_options(project=False)
+@click.pass_obj
+def doctor_command(settings: Settings) -> int:
+    """Say what is installed, which GPUs, how the store lies."""
+    from lossbook.cli.doctor import examine
+
+    sections = examine(settings.location)
+    view = screen()
+    if settings.json:
+        click.echo(to_json({section.title: {**section.facts, "warnings": section.warnings} for section in sections}))
+    else:
+        for position, section in enumerate(sections):
+            if position:
+                click.echo()
+            click.echo(view.paint(section.title, bold=True), color=view.color)
+            width = max((len(name) for name in section.facts), default=0)
+            for name, fact in section.facts.items():
+                click.echo(f"  {name:<{width}}  {printable(fact)}", color=view.color)
+            for warning in section.warnings:
+                click.echo(f"  {view.paint('!', 'red', bold=True)} {printable(warning)}", color=view.color)
+    return 1 if any(section.warnings for section in sections) else 0
+
+
+# -- completion ---------------------------------------------------------------------------------------------------
+
+
+@click.command(
+    "completion",
+    epilog="""\b
+Put one of these where your shell looks:
+  bash   eval "$(lossbook completion bash)"        in ~/.bashrc
+  zsh    eval "$(lossbook completion zsh)"         in ~/.zshrc, behind compinit
+  fish   lossbook completion fish > ~/.config/fish/completions/lossbook.fish""",
+)
+@click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
+def completion_command(shell: str) -> None:
+    """Print the script that completes commands, runs and keys."""
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    # The class itself runs bash to look at its version; only the script is wanted here.
+    completion = kind(cli, {}, "lossbook", "_LOSSBOOK_COMPLETE")
+    click.echo(completion.source_template % completion.source_vars())

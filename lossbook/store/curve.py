@@ -1,0 +1,269 @@
+"""Drawing one series from few rows, with every spike kept.
+
+A curve of n points is made of n to 8n rollup buckets, so it costs O(n) whatever the length of the run; buckets that a zoom or a resumed attempt cuts through are replaced by their rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy
+
+from lossbook.errors import BadArgument
+from lossbook.store.rollup import FINEST_LEVEL, LEVEL_STEP
+from lossbook.store.rows import Buckets, RunRows, SeriesPart
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MOST_POINTS = 100_000
+#: A coarser level is taken only when it still has that many buckets for each drawn one.
+FINENESS = 2
+#: So many rows of one key are read as they are: it costs no more than buckets would.
+RAW_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One series, decimated. Arrays of shape (n,), float64 but for the counts (int64).
+
+    A bucket without a finite value has NaN for `min`, `max` and `mean`, and `nonfinite` equal to `count`.
+    """
+
+    key: str
+    x_name: str
+    x: NDArray[numpy.float64]  # of the first row in each bucket
+    x_end: NDArray[numpy.float64]  # of the last
+    first: NDArray[numpy.float64]
+    last: NDArray[numpy.float64]
+    min: NDArray[numpy.float64]
+    max: NDArray[numpy.float64]
+    min_x: NDArray[numpy.float64]  # where the minimum stands
+    max_x: NDArray[numpy.float64]
+    mean: NDArray[numpy.float64]
+    count: NDArray[numpy.int64]
+    nonfinite: NDArray[numpy.int64]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Rows that a curve is made of: a run, the last step that counts, and how its clock runs.
+
+    `clock` turns (µs since 1970, attempt) into seconds of wallclock.
+    """
+
+    rows: RunRows
+    last_step: int
+    clock: Callable[[NDArray[Any], int], NDArray[Any]]
+
+
+def check_points(points: int) -> int:
+    """Raise `BadArgument` unless `points` is a number of buckets that can be drawn."""
+    if isinstance(points, bool) or not isinstance(points, (int, numpy.integer)) or not 1 <= points <= MOST_POINTS:
+        raise BadArgument(f"points={points!r}: a curve has 1 to {MOST_POINTS:,} points")
+    return int(points)
+
+
+def gather(
+    sources: list[Source], key: str, *, points: int, first: int | None, last: int | None, attempt: int | None
+) -> Buckets:
+    """Collect buckets of a key that are fine enough to draw `points` of them between two steps.
+
+    Returns:
+        Buckets sorted by step and row, with `attempt` and `source` (its index) beside them.
+    """
+    chosen: list[tuple[int, Source, SeriesPart, int]] = []
+    for number, source in enumerate(sources):
+        parts = source.rows.parts(key)
+        visible = source.rows.last_visible(parts)
+        for part in parts:
+            if attempt is not None and part.attempt != attempt:
+                continue
+            cut = source.last_step if attempt is not None else min(visible[part.attempt], source.last_step)
+            if last is not None:
+                cut = min(cut, last)
+            if part.first_step <= cut and (first is None or part.last_step >= first):
+                chosen.append((number, source, part, cut))
+    level = _choose_level(chosen, points, first)
+    while True:
+        pieces = [_piece(key, number, source, part, level, first, cut) for number, source, part, cut in chosen]
+        buckets = _join(pieces)
+        if level == 0 or not _is_coarse(buckets, points):
+            return buckets
+        level = level - LEVEL_STEP if level > FINEST_LEVEL else 0
+        if level == 0 and sum(part.count for _, _, part, _ in chosen) > 50 * RAW_ROWS:
+            return buckets
+
+
+def _choose_level(chosen: list[tuple[int, Source, SeriesPart, int]], points: int, first: int | None) -> int:
+    total = 0.0
+    for _, _, part, cut in chosen:
+        span = part.last_step - part.first_step
+        low, high = max(part.first_step, first if first is not None else part.first_step), min(part.last_step, cut)
+        total += part.count * ((high - low) / span if span > 0 else 1.0)
+    if total <= max(RAW_ROWS, FINENESS * points):
+        return 0
+    level = FINEST_LEVEL
+    if total / (1 << level) < points:
+        return 0 if total <= 50 * RAW_ROWS else level
+    while total / (1 << (level + LEVEL_STEP)) >= FINENESS * points:
+        level += LEVEL_STEP
+    return level
+
+
+def _is_coarse(buckets: Buckets, points: int) -> bool:
+    """Whether some bucket is wider than what is drawn: where steps are sparse, or far apart."""
+    if len(buckets["first_step"]) == 0:
+        return False
+    width = (int(buckets["last_step"].max()) - int(buckets["first_step"].min())) / points
+    return bool(numpy.any(buckets["last_step"] - buckets["first_step"] > 2 * max(width, 1.0)))
+
+
+def _piece(
+    key: str, number: int, source: Source, part: SeriesPart, level: int, first: int | None, last: int
+) -> Buckets:
+    rows = source.rows
+    if level == 0:
+        whole = part.last_step <= last and (first is None or part.first_step >= first)
+        if whole or part.count <= RAW_ROWS:
+            found = _within(rows.buckets(key, part, 0), first, last)
+        else:
+            found = rows.rows(key, part, first, last)
+        return _mark(found, part.attempt, number)
+    found = rows.buckets(key, part, level)
+    inside = found["last_step"] <= last
+    if first is not None:
+        inside &= found["first_step"] >= first
+    if bool(inside.all()):
+        return _mark(found, part.attempt, number)
+    pieces = [{name: array[inside] for name, array in found.items()}]
+    crossed = ~inside & (found["first_step"] <= last)
+    if first is not None:
+        crossed &= found["last_step"] >= first
+    for position in numpy.flatnonzero(crossed):
+        low, high = int(found["first_step"][position]), int(found["last_step"][position])
+        low_row, high_row = int(found["first_row"][position]), int(found["last_row"][position])
+        edge = rows.rows(key, part, max(low, first) if first is not None else low, min(high, last))
+        # Two buckets may meet within one step: each keeps its own rows.
+        own = (edge["first_row"] >= low_row) & (edge["first_row"] <= high_row)
+        pieces.append({name: array[own] for name, array in edge.items()})
+    return _mark(_join(pieces), part.attempt, number)
+
+
+def _within(buckets: Buckets, first: int | None, last: int) -> Buckets:
+    step = buckets["first_step"]
+    start = 0 if first is None else int(numpy.searchsorted(step, first, "left"))
+    end = int(numpy.searchsorted(step, last, "right"))
+    return {name: array[start:end] for name, array in buckets.items()}
+
+
+def _mark(buckets: Buckets, attempt: int, source: int) -> Buckets:
+    size = len(buckets["first_step"])
+    return {**buckets, "attempt": numpy.full(size, attempt), "source": numpy.full(size, source)}
+
+
+def _join(pieces: list[Buckets]) -> Buckets:
+    if not pieces:
+        empty = numpy.zeros(0)
+        return {
+            name: empty
+            for name in (
+                "first_step", "last_step", "first_row", "last_row", "first_time", "last_time", "first", "last", "min",
+                "max", "sum", "min_step", "max_step", "count", "nonfinite", "attempt", "source",
+            )
+        }  # fmt: skip
+    if len(pieces) == 1:
+        return pieces[0]
+    joined = {name: numpy.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+    steps = joined["first_step"]
+    if bool(numpy.any(steps[1:] < steps[:-1])):
+        order = numpy.lexsort((joined["first_row"], steps))
+        joined = {name: array[order] for name, array in joined.items()}
+    return joined
+
+
+def draw(
+    key: str, x_name: str, buckets: Buckets, x_first: NDArray[Any], x_last: NDArray[Any],
+    x_of_step: Callable[[NDArray[Any]], NDArray[Any]], points: int,
+) -> Curve:  # fmt: skip
+    """Put buckets into at most `points` drawn ones of equal width on x.
+
+    Args:
+        x_first, x_last: where each bucket begins and ends on the axis; shape as the buckets'.
+        x_of_step: where a step lies on the axis, for the places of extremes.
+    """
+    known = ~(numpy.isnan(x_first) | numpy.isnan(x_last))
+    if not bool(known.all()):
+        buckets = {name: array[known] for name, array in buckets.items()}
+        x_first, x_last = x_first[known], x_last[known]
+    if len(x_first) and bool(numpy.any(x_first[1:] < x_first[:-1])):
+        order = numpy.argsort(x_first, kind="stable")
+        buckets = {name: array[order] for name, array in buckets.items()}
+        x_first, x_last = x_first[order], x_last[order]
+    if len(x_first) <= points:
+        starts = numpy.arange(len(x_first))
+    else:
+        low, high = float(x_first[0]), float(x_first[-1])
+        place = numpy.zeros(len(x_first), dtype=numpy.int64)
+        if high > low:
+            place = numpy.minimum(((x_first - low) * (points / (high - low))).astype(numpy.int64), points - 1)
+        starts = numpy.concatenate(([0], numpy.flatnonzero(place[1:] != place[:-1]) + 1))
+    if len(starts) == 0:
+        empty, none = numpy.zeros(0), numpy.zeros(0, dtype=numpy.int64)
+        return Curve(key, x_name, *[empty] * 9, none, none)
+    ends = numpy.append(starts[1:], len(x_first)) - 1
+    single = len(starts) == len(x_first)
+    low_values, high_values = buckets["min"], buckets["max"]
+    count = _sum(buckets["count"], starts, single)
+    nonfinite = _sum(buckets["nonfinite"], starts, single)
+    total = _sum(buckets["sum"], starts, single)
+    lowest, lowest_at = _extreme(low_values, starts, ends, single, numpy.fmin)
+    highest, highest_at = _extreme(high_values, starts, ends, single, numpy.fmax)
+    with numpy.errstate(invalid="ignore", divide="ignore"):
+        mean = numpy.where(count > nonfinite, total / (count - nonfinite), numpy.nan)
+    steps_are_x = x_name == "step"
+    min_step = numpy.nan_to_num(buckets["min_step"][lowest_at].astype(numpy.float64))
+    max_step = numpy.nan_to_num(buckets["max_step"][highest_at].astype(numpy.float64))
+    return Curve(
+        key=key,
+        x_name=x_name,
+        x=x_first[starts].astype(numpy.float64),
+        x_end=numpy.maximum(x_last[ends], x_first[starts]).astype(numpy.float64),
+        first=buckets["first"][starts].astype(numpy.float64),
+        last=buckets["last"][ends].astype(numpy.float64),
+        min=lowest,
+        max=highest,
+        min_x=min_step if steps_are_x else x_of_step(min_step),
+        max_x=max_step if steps_are_x else x_of_step(max_step),
+        mean=mean,
+        count=count.astype(numpy.int64),
+        nonfinite=nonfinite.astype(numpy.int64),
+    )
+
+
+def _sum(values: NDArray[Any], starts: NDArray[Any], single: bool) -> NDArray[Any]:
+    if single:
+        return values
+    summed: NDArray[Any] = numpy.add.reduceat(values, starts)
+    return summed
+
+
+def _extreme(
+    values: NDArray[Any], starts: NDArray[Any], ends: NDArray[Any], single: bool, function: Any
+) -> tuple[NDArray[numpy.float64], NDArray[Any]]:
+    """The extreme of each drawn bucket (NaN left out), and which bucket has it."""
+    values = values.astype(numpy.float64)
+    if single:
+        return values, starts
+    extreme = function.reduceat(values, starts)
+    owner = numpy.repeat(numpy.arange(len(starts)), ends - starts + 1)
+    at = numpy.flatnonzero(values == extreme[owner])
+    owners, first = numpy.unique(owner[at], return_index=True)
+    where = starts.copy()
+    where[owners] = at[first]
+    return extreme, where

@@ -1,0 +1,232 @@
+"""What is known of every run of a store, read quickly: 10,000 runs in a tenth of a second.
+
+A record is a run's `run.json` and `summary.json` in one dictionary. The index file keeps them: a first line that says
+of each run when its folder last changed and how long its record is, then a record a line. Only what changed is read
+anew; a record is parsed when somebody asks for it. The file is a cache: damaged, it is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from typing import Any
+
+import orjson
+
+from lossbook.errors import LossbookError
+from lossbook.layout import INDEX, RunFolder, cache_folder, read_json, replace_file, run_folders
+
+VERSION = 2
+#: A folder that changed so shortly before it was read may change again within the same tick of the clock.
+_TICK_NS = 50_000_000
+
+
+class Record:
+    """One run as the index knows it; `fields()` parses it, once."""
+
+    __slots__ = ("_fields", "created", "folder", "mtime_ns", "state", "text")
+
+    def __init__(self, folder: RunFolder, mtime_ns: int, created: int, state: str, text: bytes) -> None:
+        self.folder, self.mtime_ns, self.created, self.state, self.text = folder, mtime_ns, created, state, text
+        self._fields: dict[str, Any] | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """What is known of the run; see `make_record` for the keys."""
+        if self._fields is None:
+            parsed: dict[str, Any] = orjson.loads(self.text)
+            self._fields = parsed
+        return self._fields
+
+
+def read_index(store: str) -> list[Record]:
+    """Every run of a store as it stands now, the newest first. Running runs are up to date."""
+    known = _load(store)
+    records: list[Record] = []
+    changed = False
+    folders: set[str] = set()
+    for folder, entry in run_folders(store):
+        relative = folder.path[len(store) :].lstrip(os.sep)
+        folders.add(relative)
+        try:
+            mtime_ns = entry.stat().st_mtime_ns
+        except OSError:
+            continue
+        record = known.get(relative)
+        if record is None or record.mtime_ns != mtime_ns or record.state == "running":
+            previous = record
+            record = _read_record(folder, mtime_ns)
+            if record is None:
+                continue
+            changed = changed or previous is None or previous.text != record.text
+        records.append(record)
+    if changed or len(folders) != len(known):
+        _save(store, records)
+    records.sort(key=lambda record: record.created, reverse=True)
+    return records
+
+
+def _read_record(folder: RunFolder, mtime_ns: int) -> Record | None:
+    if not folder.exists():
+        return None
+    fields = make_record(folder)
+    now = time.time_ns()
+    return Record(
+        folder,
+        # A change within the same tick would go unseen for ever: read such a folder again next time.
+        mtime_ns if now - mtime_ns > _TICK_NS else 0,
+        int(fields["created_us"]),
+        str(fields["state"]),
+        orjson.dumps(fields),
+    )
+
+
+def make_record(folder: RunFolder) -> dict[str, Any]:
+    """Read what is known of one run.
+
+    Returns:
+        `id, name, project, state, error, created` (Unix seconds), `created_us, started, ended, duration` (seconds),
+        `group, notes, tags, host, user, attempts, last_step, rows, config, summary, metrics, define, alerts, problems`.
+    """
+    problems: list[str] = []
+    identity: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
+    try:
+        identity = read_json(folder.run_json) or {}
+        if not identity:
+            problems.append(f"{folder.run_json} is missing: the run's name and configuration are not known")
+    except LossbookError as error:
+        problems.append(str(error))
+    try:
+        summary = read_json(folder.summary_json) or {}
+    except LossbookError as error:
+        problems.append(f"{error}; it is made anew")
+    if summary.get("state") not in ("finished", "failed", "interrupted", "killed") or not _covers(summary, identity):
+        summary = _bring_up_to_date(summary, folder, problems)
+    config = dict(identity.get("config") or {})
+    _merge(config, summary.get("config") or {})
+    created = int(identity.get("created") or summary.get("started") or 0)
+    started, ended = summary.get("started") or created, summary.get("ended")
+    running = summary.get("state") == "running"
+    last_moment = time.time_ns() // 1000 if running else ended or summary.get("last_time") or started
+    host = identity.get("host") or {}
+    if identity.get("format", 1) > 1:
+        problems.append(f"{folder.run_json} has format {identity['format']}, which this version does not know")
+    return {
+        "id": identity.get("id") or os.path.basename(folder.path),
+        "name": identity.get("name") or os.path.basename(folder.path),
+        "project": identity.get("project") or os.path.basename(os.path.dirname(folder.path)),
+        "state": summary.get("state", "crashed"),
+        "error": summary.get("error"),
+        "created": created / 1e6,
+        "created_us": created,
+        "started": started / 1e6,
+        "ended": ended / 1e6 if ended else None,
+        "duration": max(0.0, (last_moment - started) / 1e6),
+        "group": identity.get("group"),
+        "notes": identity.get("notes"),
+        "tags": identity.get("tags") or [],
+        "host": host.get("name"),
+        "user": host.get("user"),
+        "attempts": len(identity.get("attempts") or ()) or 1,
+        "last_step": summary.get("last_step"),
+        "rows": summary.get("rows", 0),
+        "config": config,
+        "summary": summary.get("summary") or {},
+        "metrics": summary.get("metrics") or {},
+        "define": summary.get("define") or [],
+        "alerts": summary.get("alerts", 0),
+        "problems": [*problems, *(summary.get("problems") or [])],
+    }
+
+
+def _covers(summary: dict[str, Any], identity: dict[str, Any]) -> bool:
+    """Whether the summary was written in the last attempt (a resumed run's first seconds have an older one)."""
+    attempts = identity.get("attempts") or [{}]
+    return bool((summary.get("started") or 0) >= (attempts[-1].get("started") or 0))
+
+
+def _bring_up_to_date(summary: dict[str, Any], folder: RunFolder, problems: list[str]) -> dict[str, Any]:
+    from lossbook.store.summary import compute_summary, overlay
+
+    try:
+        if not summary:
+            summary = compute_summary(folder)
+        else:
+            summary = overlay(summary, folder)
+    except (LossbookError, OSError) as error:
+        problems.append(str(error))
+        return summary
+    if summary.get("state") != "running":
+        # Its follower died with it: what was just found need not be found again.
+        from lossbook.layout import write_json
+
+        try:
+            write_json(folder.summary_json, summary, durable=False)
+        except OSError:
+            pass
+    return summary
+
+
+def _merge(base: dict[str, Any], change: dict[str, Any]) -> None:
+    for key, value in change.items():
+        if isinstance(value, dict) and isinstance(base.get(key), dict):
+            inner = dict(base[key])
+            _merge(inner, value)
+            base[key] = inner
+        else:
+            base[key] = value
+
+
+def _path(store: str) -> str:
+    return os.path.join(store, INDEX)
+
+
+def _cache_path(store: str) -> str:
+    digest = hashlib.sha256(os.fsencode(os.path.abspath(store))).hexdigest()[:16]
+    return os.path.join(cache_folder(), "index", f"{digest}.json")
+
+
+def _load(store: str) -> dict[str, Record]:
+    for path in (_path(store), _cache_path(store)):
+        try:
+            with open(path, "rb") as file:
+                text = file.read()
+            head, _, body = text.partition(b"\n")
+            header = orjson.loads(head)
+            if header["version"] != VERSION:
+                continue
+            records, at = {}, 0
+            for relative, mtime_ns, created, state, length in header["runs"]:
+                folder = RunFolder(os.path.join(store, relative))
+                records[relative] = Record(folder, mtime_ns, created, state, body[at : at + length])
+                at += length
+            if at != len(body):
+                continue
+            return records
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return {}
+
+
+def _save(store: str, records: list[Record]) -> None:
+    runs = [
+        [
+            record.folder.path[len(store) :].lstrip(os.sep),
+            record.mtime_ns,
+            record.created,
+            record.state,
+            len(record.text),
+        ]
+        for record in records
+    ]
+    text = b"".join(
+        [orjson.dumps({"version": VERSION, "runs": runs}), b"\n", *[record.text for record in records]]
+    )
+    for path in (_path(store), _cache_path(store)):
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            replace_file(path, text, durable=False)
+            return
+        except OSError:
+            continue

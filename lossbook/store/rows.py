@@ -1,0 +1,333 @@
+"""The rows of one run, sealed and live, as a curve needs them: found quickly, read once, kept while they stand.
+
+Sealed files never change, so what was read of them is kept (bounded); the live journal is read on from where the
+last look ended, so a row is seen as soon as its `log()` has returned.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy
+
+from lossbook.errors import LossbookError, StoreError
+from lossbook.journal.reader import read_segment
+from lossbook.layout import RunFolder, read_json
+from lossbook.store.attempts import NEVER, cutoffs, resume_steps
+from lossbook.store.schema import TOP_LEVEL, parquet
+from lossbook.store.segments import Segment, list_segments
+
+if TYPE_CHECKING:
+    import duckdb
+    from numpy.typing import NDArray
+
+#: Arrays kept of sealed files, in bytes.
+CACHE_BYTES = 64 << 20
+_BUCKET_COLUMNS = (
+    "first_step", "last_step", "first_row", "last_row", "first_time", "last_time", "first", "last", "min", "max",
+    "sum", "min_step", "max_step", "count", "nonfinite",
+)  # fmt: skip
+
+Buckets = dict[str, "NDArray[Any]"]
+
+
+@dataclass(frozen=True)
+class SeriesPart:
+    """One series (a key of one attempt and rank) within one segment."""
+
+    segment: Segment
+    attempt: int
+    rank: int
+    first_step: int
+    last_step: int
+    first_time: int
+    last_time: int
+    count: int
+
+
+@dataclass
+class _LiveSeries:
+    attempt: int
+    step: list[int] = field(default_factory=list)
+    row: list[int] = field(default_factory=list)
+    time: list[int] = field(default_factory=list)
+    value: list[float] = field(default_factory=list)
+    arrays: Buckets | None = None
+
+
+@dataclass
+class _LiveSegment:
+    """A journal segment as far as it has been read."""
+
+    segment: Segment
+    offset: int = 0
+    line: int = 1
+    attempt: int = 0
+    series: dict[tuple[str, int], _LiveSeries] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+class RunRows:
+    """Reads the rows of one run.
+
+    Args:
+        connection: used for this run alone, from one thread at a time.
+    """
+
+    def __init__(self, folder: RunFolder, connection: duckdb.DuckDBPyConnection) -> None:
+        self.folder = folder
+        self._connection = connection
+        self._lock = threading.RLock()
+        self._seen: tuple[Any, ...] = ()
+        self._segments: list[Segment] = []
+        self._parts: dict[str, dict[str, list[SeriesPart]]] = {}  # by sealed file, by key
+        self._live: dict[str, _LiveSegment] = {}
+        self._cache: OrderedDict[tuple[Any, ...], Buckets] = OrderedDict()
+        self._cached_bytes = 0
+        self._identity: dict[str, Any] = {}
+        self._damaged: dict[str, str] = {}
+
+    # -- what there is ----------------------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Look at the folder again: cheap when nothing has changed."""
+        with self._lock:
+            seen = (_mtime(self.folder.journal), _mtime(self.folder.metrics), _mtime(self.folder.run_json))
+            if seen != self._seen or any(mark is None for mark in seen):
+                self._segments = list_segments(self.folder)
+                try:
+                    self._identity = read_json(self.folder.run_json) or {}
+                except LossbookError as error:
+                    self._damaged[self.folder.run_json] = str(error)
+                self._seen = seen
+            try:
+                for segment in self._segments:
+                    if segment.journal is not None:
+                        self._read_on(segment)
+            except FileNotFoundError:
+                # Sealed between the look and the reading.
+                self._seen = ()
+                self.refresh()
+                return
+            standing = {segment.journal for segment in self._segments}
+            self._live = {path: live for path, live in self._live.items() if path in standing}
+
+    @property
+    def segments(self) -> list[Segment]:
+        return self._segments
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return self._identity
+
+    def problems(self) -> list[str]:
+        """What could not be read, a sentence each."""
+        found = list(self._damaged.values())
+        for live in self._live.values():
+            found += live.problems
+        return found
+
+    def _read_on(self, segment: Segment) -> None:
+        path = str(segment.journal)
+        live = self._live.get(path)
+        if live is None:
+            live = self._live[path] = _LiveSegment(segment)
+        if os.stat(path).st_size <= live.offset:
+            return
+        reading = read_segment(path, offset=live.offset, first_line=live.line)
+        for row in reading.rows:
+            if row.kind == "attempt":
+                live.attempt = int(row.body.get("number") or 0)
+            if row.kind is not None or row.step is None:
+                continue
+            for key, value in row.body.items():
+                series = live.series.get((key, live.attempt))
+                if series is None:
+                    series = live.series[(key, live.attempt)] = _LiveSeries(live.attempt)
+                series.step.append(row.step)
+                series.row.append(row.i)
+                series.time.append(row.t)
+                series.value.append(value)
+                series.arrays = None
+        live.offset = reading.offset
+        live.line += len(reading.rows) + len(reading.problems)
+        live.problems += [str(problem) for problem in reading.problems]
+
+    def keys(self) -> set[str]:
+        """Every key that the run has logged."""
+        found: set[str] = set()
+        for segment in self._segments:
+            if segment.metrics is not None:
+                found.update(self._sealed_parts(segment))
+        for live in self._live.values():
+            found.update(key for key, _ in live.series)
+        return found
+
+    def parts(self, key: str) -> list[SeriesPart]:
+        """Where the rows of a key lie."""
+        found: list[SeriesPart] = []
+        for segment in self._segments:
+            if segment.metrics is not None:
+                found += self._sealed_parts(segment).get(key, ())
+                continue
+            live = self._live.get(str(segment.journal))
+            for (name, attempt), series in live.series.items() if live is not None else ():
+                if name == key:
+                    found.append(
+                        SeriesPart(
+                            segment, attempt, segment.name.rank, min(series.step), max(series.step),
+                            min(series.time), max(series.time), len(series.step),
+                        )  # fmt: skip
+                    )
+        return found
+
+    def last_visible(self, parts: list[SeriesPart]) -> dict[int, int]:
+        """The last step that counts of each attempt, for a key that lies in `parts`."""
+        first_steps: dict[int, int] = {}
+        for part in parts:
+            first_steps[part.attempt] = min(first_steps.get(part.attempt, NEVER), part.first_step)
+        return cutoffs(resume_steps(self._identity), first_steps)
+
+    def _sealed_parts(self, segment: Segment) -> dict[str, list[SeriesPart]]:
+        path = str(segment.metrics)
+        known = self._parts.get(path)
+        if known is not None:
+            return known
+        import duckdb
+
+        columns = "key, attempt, rank, first_step, last_step, epoch_us(first_time), epoch_us(last_time), count"
+        if segment.rollup is not None:
+            query = f"SELECT {columns} FROM {parquet(segment.rollup)} WHERE level = {TOP_LEVEL}"
+        else:
+            query = (
+                "SELECT key, attempt, rank, min(step), max(step), epoch_us(min(time)), epoch_us(max(time)), count(*) "
+                f"FROM {parquet(path)} GROUP BY key, attempt, rank"
+            )
+        parts: dict[str, list[SeriesPart]] = {}
+        try:
+            for key, *rest in self._connection.execute(query).fetchall():
+                parts.setdefault(key, []).append(SeriesPart(segment, *rest))
+        except duckdb.Error as error:
+            if segment.rollup is not None and os.path.exists(path):
+                # The rollup can be derived; the rows themselves may be whole.
+                self._damaged[segment.rollup] = f"{segment.rollup} cannot be read; rows are read from {path}"
+                whole = Segment(segment.name, metrics=segment.metrics, events=segment.events)
+                return self._sealed_parts(whole)
+            self._damaged[path] = f"{path} cannot be read ({str(error).splitlines()[0]}); its rows are missing here"
+        self._parts[path] = parts
+        return parts
+
+    # -- rows and buckets -------------------------------------------------------------------------------------------
+
+    def buckets(self, key: str, part: SeriesPart, level: int) -> Buckets:
+        """The rollup's buckets of one part at a level (0: each row is a bucket). Arrays of shape (n,)."""
+        with self._lock:
+            if part.segment.journal is not None:
+                return self._live_rows(key, part)
+            path = str(part.segment.metrics)
+            name = (path, key, part.attempt, part.rank, level)
+            found = self._cache.get(name)
+            if found is not None:
+                self._cache.move_to_end(name)
+                return found
+            if level == 0 or part.segment.rollup is None:
+                found = self.rows(key, part)
+            else:
+                wanted = level if part.count > 1 << level else TOP_LEVEL
+                times = {"first_time": "epoch_us(first_time) AS first_time", "last_time": "epoch_us(last_time) AS last_time"}
+                columns = ", ".join(times.get(column, f'"{column}"') for column in _BUCKET_COLUMNS)
+                found = self._fetch(
+                    f"SELECT {columns} FROM {parquet(str(part.segment.rollup))} "
+                    "WHERE key = ? AND level = ? AND attempt = ? AND rank = ? ORDER BY first_step, first_row",
+                    [key, wanted, part.attempt, part.rank],
+                )
+            self._keep(name, found)
+            return found
+
+    def rows(self, key: str, part: SeriesPart, first: int | None = None, last: int | None = None) -> Buckets:
+        """The rows of one part as buckets of one, between two steps, both included."""
+        with self._lock:
+            if part.segment.journal is not None:
+                return _between(self._live_rows(key, part), first, last)
+            bounds, values = "", [key, part.attempt, part.rank]
+            if first is not None or last is not None:
+                bounds = " AND step BETWEEN ? AND ?"
+                values += [first if first is not None else -(1 << 63), last if last is not None else NEVER]
+            found = self._fetch(
+                f"SELECT step, row, epoch_us(time) AS time, value FROM {parquet(str(part.segment.metrics))} "
+                f"WHERE key = ? AND attempt = ? AND rank = ?{bounds}",
+                values,
+            )
+            return buckets_of_rows(found["step"], found["row"], found["time"], found["value"])
+
+    def _live_rows(self, key: str, part: SeriesPart) -> Buckets:
+        live = self._live[str(part.segment.journal)].series[(key, part.attempt)]
+        if live.arrays is None:
+            step = numpy.array(live.step, dtype=numpy.int64)
+            row = numpy.array(live.row, dtype=numpy.int64)
+            when = numpy.array(live.time, dtype=numpy.int64)
+            value = numpy.array(live.value, dtype=numpy.float64)
+            if len(step) > 1 and bool(numpy.any(step[1:] < step[:-1])):
+                order = numpy.lexsort((row, step))
+                step, row, when, value = step[order], row[order], when[order], value[order]
+            live.arrays = buckets_of_rows(step, row, when, value)
+        return live.arrays
+
+    def _fetch(self, query: str, values: list[Any]) -> Buckets:
+        import duckdb
+
+        try:
+            arrays = self._connection.execute(query, values).fetchnumpy()
+        except duckdb.Error as error:
+            raise StoreError(
+                f"{self.folder.path} cannot be read ({str(error).splitlines()[0]}); `lossbook verify` says more"
+            ) from None
+        return {
+            name: array.filled(numpy.nan) if isinstance(array, numpy.ma.MaskedArray) else array
+            for name, array in arrays.items()
+        }
+
+    def _keep(self, name: tuple[Any, ...], found: Buckets) -> None:
+        size = sum(array.nbytes for array in found.values())
+        if size > CACHE_BYTES // 2:
+            return
+        self._cache[name] = found
+        self._cached_bytes += size
+        while self._cached_bytes > CACHE_BYTES:
+            _, dropped = self._cache.popitem(last=False)
+            self._cached_bytes -= sum(array.nbytes for array in dropped.values())
+
+
+def buckets_of_rows(
+    step: NDArray[Any], row: NDArray[Any], time: NDArray[Any], value: NDArray[Any]
+) -> Buckets:
+    """Rows as buckets of one row each; arrays are shared, not copied."""
+    finite = numpy.isfinite(value)
+    shown = value if bool(finite.all()) else numpy.where(finite, value, numpy.nan)
+    ones = numpy.ones(len(value), dtype=numpy.int64)
+    return {
+        "first_step": step, "last_step": step, "first_row": row, "last_row": row, "first_time": time,
+        "last_time": time, "first": value, "last": value, "min": shown, "max": shown,
+        "sum": numpy.where(finite, value, 0.0), "min_step": step, "max_step": step, "count": ones,
+        "nonfinite": ones - finite,
+    }  # fmt: skip
+
+
+def _between(buckets: Buckets, first: int | None, last: int | None) -> Buckets:
+    if first is None and last is None:
+        return buckets
+    step = buckets["first_step"]
+    start = 0 if first is None else int(numpy.searchsorted(step, first, "left"))
+    end = len(step) if last is None else int(numpy.searchsorted(step, last, "right"))
+    return {name: array[start:end] for name, array in buckets.items()}
+
+
+def _mtime(path: str) -> int | None:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return None

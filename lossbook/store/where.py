@@ -1,0 +1,276 @@
+"""`where="config.lr > 1e-4 and state = 'finished'"`: a small language over what is known of a run.
+
+    expression := or;  or := and ("or" and)*;  and := not ("and" not)*;  not := "not" not | comparison
+    comparison := "(" or ")" | value (= | == | != | <> | < | <= | > | >= | ~ | like | ilike | contains) value
+                | value ["not"] "in" (name | "(" value, ... ")") | value "is" ["not"] "null" | value
+    value := number | 'text' | "text" | true | false | null | name | `odd name`
+
+A name is a field of the run (`state`, `tags`, ...), `config.a.b`, `summary.x`, or a metric (`val/loss`: its last
+value; `val/loss.min`, `.max`, `.mean`, `.last`, `.count`). What a run does not have is null, and a comparison with
+null is false.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lossbook.errors import BadQuery
+from lossbook.metrics import find_key
+
+FIELDS = ("id", "name", "project", "state", "error", "group", "notes", "tags", "created", "ended", "host", "user",
+          "attempts", "last_step", "rows", "duration")  # fmt: skip
+_STATISTICS = ("last", "min", "max", "mean", "count", "last_step", "min_step", "max_step", "nonfinite")
+_TOKEN = re.compile(
+    r"\s*(?:(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w/.]))|(?P<text>'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\")"
+    r"|(?P<odd>`[^`]+`)|(?P<operator>==|!=|<>|<=|>=|=|<|>|~|\(|\)|,)|(?P<name>[A-Za-z_][\w./@\-]*))"
+)
+
+Record = Mapping[str, Any]
+Evaluate = Callable[[Record], Any]
+
+
+def compile_where(text: str) -> Callable[[Record], bool]:
+    """Turn an expression into a test on a run's record.
+
+    Raises:
+        BadQuery: it cannot be understood; the message says where.
+    """
+    parser = _Parser(text)
+    evaluate = parser.parse()
+    return lambda record: evaluate(record) is True
+
+
+def compile_value(name: str) -> Evaluate:
+    """Turn one name (as in `sort=` and columns) into what it is for a run; None where the run does not have it."""
+    return _lookup(name.strip("`"))
+
+
+class _Parser:
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.tokens: list[tuple[str, str, int]] = []
+        position = 0
+        while position < len(text.rstrip()):
+            matched = _TOKEN.match(text, position)
+            if matched is None or matched.lastgroup is None:
+                at = position + len(text[position:]) - len(text[position:].lstrip())
+                raise BadQuery(f"where: {text[at : at + 10]!r} at character {at + 1} cannot be understood")
+            kind = matched.lastgroup
+            self.tokens.append((kind, matched[kind], matched.start(kind)))
+            position = matched.end()
+        self.at = 0
+
+    def parse(self) -> Evaluate:
+        if not self.tokens:
+            raise BadQuery("where: the expression is empty; write for example: state = 'finished' and config.lr > 1e-4")
+        result = self.any_of()
+        if self.at < len(self.tokens):
+            raise self.wrong("and, or, or the end")
+        return result
+
+    def wrong(self, wanted: str) -> BadQuery:
+        if self.at < len(self.tokens):
+            _, found, position = self.tokens[self.at]
+            return BadQuery(f"where: {wanted} was expected at character {position + 1}, not {found!r}")
+        return BadQuery(f"where: {wanted} was expected at the end of {self.text!r}")
+
+    def word(self, *words: str) -> str | None:
+        """Take the next token if it is one of these words or operators."""
+        if self.at < len(self.tokens):
+            kind, found, _ = self.tokens[self.at]
+            if kind in ("name", "operator") and found.lower() in words:
+                self.at += 1
+                return found.lower()
+        return None
+
+    def any_of(self) -> Evaluate:
+        parts = [self.all_of()]
+        while self.word("or"):
+            parts.append(self.all_of())
+        return parts[0] if len(parts) == 1 else lambda record: any(part(record) is True for part in parts)
+
+    def all_of(self) -> Evaluate:
+        parts = [self.negation()]
+        while self.word("and"):
+            parts.append(self.negation())
+        return parts[0] if len(parts) == 1 else lambda record: all(part(record) is True for part in parts)
+
+    def negation(self) -> Evaluate:
+        if self.word("not"):
+            inner = self.negation()
+            return lambda record: inner(record) is not True
+        return self.comparison()
+
+    def comparison(self) -> Evaluate:
+        if self.word("("):
+            inner = self.any_of()
+            if not self.word(")"):
+                raise self.wrong("')'")
+            return inner
+        left = self.value()
+        if self.word("is"):
+            negated = self.word("not") is not None
+            if not self.word("null"):
+                raise self.wrong("null")
+            return lambda record: (left(record) is None) is not negated
+        negated = self.word("not") is not None
+        if self.word("in"):
+            return _negate(self.membership(left), negated)
+        if word := self.word("like", "ilike"):
+            return _negate(_like(left, self.value(), fold=word == "ilike"), negated)
+        if self.word("contains"):
+            return _negate(_contains(left, self.value()), negated)
+        if negated:
+            raise self.wrong("in, like, ilike or contains")
+        operator = self.word("=", "==", "!=", "<>", "<", "<=", ">", ">=", "~")
+        if operator is None:
+            return lambda record: left(record) not in (None, False, 0, "", [])
+        right = self.value()
+        return lambda record: _compare(operator, left(record), right(record))
+
+    def membership(self, left: Evaluate) -> Evaluate:
+        if not self.word("("):
+            return _contains(self.value(), left)
+        choices = [self.value()]
+        while self.word(","):
+            choices.append(self.value())
+        if not self.word(")"):
+            raise self.wrong("',' or ')'")
+        return lambda record: any(_compare("=", left(record), choice(record)) for choice in choices)
+
+    def value(self) -> Evaluate:
+        if self.at >= len(self.tokens):
+            raise self.wrong("a value")
+        kind, found, _ = self.tokens[self.at]
+        if kind == "operator":
+            raise self.wrong("a value")
+        self.at += 1
+        constant: Any
+        if kind == "number":
+            constant = float(found)
+            return lambda record: constant
+        if kind == "text":
+            constant = found[1:-1].replace(found[0] * 2, found[0])
+            return lambda record: constant
+        words: dict[str, Any] = {"true": True, "false": False, "null": None}
+        if kind == "name" and found.lower() in words:
+            constant = words[found.lower()]
+            return lambda record: constant
+        name = found.strip("`")
+        if kind == "name" and name not in FIELDS and not any(mark in name for mark in "./"):
+            close = difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.75)
+            if close:
+                raise BadQuery(f"where: there is no field {name!r}; did you mean {close[0]!r}?")
+        return _lookup(name)
+
+
+def _negate(evaluate: Evaluate, negated: bool) -> Evaluate:
+    return (lambda record: evaluate(record) is not True) if negated else evaluate
+
+
+def _contains(container: Evaluate, item: Evaluate) -> Evaluate:
+    def evaluate(record: Record) -> bool:
+        whole, part = container(record), item(record)
+        if isinstance(whole, str):
+            return str(part) in whole
+        return isinstance(whole, (list, tuple)) and part in whole
+
+    return evaluate
+
+
+def _like(left: Evaluate, right: Evaluate, *, fold: bool) -> Evaluate:
+    def evaluate(record: Record) -> bool:
+        text, pattern = left(record), right(record)
+        if text is None or pattern is None:
+            return False
+        text, pattern = str(text), re.sub(r"([\[\]?*])", r"[\1]", str(pattern)).replace("%", "*").replace("_", "?")
+        return fnmatch.fnmatchcase(text.lower(), pattern.lower()) if fold else fnmatch.fnmatchcase(text, pattern)
+
+    return evaluate
+
+
+def _compare(operator: str, left: Any, right: Any) -> bool:
+    if left is None or right is None:
+        return False
+    if operator == "~":
+        try:
+            return re.search(str(right), str(left)) is not None
+        except re.error as error:
+            raise BadQuery(f"where: {right!r} is no regular expression ({error})") from None
+    if isinstance(left, list) and operator in ("=", "==", "!=", "<>"):
+        return (right in left) is (operator in ("=", "=="))
+    left, right = _alike(left, right)
+    try:
+        match operator:
+            case "=" | "==":
+                return bool(left == right)
+            case "!=" | "<>":
+                return bool(left != right)
+            case "<":
+                return bool(left < right)
+            case "<=":
+                return bool(left <= right)
+            case ">":
+                return bool(left > right)
+            case _:
+                return bool(left >= right)
+    except TypeError:
+        return False
+
+
+def _alike(left: Any, right: Any) -> tuple[Any, Any]:
+    """Compare a number with a text that holds one as numbers, and anything else with a text as texts."""
+    if isinstance(left, str) is isinstance(right, str):
+        return left, right
+    text, other = (left, right) if isinstance(left, str) else (right, left)
+    if isinstance(other, (int, float)) and not isinstance(other, bool):
+        try:
+            number = float(text)
+        except ValueError:
+            return str(left), str(right)
+        return (number, other) if isinstance(left, str) else (other, number)
+    return str(left).lower(), str(right).lower()
+
+
+def _lookup(name: str) -> Evaluate:
+    if name in FIELDS:
+        return lambda record: record.get(name)
+    for section in ("config", "summary"):
+        if name.startswith(f"{section}."):
+            path = name[len(section) + 1 :]
+            return lambda record: nested(record.get(section) or {}, path)
+    base, dot, statistic = name.rpartition(".")
+
+    def metric(record: Record) -> Any:
+        metrics = record.get("metrics") or {}
+        key = find_key(name, metrics)
+        if key is not None:
+            return _number(metrics[key].get("last"))
+        if dot and statistic in _STATISTICS:
+            key = find_key(base, metrics)
+            if key is not None:
+                return _number(metrics[key].get(statistic))
+        found = nested(record.get("summary") or {}, name)
+        return found if found is not None else nested(record.get("config") or {}, name)
+
+    return metric
+
+
+def nested(values: Mapping[str, Any], path: str) -> Any:
+    """The value at `a.b.c` (or under a key that has dots of its own); None where there is none."""
+    if path in values:
+        return _number(values[path])
+    head, dot, rest = path.partition(".")
+    inner = values.get(head)
+    if dot and isinstance(inner, Mapping):
+        return nested(inner, rest)
+    return None
+
+
+def _number(value: Any) -> Any:
+    names = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
+    return names.get(value, value) if isinstance(value, str) else value
