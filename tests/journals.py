@@ -84,7 +84,7 @@ class WrittenRun:
 def all_rows(folder: RunFolder) -> list[tuple[str, int, int, float, int, int]]:
     """Every scalar of a run, sealed or live, as (key, row, step, value, rank, attempt), sorted."""
     from lossbook.journal.reader import read_segment
-    from lossbook.store.schema import connect, quote
+    from lossbook.store.schema import connect, parquet
     from lossbook.store.segments import list_segments
 
     found: list[tuple[str, int, int, float, int, int]] = []
@@ -93,7 +93,7 @@ def all_rows(folder: RunFolder) -> list[tuple[str, int, int, float, int, int]]:
         for segment in list_segments(folder):
             if segment.metrics is not None:
                 found += connection.execute(
-                    f"SELECT key, row, step, value, rank, attempt FROM read_parquet({quote(segment.metrics)})"
+                    f"SELECT key, row, step, value, rank, attempt FROM {parquet(segment.metrics)}"
                 ).fetchall()
                 continue
             attempt = 0

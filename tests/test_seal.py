@@ -6,6 +6,7 @@ import errno
 import math
 import os
 import random
+import shutil
 import struct
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from lossbook.errors import StoreError
 from lossbook.journal.line import encode_scalars
 from lossbook.layout import RunFolder
 from lossbook.store import segments as segments_module
-from lossbook.store.schema import EVENTS, METRICS, ROLLUP, connect, quote
+from lossbook.store.schema import EVENTS, METRICS, ROLLUP, connect, parquet
 from lossbook.store.segments import list_segments, seal_run
 
 
@@ -30,7 +31,7 @@ def query(path: str | None, text: str) -> list[Any]:
     assert path is not None
     connection = connect()
     try:
-        return connection.execute(text.replace("$file", f"read_parquet({quote(path)})")).fetchall()
+        return connection.execute(text.replace("$file", parquet(path))).fetchall()
     finally:
         connection.close()
 
@@ -411,6 +412,16 @@ def several_segments(path: Path) -> WrittenRun:
     return run
 
 
+def cut_off(begun: RunFolder, path: Path, at: int, *, after: bool) -> RunFolder:
+    """Copy a run and seal the copy, the process ending before or after a file operation of a given number."""
+    folder = RunFolder(shutil.copytree(begun.path, path))
+    with pytest.MonkeyPatch.context() as patch:
+        Plug(patch, at, after=after)
+        with pytest.raises(PulledPlug):
+            seal_run(folder, finished=True)
+    return folder
+
+
 def event_rows(folder: RunFolder) -> list[tuple[int, str]]:
     found: list[tuple[int, str]] = []
     for segment in list_segments(folder):
@@ -425,45 +436,39 @@ def event_rows(folder: RunFolder) -> list[tuple[int, str]]:
 
 @pytest.mark.parametrize("after", [False, True])
 def test_a_process_killed_between_any_two_file_operations_loses_and_doubles_nothing(tmp_path: Path, after: bool) -> None:
-    whole = several_segments(tmp_path / "whole")
-    rows, events = all_rows(whole.folder), event_rows(whole.folder)
+    begun = several_segments(tmp_path / "begun")
+    rows, events = all_rows(begun.folder), event_rows(begun.folder)
     assert len(rows) == 24
+    whole = RunFolder(shutil.copytree(begun.folder.path, tmp_path / "whole"))
     with pytest.MonkeyPatch.context() as patch:
         counted = Plug(patch, -1, after=False)
-        seal_run(whole.folder, finished=True)
+        seal_run(whole, finished=True)
     assert counted.calls > 10
-    final = files_of(whole.folder)
+    final = files_of(whole)
     for at in range(1, counted.calls + 1):
-        run = several_segments(tmp_path / f"cut-{at}")
-        with pytest.MonkeyPatch.context() as patch:
-            Plug(patch, at, after=after)
-            with pytest.raises(PulledPlug):
-                seal_run(run.folder, finished=True)
-        assert all_rows(run.folder) == rows, f"cut at file operation {at}"
-        assert event_rows(run.folder) == events, f"cut at file operation {at}"
-        seal_run(run.folder, finished=True)
-        assert all_rows(run.folder) == rows, f"mended after operation {at}"
-        assert event_rows(run.folder) == events, f"mended after operation {at}"
-        assert {name for name in files_of(run.folder) if not name.endswith(".tmp")} == final, f"after operation {at}"
+        folder = cut_off(begun.folder, tmp_path / f"cut-{at}", at, after=after)
+        assert all_rows(folder) == rows, f"cut at file operation {at}"
+        assert event_rows(folder) == events, f"cut at file operation {at}"
+        seal_run(folder, finished=True)
+        assert all_rows(folder) == rows, f"mended after operation {at}"
+        assert event_rows(folder) == events, f"mended after operation {at}"
+        assert {name for name in files_of(folder) if not name.endswith(".tmp")} == final, f"after operation {at}"
 
 
 def test_the_next_row_number_is_right_wherever_sealing_was_cut_off(tmp_path: Path) -> None:
     from lossbook.journal.writer import next_row
 
-    whole = several_segments(tmp_path / "whole")
-    expected = whole.next_row[0]
+    begun = several_segments(tmp_path / "begun")
+    expected = begun.next_row[0]
+    whole = RunFolder(shutil.copytree(begun.folder.path, tmp_path / "whole"))
     with pytest.MonkeyPatch.context() as patch:
         counted = Plug(patch, -1, after=False)
-        seal_run(whole.folder, finished=True)
-    assert next_row(whole.folder, 0) == expected
+        seal_run(whole, finished=True)
+    assert next_row(whole, 0) == expected
     for at in range(1, counted.calls + 1):
-        run = several_segments(tmp_path / f"cut-{at}")
-        with pytest.MonkeyPatch.context() as patch:
-            Plug(patch, at, after=True)
-            with pytest.raises(PulledPlug):
-                seal_run(run.folder, finished=True)
-        seal_run(run.folder, finished=True)
-        assert next_row(run.folder, 0) == expected, f"cut at file operation {at}"
+        folder = cut_off(begun.folder, tmp_path / f"cut-{at}", at, after=True)
+        seal_run(folder, finished=True)
+        assert next_row(folder, 0) == expected, f"cut at file operation {at}"
 
 
 def test_sealing_twice_changes_nothing(run: WrittenRun) -> None:

@@ -88,7 +88,7 @@ class Settings:
         return open_book(self.location)
 
     def run(self, ref: str | None) -> RecordedRun:
-        return self.book().run(ref or "latest", project=self.project)
+        return self.book().run("latest" if ref is None else ref, project=self.project)
 
     def runs(self, refs: Sequence[str]) -> list[RecordedRun]:
         """The runs that `refs` name, each once, in their order."""
@@ -96,7 +96,7 @@ class Settings:
         found: dict[str, RecordedRun] = {}
         for ref in refs:
             run = book.run(ref, project=self.project)
-            found.setdefault(str(run.path), run)
+            found.setdefault(run.path, run)
         return list(found.values())
 
 

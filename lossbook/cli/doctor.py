@@ -272,8 +272,8 @@ def _runs(store: str) -> Section:
     section.facts["running"] = str(len(running))
     here = platform.node()
     for run in running:
-        pids = followers.get(os.path.realpath(str(run.path)))
-        host = str((run.attempts or [{}])[-1].get("host") or "?")
+        pids = followers.get(os.path.realpath(run.path))
+        host = str(run.record["host"] or "?")
         if pids:
             section.facts[run.id] = f"{run.name}, followed by process {pids[0]}"
         elif host == here:
@@ -284,7 +284,7 @@ def _runs(store: str) -> Section:
         else:
             section.facts[run.id] = f"{run.name}, on {host}"
     unsealed = [
-        folder for folder in folders if _has_journal(folder) and folder.path not in {str(run.path) for run in running}
+        folder for folder in folders if _has_journal(folder) and folder.path not in {run.path for run in running}
     ]
     if unsealed:
         section.facts["unsealed"] = f"{plural(len(unsealed), 'ended run')}; `lossbook seal --all` makes them small"

@@ -261,6 +261,14 @@ def _nice_step(span: float, count: int) -> float:
 
 
 def _ticks(low: float, high: float, count: int, *, whole: bool = False) -> list[float]:
+    for finer in (1, 2, 4):
+        ticks = _even_ticks(low, high, count * finer, whole=whole)
+        if len(ticks) > 1 and ticks != [low, high]:
+            break
+    return ticks
+
+
+def _even_ticks(low: float, high: float, count: int, *, whole: bool) -> list[float]:
     step = _nice_step(high - low, count)
     if whole and step:
         step = max(1.0, float(round(step)))

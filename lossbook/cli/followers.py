@@ -43,7 +43,7 @@ def _command_lines() -> list[tuple[int, list[str]]]:
 
 
 def _command_lines_elsewhere() -> list[tuple[int, list[str]]]:
-    import psutil
+    import psutil  # type: ignore[import-untyped,unused-ignore]
 
     return [
         (process.pid, process.info["cmdline"])

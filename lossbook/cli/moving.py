@@ -119,14 +119,15 @@ def _remove(store: str, run: RecordedRun) -> Removed:
                 break
             except FileExistsError:
                 number += 1
-        home = os.path.relpath(str(run.path), store)
+        home = os.path.relpath(run.path, store)
         manifest = {
             "format": 1, "project": run.project, "id": run.id, "name": run.name, "removed": time.time_ns() // 1000,
             "home": home,
         }  # fmt: skip
         # The manifest first: a run without one could not be brought back.
         write_json(os.path.join(folder, "manifest.json"), manifest)
-        os.rename(str(run.path), os.path.join(folder, "run"))
+        os.rename(run.path, os.path.join(folder, "run"))
+        _leave(os.path.dirname(run.path))
     except OSError as error:
         raise StoreError(f"the run {run.id} cannot be moved to {trash} ({error.strerror or error})") from error
     return Removed(folder, run.project, run.id, run.name or "", time.time(), home)
@@ -239,7 +240,7 @@ def refuse_running(run: RecordedRun, verb: str) -> None:
     if run.state == "running":
         raise StoreError(f"the run {run.id} is running and cannot be {verb}: end it first, or pass --force to rm")
     deadline = time.monotonic() + FOLLOWER_SECONDS
-    while (process := follower_of(str(run.path))) is not None:
+    while (process := follower_of(run.path)) is not None:
         if time.monotonic() > deadline:
             raise StoreError(f"the run {run.id} is still being sealed by process {process}: try again when it is done")
         time.sleep(0.1)
@@ -268,8 +269,8 @@ def mv_command(settings: Settings, refs: tuple[str, ...], to: str | None, projec
     for run in runs:
         refuse_running(run, "moved")
     for run in runs:
-        target = move_run(RunFolder(str(run.path)), to or settings.location, project or run.project, run.id)
-        moved.append({"id": run.id, "from": str(run.path), "to": target.path})
+        target = move_run(RunFolder(run.path), to or settings.location, project or run.project, run.id)
+        moved.append({"id": run.id, "from": run.path, "to": target.path})
         if not settings.json:
             click.echo(f"moved {run.id} to {target.path}")
     if settings.json:
@@ -301,6 +302,7 @@ def move_run(folder: RunFolder, store: str, project: str, run_id: str) -> RunFol
                 raise
             _move_across(folder.path, target.path)
         fsync_folder(parent)
+        _leave(os.path.dirname(folder.path))
     except OSError as error:
         if isinstance(error, StoreError):
             raise
@@ -312,6 +314,14 @@ def move_run(folder: RunFolder, store: str, project: str, run_id: str) -> RunFol
     if os.path.exists(target.run_json):
         update_run_json(target, rename_project)
     return target
+
+
+def _leave(project: str) -> None:
+    """Delete the folder of a project that has no run any more; one that holds anything stays."""
+    try:
+        os.rmdir(project)
+    except OSError:
+        pass
 
 
 def _move_across(source: str, target: str) -> None:

@@ -30,10 +30,22 @@ def change_identity(path: str, change: Callable[[dict[str, Any]], None]) -> dict
         raise StoreError(f"{folder.run_json} cannot be written ({error.strerror or error})") from error
 
 
+class _TagCommand(click.Command):
+    """Takes `-old` for a tag to take away rather than for four options."""
+
+    _OPTIONS = ("-h", "-p")
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        end = args.index("--") if "--" in args else len(args)
+        marked = [
+            f"\0{one}" if one[:1] == "-" and one[:2] != "--" and one not in self._OPTIONS else one for one in args[:end]
+        ]
+        return super().parse_args(ctx, [*marked, *args[end:]])
+
+
 @click.command(
     "tag",
-    # "-old" is a tag to take away, no option.
-    context_settings={"ignore_unknown_options": True},
+    cls=_TagCommand,
     epilog="\b\nExamples:\n  lossbook tag baseline +keep +paper -draft\n  lossbook tag baseline",
 )
 @click.argument("ref", type=RUN, metavar="RUN")
@@ -42,6 +54,7 @@ def change_identity(path: str, change: Callable[[dict[str, Any]], None]) -> dict
 @click.pass_obj
 def tag_command(settings: Settings, ref: str, changes: tuple[str, ...]) -> None:
     """Add tags with +, take them away with -, or list them."""
+    changes = tuple(one.lstrip("\0") for one in changes)
     for one in changes:
         word = one.lstrip("+-").strip()
         if one[:1] not in ("+", "-") or not word:
@@ -63,7 +76,7 @@ def tag_command(settings: Settings, ref: str, changes: tuple[str, ...]) -> None:
                     held.remove(one[1:])
             identity["tags"] = held
 
-        tags = list(change_identity(str(run.path), change)["tags"])
+        tags = list(change_identity(run.path, change)["tags"])
     if settings.json:
         click.echo(to_json({"id": run.id, "tags": tags}))
     elif tags:
@@ -94,11 +107,11 @@ def note_command(settings: Settings, ref: str, text: tuple[str, ...], edit: bool
         if written is None:
             click.echo("The notes are as they were.", err=True)
             return
-        notes = _set_notes(str(run.path), lambda _: written.strip() or None)
+        notes = _set_notes(run.path, lambda _: written.strip() or None)
     elif clear:
-        notes = _set_notes(str(run.path), lambda _: None)
+        notes = _set_notes(run.path, lambda _: None)
     elif line:
-        notes = _set_notes(str(run.path), lambda before: f"{before}\n{line}" if before else line)
+        notes = _set_notes(run.path, lambda before: f"{before}\n{line}" if before else line)
     if settings.json:
         click.echo(to_json({"id": run.id, "notes": notes or None}))
     elif notes or not (edit or clear):
@@ -109,7 +122,9 @@ def _edited(notes: str) -> str | None:
     try:
         return click.edit(notes, extension=".md", require_save=True)
     except click.ClickException as error:
-        raise BadArgument(f"{error.format_message()}: set EDITOR to the editor that you use") from None
+        raise BadArgument(
+            f"the editor failed and the notes are as they were ({error.format_message()}); EDITOR names another one"
+        ) from None
 
 
 def _set_notes(path: str, write: Callable[[str], str | None]) -> str:
@@ -135,7 +150,7 @@ def rename_command(settings: Settings, ref: str, name: str) -> None:
     def change(identity: dict[str, Any]) -> None:
         identity["name"] = name
 
-    change_identity(str(run.path), change)
+    change_identity(run.path, change)
     if settings.json:
         click.echo(to_json({"id": run.id, "name": name, "before": before}))
     else:

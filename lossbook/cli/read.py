@@ -13,7 +13,7 @@ from lossbook.cli.app import KEY, RUN, Settings, common_options
 from lossbook.cli.format import Column, number, plural, printable, screen, table, to_json
 from lossbook.cli.runs import metrics_table
 from lossbook.cli.series import curves, picture
-from lossbook.errors import BadArgument, StoreError, UnknownKey, UnknownRun
+from lossbook.errors import BadArgument, BadQuery, StoreError, UnknownKey, UnknownRun
 
 if TYPE_CHECKING:
     from lossbook.store import RecordedRun
@@ -190,6 +190,11 @@ def export_command(
     if format is None:
         ending = output.rpartition(".")[2].lower()
         format = {"ndjson": "jsonl", "pq": "parquet"}.get(ending, ending if ending in FORMATS else "csv")
+    if output == "/dev/stdout":
+        output = "-"
+    if output != "-" and os.path.exists(output) and not os.path.isfile(output):
+        # The file is renamed into place, which would do away with a device or a pipe.
+        raise BadArgument(f"{output} is no ordinary file: write to - and redirect that")
     if output != "-" and os.path.lexists(output) and not force:
         raise StoreError(f"{output} is there already: --force replaces it")
     if output == "-" and format == "parquet" and sys.stdout.isatty():
@@ -255,19 +260,18 @@ def sql_command(settings: Settings, query: str, as_csv: bool, limit: int | None)
         query = sys.stdin.read()
     if not query.strip():
         raise BadArgument("the query is empty")
-    found = settings.book().sql(query)
-    rows = found.rows()
+    columns_named, rows = _ask(settings, query)
     total = len(rows)
     if limit is not None:
         rows = rows[:limit]
     if settings.json:
-        click.echo(to_json([dict(zip(found.columns, row, strict=True)) for row in rows]))
+        click.echo(to_json([dict(zip(columns_named, row, strict=True)) for row in rows]))
         return
     if as_csv:
         import csv
 
         writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(found.columns)
+        writer.writerow(columns_named)
         writer.writerows([number(one, 17) if isinstance(one, float) else one for one in row] for row in rows)
         return
     view = screen()
@@ -275,7 +279,7 @@ def sql_command(settings: Settings, query: str, as_csv: bool, limit: int | None)
         rows = rows[: max(20, view.height - 4)]
     columns = [
         Column(printable(name), right=_is_numeric(rows, position), shrink=True, keep=5)
-        for position, name in enumerate(found.columns)
+        for position, name in enumerate(columns_named)
     ]
     lines = table(columns, [[number(one, 7) for one in row] for row in rows], view)
     if total > len(rows):
@@ -283,6 +287,46 @@ def sql_command(settings: Settings, query: str, as_csv: bool, limit: int | None)
     elif not rows:
         lines.append(view.paint("(no rows)", dim=True))
     click.echo("\n".join(lines), color=view.color)
+
+
+def _ask(settings: Settings, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """The names of the columns and the rows; what DuckDB holds as JSON is parsed.
+
+    Raises:
+        BadQuery: the query cannot be run, or fails on a row.
+    """
+    import duckdb
+    import orjson
+
+    from lossbook.store.sealing import quote_name
+    from lossbook.store.table import first_sentence
+
+    try:
+        statements = duckdb.extract_statements(query)
+    except duckdb.Error as error:
+        raise BadQuery(first_sentence(error)) from None
+    if len(statements) != 1:
+        raise BadQuery(f"one query at a time: there are {len(statements)} in this text")
+    if statements[0].type.name not in ("SELECT", "EXPLAIN", "MULTI"):
+        raise BadQuery(f"only questions can be asked (select, describe, summarize); this is {statements[0].type.name}")
+    book = settings.book()
+    found = book.sql(query)
+    zoned = [name for name, kind in zip(found.columns, found.types, strict=True) if kind == "TIMESTAMP WITH TIME ZONE"]
+    try:
+        if zoned:
+            # DuckDB hands these over through pytz, which nobody else here needs.
+            as_text = ", ".join(f"{quote_name(name)}::VARCHAR AS {quote_name(name)}" for name in zoned)
+            found = book.sql(f"SELECT * REPLACE ({as_text}) FROM ({query.strip().rstrip(';')})")
+        rows = found.rows()
+    except duckdb.Error as error:
+        raise BadQuery(first_sentence(error)) from None
+    parsed = [position for position, kind in enumerate(found.types) if kind == "JSON"]
+    if parsed and settings.json:
+        rows = [
+            tuple(orjson.loads(one) if at in parsed and one is not None else one for at, one in enumerate(row))
+            for row in rows
+        ]
+    return found.columns, rows
 
 
 def _is_numeric(rows: Sequence[Sequence[Any]], position: int) -> bool:

@@ -27,7 +27,7 @@ from lossbook.cli.format import (
 from lossbook.cli.series import picture, usual_keys
 from lossbook.errors import BadArgument, LossbookError
 from lossbook.metrics import find_key
-from lossbook.store.where import nested
+from lossbook.store.where import compile_value
 
 if TYPE_CHECKING:
     from lossbook.store import RecordedRun
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 #: Runs listed on a terminal unless more are asked for.
 SHOWN_RUNS = 50
 _SHOWN_METRICS = 40
-#: Columns of `ls` that stand for a metric, whatever the run calls it.
-_STATISTICS = ("last", "last_step", "min", "min_step", "max", "max_step", "mean", "count", "nonfinite")
-_LOSSES = {"loss": "train/loss", "val loss": "val/loss"}
+_LOSSES = ("train/loss", "val/loss")
+#: Columns of `ls` whose name is not what `where` calls them.
+_COLUMN_MEANS = {"loss": "train/loss", "val loss": "val/loss", "started": "created", "steps": "last_step"}
 _SHOWN_EVENTS = 10
 
 BEGIN = """\
@@ -143,7 +143,9 @@ def _usual_columns(runs: Sequence[RecordedRun]) -> list[str]:
     if len({run.project for run in runs}) > 1:
         names.insert(2, "project")
     return names + [
-        column for column, key in _LOSSES.items() if any(find_key(key, run.metrics) is not None for run in runs)
+        column
+        for column, key in (("loss", _LOSSES[0]), ("val loss", _LOSSES[1]))
+        if any(find_key(key, run.record["metrics"]) is not None for run in runs)
     ]
 
 
@@ -161,41 +163,9 @@ def _column(name: str) -> Column:
 
 def cell(run: RecordedRun, name: str) -> Any:
     """The value of a column of `ls` for one run; None where the run has none."""
-    if name in ("id", "name", "project", "state", "error", "group", "notes", "created", "ended"):
-        return getattr(run, name)
-    if name == "started":
-        return run.created
-    if name == "tags":
-        return list(run.tags)
     if name == "path":
-        return str(run.path)
-    if name == "duration":
-        return duration_seconds(run)
-    if name == "steps":
-        return last_step(run)
-    if name == "host":
-        attempts = run.attempts
-        return attempts[-1].get("host") if attempts else None
-    if name in _LOSSES:
-        return _metric(run, _LOSSES[name])
-    if name.startswith("config."):
-        return nested(run.config, name[7:])
-    if name.startswith("summary."):
-        return nested(run.summary, name[8:])
-    return _metric(run, name)
-
-
-def _metric(run: RecordedRun, name: str) -> Any:
-    metrics = run.metrics
-    key = find_key(name, metrics)
-    if key is not None:
-        return metrics[key]["last"]
-    base, dot, statistic = name.rpartition(".")
-    key = find_key(base, metrics) if dot and statistic in _STATISTICS else None
-    if key is not None:
-        return metrics[key].get(statistic)
-    found = nested(run.summary, name)
-    return nested(run.config, name) if found is None else found
+        return run.path
+    return compile_value(_COLUMN_MEANS.get(name, name))(run.record)
 
 
 def _shown(run: RecordedRun, name: str, now: float) -> str:
@@ -211,19 +181,6 @@ def _shown(run: RecordedRun, name: str, now: float) -> str:
     return number(value)
 
 
-def duration_seconds(run: RecordedRun) -> float | None:
-    """From the run's beginning to its end, or to now while it runs."""
-    if run.created is None:
-        return None
-    end = run.ended if run.ended is not None else time.time() if run.state == "running" else None
-    return None if end is None else max(0.0, end - run.created)
-
-
-def last_step(run: RecordedRun) -> int | None:
-    """The largest last step of the run's metrics; None before the first row."""
-    return max((one["last_step"] for one in run.metrics.values() if one.get("last_step") is not None), default=None)
-
-
 def plain_run(run: RecordedRun, *, metrics: bool = False) -> dict[str, Any]:
     """One run as JSON holds it; `metrics` gives every statistic rather than the last values."""
     return {
@@ -234,15 +191,15 @@ def plain_run(run: RecordedRun, *, metrics: bool = False) -> dict[str, Any]:
         "error": run.error,
         "created": run.created,
         "ended": run.ended,
-        "duration_seconds": duration_seconds(run),
-        "last_step": last_step(run),
+        "duration_seconds": run.duration,
+        "last_step": run.record["last_step"],
         "tags": list(run.tags),
         "group": run.group,
         "notes": run.notes,
-        "path": str(run.path),
+        "path": run.path,
         "config": run.config,
         "summary": run.summary,
-        "metrics": dict(run.metrics) if metrics else {key: one["last"] for key, one in run.metrics.items()},
+        "metrics": run.metrics if metrics else {key: one["last"] for key, one in run.record["metrics"].items()},
     }
 
 
@@ -291,7 +248,7 @@ def show_command(
 def _more(run: RecordedRun) -> dict[str, Any]:
     events = _events(run)
     return {
-        "attempts": list(run.attempts),
+        "attempts": _identity(run).get("attempts") or [],
         "checkpoints": [one for one in events if one["kind"] == "checkpoint"],
         "alerts": [one for one in events if one["kind"] == "alert"],
         "remarks": [one for one in events if one["kind"] == "note"],
@@ -313,15 +270,14 @@ def _heading(run: RecordedRun, view: Screen) -> Iterator[str]:
     yield f"{view.paint(name, bold=True)}  {run.id}  {state}"
     if run.error:
         yield from (f"  {view.paint(printable(line), 'red')}" for line in str(run.error).splitlines()[-8:])
-    took = duration_seconds(run)
     started = f"{clock(run.created)} ({age(run.created)})"
-    attempts = list(run.attempts)
+    identity = _identity(run)
+    attempts = identity.get("attempts") or []
     facts: list[tuple[str, str]] = [
         ("project", printable(run.project)),
-        ("started", f"{started}, {'running for' if run.state == 'running' else 'took'} {duration(took)}"),
+        ("started", f"{started}, {'running for' if run.state == 'running' else 'took'} {duration(run.duration)}"),
         ("where", printable(run.path)),
     ]
-    identity = _identity(run)
     if identity.get("argv"):
         facts.append(("command", printable(" ".join(str(one) for one in identity["argv"]))))
     host = identity.get("host") or {}
@@ -351,11 +307,10 @@ def _fitting(text: str, view: Screen, used: int) -> str:
 
 
 def _identity(run: RecordedRun) -> dict[str, Any]:
-    from lossbook.layout import RunFolder, read_json
-
     try:
-        return read_json(RunFolder(str(run.path)).run_json) or {}
+        return run.identity
     except LossbookError:
+        # A damaged run.json is named under "problems".
         return {}
 
 
@@ -412,7 +367,7 @@ def _metrics_of(run: RecordedRun, view: Screen) -> Iterator[str]:
 
 
 def _importance(key: str) -> tuple[int, str]:
-    if any(find_key(loss, (key,)) is not None for loss in _LOSSES.values()):
+    if any(find_key(loss, (key,)) is not None for loss in _LOSSES):
         return 0, key
     return (2 if key.startswith(("system.", "system/", "gpu", "cpu", "memory", "disk", "network")) else 1), key
 
@@ -467,7 +422,7 @@ def _event_text(kind: str, value: dict[str, Any]) -> str:
 
 
 def _attempts_of(run: RecordedRun, view: Screen) -> Iterator[str]:
-    attempts = list(run.attempts)
+    attempts = _identity(run).get("attempts") or []
     if len(attempts) < 2:
         return
     yield ""

@@ -74,7 +74,7 @@ def curves(
     Raises:
         UnknownKey: no run has one of the keys.
     """
-    found = []
+    found: list[tuple[RecordedRun, str, Curve]] = []
     for key in keys:
         missing: UnknownKey | None = None
         count = len(found)

@@ -21,9 +21,9 @@ def _chosen(settings: Settings, refs: tuple[str, ...], everything: bool) -> list
         raise click.UsageError("name runs or pass --all, not both")
     if not everything:
         runs = settings.runs(refs) if refs else [settings.run(None)]
-        return [RunFolder(str(run.path)) for run in runs]
+        return [RunFolder(run.path) for run in runs]
     if settings.project:
-        return [RunFolder(str(run.path)) for run in settings.book().runs(project=settings.project)]
+        return [RunFolder(run.path) for run in settings.book().runs(project=settings.project)]
     if not os.path.isdir(settings.location):
         raise StoreError(f"there is no store at {settings.location}")
     # Every folder, not every run: one that cannot be read as a run is what `verify --all` is for.

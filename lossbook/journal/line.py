@@ -113,8 +113,29 @@ def decode(line: bytes) -> Row:
             row = Row(i, t, fields.get("s"), kind, fields.get("key"), fields.get("v") or {})
     except (KeyError, TypeError, AttributeError) as error:
         raise DamagedLine(f"no journal row ({type(error).__name__}: {error})") from None
-    if type(row.i) is not int or type(row.t) is not int or not (row.step is None or type(row.step) is int):
-        raise DamagedLine("row number, time and step must be integers")
-    if kind is not None and (type(kind) is not str or type(row.body) is not dict):
-        raise DamagedLine("the kind of a row must be a string and its contents an object")
+    if not is_place(row.i, row.t) or row.i < 0 or not (row.step is None or is_step(row.step)):
+        raise DamagedLine("row number, time and step must be integers that fit 64 bits")
+    if kind is None and row.step is None:
+        raise DamagedLine("a row of scalars has no step")
+    if kind is not None and (
+        type(kind) is not str or type(row.body) is not dict or not (row.key is None or type(row.key) is str)
+    ):
+        raise DamagedLine("the kind and key of a row must be strings and its contents an object")
+    if kind == "attempt" and not is_attempt(row.body.get("number")):
+        raise DamagedLine("the number of an attempt must be an integer from 0 to 32767")
     return row
+
+
+def is_place(i: Any, t: Any) -> bool:
+    """Whether a row number and a time (µs) are such: the time within what Parquet and DuckDB can hold."""
+    return type(i) is int and type(t) is int and i < 1 << 62 and -(1 << 62) < t < 1 << 62
+
+
+def is_step(step: Any) -> bool:
+    """Whether a step is a 64-bit integer."""
+    return type(step) is int and -(1 << 63) <= step < 1 << 63
+
+
+def is_attempt(number: Any) -> bool:
+    """Whether the number of an attempt is one (Parquet holds it in 16 bits)."""
+    return type(number) is int and 0 <= number < 1 << 15

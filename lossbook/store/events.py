@@ -38,7 +38,7 @@ def read_events(
                 return read_events(rows, connection, kind)
             for one in reading.rows:
                 if one.kind == "attempt":
-                    attempt = int(one.body.get("number") or 0)
+                    attempt = int(one.body["number"])
                 if one.kind is not None and (kind is None or one.kind == kind):
                     found.append(_event(one.i, one.step, one.t, one.kind, one.key, rank, attempt, one.body))
     return sorted(found, key=lambda event: (event["time"], event["rank"], event["row"]))

@@ -61,7 +61,9 @@ def rollup(series: Series) -> dict[str, NDArray[Any]]:
         if len(starts) == 0:
             continue
         ends = _bucket_ends(starts, chosen, series.starts, lengths, level)
-        part = _summarise(series, starts, ends, for_min, for_max, for_sum, finite)
+        # A sum of the largest doubles is infinity: that is what they add up to.
+        with numpy.errstate(over="ignore", invalid="ignore"):
+            part = _summarise(series, starts, ends, for_min, for_max, for_sum, finite)
         part["series"] = chosen.astype(numpy.int64)
         part["level"] = numpy.full(len(starts), level, dtype=numpy.int8)
         parts.append(part)

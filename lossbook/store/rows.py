@@ -141,7 +141,7 @@ class RunRows:
         reading = read_segment(path, offset=live.offset, first_line=live.line)
         for row in reading.rows:
             if row.kind == "attempt":
-                live.attempt = int(row.body.get("number") or 0)
+                live.attempt = int(row.body["number"])
             if row.kind is not None or row.step is None:
                 continue
             for key, value in row.body.items():

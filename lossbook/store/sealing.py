@@ -11,7 +11,7 @@ import numpy
 import orjson
 
 from lossbook.errors import StoreError
-from lossbook.journal.line import DamagedLine, decode, decode_number
+from lossbook.journal.line import DamagedLine, decode, decode_number, is_place, is_step
 from lossbook.journal.reader import CHUNK_BYTES, JournalSegment
 from lossbook.store.rollup import Series, rollup
 from lossbook.store.schema import (
@@ -49,6 +49,7 @@ class JournalRows:
     events: list[tuple[int, int | None, int, str, str | None, int, str]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     next_row: int = 0
+    last_attempt: int = 0
 
     @property
     def scalars(self) -> int:
@@ -63,7 +64,7 @@ def read_journal(journal: JournalSegment, rows: JournalRows) -> None:
     """
     key_sets: dict[tuple[str, ...], NDArray[numpy.int32]] = {}
     loads = orjson.loads
-    attempt = 0
+    attempt = rows.last_attempt
     expected: int | None = rows.next_row or None
     number = 0
     with open(journal.path, "rb") as file:
@@ -79,9 +80,7 @@ def read_journal(journal: JournalSegment, rows: JournalRows) -> None:
                     fields = loads(line)
                     metrics = fields["m"]
                     i, t, step = fields["i"], fields["t"], fields["s"]
-                    if type(i) is not int or type(t) is not int or type(step) is not int or "k" in fields:
-                        raise TypeError
-                    if not -(1 << 63) <= step < 1 << 63:
+                    if not is_place(i, t) or not is_step(step) or i < 0 or "k" in fields:
                         raise TypeError
                     for value in metrics.values():
                         if type(value) is not float:
@@ -96,14 +95,10 @@ def read_journal(journal: JournalSegment, rows: JournalRows) -> None:
                         # A damaged line was a row: its number is not missing.
                         expected = None if expected is None else expected + 1
                         continue
-                    if row.kind is None:
-                        rows.problems.append(f"{journal.path}, line {number}: damaged line passed over: no step")
-                        _keep_damaged(rows, line, number, row.i, attempt)
-                        continue
                     if row.kind == "attempt":
-                        attempt = int(row.body.get("number", attempt) or 0)
+                        attempt = rows.last_attempt = int(row.body["number"])
                     text = orjson.dumps(row.body).decode()
-                    rows.events.append((row.i, row.step, row.t, row.kind, row.key, attempt, text))
+                    rows.events.append((row.i, row.step, row.t, str(row.kind), row.key, attempt, text))
                     i = row.i
                 else:
                     key_set = tuple(metrics)
@@ -193,7 +188,9 @@ def write_sealed(rows: JournalRows, rank: int, partials: Partials) -> None:
         })  # fmt: skip
         copy_to(
             connection,
-            "SELECT (SELECT names FROM keys)[code + 1] AS key, row, step, make_timestamp(time) AS time, value, "
+            "SELECT (SELECT names FROM keys)[code + 1] AS key, row, step, make_timestamp(time) AS time, "
+            # DuckDB takes NaN in an array for a missing value.
+            "coalesce(value, 'NaN'::DOUBLE) AS value, "
             f"{rank}::SMALLINT AS rank, attempt FROM columns",
             partials.metrics,
             row_group=METRICS_ROW_GROUP,
@@ -251,6 +248,8 @@ def write_buckets(connection: duckdb.DuckDBPyConnection, buckets: dict[str, Any]
     expressions = {
         "key": "(SELECT names FROM keys)[code + 1]",
         "rank": rank,
+        "first": "coalesce(\"first\", 'NaN'::DOUBLE)",
+        "last": "coalesce(\"last\", 'NaN'::DOUBLE)",
         "first_time": "make_timestamp(first_time)",
         "last_time": "make_timestamp(last_time)",
         "min": "CASE WHEN empty THEN NULL ELSE min END",

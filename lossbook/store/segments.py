@@ -10,12 +10,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lossbook.errors import LossbookError, StoreError
 from lossbook.journal.liveness import writer_is_over
 from lossbook.journal.reader import JournalSegment, journal_segments
 from lossbook.layout import RunFolder, SegmentName, folder_lock, fsync_folder, parse_segment_name, read_json, write_json
+
+if TYPE_CHECKING:
+    from lossbook.store.sealing import JournalRows
 
 #: That many files of a like size are merged into one.
 MERGE_FILES = 8
@@ -156,15 +159,17 @@ def seal_segments(
 
     report = report if report is not None else SealReport()
     before = sum(journal.size_bytes() for journal in journals)
-    rows = JournalRows()
+    # Rows whose attempt row is damaged belong to the attempt before them.
+    rows = JournalRows(last_attempt=_noted(folder, "last_attempt", journals[0].name.rank))
     try:
         for journal in journals:
             read_journal(journal, rows)
     except FileNotFoundError:
         return report  # somebody else has sealed it meanwhile
     name = SegmentName(journals[0].name.rank, journals[0].name.first, journals[-1].name.last)
+    # Noted before the journal goes: a resumed run that is cut off from it here still counts on from the right row.
+    _note_sealed(folder, name.rank, rows)
     after = _put_in_place(folder, name, lambda partials: write_sealed(rows, name.rank, partials))
-    _note_sealed(folder, name.rank, rows.next_row, rows.problems)
     for journal in journals:
         _unlink(journal.path)
     report.segments += len(journals)
@@ -276,19 +281,38 @@ def _put_in_place(folder: RunFolder, name: SegmentName, write: Callable[[Partial
         raise
 
 
-def _note_sealed(folder: RunFolder, rank: int, next_row: int, problems: list[str]) -> None:
-    """Keep the next row number, which a resumed run goes on from, and what was found damaged."""
-    path = os.path.join(folder.followers, "seal.json")
+def _notes_path(folder: RunFolder) -> str:
+    return os.path.join(folder.followers, "seal.json")
+
+
+def _read_notes(folder: RunFolder) -> dict[str, Any]:
     try:
-        noted: dict[str, Any] = read_json(path) or {}
+        return read_json(_notes_path(folder)) or {}
     except LossbookError:
-        noted = {}
-    rows = noted.setdefault("next_row", {})
-    rows[f"r{rank}"] = max(next_row, rows.get(f"r{rank}", 0))
-    if problems:
-        noted["problems"] = [*noted.get("problems", []), *problems][-200:]
-    os.makedirs(folder.followers, exist_ok=True)
-    write_json(path, noted)
+        return {}
+
+
+def _noted(folder: RunFolder, what: str, rank: int) -> int:
+    value = (_read_notes(folder).get(what) or {}).get(f"r{rank}", 0)
+    return value if isinstance(value, int) else 0
+
+
+def _note_sealed(folder: RunFolder, rank: int, rows: JournalRows) -> None:
+    """Keep the next row number, which a resumed run goes on from, and what was found damaged."""
+    noted = _read_notes(folder)
+    name = f"r{rank}"
+    noted["next_row"] = {**(noted.get("next_row") or {}), name: max(rows.next_row, _noted(folder, "next_row", rank))}
+    noted["last_attempt"] = {**(noted.get("last_attempt") or {}), name: rows.last_attempt}
+    if rows.problems:
+        noted["problems"] = list(dict.fromkeys([*(noted.get("problems") or []), *rows.problems]))[-200:]
+    try:
+        os.makedirs(folder.followers, exist_ok=True)
+        write_json(_notes_path(folder), noted)
+    except OSError as error:
+        raise StoreError(
+            f"{folder.path} cannot be written ({error.strerror or error}); its journal is untouched: make room, "
+            "or check who owns it, and run `lossbook seal`"
+        ) from error
 
 
 def _remove_leftovers(folder: RunFolder) -> None:

@@ -46,7 +46,7 @@ def rows_query(rows: RunRows, *, keys: list[str] | None = None) -> str:
 def _live(segment: Segment) -> str:
     path = str(segment.journal)
     head = first_row(path)
-    attempt = int(head.body.get("number") or 0) if head is not None and head.kind == "attempt" else 0
+    attempt = int(head.body["number"]) if head is not None and head.kind == "attempt" else 0
     source = (
         f"read_json({quote(_escape(path))}, format = 'newline_delimited', ignore_errors = true, "
         f"maximum_object_size = {_LARGEST_LINE_BYTES}, hive_partitioning = false, "

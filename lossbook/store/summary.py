@@ -116,7 +116,7 @@ class Piece:
                 series.add(step, row.i, value)
             return
         if row.kind == "attempt":
-            self.attempt = int(row.body.get("number") or 0)
+            self.attempt = int(row.body["number"])
         if row.kind in _KINDS_THAT_COUNT:
             self.events.append((row.t, rank, self.attempt, row.kind, row.body))
 
@@ -342,7 +342,7 @@ def _cut_off(piece: Piece, key: str, attempt: int, rank: int, cut: int) -> Stati
         current = 0
         for row in read_segment(piece.path).rows:
             if row.kind == "attempt":
-                current = int(row.body.get("number") or 0)
+                current = int(row.body["number"])
             elif row.kind is None and current == attempt and key in row.body and (row.step or 0) <= cut:
                 result.add(row.step or 0, row.i, row.body[key])
         return result

@@ -40,7 +40,9 @@ def test_the_picture_has_the_size_that_was_asked_for() -> None:
 
 
 def test_rows_that_are_not_finite_are_marked_at_their_place() -> None:
-    curve = Line("loss", [0.0, 50.0, 100.0], [1.0, math.nan, 1.0], [2.0, math.nan, 2.0], [1.5, math.nan, 1.5], [50.0], 3)
+    curve = Line(
+        "loss", [0.0, 50.0, 100.0], [1.0, math.nan, 1.0], [2.0, math.nan, 2.0], [1.5, math.nan, 1.5], [50.0], 3
+    )
     picture = draw([curve], UNICODE, width=64, height=10)
     mark = next(row for row in picture if "×" in row and "finite" not in row)
     assert abs(mark.index("×") - 33) <= 2

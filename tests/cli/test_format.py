@@ -7,7 +7,20 @@ import math
 
 import pytest
 
-from lossbook.cli.format import Column, Screen, age, clip, duration, number, pad, printable, size, table, text_width, to_json
+from lossbook.cli.format import (
+    Column,
+    Screen,
+    age,
+    clip,
+    duration,
+    number,
+    pad,
+    printable,
+    size,
+    table,
+    text_width,
+    to_json,
+)
 
 TERMINAL = Screen(40, 24, color=False, unicode=True)
 PIPE = Screen(0, 0, color=False, unicode=True)
