@@ -9,8 +9,7 @@ import sys
 import venv
 from time import perf_counter
 
-from benchmarks.harness import ROOT, fresh, wait_for_what_is_left
-from benchmarks.harness import start as start_process
+from benchmarks.harness import ROOT, start, wait_for_what_is_left
 from benchmarks.report import Figure, Target
 from benchmarks.session import Session
 from benchmarks.trackers import OURS, TRACKERS
@@ -37,7 +36,7 @@ def import_ms(folder: str, module: str, repeats: int) -> float:
 
     def run(code: str) -> float:
         begin = perf_counter()
-        process = start_process([sys.executable, "-c", code], folder, subprocess.DEVNULL)
+        process = start([sys.executable, "-c", code], folder, subprocess.DEVNULL)
         process.wait()
         return perf_counter() - begin
 
@@ -48,7 +47,7 @@ def import_ms(folder: str, module: str, repeats: int) -> float:
 
 def heaviest_imports(folder: str, module: str) -> str:
     """The five modules on which `import module` spends the most time of their own."""
-    process = start_process([sys.executable, "-X", "importtime", "-c", f"import {module}"], folder, subprocess.PIPE)
+    process = start([sys.executable, "-X", "importtime", "-c", f"import {module}"], folder, subprocess.PIPE)
     text = process.communicate()[0].decode(errors="replace")
     lines = [line.split("|") for line in text.splitlines() if line.startswith("import time:") and "self" not in line]
     spent = sorted(((int(line[0].split(":")[1]), line[2].strip()) for line in lines), reverse=True)
@@ -65,14 +64,13 @@ def install(folder: str) -> dict[str, float]:
     venv.create(path, with_pip=True)
     python = os.path.join(path, "bin", "python")
     before = _installed(python)
-    # The package index is configured in the user's home and environment.
-    home = os.path.expanduser("~" + os.environ.get("USER", "root")) if os.environ.get("USER") else "/root"
+    # Outside of what `fresh` sets up: pip finds its index through the user's home and environment.
     done = subprocess.run(
         [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", ROOT],
-        env={**os.environ, "HOME": home}, capture_output=True, text=True, check=False, timeout=900,
+        capture_output=True, text=True, check=False, timeout=900,
     )  # fmt: skip
     if done.returncode != 0:
-        raise RuntimeError(f"pip could not install {ROOT}: {done.stderr[-300:]}")
+        raise RuntimeError(f"pip could not install this checkout: {done.stderr.strip()[-200:]}")
     after = _installed(python)
     return {"mb": (after[0] - before[0]) / 1e6, "distributions": after[1] - before[1]}
 
@@ -110,9 +108,9 @@ def figures(session: Session) -> list[Figure]:
     number: float | None = None
     why = ""
     try:
-        installed = fresh(install, session.place("install")).value
+        installed = install(session.place("install"))
         size, number = installed["mb"], installed["distributions"]
-    except Exception as error:
+    except (RuntimeError, OSError, subprocess.SubprocessError) as error:
         why = f"not measured: {str(error)[:200]}"
 
     def line(title: str, values: dict[str, float], target: Target, note: str = "") -> Figure:

@@ -10,9 +10,8 @@ import struct
 import subprocess
 import sys
 import time
-from typing import Any
 
-from benchmarks.harness import start, wait_for_what_is_left
+from benchmarks.harness import MeasurementFailed, fresh, start, wait_for_what_is_left
 from benchmarks.report import Figure, Target
 from benchmarks.session import Session
 from benchmarks.trackers import OURS, TRACKERS
@@ -75,17 +74,11 @@ def last_returned(mark: str) -> int:
 
 def count_lost(folder: str, tracker: str, last: int) -> int:
     """How many of the steps 0 to `last` the tracker's reader does not give back with their values."""
-    return last + 1 - len(kept_steps(folder, tracker, last))
-
-
-def count_all_lost(folder: str, tracker: str, killed: list[list[Any]]) -> list[int]:
-    """`count_lost` of many folders, in one process."""
-    return [count_lost(path, tracker, last) for path, last in killed]
-
-
-def kept_steps(folder: str, tracker: str, last: int) -> set[int]:
     steps, values = TRACKERS[tracker](folder).read(KEY)
-    return {step for step, value in zip(steps, values, strict=True) if step <= last and value == step}
+    kept = {step for step, value in zip(steps, values, strict=True) if step <= last and value == step}
+    return last + 1 - len(kept)
+
+
 
 
 def figures(session: Session) -> list[Figure]:
@@ -95,20 +88,22 @@ def figures(session: Session) -> list[Figure]:
     rows: dict[str, int] = {}
     for tracker in session.trackers:
         number = kills.setdefault(tracker, 2 if session.quick else 5)
-        killed: list[list[Any]] = []
         print(f"  killing {tracker} {number} times …", file=sys.stderr, flush=True)
+        done = 0
         for _ in range(number):
             folder = session.place(f"killed-{tracker}")
             # We are killed while writing as fast as we can; peers get a millisecond a step and time to settle.
             pause, delay = (0.0, moments.uniform(0.0, 0.4)) if tracker == OURS else (0.001, moments.uniform(2, 5))
             try:
-                killed.append([folder, kill_one(folder, tracker, pause, delay)])
-            except RuntimeError as error:
+                last = kill_one(folder, tracker, pause, delay)
+                missing = fresh(count_lost, folder, tracker=tracker, last=last).value
+            except (RuntimeError, MeasurementFailed) as error:
                 session.failures.append(str(error))
-        outcome = session.measure(count_all_lost, session.place(tracker), tracker=tracker, killed=killed)
-        if outcome is not None and killed:
-            lost[tracker] = sum(outcome.value)
-            rows[tracker] = sum(last + 1 for _, last in killed)
+                continue
+            done += 1
+            lost[tracker] = lost.get(tracker, 0) + missing
+            rows[tracker] = rows.get(tracker, 0) + last + 1
+        kills[tracker] = done
     each = {peer: lost[peer] / kills[peer] for peer in session.peers if peer in lost}
     words = ", ".join(f"{name} {lost[name]} of {rows[name]:,} in {kills[name]}" for name in lost)
     return [
@@ -118,8 +113,8 @@ def figures(session: Session) -> list[Figure]:
             lost[OURS] / kills[OURS] if OURS in lost else None,
             each,
             Target(at_most=0, at_least=0),
-            "killed at a random moment (ours within 0.4 s of the first row, writing without a pause; peers after 2 to 5 s "
-            "at a row a millisecond); the number of the last `log()` that returned stands in shared memory; "
+            "killed at a random moment: ours within 0.4 s of the first row, writing without a pause; peers after 2 to "
+            "5 s at a row a millisecond. The number of the last `log()` that returned stands in shared memory; "
             f"rows lost and kills: {words}.",
         )
     ]

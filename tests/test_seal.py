@@ -80,7 +80,9 @@ def test_times_and_steps_read_back_as_they_were_logged(run: WrittenRun) -> None:
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(values=st.lists(st.floats(allow_nan=True, allow_infinity=True, width=64), min_size=1, max_size=200))
-def test_any_double_reads_back_with_the_same_bits(tmp_path_factory: pytest.TempPathFactory, values: list[float]) -> None:
+def test_any_double_reads_back_with_the_same_bits(
+    tmp_path_factory: pytest.TempPathFactory, values: list[float]
+) -> None:
     run = WrittenRun(tmp_path_factory.mktemp("bits") / "run")
     run.segment([{"x": value} for value in values], end="finished")
     seal_run(run.folder, finished=True)
@@ -235,13 +237,15 @@ def test_a_key_twice_in_a_line_counts_once(run: WrittenRun) -> None:
 
 
 def test_whole_numbers_and_booleans_are_doubles(run: WrittenRun) -> None:
-    run.segment([b'{"i":1,"t":17,"s":0,"m":{"a":true,"b":9007199254740993,"c":18446744073709551615}}\n'], end="finished")
+    line = b'{"i":1,"t":17,"s":0,"m":{"a":true,"b":9007199254740993,"c":18446744073709551615}}\n'
+    run.segment([line], end="finished")
     seal_run(run.folder, finished=True)
     assert [row[3] for row in all_rows(run.folder)] == [1.0, 9007199254740992.0, 18446744073709551616.0]
 
 
 def test_strange_keys_survive(run: WrittenRun) -> None:
-    keys = ["k" * 10_000, "é", "日本語/損失", "a b", "", "'", '"', "x\x00y", "\n", "a/b/../c", "\U0001f600", "%s {0} $1", "Z", "a"]
+    keys = ["k" * 10_000, "é", "日本語/損失", "a b", "", "'", '"', "x\x00y", "\n", "a/b/../c", "\U0001f600", "%s {0} $1",
+            "Z", "a"]  # fmt: skip
     run.segment([{key: float(at) for at, key in enumerate(keys)}], end="finished")
     before = all_rows(run.folder)
     seal_run(run.folder, finished=True)
@@ -284,10 +288,11 @@ def test_two_attempts_of_one_rank_keep_their_numbers_and_their_rollups_apart(run
     assert sorted((row[2], row[3], row[5]) for row in all_rows(run.folder)) == sorted(
         [(step, 1.0, 0) for step in range(10)] + [(step, 2.0, 1) for step in range(5, 15)]
     )
+    columns = "attempt, first_step, last_step, min, count"
     tops = [
         row
         for segment in list_segments(run.folder)
-        for row in query(segment.rollup, "SELECT attempt, first_step, last_step, min, count FROM $file WHERE level = 63")
+        for row in query(segment.rollup, f"SELECT {columns} FROM $file WHERE level = 63")
     ]
     assert sorted(tops) == [(0, 0, 9, 1.0, 10), (1, 5, 14, 2.0, 10)]
 
@@ -344,8 +349,8 @@ def test_the_segment_that_is_being_written_is_left_alone(run: WrittenRun) -> Non
 def test_foreign_files_and_half_written_ones_are_passed_over(run: WrittenRun) -> None:
     run.segment([{"a": 1.0}], end="finished")
     seal_run(run.folder, finished=True)
-    for name in ("notes.txt", "r0-000002.parquet.host.1.tmp", "r0-000003.parquet.bak", "._r0-000001.parquet", "rX-1.parquet",
-                 "r0-000004.rollup.parquet"):  # fmt: skip
+    for name in ("notes.txt", "r0-000002.parquet.host.1.tmp", "r0-000003.parquet.bak", "._r0-000001.parquet",
+                 "rX-1.parquet", "r0-000004.rollup.parquet"):  # fmt: skip
         Path(run.folder.metrics, name).write_bytes(b"not parquet")
     Path(run.folder.journal, "r0-000001.jsonl~").write_bytes(b"junk")
     assert [segment.name.stem for segment in list_segments(run.folder)] == ["r0-000001"]
@@ -360,7 +365,8 @@ def test_the_name_of_a_store_never_changes_what_is_read(tmp_path: Path, parent: 
         seal_run(run.folder, finished=False)
     before = all_rows(run.folder)
     seal_run(run.folder, finished=True)
-    assert [row[:3] for row in all_rows(run.folder)] == [row[:3] for row in before] == [("a", 1, 0), ("a", 3, 0), ("a", 5, 0)]
+    assert all_rows(run.folder) == before
+    assert [row[:3] for row in before] == [("a", 1, 0), ("a", 3, 0), ("a", 5, 0)]
     (segment,) = list_segments(run.folder)
     assert query(segment.rollup, "SELECT key, rank, first_step, count FROM $file WHERE level = 63") == [("a", 0, 0, 3)]
 
@@ -402,7 +408,8 @@ class Plug:
 def several_segments(path: Path) -> WrittenRun:
     run = WrittenRun(path)
     for number in range(3):
-        run.segment([{"a": float(number), "b": 0.5}] * 4 + [("note", {"text": "x"})], end="finished" if number == 2 else None)
+        rows = [{"a": float(number), "b": 0.5}] * 4
+        run.segment([*rows, ("note", {"text": "x"})], end="finished" if number == 2 else None)
         if number < 2:
             # Sealed one by one, so that a merge comes of it at the end.
             run.segment([], number=number + 2)
@@ -435,7 +442,9 @@ def event_rows(folder: RunFolder) -> list[tuple[int, str]]:
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_a_process_killed_between_any_two_file_operations_loses_and_doubles_nothing(tmp_path: Path, after: bool) -> None:
+def test_a_process_killed_between_any_two_file_operations_loses_and_doubles_nothing(
+    tmp_path: Path, after: bool
+) -> None:
     begun = several_segments(tmp_path / "begun")
     rows, events = all_rows(begun.folder), event_rows(begun.folder)
     assert len(rows) == 24
@@ -568,7 +577,8 @@ def test_merged_attempts_that_overlap_have_rollups_of_their_own(run: WrittenRun)
     run.segment([], attempt=2, end="finished")
     seal_run(run.folder, finished=True)
     (segment,) = list_segments(run.folder)
-    tops = query(segment.rollup, "SELECT attempt, first_step, last_step, min, max, count FROM $file WHERE level = 63 ORDER BY 1")
+    columns = "attempt, first_step, last_step, min, max, count"
+    tops = query(segment.rollup, f"SELECT {columns} FROM $file WHERE level = 63 ORDER BY attempt")
     assert tops == [(0, 0, 399, 0.0, 0.0, 400), (1, 100, 499, 1.0, 1.0, 400), (2, 200, 599, 2.0, 2.0, 400)]
     mixed = query(segment.rollup, "SELECT count(*) FROM $file WHERE min <> max")
     assert mixed == [(0,)]
@@ -594,3 +604,26 @@ def test_a_merge_that_cannot_be_read_back_keeps_its_inputs(run: WrittenRun, monk
     assert not any(name.endswith(".tmp") for name in files_of(run.folder))
     seal_run(run.folder, finished=True)
     assert all_rows(run.folder) == rows
+
+
+def test_a_damaged_sealed_file_is_one_sentence_and_keeps_the_others(run: WrittenRun) -> None:
+    for number in range(3):
+        run.segment([{"a": float(number)}], end="finished" if number == 2 else None)
+        run.segment([], number=number + 2)
+        seal_run(run.folder, finished=False)
+        os.unlink(os.path.join(run.folder.journal, f"r0-{number + 2:06d}.jsonl"))
+        run._next_number[0] = number + 2
+    Path(run.folder.metrics, "r0-000002.parquet").write_bytes(b"not parquet")
+    before = files_of(run.folder)
+    with pytest.raises(StoreError, match="r0-000002"):
+        seal_run(run.folder, finished=True)
+    assert files_of(run.folder) == before
+
+
+def test_what_a_killed_sort_left_is_removed_by_the_next_sealing(run: WrittenRun) -> None:
+    run.segment([{"a": 1.0}], end="finished")
+    spilled = Path(run.folder.followers, f"sort-{(1 << 22) + 7}.tmp")
+    spilled.mkdir(parents=True)
+    (spilled / "duckdb_temp_storage").write_bytes(b"rows")
+    seal_run(run.folder, finished=True)
+    assert not spilled.exists()

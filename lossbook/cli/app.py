@@ -49,6 +49,9 @@ COMMANDS = {
     "completion": "upkeep",
 }
 
+#: The variable through which a shell asks for completions.
+COMPLETE = "_LOSSBOOK_COMPLETE"
+
 EPILOG = """\b
 A RUN is an id, a name, the beginning of one that only one run has, or
 "latest"; without one, commands take the latest run.
@@ -243,18 +246,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     141: whoever read the output went away.
     """
     try:
-        result = cli.main(
-            args=None if arguments is None else list(arguments), prog_name="lossbook", standalone_mode=False
-        )
+        asked = os.environ.get(COMPLETE)
+        if asked:
+            from click.shell_completion import shell_complete
+
+            return shell_complete(cli, {}, "lossbook", COMPLETE, asked)
+        # Not cli.main(): that one prints a line of its own on Ctrl-C, and turns a closed pipe into an exit.
+        with cli.make_context("lossbook", list(sys.argv[1:] if arguments is None else arguments)) as context:
+            result = cli.invoke(context)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as end:
+        sys.stdout.flush()
+        return end.exit_code
     except click.UsageError as error:
         where = f" (see `{error.ctx.command_path} --help`)" if error.ctx else ""
         return _refuse(f"{error.format_message().rstrip('.')}{where}", 2)
     except click.ClickException as error:
         return _refuse(error.format_message(), error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
+    except KeyboardInterrupt:
         return 130
+    except click.Abort:
+        return 1
     except BrokenPipeError:
         _drop_output()
         return 141

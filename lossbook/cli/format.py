@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import sys
 import time
 import unicodedata
@@ -67,8 +66,19 @@ def screen() -> Screen:
         color = False
     if not terminal:
         return Screen(0, 0, color, unicode)
-    size = shutil.get_terminal_size((80, 24))
-    return Screen(max(size.columns, 20), max(size.lines, 8), color, unicode)
+    try:
+        columns, lines = os.get_terminal_size(sys.stdout.fileno())
+    except (OSError, ValueError):
+        columns, lines = 80, 24
+    columns, lines = _named("COLUMNS") or columns or 80, _named("LINES") or lines or 24
+    return Screen(max(columns, 20), max(lines, 8), color, unicode)
+
+
+def _named(variable: str) -> int:
+    try:
+        return int(os.environ.get(variable, ""))
+    except ValueError:
+        return 0
 
 
 # -- text ---------------------------------------------------------------------------------------------------------

@@ -238,7 +238,8 @@ def refuse_running(run: RecordedRun, verb: str) -> None:
         StoreError: the run is being written, or its follower is still sealing it after a short wait.
     """
     if run.state == "running":
-        raise StoreError(f"the run {run.id} is running and cannot be {verb}: end it first, or pass --force to rm")
+        way_out = "end it first, or pass --force" if verb == "removed" else "end it first"
+        raise StoreError(f"the run {run.id} is running and cannot be {verb}: {way_out}")
     deadline = time.monotonic() + FOLLOWER_SECONDS
     while (process := follower_of(run.path)) is not None:
         if time.monotonic() > deadline:

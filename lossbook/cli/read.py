@@ -301,6 +301,7 @@ def _ask(settings: Settings, query: str) -> tuple[list[str], list[tuple[Any, ...
     from lossbook.store.sealing import quote_name
     from lossbook.store.table import first_sentence
 
+    book = settings.book()
     try:
         statements = duckdb.extract_statements(query)
     except duckdb.Error as error:
@@ -309,7 +310,6 @@ def _ask(settings: Settings, query: str) -> tuple[list[str], list[tuple[Any, ...
         raise BadQuery(f"one query at a time: there are {len(statements)} in this text")
     if statements[0].type.name not in ("SELECT", "EXPLAIN", "MULTI"):
         raise BadQuery(f"only questions can be asked (select, describe, summarize); this is {statements[0].type.name}")
-    book = settings.book()
     found = book.sql(query)
     zoned = [name for name, kind in zip(found.columns, found.types, strict=True) if kind == "TIMESTAMP WITH TIME ZONE"]
     try:

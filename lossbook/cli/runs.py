@@ -24,7 +24,6 @@ from lossbook.cli.format import (
     table,
     to_json,
 )
-from lossbook.cli.series import picture, usual_keys
 from lossbook.errors import BadArgument, LossbookError
 from lossbook.metrics import find_key
 from lossbook.store.where import compile_value
@@ -235,9 +234,16 @@ def show_command(
     if settings.json:
         click.echo(to_json({**plain_run(run, metrics=True), **_more(run)}))
         return
+    from lossbook.cli.series import picture, usual_keys
+
     view = screen()
-    # Wrong keys are refused before anything is printed.
-    drawing = picture([run], list(keys) or usual_keys(run), view, x=x, log=log, width=width, height=height)
+    # A wrong key or axis is refused before anything is printed; a run too damaged to draw is still shown.
+    drawing: list[str] = []
+    try:
+        drawing = picture([run], list(keys) or usual_keys(run), view, x=x, log=log, width=width, height=height)
+    except LossbookError:
+        if keys or x != "step":
+            raise
     lines = [*_heading(run, view), *_settings_of(run, view), *_metrics_of(run, view)]
     if drawing:
         lines += ["", *drawing]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lossbook.cli.app import RUN, Settings, cli, common_options
+from lossbook.cli.app import COMPLETE, RUN, Settings, cli, common_options
 from lossbook.cli.format import plural, printable, screen, size, to_json
 from lossbook.errors import LossbookError, StoreError
 from lossbook.layout import RunFolder, run_folders
@@ -144,16 +144,16 @@ def verify_command(settings: Settings, refs: tuple[str, ...], everything: bool, 
     found, damaged, files = [], 0, 0
     for folder in _chosen(settings, refs, everything):
         name = os.path.basename(folder.path)
-        findings = list(verify_run(folder))
+        findings = verify_run(folder)
         bad = [one for one in findings if not one.ok]
-        files += len(findings)
+        files += len({one.path for one in findings})
         damaged += bool(bad)
         found.append(
             {
                 "id": name,
                 "path": folder.path,
                 "ok": not bad,
-                "findings": [{"path": str(one.path), "ok": bool(one.ok), "message": one.message} for one in findings],
+                "findings": [{"path": one.path, "ok": one.ok, "message": one.message} for one in findings],
             }
         )
         if settings.json or (quiet and not bad):
@@ -162,9 +162,8 @@ def verify_command(settings: Settings, refs: tuple[str, ...], everything: bool, 
         for one in findings:
             if one.ok and quiet:
                 continue
-            path = os.path.relpath(str(one.path), folder.path)
             word = view.paint("ok     ", "green") if one.ok else view.paint("DAMAGED", "red", bold=True)
-            click.echo(f"  {word}  {printable(path)}  {printable(one.message)}".rstrip(), color=view.color)
+            click.echo(f"  {word}  {printable(one.path)}  {printable(one.message)}".rstrip(), color=view.color)
     if settings.json:
         click.echo(to_json(found))
     else:
@@ -219,5 +218,5 @@ def completion_command(shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None
     # The class itself runs bash to look at its version; only the script is wanted here.
-    completion = kind(cli, {}, "lossbook", "_LOSSBOOK_COMPLETE")
+    completion = kind(cli, {}, "lossbook", COMPLETE)
     click.echo(completion.source_template % completion.source_vars())

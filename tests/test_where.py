@@ -1,0 +1,178 @@
+"""What a `where` expression can say about a run, and what is said when it cannot be understood."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lossbook.errors import BadQuery
+from lossbook.store.where import compile_value, compile_where
+
+RECORD: dict[str, Any] = {
+    "id": "k3v9", "name": "gpt2_adamw", "project": "tests", "state": "finished", "error": None, "group": None,
+    "notes": "it's the 2nd run", "tags": ["baseline", "seed-1"], "created": 1_763_688_000.0, "host": "node-7",
+    "last_step": 900,
+    "config": {"lr": 3e-4, "model": {"size": "124M", "layers": 12}, "flag": True, "a.b": 5, "text": "2e-3", "none": None},
+    "summary": {"params": 124_439_808},
+    "metrics": {
+        "val_loss": {"last": 3.1, "min": 2.9, "max": 9.0, "mean": 4.0, "count": 10, "last_step": 900},
+        "train/loss": {"last": "NaN", "min": 2.5, "max": "Infinity", "mean": 3.0, "count": 900, "last_step": 900},
+        "gpu/0 util %": {"last": 97.0, "min": 1.0, "max": 99.0, "mean": 80.0, "count": 5, "last_step": 900},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "state = 'finished'",
+        'state == "finished"',
+        "config.lr > 1e-4 and state = 'finished'",
+        "config.lr>=.0003 and config.lr<=3e-4",
+        "config.lr != 1 and config.lr <> 1",
+        "state = 'running' or state = 'finished'",
+        # `and` binds more tightly than `or`.
+        "state = 'finished' or state = 'x' and state = 'y'",
+        "not (state = 'running' or state = 'failed')",
+        "NOT state = 'running' AND name LIKE 'gpt2%'",
+        "name like 'gpt2_adam_'",
+        "name ilike 'GPT2%'",
+        "name not like 'gpt3%'",
+        "name ~ '^gpt[0-9]_'",
+        "state in ('finished', 'failed')",
+        "state not in ('running')",
+        "config.lr in (1e-4, 3e-4)",
+        "'baseline' in tags",
+        "tags contains 'seed-1'",
+        "not tags contains 'seed-2'",
+        "group is null",
+        "notes is not null",
+        "config.none is null and config.missing is null",
+        "notes = 'it''s the 2nd run'",
+        "config.model.size = '124M'",
+        "config.model.layers = 12",
+        "config.a.b = 5",
+        "config.flag = true",
+        "config.flag",
+        "config.flag != false",
+        "config.text > 1e-3",
+        "summary.params > 1e8",
+        "val_loss < 3.2",
+        "val/loss < 3.2",
+        "val/loss.min < 3 and val/loss.max = 9 and val/loss.mean = 4 and val/loss.last = 3.1",
+        "`gpu/0 util %` = 97",
+        "`gpu/0 util %.min` = 1",
+        "train/loss.max > 1e300",
+        "created > 1763687999",
+        "host = 'node-7'",
+        "last_step >= 900",
+        "1 < 2",
+    ],
+)
+def test_an_expression_that_holds(expression: str) -> None:
+    assert compile_where(expression)(RECORD)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "state = 'running'",
+        "config.lr > 1",
+        "not state = 'finished'",
+        "state = 'running' and state = 'finished' or state = 'x'",
+        "(state = 'running' or state = 'finished') and name = 'x'",
+        "'seed-2' in tags",
+        "group is not null",
+        "name like 'gpt2'",
+        "name like '%ADAMW'",
+        "config.flag = false",
+        # NaN is neither below, above nor equal to anything.
+        "train/loss < 100",
+        "train/loss > 0",
+        "train/loss = 0",
+        # A number is never below a text that holds none.
+        "name < 5",
+    ],
+)
+def test_an_expression_that_does_not_hold(expression: str) -> None:
+    assert not compile_where(expression)(RECORD)
+
+
+@pytest.mark.parametrize("operator", ["=", "!=", "<", "<=", ">", ">="])
+def test_what_a_run_does_not_have_compares_with_nothing(operator: str) -> None:
+    for name in ("config.missing", "summary.missing", "missing/metric", "val/loss.missing", "config.none", "group"):
+        assert not compile_where(f"{name} {operator} 0")(RECORD)
+        assert not compile_where(f"0 {operator} {name}")(RECORD)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "", "  ", "state =", "= 3", "state = 'finished", "(state = 'x'", "state = 'x')", "state = 'x' 'y'",
+        "state = 'x' and", "state is 3", "state not 3", "state in ('x'", "state in ()", "state ! 'x'", "state = #",
+        "'x' in", "config.lr > > 3", "`unclosed = 3", "and", "not",
+    ],
+)  # fmt: skip
+def test_an_expression_that_cannot_be_understood_is_one_sentence(expression: str) -> None:
+    with pytest.raises(BadQuery) as caught:
+        compile_where(expression)
+    text = str(caught.value)
+    assert text
+    assert "\n" not in text
+    assert len(text) < 300
+
+
+def test_the_sentence_says_where_the_expression_went_wrong() -> None:
+    with pytest.raises(BadQuery, match="18"):
+        compile_where("state = 'x' and (>")
+
+
+def test_a_misspelt_field_is_answered_with_the_nearest() -> None:
+    with pytest.raises(BadQuery, match="state"):
+        compile_where("stat = 'finished'")
+    with pytest.raises(BadQuery, match="project"):
+        compile_where("projekt = 'x'")
+
+
+def test_a_pattern_that_is_no_regular_expression_is_refused() -> None:
+    with pytest.raises(BadQuery, match="regular expression"):
+        compile_where("name ~ '('")(RECORD)
+
+
+def test_an_expression_nested_too_deeply_is_refused_in_a_sentence() -> None:
+    for deep in ("(" * 20_000 + "state = 'x'" + ")" * 20_000, "not " * 20_000 + "state = 'x'"):
+        with pytest.raises(BadQuery):
+            compile_where(deep)
+
+
+def test_a_long_chain_of_conditions_is_understood() -> None:
+    assert compile_where(" or ".join(["name = 'x'"] * 5_000 + ["name = 'gpt2_adamw'"]))(RECORD)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.text(max_size=60) | st.lists(
+    st.sampled_from(
+        ["state", "config.lr", "tags", "val/loss", "=", "<", "~", "(", ")", ",", "and", "or", "not", "in", "is",
+         "null", "like", "contains", "'x'", "3", "-1e-4", "`a b`", "true"]
+    ), max_size=12,
+).map(" ".join))  # fmt: skip
+def test_any_text_is_a_test_on_runs_or_a_sentence(text: str) -> None:
+    try:
+        test = compile_where(text)
+        assert test(RECORD) in (True, False)
+        assert test({"metrics": {}, "config": {}, "summary": {}}) in (True, False)
+    except BadQuery as error:
+        assert "\n" not in repr(str(error)).replace("\\n", "")
+
+
+def test_a_name_to_sort_by_finds_fields_configuration_and_metrics() -> None:
+    assert compile_value("name")(RECORD) == "gpt2_adamw"
+    assert compile_value("config.model.layers")(RECORD) == 12
+    assert compile_value("val/loss")(RECORD) == 3.1
+    assert compile_value("val/loss.min")(RECORD) == 2.9
+    assert compile_value("`gpu/0 util %`")(RECORD) == 97.0
+    assert compile_value("params")(RECORD) == 124_439_808
+    assert compile_value("nothing")(RECORD) is None
