@@ -7,6 +7,7 @@ A command's module is imported when that command is run, and none imports DuckDB
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -245,6 +246,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: done. 1: refused or something is damaged, one sentence on standard error. 2: wrong usage. 130: Ctrl-C.
     141: whoever read the output went away.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # A name that the terminal's encoding lacks is written with question marks rather than not at all.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         asked = os.environ.get(COMPLETE)
         if asked:

@@ -30,6 +30,11 @@ def change_identity(path: str, change: Callable[[dict[str, Any]], None]) -> dict
         raise StoreError(f"{folder.run_json} cannot be written ({error.strerror or error})") from error
 
 
+def writable(text: str) -> str:
+    """`text` as JSON can hold it: bytes of the command line that are no UTF-8 become question marks."""
+    return text.encode("utf-8", "replace").decode()
+
+
 class _TagCommand(click.Command):
     """Takes `-old` for a tag to take away rather than for four options."""
 
@@ -54,7 +59,7 @@ class _TagCommand(click.Command):
 @click.pass_obj
 def tag_command(settings: Settings, ref: str, changes: tuple[str, ...]) -> None:
     """Add tags with +, take them away with -, or list them."""
-    changes = tuple(one.lstrip("\0") for one in changes)
+    changes = tuple(writable(one.lstrip("\0")) for one in changes)
     for one in changes:
         word = one.lstrip("+-").strip()
         if one[:1] not in ("+", "-") or not word:
@@ -101,7 +106,7 @@ def note_command(settings: Settings, ref: str, text: tuple[str, ...], edit: bool
         raise click.UsageError("a text, --edit and --clear exclude one another")
     run = settings.run(ref)
     notes = str(run.notes or "")
-    line = " ".join(text).strip()
+    line = writable(" ".join(text).strip())
     if edit:
         written = _edited(notes)
         if written is None:
@@ -141,7 +146,7 @@ def _set_notes(path: str, write: Callable[[str], str | None]) -> str:
 @click.pass_obj
 def rename_command(settings: Settings, ref: str, name: str) -> None:
     """Give a run another name; its id and its folder stay."""
-    name = name.strip()
+    name = writable(name.strip())
     if not name:
         raise BadArgument("a name cannot be empty")
     run = settings.run(ref)

@@ -38,6 +38,8 @@ _LOSSES = ("train/loss", "val/loss")
 #: Columns of `ls` whose name is not what `where` calls them.
 _COLUMN_MEANS = {"loss": "train/loss", "val loss": "val/loss", "started": "created", "steps": "last_step"}
 _SHOWN_EVENTS = 10
+#: A key may be 10 kB long; a table is for reading, and `--json` has it whole.
+_LONGEST_KEY = 100
 
 BEGIN = """\
 No runs yet in {store}. This records one:
@@ -394,7 +396,7 @@ def metrics_table(metrics: dict[str, Any], view: Screen) -> list[str]:
         columns.append(Column("not finite", right=True, keep=7, paint=lambda text: None if text == "0" else "red"))
     rows = []
     for key, one in metrics.items():
-        row = [printable(key), number(one["last"])]
+        row = [clip(printable(key), _LONGEST_KEY, ellipsis="…" if view.unicode else "~"), number(one["last"])]
         for end in ("min", "max"):
             step = one.get(f"{end}_step")
             row.append(number(one[end]) + (f" {at}{step}" if step is not None and one[end] is not None else ""))

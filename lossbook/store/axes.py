@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy
 
 from lossbook.store.attempts import NEVER
-from lossbook.store.curve import Curve, Source, draw, gather
+from lossbook.store.curve import MOST_POINTS, Curve, Source, draw, gather
 from lossbook.store.rows import Buckets, RunRows
 
 if TYPE_CHECKING:
@@ -90,8 +90,22 @@ def draw_on_axis(
         inside &= True if start is None else x_last >= start
         inside &= True if end is None else x_first <= end
         if bool(inside.any()):
+
+            def rows_of(at: int) -> tuple[Buckets, NDArray[Any]]:
+                """The rows of the bucket that an end of the zoom cuts through, and where they lie on the axis."""
+                low, high = int(buckets["first_step"][at]), int(buckets["last_step"][at])
+                rows = gather(sources, key, points=MOST_POINTS, first=low, last=high, attempt=attempt)
+                return rows, place(rows)[0]
+
             # Which steps these are is known now: read them as finely as the zoom asks for.
-            first, last = int(buckets["first_step"][inside].min()), int(buckets["last_step"][inside].max())
+            chosen = numpy.flatnonzero(inside)
+            first, last = int(buckets["first_step"][chosen].min()), int(buckets["last_step"][chosen].max())
+            if start is not None and x_first[chosen[0]] < start:
+                rows, at = rows_of(int(chosen[0]))
+                first = int(rows["first_step"][at >= start].min(initial=last))
+            if end is not None and x_last[chosen[-1]] > end:
+                rows, at = rows_of(int(chosen[-1]))
+                last = int(rows["last_step"][at <= end].max(initial=first))
             buckets = gather(sources, key, points=points, first=first, last=last, attempt=attempt)
             x_first, x_last = place(buckets)
             inside = numpy.ones(len(x_first), dtype=bool)

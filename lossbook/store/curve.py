@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MOST_POINTS = 100_000
 #: A coarser level is taken only when it still has that many buckets for each drawn one.
 FINENESS = 2
+#: So many buckets of a series are replaced by their rows where steps are far apart, before all are read finer.
+MOST_REFINED = 16
 #: So many rows of one key are read as they are: it costs no more than buckets would.
 RAW_ROWS = 20_000
 
@@ -75,7 +77,7 @@ def gather(
     """Collect buckets of a key that are fine enough to draw `points` of them between two steps.
 
     Returns:
-        Buckets sorted by step and row, with `attempt` and `source` (its index) beside them.
+        Buckets sorted by step and row, with `attempt`, `rank` and `source` (its index) beside them.
     """
     chosen: list[tuple[int, Source, SeriesPart, int]] = []
     for number, source in enumerate(sources):
@@ -90,10 +92,14 @@ def gather(
             if part.first_step <= cut and (first is None or part.last_step >= first):
                 chosen.append((number, source, part, cut))
     level = _choose_level(chosen, points, first)
+    low = min((max(part.first_step, first if first is not None else part.first_step) for _, _, part, _ in chosen), default=0)
+    high = max((min(part.last_step, cut) for _, _, part, cut in chosen), default=0)
+    # A bucket wider than this is not drawn as one: steps are sparse there, or far apart.
+    widest = 2 * max((high - low) / points, 1.0)
     while True:
-        pieces = [_piece(key, number, source, part, level, first, cut) for number, source, part, cut in chosen]
+        pieces = [_piece(key, number, source, part, level, first, cut, widest) for number, source, part, cut in chosen]
         buckets = _join(pieces)
-        if level == 0 or not _is_coarse(buckets, points):
+        if level == 0 or not bool(numpy.any(buckets["last_step"] - buckets["first_step"] > widest)):
             return buckets
         level = level - LEVEL_STEP if level > FINEST_LEVEL else 0
         if level == 0 and sum(part.count for _, _, part, _ in chosen) > 50 * RAW_ROWS:
@@ -116,16 +122,8 @@ def _choose_level(chosen: list[tuple[int, Source, SeriesPart, int]], points: int
     return level
 
 
-def _is_coarse(buckets: Buckets, points: int) -> bool:
-    """Whether some bucket is wider than what is drawn: where steps are sparse, or far apart."""
-    if len(buckets["first_step"]) == 0:
-        return False
-    width = (int(buckets["last_step"].max()) - int(buckets["first_step"].min())) / points
-    return bool(numpy.any(buckets["last_step"] - buckets["first_step"] > 2 * max(width, 1.0)))
-
-
 def _piece(
-    key: str, number: int, source: Source, part: SeriesPart, level: int, first: int | None, last: int
+    key: str, number: int, source: Source, part: SeriesPart, level: int, first: int | None, last: int, widest: float
 ) -> Buckets:
     rows = source.rows
     if level == 0:
@@ -134,13 +132,16 @@ def _piece(
             found = _within(rows.buckets(key, part, 0), first, last)
         else:
             found = rows.rows(key, part, first, last)
-        return _mark(found, part.attempt, number)
+        return _mark(found, part, number)
     found = rows.buckets(key, part, level)
     inside = found["last_step"] <= last
     if first is not None:
         inside &= found["first_step"] >= first
+    wide = found["last_step"] - found["first_step"] > widest
+    if int(wide.sum()) <= MOST_REFINED:
+        inside &= ~wide
     if bool(inside.all()):
-        return _mark(found, part.attempt, number)
+        return _mark(found, part, number)
     pieces = [{name: array[inside] for name, array in found.items()}]
     crossed = ~inside & (found["first_step"] <= last)
     if first is not None:
@@ -152,7 +153,7 @@ def _piece(
         # Two buckets may meet within one step: each keeps its own rows.
         own = (edge["first_row"] >= low_row) & (edge["first_row"] <= high_row)
         pieces.append({name: array[own] for name, array in edge.items()})
-    return _mark(_join(pieces), part.attempt, number)
+    return _mark(_join(pieces), part, number)
 
 
 def _within(buckets: Buckets, first: int | None, last: int) -> Buckets:
@@ -162,9 +163,12 @@ def _within(buckets: Buckets, first: int | None, last: int) -> Buckets:
     return {name: array[start:end] for name, array in buckets.items()}
 
 
-def _mark(buckets: Buckets, attempt: int, source: int) -> Buckets:
+def _mark(buckets: Buckets, part: SeriesPart, source: int) -> Buckets:
     size = len(buckets["first_step"])
-    return {**buckets, "attempt": numpy.full(size, attempt), "source": numpy.full(size, source)}
+    return {
+        **buckets, "attempt": numpy.full(size, part.attempt), "rank": numpy.full(size, part.rank),
+        "source": numpy.full(size, source),
+    }  # fmt: skip
 
 
 def _join(pieces: list[Buckets]) -> Buckets:
@@ -174,7 +178,7 @@ def _join(pieces: list[Buckets]) -> Buckets:
             name: empty
             for name in (
                 "first_step", "last_step", "first_row", "last_row", "first_time", "last_time", "first", "last", "min",
-                "max", "sum", "min_step", "max_step", "count", "nonfinite", "attempt", "source",
+                "max", "sum", "min_step", "max_step", "count", "nonfinite", "attempt", "rank", "source",
             )
         }  # fmt: skip
     if len(pieces) == 1:
@@ -207,6 +211,9 @@ def draw(
         x_first, x_last = x_first[order], x_last[order]
     if len(x_first) <= points:
         starts = numpy.arange(len(x_first))
+        if bool(numpy.any(buckets["rank"] > 0)):
+            # What several ranks logged at one step is one point: their mean, minimum and maximum.
+            starts = numpy.concatenate(([0], numpy.flatnonzero(x_first[1:] != x_first[:-1]) + 1))
     else:
         low, high = float(x_first[0]), float(x_first[-1])
         place = numpy.zeros(len(x_first), dtype=numpy.int64)

@@ -402,11 +402,6 @@ class RecordedRun:
         found += rows.problems()
         for journal_gap in _gaps(rows):
             found.append(journal_gap)
-        try:
-            sealed = read_json(os.path.join(self.folder.followers, "seal.json")) or {}
-            found += [str(problem) for problem in sealed.get("problems", [])]
-        except LossbookError as error:
-            found.append(str(error))
         parent = self.identity.get("parent") if self._is_readable() else None
         if parent and len(self._sources()) == 1:
             found.append(f"the run {parent['run']} that this one was forked from is not in the store; its rows are missing")

@@ -157,9 +157,10 @@ class LiveSummary:
         identity = _identity(self._folder)
         pieces = [*sealed.values(), *live.values()]
         summary = _assemble(self._folder, identity, pieces)
-        summary["cursor"] = {
-            os.path.basename(path): [piece.offset, piece.line, piece.next_row] for path, piece in live.items()
-        }
+        cursor: dict[str, Any] = {os.path.basename(path): None for path in sealed}
+        for path, piece in live.items():
+            cursor[os.path.basename(path)] = [piece.offset, piece.line, piece.next_row]
+        summary["cursor"] = cursor
         return summary
 
     def write(self) -> dict[str, Any]:
@@ -279,6 +280,7 @@ def _assemble(folder: RunFolder, identity: dict[str, Any], pieces: list[Piece]) 
     last_time = max((piece.last_time for piece in pieces), default=0) or None
     steps = [one.last_step for one in by_key.values()]
     attempts = identity.get("attempts") or [{}]
+    problems = [problem for piece in pieces for problem in piece.problems]
     return {
         "format": FORMAT,
         "state": state,
@@ -294,8 +296,17 @@ def _assemble(folder: RunFolder, identity: dict[str, Any], pieces: list[Piece]) 
         "define": defined,
         "metrics": {key: by_key[key].plain() for key in sorted(by_key)[:MOST_KEYS]},
         "alerts": alerts,
-        "problems": [*warnings, *(problem for piece in pieces for problem in piece.problems)][:200],
+        "problems": list(dict.fromkeys([*warnings, *_sealed_problems(folder), *problems]))[:200],
     }
+
+
+def _sealed_problems(folder: RunFolder) -> list[str]:
+    """What was found damaged when segments were sealed."""
+    try:
+        sealed = read_json(os.path.join(folder.followers, "seal.json")) or {}
+    except LossbookError as error:
+        return [str(error)]
+    return [str(problem) for problem in sealed.get("problems") or ()]
 
 
 def merge_config(base: dict[str, Any], change: dict[str, Any]) -> None:
@@ -406,23 +417,16 @@ def overlay(summary: dict[str, Any], folder: RunFolder) -> dict[str, Any]:
     Returns:
         The summary itself when nothing was added and it had ended; a fresh one otherwise.
     """
-    from lossbook.journal.reader import journal_segments
+    from lossbook.store.segments import list_segments
 
     cursor = summary.get("cursor") or {}
-    journals = journal_segments(folder.journal)
-    behind = 0
-    known = True
-    for journal in journals:
-        name = os.path.basename(journal.path)
-        if name not in cursor:
-            known = False
-            break
-        behind += journal.size_bytes() - int(cursor[name][0])
-    if summary.get("state") != "running" and known and behind <= 0:
-        return summary
-    if known and behind <= 0 and set(cursor) == {os.path.basename(journal.path) for journal in journals}:
-        identity = _identity(folder)
-        last = (identity.get("attempts") or [{}])[-1]
+    pieces = {os.path.basename(str(one.metrics or one.journal)): one for one in list_segments(folder)}
+    if set(cursor) == set(pieces) and all(
+        one.journal is None or os.path.getsize(one.journal) <= int(cursor[name][0]) for name, one in pieces.items()
+    ):
+        if summary.get("state") != "running":
+            return summary
+        last = (_identity(folder).get("attempts") or [{}])[-1]
         if is_running(folder, last):
             return summary
     return compute_summary(folder)

@@ -23,6 +23,8 @@ from lossbook.metrics import find_key
 
 FIELDS = ("id", "name", "project", "state", "error", "group", "notes", "tags", "created", "ended", "host", "user",
           "attempts", "last_step", "rows", "duration")  # fmt: skip
+DEEPEST = 50
+_WORDS = frozenset(("and", "or", "not", "in", "is", "like", "ilike", "contains"))
 _STATISTICS = ("last", "min", "max", "mean", "count", "last_step", "min_step", "max_step", "nonfinite")
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w/.]))|(?P<text>'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\")"
@@ -63,6 +65,7 @@ class _Parser:
             self.tokens.append((kind, matched[kind], matched.start(kind)))
             position = matched.end()
         self.at = 0
+        self.depth = 0
 
     def parse(self) -> Evaluate:
         if not self.tokens:
@@ -78,6 +81,11 @@ class _Parser:
             return BadQuery(f"where: {wanted} was expected at character {position + 1}, not {found!r}")
         return BadQuery(f"where: {wanted} was expected at the end of {self.text!r}")
 
+    def deeper(self) -> None:
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise BadQuery(f"where: nested deeper than {DEEPEST} parentheses; write it shorter")
+
     def word(self, *words: str) -> str | None:
         """Take the next token if it is one of these words or operators."""
         if self.at < len(self.tokens):
@@ -88,9 +96,11 @@ class _Parser:
         return None
 
     def any_of(self) -> Evaluate:
+        self.deeper()
         parts = [self.all_of()]
         while self.word("or"):
             parts.append(self.all_of())
+        self.depth -= 1
         return parts[0] if len(parts) == 1 else lambda record: any(part(record) is True for part in parts)
 
     def all_of(self) -> Evaluate:
@@ -101,7 +111,9 @@ class _Parser:
 
     def negation(self) -> Evaluate:
         if self.word("not"):
+            self.deeper()
             inner = self.negation()
+            self.depth -= 1
             return lambda record: inner(record) is not True
         return self.comparison()
 
@@ -146,7 +158,7 @@ class _Parser:
         if self.at >= len(self.tokens):
             raise self.wrong("a value")
         kind, found, _ = self.tokens[self.at]
-        if kind == "operator":
+        if kind == "operator" or (kind == "name" and found.lower() in _WORDS):
             raise self.wrong("a value")
         self.at += 1
         constant: Any

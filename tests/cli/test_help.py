@@ -42,9 +42,12 @@ def test_every_command_that_reads_a_store_takes_the_common_options(name: str, co
         assert command.epilog or name == "undo", f"{name} shows no example"
 
 
-def test_the_list_of_commands_cuts_no_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list_of_commands_cuts_no_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from lossbook.cli import main
 
+    monkeypatch.setenv("COLUMNS", "80")
     assert main(["--help"]) == 0
     listed = capsys.readouterr().out
     for name in COMMANDS:

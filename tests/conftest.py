@@ -1,0 +1,56 @@
+"""What every test gets: an environment of its own, a store, and a way to wait for what happens elsewhere."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+WaitUntil = Callable[..., None]
+
+#: Variables by which a launcher says which process of which job this is: ours are none.
+_LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_")
+
+
+@pytest.fixture(autouse=True)
+def isolated_environment(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No LOSSBOOK_ variable of the user's, a cache of the test's own, no follower unless the test asks for it."""
+    for name in list(os.environ):
+        if name.startswith(("LOSSBOOK_", *_LAUNCHERS)):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("LOSSBOOK_CACHE", str(tmp_path / "cache"))
+    # The command line is tested on runs as users have them, followed.
+    if "follower" not in request.fixturenames and request.path.parent.name != "cli":
+        monkeypatch.setenv("LOSSBOOK_FOLLOWER", "off")
+    yield
+    import lossbook
+
+    lossbook.finish()
+
+
+@pytest.fixture
+def follower(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of this test have a real follower beside them."""
+    monkeypatch.delenv("LOSSBOOK_FOLLOWER", raising=False)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """The path of a store that is not there yet."""
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def wait_until() -> WaitUntil:
+    """`wait_until(condition, seconds=20)`: poll until it holds; fails the test when it never does."""
+
+    def wait(condition: Callable[[], object], seconds: float = 20.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"it did not happen within {seconds} seconds"
+            time.sleep(0.01)
+
+    return wait
