@@ -90,7 +90,8 @@ def learning_rate(step: int, args: argparse.Namespace) -> float:
     if step < args.warmup_steps:
         return float(args.learning_rate * (step + 1) / args.warmup_steps)
     done = (step - args.warmup_steps) / max(1, args.steps - args.warmup_steps)
-    return float(args.min_learning_rate + (args.learning_rate - args.min_learning_rate) * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))  # fmt: skip
+    height = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    return float(args.min_learning_rate + (args.learning_rate - args.min_learning_rate) * height)
 
 
 def perplexity(loss: float) -> float:
@@ -114,9 +115,8 @@ class Batches:
         rows = np.stack([self.tokens[at : at + self.args.context + 1] for at in starts]).astype(np.int64)
         batch = torch.from_numpy(rows)
         if self.device.type == "cuda":
-            batch = batch.pin_memory().to(self.device, non_blocking=True)
-        else:
-            batch = batch.to(self.device)
+            batch = batch.pin_memory()
+        batch = batch.to(self.device, non_blocking=True)
         return batch[:, :-1], batch[:, 1:]
 
 
@@ -308,7 +308,8 @@ def train(args: argparse.Namespace, state: dict[str, Any] | None, device: torch.
         save("last.pt")
         run.finish("interrupted" if stop.signal == signal.SIGINT else "killed")
         stop.restore()
-        print(f"\nstopped after step {step}; go on with: python gpt2/train.py --resume {run.id} --checkpoints {args.checkpoints}")
+        again = f"python gpt2/train.py --resume {run.id} --checkpoints {args.checkpoints}"
+        print(f"\nstopped after step {step}; go on with: {again}")
         return 128 + stop.signal
     run.summary.update({
         "final/best_val_loss": best, "final/best_val_perplexity": perplexity(best), "final/training_seconds": seconds,

@@ -265,7 +265,9 @@ def fsync_folder(path: str) -> None:
         os.close(fd)
 
 
-def update_run_json(folder: RunFolder, change: Callable[[dict[str, Any]], None], *, durable: bool = True) -> dict[str, Any]:
+def update_run_json(
+    folder: RunFolder, change: Callable[[dict[str, Any]], None], *, durable: bool = True
+) -> dict[str, Any]:
     """Read, change and replace `run.json` while nobody else of this module does the same.
 
     Raises:

@@ -49,7 +49,7 @@ def mask_arguments(argv: list[str]) -> list[str]:
             hide_next = False
             continue
         hide_next = False
-        name, equals, value = argument.partition("=")
+        name, equals, _ = argument.partition("=")
         if name.startswith("-") and is_secret_name(name.lstrip("-")):
             masked.append(f"{name}={MASK}" if equals else name)
             hide_next = not equals

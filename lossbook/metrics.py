@@ -42,7 +42,19 @@ _BY_NAME = {name: metric for metric in TABLE for name in metric.names}
 #: Axes that a curve can be drawn against through the metric that carries them.
 AXES = {"tokens": "time/tokens_seen", "gradient_step": "time/gradient_steps", "flops": "throughput/flops_seen"}
 _BETTER_LOW = ("loss", "perplexity", "ppl", "error", "wer", "cer", "bpb", "bits_per_byte", "seconds", "latency")
-_BETTER_HIGH = ("accuracy", "acc", "mfu", "per_second", "per_sec", "bleu", "rouge", "f1", "reward", "score", "throughput")
+_BETTER_HIGH = (
+    "accuracy",
+    "acc",
+    "mfu",
+    "per_second",
+    "per_sec",
+    "bleu",
+    "rouge",
+    "f1",
+    "reward",
+    "score",
+    "throughput",
+)
 
 
 def find_key(name: str, keys: Iterable[str]) -> str | None:

@@ -74,19 +74,20 @@ def main() -> int:
     best, speed = run.summary["final/best_val_loss"], run.metrics["tokens_per_second"]["mean"]
     store = Path(book.store)
     shown = store.relative_to(Path.cwd()) if store.is_relative_to(Path.cwd()) else store
-    lossbook_command = Path(sys.executable).with_name("lossbook")
-    if lossbook_command.is_relative_to(Path.cwd()):
-        lossbook_command = lossbook_command.relative_to(Path.cwd())
+    programs = Path(sys.executable).parent
+    if programs.is_relative_to(Path.cwd()):
+        programs = programs.relative_to(Path.cwd())
+    lossbook_command = programs / "lossbook"
     print(f"""
-  best validation loss  {best:.4f} nats a byte, perplexity {run.summary['final/best_val_perplexity']:.2f}
+  best validation loss  {best:.4f} nats a byte, perplexity {run.summary["final/best_val_perplexity"]:.2f}
   speed                 {speed:,.0f} tokens/s
-  wallclock             {time.perf_counter() - began:.0f} s, of it {run.summary['final/training_seconds']:.0f} s training
+  wallclock             {time.perf_counter() - began:.0f} s, of it {run.summary["final/training_seconds"]:.0f} s training
   the run               {shown / run.project / run.id}
 
   See its curve          {lossbook_command} show {run.id}
   Draw any metric        {lossbook_command} curve {run.id} train_loss
   All runs               {lossbook_command} ls
-  Train on your text     {sys.executable if not lossbook_command.is_relative_to('.') else lossbook_command.with_name('python')} gpt2/train.py --dataset FILE
+  Train on your text     {programs / "python"} gpt2/train.py --dataset FILE
 """)
     return 0
 

@@ -627,3 +627,31 @@ def test_what_a_killed_sort_left_is_removed_by_the_next_sealing(run: WrittenRun)
     (spilled / "duckdb_temp_storage").write_bytes(b"rows")
     seal_run(run.folder, finished=True)
     assert not spilled.exists()
+
+
+def test_a_merge_in_small_pieces_makes_the_same_rollup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lossbook.store import sealing
+
+    generator = random.Random(11)
+    begun = WrittenRun(tmp_path / "begun")
+    for number in range(4):
+        rows = [
+            (generator.randrange(3000), {"a": generator.gauss(0, 1), "c": math.nan} | ({"b": 1.0} if at % 7 else {}))
+            for at in range(700)
+        ]
+        begun.segment(rows, attempt=number // 2)
+        begun.segment([], number=number + 2)
+        seal_run(begun.folder, finished=False)
+        os.unlink(os.path.join(begun.folder.journal, f"r0-{number + 2:06d}.jsonl"))
+        begun._next_number[0] = number + 2
+    rollups = []
+    for rows_at_once in (1 << 20, 128):
+        monkeypatch.setattr(sealing, "PIECE_ROWS", rows_at_once, raising=False)
+        folder = RunFolder(shutil.copytree(begun.folder.path, tmp_path / str(rows_at_once)))
+        seal_run(folder, finished=True)
+        (segment,) = list_segments(folder)
+        # Sums may be added up in another order.
+        rollups.append(query(segment.rollup, "SELECT * REPLACE (round(sum, 9) AS sum) FROM $file"))
+    # NaN is not equal to itself.
+    assert repr(rollups[0]) == repr(rollups[1])
+    assert {row[1] for row in rollups[0]} == {0, 1}

@@ -58,5 +58,7 @@ def find(reference: str, folder: Path) -> Path:
         found = sorted(folder.glob("*/last.pt"), key=lambda path: path.stat().st_mtime)
         if found:
             return found[-1]
-        raise CheckpointError(f"there is nothing to resume in {folder}: train first, or name a checkpoint with --resume PATH")
+        raise CheckpointError(
+            f"there is nothing to resume in {folder}: train first, or name a checkpoint with --resume PATH"
+        )
     raise CheckpointError(f"there is no checkpoint for {reference!r} in {folder}: name a file, a run's id, or latest")

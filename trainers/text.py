@@ -107,7 +107,10 @@ def _split(files: list[Path]) -> tuple[list[str], list[str]]:
         return [texts[0][:cut]], [texts[0][cut:]]
     held_out = [hashlib.sha256(path.name.encode("utf-8", "surrogateescape")).digest()[0] < 26 for path in files]
     if all(held_out) or not any(held_out):
-        held_out = [number % VALIDATION_SHARE == VALIDATION_SHARE - 1 or len(files) == number + 1 for number in range(len(files))]
+        held_out = [
+            number % VALIDATION_SHARE == VALIDATION_SHARE - 1 or len(files) == number + 1
+            for number in range(len(files))
+        ]
     train = [text for text, out in zip(texts, held_out, strict=True) if not out]
     return train, [text for text, out in zip(texts, held_out, strict=True) if out]
 
@@ -115,7 +118,9 @@ def _split(files: list[Path]) -> tuple[list[str], list[str]]:
 def _tokenise(files: list[Path], tokenizer: str, vocabulary: int, folder: Path) -> None:
     train, validation = _split(files)
     if not any(train) or not any(validation):
-        raise TextError(f"{files[0] if len(files) == 1 else files[0].parent} is too short to be split: use a longer text")
+        raise TextError(
+            f"{files[0] if len(files) == 1 else files[0].parent} is too short to be split: use a longer text"
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
     partial.mkdir()

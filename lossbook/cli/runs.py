@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -122,7 +122,10 @@ def _listing(
         return "[]" if settings.json else BEGIN.format(store=settings.location)
     runs = settings.book().runs(project=settings.project, where=where, sort=sort, limit=limit)
     if settings.json:
-        return to_json([{name: cell(run, name) for name in wanted} if wanted else plain_run(run) for run in runs])
+        if wanted is None:
+            return to_json([plain_run(run) for run in runs])
+        values = {name: value_of(name) for name in wanted}
+        return to_json([{name: of(run) for name, of in values.items()} for run in runs])
     if not runs:
         if where or settings.project:
             return "No run fits."
@@ -133,7 +136,8 @@ def _listing(
         runs = runs[:SHOWN_RUNS]
     names = wanted or _usual_columns(runs)
     now = time.time()
-    lines = table([_column(name) for name in names], [[_shown(run, name, now) for name in names] for run in runs], view)
+    texts = [text_of(name, now) for name in names]
+    lines = table([_column(name) for name in names], [[text(run) for text in texts] for run in runs], view)
     if rest:
         lines.append(view.paint(f"and {plural(rest, 'older run')}: --all, --limit N or --where shows them", dim=True))
     return "\n".join(lines)
@@ -162,19 +166,25 @@ def _column(name: str) -> Column:
     return Column(name, right=True, keep={"duration": 3, "steps": 5, "loss": 7, "val loss": 6}.get(name, 6))
 
 
-def cell(run: RecordedRun, name: str) -> Any:
-    """The value of a column of `ls` for one run; None where the run has none."""
+def value_of(name: str) -> Callable[[RecordedRun], Any]:
+    """What gives a column of `ls` its value for a run; None where the run has none."""
     if name == "path":
-        return run.path
-    return compile_value(_COLUMN_MEANS.get(name, name))(run.record)
+        return lambda run: run.path
+    value = compile_value(_COLUMN_MEANS.get(name, name))
+    return lambda run: value(run.record)
 
 
-def _shown(run: RecordedRun, name: str, now: float) -> str:
-    value = cell(run, name)
+def text_of(name: str, now: float) -> Callable[[RecordedRun], str]:
+    """What writes a column of `ls` for a run; `now` is a Unix time, for ages."""
+    value = value_of(name)
     if name in ("started", "created", "ended"):
-        return age(value, now)
+        return lambda run: age(value(run), now)
     if name == "duration":
-        return duration(value)
+        return lambda run: duration(value(run))
+    return lambda run: _text(value(run))
+
+
+def _text(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return printable(", ".join(str(one) for one in value)) or "-"
     if isinstance(value, str):

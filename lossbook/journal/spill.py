@@ -87,7 +87,9 @@ class AsyncJournal(Journal):
             self.step = step
             self._put(encode_scalars(0, time.time_ns() // 1000 if time_us is None else time_us, step, scalars))
 
-    def append_event(self, kind: str, value: dict[str, Any], *, key: str | None = None, step: int | None = None) -> None:
+    def append_event(
+        self, kind: str, value: dict[str, Any], *, key: str | None = None, step: int | None = None
+    ) -> None:
         self._put(encode_event(0, time.time_ns() // 1000, step, kind, key, value))
 
     def put_file(self, path: str, contents: bytes) -> None:
@@ -341,4 +343,3 @@ def _bring_one_home(path: str, name: str, home: RunFolder, rank: int, attempt: d
         fsync_folder(home.journal)
     os.unlink(path)
     return len(lines)
-

@@ -120,7 +120,9 @@ class Journal:
                 lambda row: encode_scalars(row, time_us if time_us is not None else _time_ns() // 1000, step, scalars)
             )
 
-    def append_event(self, kind: str, value: dict[str, Any], *, key: str | None = None, step: int | None = None) -> None:
+    def append_event(
+        self, kind: str, value: dict[str, Any], *, key: str | None = None, step: int | None = None
+    ) -> None:
         """Write one row of another kind; what cannot be written is counted as lost, never raised."""
         with self._lock:
             self._write_line(lambda row: encode_event(row, _time_ns() // 1000, step, kind, key, value))

@@ -69,7 +69,9 @@ def init(
     except LossbookError:
         raise
     except Exception as error:
-        return _record_nothing(f"nothing of this run is recorded ({type(error).__name__}: {error})", name, request.project)
+        return _record_nothing(
+            f"nothing of this run is recorded ({type(error).__name__}: {error})", name, request.project
+        )
     _begun += 1
     run = Run(started, mode=request.mode, console=console)
     if launch.local_rank == 0 and os.environ.get("LOSSBOOK_FOLLOWER", "on") not in ("off", "0", "none"):
@@ -128,7 +130,7 @@ def _start_follower(run: Run, launch: Launch) -> int | None:
     ]  # fmt: skip
     try:
         log = os.path.join(folder, "followers", "follow.log")
-        actions = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
+        actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
         try:
             os.makedirs(os.path.dirname(log), exist_ok=True)
             actions.append((os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644))

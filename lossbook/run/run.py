@@ -468,5 +468,3 @@ class DisabledRun(Run):
     @property
     def step(self) -> int:
         return self._step
-
-

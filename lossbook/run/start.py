@@ -214,9 +214,7 @@ def systematic_name(config: dict[str, Any], run_id: str) -> str:
     return "_".join([*known, run_id[:4]])
 
 
-def start(
-    request: Request, launch: Launch, *, count: int, warn: Callable[[str], None]
-) -> Started:
+def start(request: Request, launch: Launch, *, count: int, warn: Callable[[str], None]) -> Started:
     """Begin the run on disk.
 
     Args:
@@ -341,13 +339,19 @@ def _claim(
     if request.resume == "never" and not launch.token:
         return _claim_another(request, run_id, warn, "exists already; pass resume='allow' to go on with it")
     last = (existing or {}).get("attempts", [{}])[-1]
-    if last.get("host") == host_name() and last.get("pid") != os.getpid() and not _ended(folder, last):
-        if is_alive(int(last.get("pid", 0)), last.get("process_start"), last.get("boot")):
-            why = f"is being written by process {last['pid']} right now"
-            if request.resume == "must":
-                raise StoreError(f"the run {run_id} {why}; end that process first")
-            return _claim_another(request, run_id, warn, why)
+    if _is_written_elsewhere(folder, last):
+        why = f"is being written by process {last['pid']} right now"
+        if request.resume == "must":
+            raise StoreError(f"the run {run_id} {why}; end that process first")
+        return _claim_another(request, run_id, warn, why)
     return folder, run_id, existing
+
+
+def _is_written_elsewhere(folder: RunFolder, attempt: dict[str, Any]) -> bool:
+    """Whether another process of this machine is still writing that attempt."""
+    if attempt.get("host") != host_name() or attempt.get("pid") == os.getpid() or _ended(folder, attempt):
+        return False
+    return is_alive(int(attempt.get("pid", 0)), attempt.get("process_start"), attempt.get("boot"))
 
 
 def _claim_another(

@@ -1,6 +1,7 @@
 """Drawing one series from few rows, with every spike kept.
 
-A curve of n points is made of n to 8n rollup buckets, so it costs O(n) whatever the length of the run; buckets that a zoom or a resumed attempt cuts through are replaced by their rows.
+A curve of n points is made of n to 8n rollup buckets, so it costs O(n) whatever the length of the run. Buckets that
+a zoom or a resumed attempt cuts through are replaced by their rows.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy
 
 from lossbook.errors import BadArgument
 from lossbook.store.rollup import FINEST_LEVEL, LEVEL_STEP
-from lossbook.store.rows import Buckets, RunRows, SeriesPart
+from lossbook.store.rows import BUCKET_COLUMNS, Buckets, RunRows, SeriesPart
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -92,7 +93,9 @@ def gather(
             if part.first_step <= cut and (first is None or part.last_step >= first):
                 chosen.append((number, source, part, cut))
     level = _choose_level(chosen, points, first)
-    low = min((max(part.first_step, first if first is not None else part.first_step) for _, _, part, _ in chosen), default=0)
+    low = min(
+        (max(part.first_step, first if first is not None else part.first_step) for _, _, part, _ in chosen), default=0
+    )
     high = max((min(part.last_step, cut) for _, _, part, cut in chosen), default=0)
     # A bucket wider than this is not drawn as one: steps are sparse there, or far apart.
     widest = 2 * max((high - low) / points, 1.0)
@@ -174,13 +177,7 @@ def _mark(buckets: Buckets, part: SeriesPart, source: int) -> Buckets:
 def _join(pieces: list[Buckets]) -> Buckets:
     if not pieces:
         empty = numpy.zeros(0)
-        return {
-            name: empty
-            for name in (
-                "first_step", "last_step", "first_row", "last_row", "first_time", "last_time", "first", "last", "min",
-                "max", "sum", "min_step", "max_step", "count", "nonfinite", "attempt", "rank", "source",
-            )
-        }  # fmt: skip
+        return dict.fromkeys((*BUCKET_COLUMNS, "attempt", "rank", "source"), empty)
     if len(pieces) == 1:
         return pieces[0]
     joined = {name: numpy.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
@@ -222,7 +219,7 @@ def draw(
         starts = numpy.concatenate(([0], numpy.flatnonzero(place[1:] != place[:-1]) + 1))
     if len(starts) == 0:
         empty, none = numpy.zeros(0), numpy.zeros(0, dtype=numpy.int64)
-        return Curve(key, x_name, *[empty] * 9, none, none)
+        return Curve(key, x_name, empty, empty, empty, empty, empty, empty, empty, empty, empty, none, none)
     ends = numpy.append(starts[1:], len(x_first)) - 1
     single = len(starts) == len(x_first)
     low_values, high_values = buckets["min"], buckets["max"]

@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     import duckdb
 
 
-def read_events(
-    rows: RunRows, connection: duckdb.DuckDBPyConnection, kind: str | None = None
-) -> list[dict[str, Any]]:
+def read_events(rows: RunRows, connection: duckdb.DuckDBPyConnection, kind: str | None = None) -> list[dict[str, Any]]:
     """Read a run's rows of other kinds, by time; `value` is parsed, `time` in Unix seconds."""
     found: list[dict[str, Any]] = []
     for segment in rows.segments:

@@ -150,10 +150,7 @@ def _bring_up_to_date(summary: dict[str, Any], folder: RunFolder, problems: list
     from lossbook.store.summary import compute_summary, overlay
 
     try:
-        if not summary:
-            summary = compute_summary(folder)
-        else:
-            summary = overlay(summary, folder)
+        summary = overlay(summary, folder) if summary else compute_summary(folder)
     except (LossbookError, OSError) as error:
         problems.append(str(error))
         return summary
@@ -220,9 +217,7 @@ def _save(store: str, records: list[Record]) -> None:
         ]
         for record in records
     ]
-    text = b"".join(
-        [orjson.dumps({"version": VERSION, "runs": runs}), b"\n", *[record.text for record in records]]
-    )
+    text = b"".join([orjson.dumps({"version": VERSION, "runs": runs}), b"\n", *[record.text for record in records]])
     for path in (_path(store), _cache_path(store)):
         try:
             os.makedirs(os.path.dirname(path), exist_ok=True)

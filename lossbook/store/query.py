@@ -41,7 +41,9 @@ class Book:
         if "://" in self.store.replace(":/", "://", 1) and "://" in named and not named.startswith("file://"):
             raise StoreError(f"the store {named!r} cannot be read here: copy it to a folder first")
         if not os.path.isdir(self.store):
-            raise StoreError(f"there is no store at {named}: name one with --store or LOSSBOOK_STORE, or train a run first")
+            raise StoreError(
+                f"there is no store at {named}: name one with --store or LOSSBOOK_STORE, or train a run first"
+            )
         try:
             with os.scandir(self.store):
                 pass
@@ -97,7 +99,8 @@ class Book:
         if project is not None:
             records = [record for record in records if record.fields()["project"] == project]
             if not records:
-                raise UnknownRun(f"there is no project {project!r} in {self.store}; it has {', '.join(self.projects()) or 'none'}")
+                known = ", ".join(self.projects()) or "none"
+                raise UnknownRun(f"there is no project {project!r} in {self.store}; it has {known}")
         if not records:
             raise UnknownRun(f"there is no run in {self.store} yet")
         found = RecordedRun(self, _find(records, str(ref), self.store))
@@ -404,7 +407,9 @@ class RecordedRun:
             found.append(journal_gap)
         parent = self.identity.get("parent") if self._is_readable() else None
         if parent and len(self._sources()) == 1:
-            found.append(f"the run {parent['run']} that this one was forked from is not in the store; its rows are missing")
+            found.append(
+                f"the run {parent['run']} that this one was forked from is not in the store; its rows are missing"
+            )
         return list(dict.fromkeys(found))
 
     def _is_readable(self) -> bool:
@@ -470,4 +475,3 @@ def _gaps(rows: RunRows) -> list[str]:
                 found.append(f"segment {missing} of rank {rank} is missing; everything else is read")
             expected = name.last + 1
     return found
-

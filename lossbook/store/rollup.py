@@ -90,9 +90,7 @@ def _bucket_ends(
     lengths: NDArray[numpy.int64], level: int,
 ) -> NDArray[numpy.int64]:  # fmt: skip
     last = series_starts[owner] + lengths[owner]
-    if level == TOP_LEVEL:
-        return last
-    ends: NDArray[numpy.int64] = numpy.minimum(starts + (1 << level), last)
+    ends: NDArray[numpy.int64] = last if level == TOP_LEVEL else numpy.minimum(starts + (1 << level), last)
     return ends
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 #: Arrays kept of sealed files, in bytes.
 CACHE_BYTES = 64 << 20
-_BUCKET_COLUMNS = (
+BUCKET_COLUMNS = (
     "first_step", "last_step", "first_row", "last_row", "first_time", "last_time", "first", "last", "min", "max",
     "sum", "min_step", "max_step", "count", "nonfinite",
 )  # fmt: skip
@@ -179,9 +179,15 @@ class RunRows:
                 if name == key:
                     found.append(
                         SeriesPart(
-                            segment, attempt, segment.name.rank, min(series.step), max(series.step),
-                            min(series.time), max(series.time), len(series.step),
-                        )  # fmt: skip
+                            segment,
+                            attempt,
+                            segment.name.rank,
+                            min(series.step),
+                            max(series.step),
+                            min(series.time),
+                            max(series.time),
+                            len(series.step),
+                        )
                     )
         return found
 
@@ -238,8 +244,11 @@ class RunRows:
                 found = self.rows(key, part)
             else:
                 wanted = level if part.count > 1 << level else TOP_LEVEL
-                times = {"first_time": "epoch_us(first_time) AS first_time", "last_time": "epoch_us(last_time) AS last_time"}
-                columns = ", ".join(times.get(column, f'"{column}"') for column in _BUCKET_COLUMNS)
+                times = {
+                    "first_time": "epoch_us(first_time) AS first_time",
+                    "last_time": "epoch_us(last_time) AS last_time",
+                }
+                columns = ", ".join(times.get(column, f'"{column}"') for column in BUCKET_COLUMNS)
                 found = self._fetch(
                     f"SELECT {columns} FROM {parquet(str(part.segment.rollup))} "
                     "WHERE key = ? AND level = ? AND attempt = ? AND rank = ? ORDER BY first_step, first_row",
@@ -302,9 +311,7 @@ class RunRows:
             self._cached_bytes -= sum(array.nbytes for array in dropped.values())
 
 
-def buckets_of_rows(
-    step: NDArray[Any], row: NDArray[Any], time: NDArray[Any], value: NDArray[Any]
-) -> Buckets:
+def buckets_of_rows(step: NDArray[Any], row: NDArray[Any], time: NDArray[Any], value: NDArray[Any]) -> Buckets:
     """Rows as buckets of one row each; arrays are shared, not copied."""
     finite = numpy.isfinite(value)
     shown = value if bool(finite.all()) else numpy.where(finite, value, numpy.nan)

@@ -113,7 +113,9 @@ def copy_to(
         except OSError:
             pass
         first_line = str(error).strip().splitlines()[0]
-        raise StoreError(f"{path} could not be written ({first_line}); what it was to be made of is untouched") from error
+        raise StoreError(
+            f"{path} could not be written ({first_line}); what it was to be made of is untouched"
+        ) from error
 
 
 def quote(text: str) -> str:

@@ -227,9 +227,7 @@ def _write_rollup(
     def ordered(column: NDArray[Any]) -> NDArray[Any]:
         return column if order is None else column[order]
 
-    series = Series(
-        starts, ordered(columns.step), ordered(columns.row), ordered(columns.time), ordered(columns.value)
-    )
+    series = Series(starts, ordered(columns.step), ordered(columns.row), ordered(columns.time), ordered(columns.value))
     buckets = rollup(series)
     if buckets:
         at = starts[buckets["series"]]
@@ -301,7 +299,7 @@ def count_rows(segment: Segment) -> int:
         connection.close()
 
 
-def write_merged(segments: list[Segment], partials: Partials, spill: str) -> None:
+def write_merged(segments: list[Segment], spill: str, partials: Partials) -> None:
     """Write the three files of several neighbouring sealed segments of one rank as one.
 
     Raises:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lossbook.errors import LossbookError, StoreError
@@ -147,9 +148,7 @@ def _groups(journals: list[JournalSegment]) -> list[list[JournalSegment]]:
     return groups
 
 
-def seal_segments(
-    folder: RunFolder, journals: list[JournalSegment], report: SealReport | None = None
-) -> SealReport:
+def seal_segments(folder: RunFolder, journals: list[JournalSegment], report: SealReport | None = None) -> SealReport:
     """Turn neighbouring journal segments of one rank, to which nobody writes any more, into Parquet; remove them.
 
     Raises:
@@ -197,9 +196,7 @@ def merge_segments(folder: RunFolder, report: SealReport, *, everything: bool = 
             return
         name = SegmentName(chosen[0].name.rank, chosen[0].name.first, chosen[-1].name.last)
         before = sum(_size(path) for segment in chosen for path in _files(segment))
-        after = _put_in_place(
-            folder, name, lambda partials, parts=chosen: write_merged(parts, partials, _spill_folder(folder))
-        )
+        after = _put_in_place(folder, name, partial(write_merged, chosen, _spill_folder(folder)))
         for segment in chosen:
             for path in (segment.metrics, segment.rollup, segment.events):
                 if path is not None:

@@ -99,12 +99,8 @@ def history_query(
     by = ["step"] + (["rank"] if ranks else []) + (["attempt"] if hidden else [])
     # The n-th time that a key was logged at a step goes to the n-th line of that step.
     within = "key, step, rank" + (", attempt" if hidden else "")
-    numbered = (
-        f"SELECT *, row_number() OVER (PARTITION BY {within} ORDER BY attempt, row) AS turn FROM ({rows}){where}"
-    )
-    columns = ", ".join(
-        f"avg(value) FILTER (key = {quote(key)}) AS {quote_name(key)}" for key in keys
-    )
+    numbered = f"SELECT *, row_number() OVER (PARTITION BY {within} ORDER BY attempt, row) AS turn FROM ({rows}){where}"
+    columns = ", ".join(f"avg(value) FILTER (key = {quote(key)}) AS {quote_name(key)}" for key in keys)
     shown = ", ".join([*by, "min(time) AS time", *([columns] if columns else [])])
     grouped = ", ".join([*by, "turn"])
     return f"SELECT {shown} FROM ({numbered}) GROUP BY {grouped} ORDER BY {grouped}"
@@ -152,9 +148,7 @@ def _make_runs(connection: duckdb.DuckDBPyConnection, runs: list[RecordedRun]) -
     connection.execute(f"CREATE OR REPLACE TEMP VIEW runs AS SELECT {selected} FROM run_rows")
 
 
-def _make_metrics(
-    connection: duckdb.DuckDBPyConnection, view: str, runs: list[RecordedRun], *, hidden: bool
-) -> None:
+def _make_metrics(connection: duckdb.DuckDBPyConnection, view: str, runs: list[RecordedRun], *, hidden: bool) -> None:
     plain: list[str] = []
     parts: list[str] = []
     owners: list[tuple[str, str, str, str]] = []

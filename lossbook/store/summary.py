@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lossbook.errors import LossbookError
-from lossbook.journal.line import decode_number, encode_number
+from lossbook.journal.line import Row, decode_number, encode_number
 from lossbook.journal.liveness import SILENT_SECONDS
-from lossbook.journal.reader import Row, read_segment
+from lossbook.journal.reader import read_segment
 from lossbook.layout import FORMAT, RunFolder, read_json, write_json
 from lossbook.processes import host_name, is_alive
 from lossbook.store.attempts import NEVER, cutoffs, resume_steps
@@ -221,14 +221,11 @@ def _read_sealed(segment: Any) -> Piece:
             )  # fmt: skip
             piece.last_time = max(piece.last_time, last_time)
             piece.next_row = max(piece.next_row, last_row + 1)
-        counted = connection.execute(
-            f"SELECT count(DISTINCT row) FROM {parquet(segment.metrics)}"
-        ).fetchone()
+        counted = connection.execute(f"SELECT count(DISTINCT row) FROM {parquet(segment.metrics)}").fetchone()
         piece.rows = int(counted[0]) if counted else 0
         if segment.events is not None:
             for row, when, kind, rank, attempt, value in connection.execute(
-                "SELECT row, epoch_us(time), kind, rank, attempt, value FROM "
-                f"{parquet(segment.events)} ORDER BY row"
+                f"SELECT row, epoch_us(time), kind, rank, attempt, value FROM {parquet(segment.events)} ORDER BY row"
             ).fetchall():
                 piece.rows += 1
                 piece.next_row = max(piece.next_row, row + 1)

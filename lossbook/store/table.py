@@ -27,9 +27,7 @@ class Table:
         BadQuery: the query fails on the rows themselves (a text where a number was needed, say).
     """
 
-    def __init__(
-        self, connection: duckdb.DuckDBPyConnection, query: str, parameters: list[Any] | None = None
-    ) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, query: str, parameters: list[Any] | None = None) -> None:
         self._connection = connection
         self._query = query
         self._parameters = parameters
@@ -138,7 +136,9 @@ def first_sentence(error: BaseException) -> str:
 
 def _is_statement(query: str) -> bool:
     """Whether the query is of a kind that DESCRIBE does not take."""
-    return not query.lstrip(" \n\t(").lower().startswith(("select", "with", "from", "values", "table", "pivot", "unpivot"))
+    return (
+        not query.lstrip(" \n\t(").lower().startswith(("select", "with", "from", "values", "table", "pivot", "unpivot"))
+    )
 
 
 def _need(library: str) -> Any:

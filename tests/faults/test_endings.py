@@ -1,0 +1,223 @@
+"""A run is recorded as having ended the way it did, and the process still ends the way it would have."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from programs import all_runs, begin, kill_group, only_run, recorded, run, steps
+
+import lossbook
+
+LOG_THREE = """
+run = lossbook.init(store=store, project="p", name="ends")
+for step in range(3):
+    run.log({"loss": step}, step=step)
+"""
+
+
+def test_the_end_of_the_program_finishes_the_run(store: Path) -> None:
+    assert run(LOG_THREE, store).returncode == 0
+    assert recorded(only_run(store)).state == "finished"
+
+
+def test_an_exception_fails_the_run_with_the_last_lines_of_its_traceback(store: Path) -> None:
+    done = run(LOG_THREE + 'raise ValueError("loss is nan at step 3")', store)
+    assert done.returncode == 1
+    assert "loss is nan at step 3" in done.stderr
+    found = recorded(only_run(store))
+    assert found.state == "failed"
+    assert found.error.endswith("ValueError: loss is nan at step 3")
+    assert 'raise ValueError("loss is nan' in found.error
+
+
+@pytest.mark.parametrize("how", ["sys.exit(3)", "import argparse; argparse.ArgumentParser().exit(3)"])
+def test_a_program_that_exits_with_an_error_has_failed(store: Path, how: str) -> None:
+    assert run(LOG_THREE + how, store).returncode == 3
+    found = recorded(only_run(store))
+    assert (found.state, found.error) == ("failed", "the program ended with exit code 3")
+
+
+def test_an_exit_with_a_message_has_failed(store: Path) -> None:
+    done = run(LOG_THREE + 'sys.exit("no such dataset")', store)
+    assert done.returncode == 1
+    assert recorded(only_run(store)).state == "failed"
+
+
+def test_an_exit_without_an_error_has_finished(store: Path) -> None:
+    assert run(LOG_THREE + "sys.exit()", store).returncode == 0
+    assert recorded(only_run(store)).state == "finished"
+
+
+def test_an_exit_that_somebody_caught_is_no_end(store: Path) -> None:
+    code = """
+try:
+    sys.exit(3)
+except SystemExit:
+    pass
+run.log({"loss": 3})
+"""
+    assert run(LOG_THREE + code, store).returncode == 0
+    assert recorded(only_run(store)).state == "finished"
+
+
+def test_ctrl_c_interrupts_the_run(store: Path) -> None:
+    done = run(LOG_THREE + "os.kill(os.getpid(), signal.SIGINT); time.sleep(60)", store)
+    assert done.returncode == -signal.SIGINT
+    assert recorded(only_run(store)).state == "interrupted"
+
+
+def test_sigterm_kills_the_run_and_the_process_still_dies_of_it(store: Path, wait_until: Any) -> None:
+    process = begin(LOG_THREE + 'print("ready", flush=True); time.sleep(60)', store)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.terminate()
+    assert process.wait(20) == -signal.SIGTERM
+    kill_group(process)
+    found = recorded(only_run(store))
+    assert (found.state, found.error) == ("killed", "ended by SIGTERM")
+
+
+def test_sigterm_at_any_moment_loses_no_row_and_never_hangs(tmp_path: Path) -> None:
+    code = """
+        run = lossbook.init(store=store, project="p", console=False)
+        print("ready", flush=True)
+        step = 0
+        while True:
+            run.log({"loss": step}, step=step)
+            if step % 50 == 0:
+                run.log({"text": lossbook.Text("once upon")}, step=step)
+                run.sync()
+            step += 1
+    """
+    for number in range(5):
+        store = tmp_path / str(number) / "store"
+        store.parent.mkdir()
+        process = begin(code, store, LOSSBOOK_SEGMENT_BYTES="4000")
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.terminate()
+        assert process.wait(20) == -signal.SIGTERM
+        kill_group(process)
+        logged = steps(only_run(store))
+        assert logged == list(range(len(logged)))
+        assert recorded(only_run(store)).state == "killed"
+
+
+def test_sigterm_during_finish_does_not_hang(store: Path) -> None:
+    code = """
+        run = lossbook.init(store=store, project="p", console=False)
+        sync = run.sync
+        def slow_sync():
+            os.kill(os.getpid(), signal.SIGTERM)
+            return sync()
+        run.sync = slow_sync
+        run.finish()
+    """
+    assert run(code, store).returncode == -signal.SIGTERM
+    assert recorded(only_run(store)).state in ("finished", "killed")
+
+
+def test_a_handler_of_the_users_own_decides_about_sigterm(store: Path) -> None:
+    code = """
+        signal.signal(signal.SIGTERM, lambda number, frame: print("saving", flush=True))
+        run = lossbook.init(store=store, project="p", console=False)
+        os.kill(os.getpid(), signal.SIGTERM)
+        run.log({"loss": 1})
+    """
+    done = run(code, store)
+    assert (done.returncode, done.stdout) == (0, "saving\n")
+    assert recorded(only_run(store)).state == "finished"
+
+
+def test_a_handler_that_the_user_puts_in_later_decides_too(store: Path) -> None:
+    code = """
+        run = lossbook.init(store=store, project="p", console=False)
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
+        os.kill(os.getpid(), signal.SIGTERM)
+    """
+    assert run(code, store).returncode == 143
+    assert recorded(only_run(store)).state == "killed"
+
+
+def test_leaving_the_with_block_finishes_the_run(store: Path) -> None:
+    with lossbook.init(store=store, project="p", console=False) as one:
+        one.log({"loss": 1})
+    assert recorded(only_run(store)).state == "finished"
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (RuntimeError("out of memory"), "failed"),
+        (KeyboardInterrupt(), "interrupted"),
+        (SystemExit(1), "failed"),
+        (SystemExit(0), "finished"),
+    ],
+    ids=["error", "interrupt", "exit 1", "exit 0"],
+)
+def test_the_with_block_tells_errors_apart(store: Path, error: BaseException, state: str) -> None:
+    with pytest.raises(type(error)), lossbook.init(store=store, project="p", console=False) as one:
+        one.log({"loss": 1})
+        raise error
+    assert recorded(only_run(store)).state == state
+
+
+@pytest.mark.parametrize("state", ["finished", "failed", "interrupted", "killed"])
+def test_finish_takes_the_state_it_is_given(store: Path, state: str) -> None:
+    lossbook.init(store=store, project="p", console=False).finish(state)
+    assert recorded(only_run(store)).state == state
+
+
+def test_a_notebook_begins_and_finishes_one_run_after_another(store: Path) -> None:
+    for number in range(3):
+        lossbook.init(store=store, project="p", name=f"cell {number}", console=False)
+        lossbook.log({"loss": number})
+        lossbook.finish()
+    assert len(all_runs(store)) == 3
+    assert {recorded(folder).state for folder in all_runs(store)} == {"finished"}
+
+
+def test_finishing_twice_and_logging_afterwards_change_nothing(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = lossbook.init(store=store, project="p", console=False)
+    one.log({"loss": 1})
+    one.finish()
+    one.finish("failed")
+    one.log({"loss": 2})
+    one.log({"loss": 3})
+    one.alert("too late")
+    assert capsys.readouterr().err.count("after finish()") == 1
+    assert recorded(only_run(store)).state == "finished"
+    assert steps(only_run(store)) == [] or steps(only_run(store)) == [0]
+    assert recorded(only_run(store)).metrics["loss"]["count"] == 1
+
+
+def test_two_runs_of_one_process_both_end_with_it(store: Path) -> None:
+    code = """
+        first = lossbook.init(store=store, project="p", name="first")
+        second = lossbook.init(store=store, project="p", name="second")
+        first.log({"loss": 1}); second.log({"loss": 2})
+        raise RuntimeError("both end")
+    """
+    run(code, store)
+    assert [recorded(folder).state for folder in all_runs(store)] == ["failed", "failed"]
+
+
+@pytest.mark.usefixtures("follower")
+def test_the_follower_ends_by_itself_after_each_kind_of_end(tmp_path: Path, wait_until: Any) -> None:
+    from lossbook.cli.followers import follower_of
+
+    for number, end in enumerate(("", "raise ValueError", "os.kill(os.getpid(), signal.SIGTERM)", "os._exit(1)")):
+        store = tmp_path / str(number) / "store"
+        store.parent.mkdir()
+        run(LOG_THREE + end, store)
+    for number, state in enumerate(("finished", "failed", "killed", "crashed")):
+        folder = only_run(tmp_path / str(number) / "store")
+        wait_until(lambda folder=folder: follower_of(folder.path) is None and os.listdir(folder.journal) == [], 60)
+        assert recorded(folder).state == state
+        assert recorded(folder).metrics["loss"]["count"] == 3
