@@ -33,7 +33,7 @@ def main() -> int:
     parser.add_argument("families", nargs="*", metavar="FAMILY", help=f"of {', '.join(FAMILIES)}; none: all")
     parser.add_argument("--quick", action="store_true", help="fewer repetitions, smaller runs: about three minutes")
     parser.add_argument("--json", metavar="FILE", help="also write every figure as JSON")
-    parser.add_argument("--markdown", metavar="FILE", help="also write the page with the table, the machine and the notes")
+    parser.add_argument("--markdown", metavar="FILE", help="also write the page: table, notes, machine")
     parser.add_argument("--peers", default=",".join(PEERS), help="which to measure beside ours; '' for none")
     parser.add_argument("--folder", help="measure on the disk of this folder (default: the system's temporary one)")
     parser.add_argument("--keep", action="store_true", help="leave what was written, for a closer look")

@@ -114,7 +114,8 @@ def figures(session: Session) -> list[Figure]:
         why = f"not measured: {str(error)[:200]}"
 
     def line(title: str, values: dict[str, float], target: Target, note: str = "") -> Figure:
-        return Figure("footprint", title, values.get(OURS), {p: values[p] for p in session.peers if p in values}, target, note)
+        peers = {peer: values[peer] for peer in session.peers if peer in values}
+        return Figure("footprint", title, values.get(OURS), peers, target, note)
 
     return [
         line("import, ms", imports, Target(at_most=50),
@@ -122,8 +123,8 @@ def figures(session: Session) -> list[Figure]:
              f"Heaviest of ours, ms: {heaviest}."),
         line("init(), ms", {name: one["init_ms"] for name, one in ends.items()}, Target(at_most=20),
              f"import left out; median of {repeats} processes (3 for peers)."),
-        line("finish() after 1,000 rows, ms", {name: one["finish_ms"] for name, one in ends.items()}, Target(at_most=100),
-             "the files are flushed to the disk in it."),
+        line("finish() after 1,000 rows, ms", {name: one["finish_ms"] for name, one in ends.items()},
+             Target(at_most=100), "the files are flushed to the disk in it."),
         Figure("footprint", "base install, MB", size, target=Target(at_most=150),
                note=why or "`pip install` of this checkout into a fresh environment, less what is in that already."),
         Figure("footprint", "base install, distributions", number, target=Target(at_most=20), note=why),

@@ -55,13 +55,13 @@ def kill_one(folder: str, tracker: str, pause: float, delay: float) -> int:
         time.sleep(delay)
     finally:
         # The group first, in one signal; then what has left it for a session of its own.
-        tree = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-        os.killpg(process.pid, signal.SIGKILL)
-        for other in tree:
-            try:
+        try:
+            tree = psutil.Process(process.pid).children(recursive=True)
+            os.killpg(process.pid, signal.SIGKILL)
+            for other in tree:
                 other.kill()
-            except psutil.NoSuchProcess:
-                pass
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            pass
         process.wait()
         wait_for_what_is_left(10)
     return last_returned(mark)
@@ -77,8 +77,6 @@ def count_lost(folder: str, tracker: str, last: int) -> int:
     steps, values = TRACKERS[tracker](folder).read(KEY)
     kept = {step for step, value in zip(steps, values, strict=True) if step <= last and value == step}
     return last + 1 - len(kept)
-
-
 
 
 def figures(session: Session) -> list[Figure]:

@@ -77,7 +77,7 @@ def figures(session: Session) -> list[Figure]:
                f"over {repeats} processes. tensorboardX: ten calls of `add_scalar`."),
         Figure("log", "log() of 10 scalars, 99th percentile, µs", **of("p99"), target=Target(at_most=15)),
         Figure("log", "log() in a loop of 1 ms steps, median, µs", **of("paced_median"),
-               note="caches are cold after the step, which matrix products have filled; no target, but what training sees."),
+               note="the step leaves the caches cold; no target, but what training sees."),
         Figure("log", "log() in a loop of 1 ms steps, 99th percentile, µs", **of("paced_p99")),
         Figure("log", "times faster than the fastest peer", ratio, target=Target(at_least=10),
                note="medians back to back."),

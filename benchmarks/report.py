@@ -106,9 +106,9 @@ def as_markdown(figures: list[Figure], machine: dict[str, str], command: str, sk
     lines = [
         "# Benchmarks",
         "",
-        "Lossbook and its peers on the same work, on one machine, in one run: written by the command below, not by hand.",
-        "Each measurement is a fresh process without network, in a temporary folder; peers run at their default settings",
-        "(wandb offline). Absolute figures belong to this machine and its load: measure on yours.",
+        "Lossbook and its peers on the same work, on one machine, in one run: written by the command below, not by",
+        "hand. Each measurement is a fresh process without network, in a temporary folder; peers run at their default",
+        "settings (wandb offline). Absolute figures belong to this machine and its load: measure on yours.",
         "",
         "```",
         command,

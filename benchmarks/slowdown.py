@@ -39,10 +39,10 @@ def time_loop(folder: str, tracker: str, steps: int) -> dict[str, float]:
         log(rows[step % 2048], step)
         step += 1
     begin = perf_counter()
-    for step in range(step, step + steps):
-        row = rows[step % 2048]
+    for later in range(step, step + steps):
+        row = rows[later % 2048]
         work()
-        log(row, step)
+        log(row, later)
     tracked = perf_counter() - begin
     used.finish()
     return {"without": without / steps * 1e6, "with": tracked / steps * 1e6}

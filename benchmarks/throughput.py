@@ -71,6 +71,12 @@ def figures(session: Session) -> list[Figure]:
             continue
         scalars = outcome.value["scalars"]
         rows = session.measure(make_rows, session.place("rows"), calls=outcome.value["calls"])
+        outcomes = [outcome]
+        if tracker == OURS:
+            # It is over in half a second, so that whatever else the machine does shows: the median of several.
+            again = [session.measure(record, session.place(tracker), tracker=tracker, calls=100_000) for _ in range(4)]
+            outcomes += [one for one in again if one is not None]
+        outcome = sorted(outcomes, key=lambda one: one.value["seconds"])[len(outcomes) // 2]
         speed[tracker] = scalars / outcome.value["seconds"]
         cpu[tracker] = (outcome.cpu_seconds - (rows.cpu_seconds if rows else 0.0)) / scalars * 1e6
         size[tracker] = folder_bytes(session.written_by(tracker, folder)) / scalars
@@ -96,18 +102,19 @@ def figures(session: Session) -> list[Figure]:
         return Figure("throughput", title, values.get(OURS), peers, target, note)
 
     whole = "" if counts_whole_tree() else " Here only the training process could be counted, not what it left behind."
-    calls = "100,000 calls" + (" (10,000 for peers)" if session.quick else "")
+    work = "100,000 calls" + (" (10,000 for peers)" if session.quick else "")
     return [
         line("1M scalars in 100k calls, scalars/s", speed, Target(at_least=1_500_000),
-             f"{calls} of `log()` without a pause, from before `init()` to after `finish()`. {parts}"),
+             f"{work} of `log()` without a pause, from before `init()` to after `finish()`; ours the median of five "
+             f"processes. {parts}"),
         line("processor seconds of the process tree, per 1M scalars", cpu, Target(at_most=2),
              "user and system time of every process of the tree until the last has ended, sealing included: this "
              "process reaps what its measurements leave behind (`PR_SET_CHILD_SUBREAPER`); less the time that making "
              f"the rows takes.{whole}"),
         line("bytes a scalar on disk, ten scalars a row", size, Target(at_most=5),
-             f"the whole run folder when everything has ended; {calls}. tensorboardX keeps float32 only."),
+             f"the whole run folder when everything has ended; {work}. tensorboardX keeps float32 only."),
         line("memory of the training process at the end, MB", late, Target(at_most=60),
-             f"resident; {many:,} calls for ours, {many // 50:,} for peers. numpy, imported by the benchmark, is in all."),
+             f"resident; {many:,} calls for ours, {many // 50:,} for peers; numpy, which the benchmark imports, is in it."),
         line("memory growth from call 1,000 to the last, MB", growth, Target(at_most=1)),
     ]  # fmt: skip
 

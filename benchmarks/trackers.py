@@ -64,7 +64,8 @@ class Wandb(Tracker):
         import wandb
 
         self.run = wandb.init(project=PROJECT, name=name, mode="offline", dir=self.folder)
-        return self.run.log
+        log: Log = self.run.log
+        return log
 
     def finish(self) -> None:
         self.run.finish()
@@ -92,7 +93,8 @@ class Trackio(Tracker):
         import trackio
 
         self.run = trackio.init(project=PROJECT, name=name, embed=False)
-        return self.run.log
+        log: Log = self.run.log
+        return log
 
     def finish(self) -> None:
         self.run.finish()

@@ -30,7 +30,7 @@ def spike_steps(rows: int, spikes: int = 20) -> list[int]:
     return [int((place + 0.371) * rows / spikes) for place in range(spikes)] if rows >= 10 * spikes else []
 
 
-def ten_columns(rows: int, *, seed: int = 0) -> dict[str, list[float]]:
+def ten_columns(rows: int, *, seed: int = 0) -> dict[str, Any]:
     """The ten series, lists of length `rows`.
 
     Losses and norms have the 24 bits of a float32, because a trainer gets them with `.item()`; what Python
@@ -58,7 +58,7 @@ def ten_columns(rows: int, *, seed: int = 0) -> dict[str, list[float]]:
     }
 
 
-def thirty_columns(rows: int, *, seed: int = 0) -> dict[str, list[float]]:
+def thirty_columns(rows: int, *, seed: int = 0) -> dict[str, Any]:
     """The ten series and twenty more: norms of every layer, counters, what a GPU says of itself."""
     import numpy
 
@@ -81,7 +81,7 @@ def thirty_columns(rows: int, *, seed: int = 0) -> dict[str, list[float]]:
     return columns
 
 
-def rows_of(columns: dict[str, list[float]]) -> list[Row]:
+def rows_of(columns: dict[str, Any]) -> list[Row]:
     """Columns to rows, a dictionary each."""
     keys = tuple(columns)
     return [dict(zip(keys, values, strict=True)) for values in zip(*columns.values(), strict=True)]

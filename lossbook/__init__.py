@@ -12,14 +12,20 @@ Importing this costs what a training process needs; the reading side is loaded w
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from lossbook.run import begin as _begin
 from lossbook.run.begin import finish, init, log
 from lossbook.run.run import Run
 from lossbook.run.values import Histogram, Image, Table, Text
 
 if TYPE_CHECKING:
     from lossbook.store import Book, Curve, RecordedRun, open
+
+    #: The run that `init()` began last and `finish()` has not ended; None when there is none.
+    run: Run | None
 
 __version__ = "0.1.0"
 __all__ = [
@@ -35,16 +41,13 @@ __all__ = [
     "init",
     "log",
     "open",
+    "run",
 ]
 
 _READING = ("Book", "Curve", "RecordedRun", "open")
 
 
 def __getattr__(name: str) -> Any:
-    if name == "run":
-        from lossbook.run import begin
-
-        return begin.current
     if name in _READING:
         import lossbook.store
 
@@ -54,3 +57,18 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *_READING])
+
+
+class _Facade(ModuleType):
+    """`lossbook.run` is the current run, although a package of that name lies below."""
+
+    @property
+    def run(self) -> Run | None:
+        return _begin.current
+
+    @run.setter
+    def run(self, package: ModuleType) -> None:
+        """The import system puts the package here; it is found through `sys.modules` all the same."""
+
+
+sys.modules[__name__].__class__ = _Facade

@@ -179,14 +179,17 @@ def run_folder(store: str, project: str, run_id: str) -> RunFolder:
     return RunFolder(os.path.join(project_folder(store, project), run_id))
 
 
-def run_folders(store: str) -> Iterator[tuple[RunFolder, os.DirEntry[str]]]:
-    """Walk every run of a store, with its directory entry (whose mtime changes with each atomic replace).
+def run_folders(store: str) -> Iterator[RunFolder]:
+    """Walk every folder of a store that may be a run's; names that begin with a dot are passed over."""
+    for _, entry in run_entries(store):
+        yield RunFolder(entry.path)
 
-    Foreign files and folders are passed over; so is everything whose name begins with a dot.
-    """
+
+def run_entries(store: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """As `run_folders`, as `project/run` and a directory entry, whose mtime changes with each atomic replace."""
     for project in _folders_in(store):
         for entry in _folders_in(project.path):
-            yield RunFolder(entry.path), entry
+            yield f"{project.name}/{entry.name}", entry
 
 
 def _folders_in(path: str) -> list[os.DirEntry[str]]:

@@ -170,7 +170,9 @@ def test_bytes_flipped_in_the_index_never_stop_a_listing(store: Path, make_run: 
     contents = path.read_bytes()
     for at in range(0, len(contents), max(1, len(contents) // 60)):
         path.write_bytes(contents[:at] + bytes([contents[at] ^ 0x15]) + contents[at + 1 :])
-        for run in lossbook.open(store).runs():
+        runs = lossbook.open(store).runs()
+        assert len(runs) == 2
+        for run in runs:
             assert isinstance(run.state, str)
             assert isinstance(run.metrics, dict)
 

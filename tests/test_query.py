@@ -312,6 +312,16 @@ def test_history_keeps_ranks_apart_when_asked(book: Book, make_run: MakeRun) -> 
     ]  # fmt: skip
 
 
+def test_rows_of_a_child_process_are_rows_of_their_own(book: Book, make_run: MakeRun) -> None:
+    run = make_run("children")
+    run.segment([(0, {"loss": 1.0}), (1, {"loss": 2.0})], end="finished")
+    run.segment([(1, {"loss": 8.0, "own": 5.0})], rank=-1, end="finished")
+    found = book.run("children")
+    assert sorted((one["step"], one["loss"]) for one in found.history("loss").dicts()) == [(0, 1.0), (1, 2.0), (1, 8.0)]
+    assert sorted(found.curve("loss").last.tolist()) == [1.0, 2.0, 8.0]
+    assert found.curve("own").last.tolist() == [5.0]
+
+
 def test_values_come_back_bit_for_bit_live_and_sealed(book: Book, make_run: MakeRun) -> None:
     values = [0.1, 1e-308, 5e-324, 1.7976931348623157e308, -0.0, 1 / 3, float("inf"), float("-inf"), float("nan")]
     run = make_run("bits", live=True)
@@ -508,6 +518,21 @@ def test_a_damaged_line_a_gap_and_a_missing_segment_are_told_in_a_sentence_each(
     assert any("missing" in problem and "rows" in problem for problem in problems)
     assert all("\n" not in problem for problem in problems)
     assert book.run("sick").curve("a").last.tolist() == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_a_damaged_line_in_a_running_journal_is_neither_a_gap_nor_a_second_writer(
+    book: Book, make_run: MakeRun
+) -> None:
+    run = make_run("hurt", live=True)
+    path = run.segment([{"a": 1.0}, b"rubbish\n", (3, {"a": 2.0})])
+    found = book.run("hurt")
+    found.curve("a")
+    for i in range(4, 7):
+        with open(path, "ab") as file:
+            file.write(encode_scalars(i, BEGIN + i, i, {"a": float(i)}))
+        assert int(found.curve("a").count.sum()) == i - 1
+    (problem,) = found.refresh().problems()
+    assert "line 3" in problem
 
 
 @pytest.mark.parametrize("live", [True, False])

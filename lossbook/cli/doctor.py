@@ -256,7 +256,7 @@ def _runs(store: str) -> Section:
     if "://" in store or not os.path.isdir(store):
         section.facts["recorded"] = "0"
         return section
-    folders = [folder for folder, _ in run_folders(store) if folder.exists()]
+    folders = [folder for folder in run_folders(store) if folder.exists()]
     section.facts["recorded"] = str(len(folders))
     odd = _foreign(store)
     if odd:
@@ -300,4 +300,4 @@ def _has_journal(folder: RunFolder) -> bool:
 
 
 def _foreign(store: str) -> list[str]:
-    return [os.path.relpath(folder.path, store) for folder, _ in run_folders(store) if not folder.exists()]
+    return [os.path.relpath(folder.path, store) for folder in run_folders(store) if not folder.exists()]

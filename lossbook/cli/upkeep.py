@@ -27,7 +27,7 @@ def _chosen(settings: Settings, refs: tuple[str, ...], everything: bool) -> list
     if not os.path.isdir(settings.location):
         raise StoreError(f"there is no store at {settings.location}")
     # Every folder, not every run: one that cannot be read as a run is what `verify --all` is for.
-    return [folder for folder, _ in run_folders(settings.location) if folder.exists()]
+    return [folder for folder in run_folders(settings.location) if folder.exists()]
 
 
 # -- seal ---------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+import threading
 from importlib import metadata
 from typing import Any
 
@@ -106,18 +107,19 @@ def git_state(directory: str, script: str | None) -> dict[str, Any] | None:
     if root is None:
         return None
     root = root.strip()
-    status = _git(root, "status", "--porcelain", "--untracked-files=normal") or ""
-    untracked = [line[3:] for line in status.splitlines() if line.startswith("??")]
+    # -z: names as they are, however odd.
+    status = (_git(root, "status", "--porcelain", "-z", "--untracked-files=normal") or "").split("\0")
+    untracked = [entry[3:] for entry in status if entry.startswith("?? ")]
     has_commit = _git(root, "rev-parse", "--verify", "--quiet", "HEAD")
     diff = (_git(root, "diff", "HEAD", "--no-ext-diff", "--no-color") if has_commit else "") or ""
-    if len(diff) > LARGEST_DIFF_BYTES:
-        diff = diff[:LARGEST_DIFF_BYTES] + f"\n[cut here: the diff is {len(diff)} characters long]\n"
+    if len(diff.encode("utf-8", "replace")) >= LARGEST_DIFF_BYTES:
+        diff += f"\n[cut here: the diff is longer than {LARGEST_DIFF_BYTES} bytes]\n"
     tracked = bool(script and _git(root, "ls-files", "--error-unmatch", script) is not None)
     remote = _git(root, "remote", "get-url", "origin")
     return {
         "commit": has_commit.strip() if has_commit else None,
         "branch": (_git(root, "symbolic-ref", "--short", "-q", "HEAD") or "").strip() or None,
-        "dirty": any(not line.startswith("??") for line in status.splitlines()),
+        "dirty": any(entry and not entry.startswith("?? ") for entry in status),
         "remote": mask_text(remote.strip()) if remote else None,
         "root": root,
         "untracked": untracked[:1000],
@@ -130,13 +132,23 @@ def _git(directory: str, *arguments: str) -> str | None:
     # Nothing here may wait for a password, a pager or a lock that somebody else needs.
     quiet = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "GIT_PAGER": "cat"}
     try:
-        done = subprocess.run(
-            ["git", "-C", directory, *arguments], capture_output=True, timeout=GIT_SECONDS, env=quiet, check=False,
-            stdin=subprocess.DEVNULL,
+        process = subprocess.Popen(
+            ["git", "-C", directory, *arguments], env=quiet,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
+    except OSError:
         return None
-    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else None
+    stop = threading.Timer(GIT_SECONDS, process.kill)
+    stop.start()
+    with process:
+        assert process.stdout is not None
+        # A data set that nobody ignored may be gigabytes long: no more is read than is kept.
+        text = process.stdout.read(LARGEST_DIFF_BYTES)
+        is_cut = len(text) == LARGEST_DIFF_BYTES
+        if is_cut:
+            process.kill()
+    stop.cancel()
+    return text.decode("utf-8", "replace") if is_cut or process.returncode == 0 else None
 
 
 def _keep_script(target: str, script: str | None) -> None:

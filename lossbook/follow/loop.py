@@ -10,6 +10,7 @@ from lossbook.errors import LossbookError
 from lossbook.follow.capture import capture
 from lossbook.journal.liveness import live_writers
 from lossbook.journal.spill import bring_home
+from lossbook.journal.writer import next_segment
 from lossbook.layout import RunFolder, write_json
 from lossbook.processes import boot_id, host_name, is_alive, process_start
 
@@ -49,7 +50,8 @@ def follow(folder: RunFolder, pid: int, *, attempt: int, rank: int) -> None:
             _quietly(summary.write)
             next_summary = now + max(SUMMARY_SECONDS, 50 * (time.monotonic() - now))
         # The training process may have ended its run and live on (a notebook, a sweep): its journal says so.
-        if not writers or (not alive and not live_writers(folder.journal, host=host)):
+        begun = rank == 0 or next_segment(folder, rank) > 1  # other ranks write nothing until they have something
+        if (not writers and (begun or not alive)) or (not alive and not live_writers(folder.journal, host=host)):
             break
         time.sleep(POLL_SECONDS)
     _end(folder, attempt=attempt, main=rank == 0)

@@ -68,20 +68,29 @@ def _mount_of(path: str, mounts: dict[str, str]) -> tuple[str, str]:
 
 
 def _resolve(path: str, mounts: dict[str, str], links: int = 0) -> str:
-    """Follow symbolic links one component at a time, and stop at the first network mount on the way."""
+    """Follow symbolic links one component at a time, touching nothing that lies on a network mount.
+
+    A local mount below a network one (the scratch disk of a node that boots from the network) is known by its name.
+    """
     resolved = "/"
     parts = [part for part in os.path.abspath(path).split("/") if part]
-    for position, part in enumerate(parts):
-        if is_network(_mount_of(resolved, mounts)[1]):
-            return resolved
-        step = os.path.join(resolved, part)
+    while parts:
+        mount, kind = _mount_of(resolved, mounts)
+        if is_network(kind):
+            rest = os.path.join(resolved, *parts)
+            named = _mount_of(rest, mounts)[0]
+            if named == mount:
+                return resolved
+            resolved = named
+            parts = [part for part in rest[len(named) :].split("/") if part]
+            continue
+        step = os.path.join(resolved, parts.pop(0))
         if step not in mounts and links < 40:
             try:
                 target = os.readlink(step)
             except OSError:
                 target = ""
             if target:
-                rest = os.path.join(resolved, target, *parts[position + 1 :])
-                return _resolve(rest, mounts, links + 1)
+                return _resolve(os.path.join(resolved, target, *parts), mounts, links + 1)
         resolved = step
     return resolved

@@ -7,6 +7,7 @@ sentence; everything else is read.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from lossbook.journal.line import DamagedLine, Row, decode
@@ -14,6 +15,7 @@ from lossbook.layout import SegmentName, parse_segment_name
 
 #: How much of a segment one read takes: bounds the reader's memory whatever the journal's size.
 CHUNK_BYTES = 8 << 20
+_BACKWARDS_BYTES = 1 << 16
 
 
 class Problem(NamedTuple):
@@ -124,26 +126,42 @@ def first_row(path: str) -> Row | None:
 
 
 def last_row(path: str) -> Row | None:
-    """The last whole, readable row of a segment, found from its end; None when there is none."""
+    """The last whole, readable row of a segment; None when there is none."""
+    return next(rows_backwards(path), None)
+
+
+def rows_backwards(path: str) -> Iterator[Row]:
+    """The whole, readable rows of a segment from its end on; reads no more of the file than is asked for.
+
+    Damaged lines and a torn last one are passed over; so is a file that cannot be read.
+    """
     try:
         with open(path, "rb") as file:
-            end = file.seek(0, os.SEEK_END)
-            size = 1 << 16
-            while True:
-                start = max(0, end - size)
+            start = file.seek(0, os.SEEK_END)
+            size = _BACKWARDS_BYTES
+            rest = b""
+            torn = True
+            while start > 0:
+                end, start = start, max(0, start - size)
                 file.seek(start)
-                lines = file.read(end - start).split(b"\n")[:-1]
+                lines = (file.read(end - start) + rest).split(b"\n")
+                if torn and len(lines) > 1:
+                    lines.pop()
+                    torn = False
                 # The first piece may be the tail of a longer line, unless the file begins here.
-                for line in reversed(lines if start == 0 else lines[1:]):
+                rest = lines.pop(0) if start > 0 else b""
+                if torn:
+                    size *= 2
+                    continue
+                for line in reversed(lines):
                     try:
-                        return decode(line)
+                        row = decode(line)
                     except DamagedLine:
                         continue
-                if start == 0:
-                    return None
-                size *= 8
+                    yield row
+                size *= 2
     except OSError:
-        return None
+        return
 
 
 def find_gaps(rows: list[Row], path: str, expected: int | None = None) -> list[Problem]:

@@ -14,18 +14,27 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 import orjson
 
+from lossbook.errors import StoreError
 from lossbook.journal.line import NEWLINE, encode_event, encode_scalars
-from lossbook.journal.reader import journal_segments, last_row
+from lossbook.journal.reader import journal_segments, last_row, rows_backwards
 from lossbook.layout import RunFolder, SegmentName, fsync_folder, parse_segment_name, read_json
 
 #: A live segment is read as JSON by everybody who looks at a running run: 8 MB parse in about 0.1 s.
-SEGMENT_BYTES = int(os.environ.get("LOSSBOOK_SEGMENT_BYTES", 8 << 20))
+SEGMENT_BYTES = 8 << 20
+_named_bytes = os.environ.get("LOSSBOOK_SEGMENT_BYTES", "")
+if _named_bytes.isdecimal() and int(_named_bytes) > 0:
+    SEGMENT_BYTES = int(_named_bytes)
+#: A run that goes on counts from the highest step among that many of its last rows.
+LAST_ROWS = 1000
 _LARGEST_STEP = (1 << 63) - 1
 _DISK_FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
+#: A disk that takes a row now and then is said to be full once in that time.
+QUIET_SECONDS = 60.0
 
 _dumps = orjson.dumps
 _write = os.write
@@ -51,8 +60,8 @@ class Journal:
         warn: called with one sentence when rows are being lost, and when they no longer are.
     """
 
-    __slots__ = ("_attempt", "_fd", "_folder", "_lock", "_lost", "_size", "_synced", "_warn", "path", "rank",
-                 "row", "segment", "step")  # fmt: skip
+    __slots__ = ("_attempt", "_fd", "_folder", "_lock", "_lost", "_said", "_size", "_synced", "_turning", "_warn",
+                 "path", "rank", "row", "segment", "step")  # fmt: skip
 
     def __init__(
         self, folder: RunFolder, rank: int, attempt: Attempt, *, row: int = 0, step: int = -1,
@@ -67,6 +76,8 @@ class Journal:
         self._fd = -1
         self._size = 0
         self._synced = 0
+        self._said = -QUIET_SECONDS
+        self._turning = False
         self.rank = rank
         self.row = row
         self.step = step
@@ -111,11 +122,16 @@ class Journal:
                 self._after_write(line, written)
 
     def append_scalars(self, scalars: dict[str, float], step: int | None, *, time_us: int | None = None) -> None:
-        """Write one row of any floats; what cannot be written is counted as lost, never raised."""
+        """Write one row of any floats; what cannot be written is counted as lost, never raised.
+
+        Args:
+            time_us: when it was logged, if that was earlier (µs); `log()` has counted its step by then.
+        """
         with self._lock:
             if step is None:
                 step = self.step + 1
-            self.step = step
+            if time_us is None:
+                self.step = step
             self._write_line(
                 lambda row: encode_scalars(row, time_us if time_us is not None else _time_ns() // 1000, step, scalars)
             )
@@ -132,6 +148,10 @@ class Journal:
             return
         row = self.row
         line = encode(row)
+        if self.row != row or self._fd < 0:
+            # A signal handler has logged meanwhile.
+            self._write_line(encode)
+            return
         self.row = row + 1
         try:
             written = _write(self._fd, line)
@@ -144,36 +164,50 @@ class Journal:
 
     def _after_write(self, line: bytes, written: int) -> None:
         """Deal with what happens rarely: a short write, space that returned, a full segment."""
-        if written != len(line):
+        while written != len(line):
             try:
-                self._size += _write(self._fd, line[written:])
+                more = _write(self._fd, line[written:])
             except OSError as error:
-                # Half a line would cost the next row too: take it back.
-                self._size -= written
-                self.row -= 1
-                try:
-                    os.ftruncate(self._fd, self._size)
-                except OSError:
-                    pass
+                self._take_back(written)
                 self.count_lost(error)
                 return
+            written += more
+            self._size += more
         if self._lost:
-            lost, self._lost = self._lost, 0
-            message = f"{lost} rows could not be written to {self.path} and are lost; logging goes on now"
-            self._write_line(
-                lambda row: encode_event(
-                    row, _time_ns() // 1000, None, "warning", None, {"message": message, "lost": lost}
-                )
-            )
-            if not self._lost:
-                self._warn(message)
+            self._tell_lost()
         if self._size > SEGMENT_BYTES:
             self.begin_segment()
+
+    def _take_back(self, written: int) -> None:
+        """Remove the half line at the end, which would cost the next row too."""
+        self._size -= written
+        self.row -= 1
+        try:
+            # By the file's own size: an interrupt may have kept ours from being counted up.
+            os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
+        except OSError:
+            # Left behind as a torn last line, it costs nothing: the next row begins another segment.
+            Journal.close(self)
+
+    def _tell_lost(self) -> None:
+        """Say how many rows were lost, now that they are written again."""
+        lost, self._lost = self._lost, 0
+        message = f"{lost} rows could not be written to {self.path} and are lost; logging goes on now"
+        self._write_line(
+            lambda row: encode_event(row, _time_ns() // 1000, None, "warning", None, {"message": message, "lost": lost})
+        )
+        if self._lost:
+            # There was no room for this one: the count goes on, and it is no row of the user's.
+            self._lost = lost
+        else:
+            self._warn(message)
 
     def count_lost(self, error: OSError) -> None:
         """Count one row that the disk did not take; the first of a series is said loudly."""
         self._lost += 1
-        if self._lost == 1:
+        now = time.monotonic()
+        if self._lost == 1 and now - self._said >= QUIET_SECONDS:
+            self._said = now
             why = "the disk is full" if error.errno in _DISK_FULL else str(error.strerror or error)
             self._warn(
                 f"ROWS ARE BEING LOST: {self._folder.path} cannot be written ({why}); "
@@ -184,7 +218,20 @@ class Journal:
 
     def begin_segment(self) -> bool:
         """Begin the next segment; when that fails the current one goes on (False when there is none)."""
+        if self._turning:
+            # A signal handler logs while the segment is being changed.
+            if self._fd < 0:
+                self._lost += 1
+            return self._fd >= 0
+        self._turning = True
+        try:
+            return self._turn_over()
+        finally:
+            self._turning = False
+
+    def _turn_over(self) -> bool:
         number = self.segment + 1 if self.segment else next_segment(self._folder, self.rank)
+        before = self._fd, self._size, self.segment, self.path
         fd = -1
         path = ""
         try:
@@ -196,23 +243,34 @@ class Journal:
                 except FileExistsError:
                     number += 1
                 except FileNotFoundError:
-                    os.makedirs(self._folder.journal)
+                    os.makedirs(self._folder.journal, exist_ok=True)
             value = dict(self._attempt, continues=True) if self.segment else dict(self._attempt)
-            head = encode_event(self.row, _time_ns() // 1000, None, "attempt", None, value)
-            if _write(fd, head) != len(head):
+            row = -1
+            while row != self.row:
+                row = self.row
+                head = encode_event(row, _time_ns() // 1000, None, "attempt", None, value)
+                size = len(head)
+            before = self._fd, self._size, self.segment, self.path
+            # No call stands between here and the write, so no signal handler can log a row in front of the head.
+            self._fd, self._size, self.segment, self.path, self.row = fd, size, number, path, row + 1
+            if _write(fd, head) != size:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             if fd >= 0:
+                if self._fd == fd:
+                    self._fd, self._size, self.segment, self.path = before
+                    self.row = row
                 os.close(fd)
-                os.unlink(path)
+                try:
+                    os.unlink(path)
+                except OSError:
+                    pass
             if self._fd < 0:
                 self.count_lost(error)
             return self._fd >= 0
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd, self._size, self.segment, self.path = fd, len(head), number, path
+        if before[0] >= 0:
+            os.close(before[0])
         self._synced = self._synced or number
-        self.row += 1
         return True
 
     def put_file(self, path: str, contents: bytes) -> None:
@@ -247,7 +305,13 @@ class Journal:
             return True
         try:
             self._sync_older_segments()
-            os.fsync(self._fd)
+            with self._lock:
+                # Another thread may begin the next segment meanwhile, and must not wait for the disk.
+                fd = os.dup(self._fd)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
         except OSError as error:
             self._warn(f"{self.path} could not be flushed to disk ({error.strerror})")
             return False
@@ -272,9 +336,9 @@ class Journal:
     def close(self, *, timeout_seconds: float = 0.0) -> None:
         """Close the file; later rows begin a new segment."""
         with self._lock:
-            if self._fd >= 0:
-                os.close(self._fd)
-                self._fd = -1
+            fd, self._fd = self._fd, -1
+            if fd >= 0:
+                os.close(fd)
 
     def forget(self) -> None:
         """Let go of the parent's file in a forked child, where closing the descriptor is all that may be done."""
@@ -326,12 +390,36 @@ def next_row(folder: RunFolder, rank: int) -> int:
         for segment in journal_segments(folder.journal)
         if segment.name.rank == rank and (row := last_row(segment.path)) is not None
     ]
-    sealed = (read_json(os.path.join(folder.followers, "seal.json")) or {}).get("next_row", {}).get(f"r{rank}")
-    if isinstance(sealed, int):
+    sealed = noted_by_sealing(folder, "next_row", rank)
+    if sealed is not None:
         rows.append(sealed)
     elif not rows or next_segment(folder, rank) > 1:
         rows.append(_next_sealed_row(folder, rank))
     return max(rows, default=0)
+
+
+def last_step(folder: RunFolder) -> int | None:
+    """The highest step among the last rows of scalars of rank 0, sealed or not; None when there is none.
+
+    Among several, because rows from a device may come a little later than their successors.
+    """
+    for segment in reversed(journal_segments(folder.journal)):
+        if segment.name.rank == 0:
+            rows = (row.step for row in rows_backwards(segment.path) if row.kind is None and row.step is not None)
+            steps = list(islice(rows, LAST_ROWS))
+            if steps:
+                return max(steps)
+    return noted_by_sealing(folder, "last_step", 0)
+
+
+def noted_by_sealing(folder: RunFolder, what: str, rank: int) -> int | None:
+    """A number that sealing has noted for a rank in `followers/seal.json`; None when it has not."""
+    try:
+        noted = (read_json(os.path.join(folder.followers, "seal.json")) or {}).get(what)
+    except StoreError:
+        return None
+    value = noted.get(f"r{rank}") if isinstance(noted, dict) else None
+    return value if isinstance(value, int) else None
 
 
 def _next_sealed_row(folder: RunFolder, rank: int) -> int:
@@ -348,8 +436,15 @@ def _next_sealed_row(folder: RunFolder, rank: int) -> int:
         return 0
     import duckdb
 
-    found = duckdb.connect().execute("select max(row) from read_parquet(?, union_by_name = true)", [paths]).fetchone()
-    return int(found[0]) + 1 if found and found[0] is not None else 0
+    highest = -1
+    with duckdb.connect() as connection:
+        for path in paths:
+            try:
+                found = connection.execute("select max(row) from read_parquet(?)", [path]).fetchone()
+            except duckdb.Error:  # damaged: the others still tell where to go on
+                continue
+            highest = max(highest, int(found[0]) if found and found[0] is not None else -1)
+    return highest + 1
 
 
 def next_child_rank(folder: RunFolder) -> int:

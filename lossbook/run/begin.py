@@ -8,12 +8,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from lossbook.errors import LossbookError, StoreError, UnknownRun
+from lossbook.layout import project_folder, safe_name
+from lossbook.run import endings
 from lossbook.run.launch import Launch, detect
 from lossbook.run.run import DisabledRun, Run, say
-from lossbook.run.start import check, start
+from lossbook.run.start import Request, check, start
 
 current: Run | None = None
 _begun = 0
+_followers: list[int] = []
 
 
 def init(
@@ -58,6 +61,8 @@ def init(
         current = DisabledRun(request.name, request.project, request.config)
         return current
     launch = detect()
+    _collect_followers()
+    _end_before_resuming(request)
     try:
         started = start(request, launch, count=_begun, warn=say)
     except UnknownRun:
@@ -65,26 +70,45 @@ def init(
     except StoreError as error:
         if request.resume == "must":
             raise
-        return _record_nothing(str(error), request.name, request.project)
+        return _record_nothing(str(error), request)
     except LossbookError:
         raise
     except Exception as error:
-        return _record_nothing(
-            f"nothing of this run is recorded ({type(error).__name__}: {error})", name, request.project
-        )
+        return _record_nothing(f"nothing of this run is recorded ({type(error).__name__}: {error})", request)
     _begun += 1
     run = Run(started, mode=request.mode, console=console)
     if launch.local_rank == 0 and os.environ.get("LOSSBOOK_FOLLOWER", "on") not in ("off", "0", "none"):
-        run._follower = _start_follower(run, launch)
+        _start_follower(run, launch)
     current = run
     return run
 
 
-def _record_nothing(sentence: str, name: str | None, project: str) -> Run:
+def _record_nothing(sentence: str, request: Request) -> Run:
     global current
     say(sentence)
-    current = DisabledRun(name, project)
+    current = DisabledRun(request.name, request.project, request.config)
     return current
+
+
+def _end_before_resuming(request: Request) -> None:
+    """End a run that this process writes already and is about to resume: a notebook's cell that is run again."""
+    if request.id is None or request.resume == "never":
+        return
+    path = os.path.join(project_folder(request.store, request.project), safe_name(request.id))
+    for run in endings.live_runs():
+        if getattr(run, "path", None) == path:
+            run.end("finished", None)
+
+
+def _collect_followers() -> None:
+    """Ask for the exit status of followers that have ended: they are this process's children, and zombies until then."""
+    for pid in list(_followers):
+        try:
+            ended = os.waitpid(pid, os.WNOHANG)[0] == pid
+        except OSError:  # somebody else has asked, or this is a forked child
+            ended = True
+        if ended:
+            _followers.remove(pid)
 
 
 def log(metrics: Any, step: int | None = None, *, ranks: str | None = None) -> None:
@@ -112,14 +136,14 @@ def _say_once(sentence: str) -> None:
         say(sentence)
 
 
-def _start_follower(run: Run, launch: Launch) -> int | None:
-    """Start `python -m lossbook.follow` in a session of its own; None when it cannot be started.
+def _start_follower(run: Run, launch: Launch) -> None:
+    """Start `python -m lossbook.follow` in a session of its own.
 
     `posix_spawn` rather than `fork`: a training process may hold a hundred gigabytes, and its page tables with them.
     """
     if not sys.executable:
         say("no follower was started, because Python does not know its own path; `lossbook seal` does its work later")
-        return None
+        return
     folder = run.path
     environment = dict(os.environ)
     package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -137,10 +161,9 @@ def _start_follower(run: Run, launch: Launch) -> int | None:
         except OSError:
             actions.append((os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0))
         actions.append((os.POSIX_SPAWN_DUP2, 1, 2))
-        return os.posix_spawn(
-            sys.executable, arguments, environment, file_actions=actions, setsid=True,
-            setsigmask=(),
-        )  # fmt: skip
-    except OSError as error:
-        say(f"no follower could be started ({error.strerror}); `lossbook seal` does its work later")
-        return None
+        _followers.append(
+            os.posix_spawn(sys.executable, arguments, environment, file_actions=actions, setsid=True, setsigmask=())
+        )
+    except (OSError, NotImplementedError, ValueError) as error:
+        # ValueError: a variable of the environment that no process can be given.
+        say(f"no follower could be started ({error}); `lossbook seal` does its work later")

@@ -70,8 +70,9 @@ class DeferredRows:
 
     def _start_copy(self, tensors: dict[str, Any]) -> Callable[[], dict[str, float]]:
         cuda = {key: value for key, value in tensors.items() if getattr(value, "is_cuda", False)}
+        # A tensor may be changed in place before it is read, so a copy is queued; jax arrays cannot be changed.
         held = {
-            key: value.detach() if hasattr(value, "detach") else value
+            key: value.detach().clone() if hasattr(value, "detach") else value
             for key, value in tensors.items()
             if key not in cuda
         }
@@ -104,14 +105,15 @@ class DeferredRows:
             if stream is None:
                 stream = self._streams[device] = torch.cuda.Stream(device=device)
             landing = torch.empty(len(keys), dtype=torch.float64, pin_memory=True)
+            with torch.no_grad():
+                # On the training stream, because its next kernel may change a value in place (`total.zero_()`).
+                values = torch.stack([tensors[key].detach().reshape(()).to(torch.float64) for key in keys])  # (n,)
             # The side stream waits for what produces the values; the training stream waits for nothing.
             stream.wait_stream(torch.cuda.current_stream(device))
             with torch.no_grad(), torch.cuda.stream(stream):
-                values = [tensors[key].detach().reshape(()) for key in keys]
-                for value in values:
-                    # The allocator may otherwise hand the memory out again before the copy has run.
-                    value.record_stream(stream)
-                landing.copy_(torch.stack([value.to(torch.float64) for value in values]), non_blocking=True)
+                # The allocator may otherwise hand the memory out again before the copy has run.
+                values.record_stream(stream)
+                landing.copy_(values, non_blocking=True)
                 # A blocking event puts the waiting thread to sleep instead of spinning on a core.
                 event = torch.cuda.Event(blocking=True)
                 event.record(stream)
@@ -126,11 +128,9 @@ class DeferredRows:
                     return
                 row = self._rows[0]
             try:
-                numbers = row.read()
+                self._write({**row.scalars, **row.read()}, row.step, row.time_us)
             except Exception as error:
                 self._lost(f"the row of step {row.step} is lost: its device failed ({type(error).__name__}: {error})")
-            else:
-                self._write({**row.scalars, **numbers}, row.step, row.time_us)
             with self._changed:
                 self._rows.popleft()
                 self._changed.notify_all()

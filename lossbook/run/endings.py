@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 import threading
-import weakref
 from types import FrameType, TracebackType
 from typing import Any, Protocol
 
@@ -27,7 +26,20 @@ class Endable(Protocol):
     def enter_child(self) -> None: ...
 
 
-_live: weakref.WeakSet[Any] = weakref.WeakSet()
+class _Exit(SystemExit):
+    """What `sys.exit` raises; when somebody has caught it and the program goes on, there was no exit."""
+
+    def __del__(self) -> None:
+        global _exit_code
+        try:
+            sys._getframe(1)
+        except ValueError:
+            return  # no frame is left: it has ended the program
+        _exit_code = None
+
+
+#: Held here too: a run whose last other reference has gone is still to be ended.
+_live: set[Any] = set()
 _installed_in: int | None = None
 _exit_code: Any = None
 _failure: str | None = None
@@ -41,6 +53,11 @@ def watch(run: Endable) -> None:
     if _installed_in is None:
         _install()
     _installed_in = os.getpid()
+
+
+def live_runs() -> list[Any]:
+    """The runs of this process that have not been ended."""
+    return list(_live)
 
 
 def forget(run: Endable) -> None:
@@ -75,8 +92,11 @@ def _install() -> None:
     def exit_with_code(status: Any = None, /) -> Any:
         # At exit nobody can ask for the code any more, and `sys.exit(1)` is no success.
         global _exit_code
-        _exit_code = status
-        previous_exit(status)
+        try:
+            previous_exit(status)
+        except SystemExit as leaving:
+            _exit_code = status
+            raise _Exit(*leaving.args) from None
 
     sys.exit = exit_with_code
     if threading.current_thread() is threading.main_thread():

@@ -75,6 +75,10 @@ class _Recorded(MutableMapping[str, Any]):
         else:
             self[name] = value
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy records nothing: it is a plain dictionary.
+        return dict, (self._values,)
+
     def update(self, *others: Any, **named: Any) -> None:
         """Change several keys with one row; takes all that `init(config=…)` takes."""
         changes: dict[str, Any] = {}
@@ -108,11 +112,11 @@ class Run:
         self._folder = started.folder
         self._journal: Journal = started.journal
         self._rank = started.journal.rank
-        self._follower: int | None = None
         self._finished = False
         self._warned: set[str] = set()
         self._deferred: DeferredRows | None = None
-        self._lock = threading.Lock()
+        # Re-entrant: SIGTERM may come while the run is being ended, and its handler ends the run.
+        self._lock = threading.RLock()
         self._is_child = False
         # Rank 0's scalars are the run's; the other ranks write what is asked of every rank.
         self._append = self._journal.append if self._rank <= 0 else _nothing
@@ -160,9 +164,7 @@ class Run:
             if self._finished:
                 self._warn("finished", f"log() after finish() of the run {self.name} is not recorded")
                 return
-            if self._is_child and self._journal.segment == 0:
-                self._journal = start_child(self._folder, self._journal_attempt, self._journal.step, say)
-                self._append = self._journal.append
+            self._open_child()
             if step is not None:
                 step = self._whole_step(step)
             parts = split(metrics)
@@ -192,10 +194,8 @@ class Run:
             self._warn(key, sentence, step=step)
 
     def _write_deferred(self, scalars: dict[str, float], step: int, time_us: int) -> None:
-        last = self._journal.step
-        self._journal.append_scalars(scalars, step, time_us=time_us)
-        # The row is of an earlier step than what was logged meanwhile.
-        self._journal.step = max(last, self._journal.step)
+        if not self._finished:
+            self._journal.append_scalars(scalars, step, time_us=time_us)
 
     def _whole_step(self, step: Any) -> int | None:
         try:
@@ -214,6 +214,7 @@ class Run:
         """Record a warning row; print it the first time for each key."""
         try:
             if not self._finished:
+                self._open_child()
                 self._journal.append_event("warning", {"message": sentence}, key=key or None, step=step)
             if key not in self._warned and len(self._warned) < 100:
                 self._warned.add(key)
@@ -271,7 +272,8 @@ class Run:
         try:
             if self._finished:
                 self._warn("finished", f"{kind} after finish() of the run {self.name} is not recorded")
-            elif not (self._is_child and self._journal.segment == 0):
+            else:
+                self._open_child()
                 self._journal.append_event(kind, plain(value), step=step)
         except Exception as error:
             self._warn(kind, f"a {kind} could not be recorded ({type(error).__name__}: {error})")
@@ -326,16 +328,17 @@ class Run:
         with self._lock:
             if self._finished:
                 return
+            if self._deferred is not None:
+                self._deferred.close()
             if self._is_child:
                 self._finished = True
                 self._journal.close()
+                endings.forget(self)
                 return
             try:
-                if self._deferred is not None:
-                    self._deferred.close()
                 if self._console is not None:
                     self._console.stop()
-                if self._rank <= 0 or self._journal.segment:
+                if not self._finished and (self._rank <= 0 or self._journal.segment):
                     self._journal.append_event("finish", {"state": state, "error": error})
                 self._finished = True
                 self._append = self._after_finish
@@ -345,12 +348,6 @@ class Run:
                 say(f"the end of the run {self.name} could not be recorded ({type(problem).__name__}: {problem})")
             self._finished = True
             endings.forget(self)
-            if self._follower is not None:
-                try:
-                    # It is a child of this process: without the question it would stay a zombie once it ends.
-                    os.waitpid(self._follower, os.WNOHANG)
-                except OSError:
-                    pass
 
     def _after_finish(self, metrics: Any, step: int | None) -> None:
         raise NotPlain
@@ -384,10 +381,18 @@ class Run:
         self._journal.forget()
         self._become_child(attempt, step)
 
+    def _open_child(self) -> None:
+        """Begin a child process's own journal with the first thing that it records."""
+        if not self._is_child or self._journal.segment:
+            return
+        with self._lock:
+            if self._journal.segment == 0:
+                self._journal = start_child(self._folder, self._journal_attempt, self._journal.step, say)
+                self._append = self._journal.append
+
     def _become_child(self, attempt: Any, step: int) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._is_child = True
-        self._follower = None
         self._deferred = None
         if self._console is not None:
             self._console.stop()
@@ -395,6 +400,13 @@ class Run:
         self._journal = Journal(self._folder, -1, attempt, step=step, warn=say)
         # It has no file yet, so the first append takes the careful path, which opens one.
         self._append = self._journal.append
+
+    def __copy__(self) -> Run:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Run:
+        # Trainers copy their callbacks; the run that they hold is still the same one.
+        return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         return attach_child, (self.path, self.name, self.attempt, dict(self._journal_attempt), self._journal.step)

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from lossbook.errors import BadArgument, LossbookError, StoreError, UnknownRun
+from lossbook.errors import BadArgument, DamagedFile, LossbookError, StoreError, UnknownRun
 from lossbook.journal.durability import choose_durability
-from lossbook.journal.writer import Attempt, Journal, next_child_rank, next_row
+from lossbook.journal.writer import Attempt, Journal, last_step, next_child_rank, next_row
 from lossbook.layout import (
     FORMAT,
     RunFolder,
@@ -35,6 +35,8 @@ RESUMES = ("never", "allow", "must")
 DURABILITIES = ("process", "async")
 #: How long `init()` waits for a network file system before it goes on without it, in seconds.
 OPEN_SECONDS = 5.0
+#: How long a run's folder may be there without its `run.json`, in seconds, before that counts as lost.
+IDENTITY_SECONDS = 1.0
 
 
 class Request(NamedTuple):
@@ -87,6 +89,8 @@ def check(
     mirrors = os.environ.get("LOSSBOOK_MIRRORS", "") if mirrors is None else mirrors
     if isinstance(mirrors, str):
         mirrors = mirrors.split(",")
+    if not isinstance(mirrors, Iterable):
+        raise BadArgument(f"mirrors is a list of words, not {mirrors!r}")
     mirrors = [str(mirror).strip() for mirror in mirrors if str(mirror).strip() not in ("", "none")]
     if isinstance(tags, str):
         tags = tags.split(",")
@@ -100,6 +104,8 @@ def check(
         except (TypeError, ValueError):
             raise BadArgument(f"fork_from is a pair (run, step), not {fork_from!r}") from None
         fork_from = (str(getattr(parent, "id", parent)), _whole("the step of fork_from", step))
+    if not (store is None or isinstance(store, (str, os.PathLike))):
+        raise BadArgument(f"store is the path of a folder, not {store!r}")
     location = os.fspath(store) if store is not None else default_store()
     if "://" in location and not location.startswith("file://"):
         raise BadArgument(
@@ -258,8 +264,8 @@ def start(request: Request, launch: Launch, *, count: int, warn: Callable[[str],
 def _start_here(request: Request, launch: Launch, run_id: str | None, warn: Callable[[str], None]) -> Started:
     folder, run_id, previous = _claim(request, launch, run_id, warn)
     identity, attempt = _identify(request, launch, folder, run_id, previous)
-    row = next_row(folder, launch.rank) if previous is not None else 0
-    journal = Journal(folder, launch.rank, attempt, row=row, step=_first_step(request, previous, folder), warn=warn)
+    row, step = next_row(folder, launch.rank), _first_step(request, previous, folder)
+    journal = Journal(folder, launch.rank, attempt, row=row, step=step, warn=warn)
     if launch.rank == 0 and not journal.begin_segment():
         raise OSError(28, "no room for the first segment")
     return Started(folder, identity, int(attempt["number"]), journal, previous is not None)
@@ -273,21 +279,27 @@ def _start_async(request: Request, launch: Launch, run_id: str | None, warn: Cal
     folder = run_folder(request.store, request.project, run_id)
     fresh, attempt = _new_identity(request, launch, run_id, {}, 0)
     result: list[Started] = []
+    refused: list[UnknownRun] = []
 
-    def prepare() -> tuple[int, Attempt]:
-        claimed, _, previous = _claim(request, launch, run_id, warn, exact=True)
-        identity, actual = _identify(request, launch, claimed, run_id, previous)
-        row = next_row(claimed, launch.rank) if previous is not None else 0
-        if previous is not None:
-            journal.step = max(journal.step, _first_step(request, previous, claimed))
+    def prepare(journal: AsyncJournal) -> tuple[RunFolder, int, Attempt]:
+        try:
+            claimed, claimed_id, previous = _claim(request, launch, run_id, warn, exact=True)
+        except UnknownRun as error:
+            refused.append(error)
+            raise
+        identity, actual = _identify(request, launch, claimed, claimed_id, previous)
+        row = next_row(claimed, launch.rank)
+        journal.step = max(journal.step, _first_step(request, previous, claimed))
         result.append(Started(claimed, identity, int(actual["number"]), journal, previous is not None))
-        return row, actual
+        return claimed, row, actual
 
     journal = AsyncJournal(
         folder, launch.rank, attempt, warn=warn, prepare=prepare, identity=fresh if launch.rank == 0 else None
     )
     if journal.wait_until_open(OPEN_SECONDS) and result:
         return result[0]
+    if refused:
+        raise refused[0]
     return Started(folder, fresh, int(attempt["number"]), journal, False)
 
 
@@ -295,19 +307,8 @@ def _first_step(request: Request, previous: dict[str, Any] | None, folder: RunFo
     """The step that `log()` without a step counts on from."""
     if request.resume_step is not None:
         return request.resume_step
-    if previous is not None:
-        from lossbook.journal.reader import journal_segments, read_segment
-
-        last = -1
-        try:
-            last = int((read_json(folder.summary_json) or {}).get("last_step", -1))
-        except (LossbookError, TypeError, ValueError):
-            last = -1
-        for segment in journal_segments(folder.journal):
-            if segment.name.rank == 0:
-                for row in read_segment(segment.path).rows:
-                    if row.kind is None and row.step is not None:
-                        last = max(last, row.step)
+    last = last_step(folder) if previous is not None else None
+    if last is not None:
         return last
     return request.fork_from[1] if request.fork_from else -1
 
@@ -329,22 +330,37 @@ def _claim(
             if _make(folder):
                 return folder, run_id, None
     folder = run_folder(request.store, request.project, run_id)
-    existing = read_json(folder.run_json) if os.path.isdir(folder.path) else None
-    if existing is None:
-        if request.resume == "must":
-            raise UnknownRun(f"resume='must', but there is no run {run_id} in {os.path.dirname(folder.path)}")
-        if _make(folder) or exact or not os.path.exists(folder.run_json):
-            return folder, run_id, None
+    try:
         existing = read_json(folder.run_json)
+        if existing is None:
+            if request.resume == "must":
+                raise UnknownRun(f"resume='must', but there is no run {run_id} in {os.path.dirname(folder.path)}")
+            if _make(folder) or exact or launch.token:
+                return folder, run_id, None
+            existing = _wait_for_identity(folder)
+    except DamagedFile as error:
+        if request.resume == "must":
+            raise
+        return _claim_another(request, run_id, warn, f"cannot be resumed ({error})")
     if request.resume == "never" and not launch.token:
         return _claim_another(request, run_id, warn, "exists already; pass resume='allow' to go on with it")
-    last = (existing or {}).get("attempts", [{}])[-1]
+    if existing is None:
+        return folder, run_id, None
+    last = (existing.get("attempts") or [{}])[-1]
     if _is_written_elsewhere(folder, last):
         why = f"is being written by process {last['pid']} right now"
         if request.resume == "must":
             raise StoreError(f"the run {run_id} {why}; end that process first")
         return _claim_another(request, run_id, warn, why)
     return folder, run_id, existing
+
+
+def _wait_for_identity(folder: RunFolder) -> dict[str, Any] | None:
+    """The `run.json` of a folder that is there already: another process may be about to write it."""
+    deadline = time.monotonic() + IDENTITY_SECONDS
+    while (identity := read_json(folder.run_json)) is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return identity
 
 
 def _is_written_elsewhere(folder: RunFolder, attempt: dict[str, Any]) -> bool:
@@ -476,7 +492,7 @@ def _parent(request: Request) -> dict[str, Any]:
     assert request.fork_from is not None
     wanted, step = request.fork_from
     found = []
-    for folder, _ in run_folders(request.store):
+    for folder in run_folders(request.store):
         try:
             identity = read_json(folder.run_json) or {}
         except LossbookError:

@@ -7,17 +7,19 @@ anew; a record is parsed when somebody asks for it. The file is a cache: damaged
 
 from __future__ import annotations
 
-import hashlib
+import mmap
 import os
 import time
+import zlib
+from operator import attrgetter
 from typing import Any
 
 import orjson
 
 from lossbook.errors import LossbookError
-from lossbook.layout import INDEX, RunFolder, cache_folder, read_json, replace_file, run_folders
+from lossbook.layout import INDEX, RunFolder, cache_folder, read_json, replace_file, run_entries
 
-VERSION = 2
+VERSION = 3
 #: A folder that changed so shortly before it was read may change again within the same tick of the clock.
 _TICK_NS = 50_000_000
 
@@ -25,11 +27,27 @@ _TICK_NS = 50_000_000
 class Record:
     """One run as the index knows it; `fields()` parses it, once."""
 
-    __slots__ = ("_fields", "created", "folder", "mtime_ns", "state", "text")
+    __slots__ = ("_fields", "_text", "created", "mtime_ns", "path", "state")
 
-    def __init__(self, folder: RunFolder, mtime_ns: int, created: int, state: str, text: bytes) -> None:
-        self.folder, self.mtime_ns, self.created, self.state, self.text = folder, mtime_ns, created, state, text
+    def __init__(
+        self, path: str, mtime_ns: int, created: int, state: str, text: bytes | tuple[mmap.mmap, int, int, int]
+    ) -> None:
+        self.path, self.mtime_ns, self.created, self.state, self._text = path, mtime_ns, created, state, text
         self._fields: dict[str, Any] | None = None
+
+    @property
+    def folder(self) -> RunFolder:
+        return RunFolder(self.path)
+
+    @property
+    def text(self) -> bytes:
+        """The record as JSON."""
+        if isinstance(self._text, tuple):
+            body, start, length, checksum = self._text
+            text = body[start : start + length]
+            # A cache that was damaged costs one reading, never a wrong answer.
+            self._text = text if zlib.crc32(text) == checksum else orjson.dumps(make_record(self.folder))
+        return self._text
 
     def fields(self) -> dict[str, Any]:
         """What is known of the run; see `make_record` for the keys."""
@@ -44,25 +62,22 @@ def read_index(store: str) -> list[Record]:
     known = _load(store)
     records: list[Record] = []
     changed = False
-    folders: set[str] = set()
-    for folder, entry in run_folders(store):
-        relative = folder.path[len(store) :].lstrip(os.sep)
-        folders.add(relative)
+    for relative, entry in run_entries(store):
         try:
             mtime_ns = entry.stat().st_mtime_ns
         except OSError:
             continue
         record = known.get(relative)
         if record is None or record.mtime_ns != mtime_ns or record.state == "running":
-            previous = record
-            record = _read_record(folder, mtime_ns)
-            if record is None:
+            fresh = _read_record(RunFolder(entry.path), mtime_ns)
+            if fresh is None:
                 continue
-            changed = changed or previous is None or previous.text != record.text
+            changed = changed or record is None or record.mtime_ns != fresh.mtime_ns or record.text != fresh.text
+            record = fresh
         records.append(record)
-    if changed or len(folders) != len(known):
+    if changed or len(records) != len(known):
         _save(store, records)
-    records.sort(key=lambda record: record.created, reverse=True)
+    records.sort(key=attrgetter("created"), reverse=True)
     return records
 
 
@@ -72,7 +87,7 @@ def _read_record(folder: RunFolder, mtime_ns: int) -> Record | None:
     fields = make_record(folder)
     now = time.time_ns()
     return Record(
-        folder,
+        folder.path,
         # A change within the same tick would go unseen for ever: read such a folder again next time.
         mtime_ns if now - mtime_ns > _TICK_NS else 0,
         int(fields["created_us"]),
@@ -180,6 +195,8 @@ def _path(store: str) -> str:
 
 
 def _cache_path(store: str) -> str:
+    import hashlib
+
     digest = hashlib.sha256(os.fsencode(os.path.abspath(store))).hexdigest()[:16]
     return os.path.join(cache_folder(), "index", f"{digest}.json")
 
@@ -188,15 +205,16 @@ def _load(store: str) -> dict[str, Record]:
     for path in (_path(store), _cache_path(store)):
         try:
             with open(path, "rb") as file:
-                text = file.read()
-            head, _, body = text.partition(b"\n")
-            header = orjson.loads(head)
-            if header["version"] != VERSION:
-                continue
-            records, at = {}, 0
-            for relative, mtime_ns, created, state, length in header["runs"]:
-                folder = RunFolder(os.path.join(store, relative))
-                records[relative] = Record(folder, mtime_ns, created, state, body[at : at + length])
+                header = orjson.loads(file.readline())
+                at = file.tell()
+                if header["version"] != VERSION:
+                    continue
+                # Mapped, because most records are not looked at; a replaced index stays readable where it is mapped.
+                body = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            records = {}
+            for relative, mtime_ns, created, state, length, checksum in header["runs"]:
+                text = (body, at, length, checksum)
+                records[relative] = Record(f"{store}/{relative}", mtime_ns, created, state, text)
                 at += length
             if at != len(body):
                 continue
@@ -209,11 +227,12 @@ def _load(store: str) -> dict[str, Record]:
 def _save(store: str, records: list[Record]) -> None:
     runs = [
         [
-            record.folder.path[len(store) :].lstrip(os.sep),
+            record.path[len(store) :].lstrip("/"),
             record.mtime_ns,
             record.created,
             record.state,
             len(record.text),
+            zlib.crc32(record.text),
         ]
         for record in records
     ]

@@ -144,7 +144,7 @@ def _find(records: list[Record], ref: str, store: str) -> Record:
         return records[0]
     named: Callable[[Record], tuple[str, str]] = lambda record: (record.fields()["id"], record.fields()["name"])  # noqa: E731
     for matches in (
-        [record for record in records if os.path.basename(record.folder.path) == ref],
+        [record for record in records if os.path.basename(record.path) == ref],
         [record for record in records if record.fields()["id"] == ref],
         [record for record in records if record.fields()["name"] == ref],
         [record for record in records if any(text.startswith(ref) for text in named(record))] if ref else [],
@@ -182,7 +182,7 @@ class RecordedRun:
     @property
     def path(self) -> str:
         """The run's folder."""
-        return self._record.folder.path
+        return self._record.path
 
     @property
     def id(self) -> str:
@@ -260,8 +260,8 @@ class RecordedRun:
 
     @property
     def attempts(self) -> list[dict[str, Any]]:
-        """One entry for each process that wrote the run, in order."""
-        return self.identity.get("attempts") or []
+        """One entry for each process that wrote the run, in order; none where `run.json` is damaged."""
+        return self._identity_or_nothing().get("attempts") or []
 
     def goal(self, key: str) -> str | None:
         """Which way is better for a metric: "minimize", "maximize", or None."""
@@ -272,7 +272,7 @@ class RecordedRun:
         fields = make_record(self.folder)
         import orjson
 
-        self._record = Record(self.folder, 0, int(fields["created_us"]), str(fields["state"]), orjson.dumps(fields))
+        self._record = Record(self.path, 0, int(fields["created_us"]), str(fields["state"]), orjson.dumps(fields))
         return self
 
     def __repr__(self) -> str:
@@ -400,23 +400,25 @@ class RecordedRun:
 
     def problems(self) -> list[str]:
         """What is damaged or missing in the run's files, a sentence each; empty for a whole run."""
-        found = list(self.record["problems"])
+        from lossbook.store.summary import sealed_problems
+
+        found = [*self.record["problems"], *sealed_problems(self.folder)]
         rows = self.rows()
         found += rows.problems()
         for journal_gap in _gaps(rows):
             found.append(journal_gap)
-        parent = self.identity.get("parent") if self._is_readable() else None
+        parent = self._identity_or_nothing().get("parent")
         if parent and len(self._sources()) == 1:
             found.append(
                 f"the run {parent['run']} that this one was forked from is not in the store; its rows are missing"
             )
         return list(dict.fromkeys(found))
 
-    def _is_readable(self) -> bool:
+    def _identity_or_nothing(self) -> dict[str, Any]:
         try:
-            return bool(self.identity)
+            return self.identity
         except LossbookError:
-            return False
+            return {}
 
     def _seal_if_left(self) -> None:
         """Do the work of a follower that died, unless one lives or the store cannot be written."""

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy
 
 from lossbook.errors import LossbookError, StoreError
-from lossbook.journal.reader import read_segment
-from lossbook.layout import RunFolder, read_json
+from lossbook.journal.reader import find_gaps, read_segment
+from lossbook.layout import RunFolder, SegmentName, read_json
 from lossbook.store.attempts import NEVER, cutoffs, resume_steps
 from lossbook.store.schema import TOP_LEVEL, parquet
 from lossbook.store.segments import Segment, list_segments
@@ -67,6 +67,7 @@ class _LiveSegment:
     offset: int = 0
     line: int = 1
     attempt: int = 0
+    next_row: int | None = None
     series: dict[tuple[str, int], _LiveSeries] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
@@ -135,7 +136,7 @@ class RunRows:
         path = str(segment.journal)
         live = self._live.get(path)
         if live is None:
-            live = self._live[path] = _LiveSegment(segment)
+            live = self._live[path] = _LiveSegment(segment, next_row=self._row_behind(segment.name))
         if os.stat(path).st_size <= live.offset:
             return
         reading = read_segment(path, offset=live.offset, first_line=live.line)
@@ -153,9 +154,26 @@ class RunRows:
                 series.time.append(row.t)
                 series.value.append(value)
                 series.arrays = None
+        live.problems += [str(problem) for problem in find_gaps(reading.rows, path, live.next_row)]
+        if reading.rows:
+            live.next_row = max(row.i for row in reading.rows) + 1 + len(reading.problems)
         live.offset = reading.offset
         live.line += len(reading.rows) + len(reading.problems)
         live.problems += [str(problem) for problem in reading.problems]
+
+    def _row_behind(self, name: SegmentName) -> int | None:
+        """The row number that a segment should begin with; None where what came before it is not known."""
+        before = [live for live in self._live.values() if live.segment.name.rank == name.rank]
+        if before:
+            return before[-1].next_row
+        if any(segment.name.rank == name.rank and segment.is_sealed for segment in self._segments):
+            try:
+                sealed = read_json(os.path.join(self.folder.followers, "seal.json")) or {}
+            except LossbookError:
+                return None
+            row = (sealed.get("next_row") or {}).get(f"r{name.rank}")
+            return row if isinstance(row, int) else None
+        return None
 
     def keys(self) -> set[str]:
         """Every key that the run has logged."""

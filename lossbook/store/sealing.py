@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -290,11 +289,15 @@ def _check_count(connection: duckdb.DuckDBPyConnection, path: str, expected: int
 
 
 def count_rows(segment: Segment) -> int:
-    """How many scalars a sealed file holds, from its footer."""
+    """How many scalars a sealed file holds, from its footer; -1 where that cannot be read."""
+    import duckdb
+
     connection = connect()
     try:
         found = connection.execute(f"SELECT count(*) FROM {parquet(str(segment.metrics))}").fetchone()
         return int(found[0]) if found else 0
+    except duckdb.Error:
+        return -1
     finally:
         connection.close()
 
@@ -374,9 +377,3 @@ def _merge_rollup(connection: duckdb.DuckDBPyConnection, path: str) -> None:
 def quote_name(name: str) -> str:
     """A column's name as an SQL identifier (`first`, `min` and `row` are words of SQL's own)."""
     return '"' + name.replace('"', '""') + '"'
-
-
-def remove_spill(path: str) -> None:
-    """Remove a folder that an interrupted sort left."""
-    if os.path.isdir(path):
-        shutil.rmtree(path, ignore_errors=True)

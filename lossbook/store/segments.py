@@ -8,6 +8,7 @@ mark that the segment is sealed), and only then is what they replace removed.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 from lossbook.errors import LossbookError, StoreError
 from lossbook.journal.liveness import writer_is_over
 from lossbook.journal.reader import JournalSegment, journal_segments
+from lossbook.journal.writer import LAST_ROWS
 from lossbook.layout import RunFolder, SegmentName, folder_lock, fsync_folder, parse_segment_name, read_json, write_json
+from lossbook.processes import process_start
 
 if TYPE_CHECKING:
     from lossbook.store.sealing import JournalRows
@@ -159,7 +162,8 @@ def seal_segments(folder: RunFolder, journals: list[JournalSegment], report: Sea
     report = report if report is not None else SealReport()
     before = sum(journal.size_bytes() for journal in journals)
     # Rows whose attempt row is damaged belong to the attempt before them.
-    rows = JournalRows(last_attempt=_noted(folder, "last_attempt", journals[0].name.rank))
+    rank = journals[0].name.rank
+    rows = JournalRows(last_attempt=_noted(folder, "last_attempt", rank), next_row=_noted(folder, "next_row", rank))
     try:
         for journal in journals:
             read_journal(journal, rows)
@@ -190,6 +194,10 @@ def merge_segments(folder: RunFolder, report: SealReport, *, everything: bool = 
         for segment in sealed:
             if segment.name not in counts:
                 counts[segment.name] = count_rows(segment)
+                if counts[segment.name] < 0:
+                    report.problems.append(f"{segment.metrics} cannot be read; it is left as it is, and out of merging")
+        # Merging must neither spread nor hide the damage.
+        sealed = [segment for segment in sealed if counts[segment.name] >= 0]
         small = len(sealed) <= FEW_FILES and sum(counts[segment.name] for segment in sealed) > FEW_ROWS
         chosen = _choose(sealed, counts, everything and not small)
         if not chosen:
@@ -295,11 +303,13 @@ def _noted(folder: RunFolder, what: str, rank: int) -> int:
 
 
 def _note_sealed(folder: RunFolder, rank: int, rows: JournalRows) -> None:
-    """Keep the next row number, which a resumed run goes on from, and what was found damaged."""
+    """Keep the row number and the step that a resumed run goes on from, and what was found damaged."""
     noted = _read_notes(folder)
     name = f"r{rank}"
     noted["next_row"] = {**(noted.get("next_row") or {}), name: max(rows.next_row, _noted(folder, "next_row", rank))}
     noted["last_attempt"] = {**(noted.get("last_attempt") or {}), name: rows.last_attempt}
+    if rows.step:
+        noted["last_step"] = {**(noted.get("last_step") or {}), name: max(rows.step[-LAST_ROWS:])}
     if rows.problems:
         noted["problems"] = list(dict.fromkeys([*(noted.get("problems") or []), *rows.problems]))[-200:]
     try:
@@ -320,6 +330,7 @@ def _remove_leftovers(folder: RunFolder) -> None:
     for journal in journal_segments(folder.journal):
         if any(name.covers(journal.name) for name in sealed):
             _unlink(journal.path)
+    _remove_dead_spills(folder)
     for directory in (folder.metrics, folder.events):
         try:
             filenames = os.listdir(directory)
@@ -337,6 +348,18 @@ def _remove_leftovers(folder: RunFolder) -> None:
             name = parse_segment_name(filename)
             if name is not None and any(other != name and other.covers(name) for other in sealed):
                 _unlink(path)
+
+
+def _remove_dead_spills(folder: RunFolder) -> None:
+    """Remove what a killed sort put on disk."""
+    try:
+        names = os.listdir(folder.followers)
+    except OSError:
+        return
+    for name in names:
+        pid = name.removeprefix("sort-").removesuffix(".tmp")
+        if name == f"sort-{pid}.tmp" and pid.isdigit() and process_start(int(pid)) is None:
+            shutil.rmtree(os.path.join(folder.followers, name), ignore_errors=True)
 
 
 def _spill_folder(folder: RunFolder) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from lossbook.journal.reader import first_row
-from lossbook.store.attempts import resume_steps
+from lossbook.store.attempts import is_shared, resume_steps
 from lossbook.store.schema import METRICS, parquet, quote
 from lossbook.store.sealing import quote_name
 
@@ -97,13 +97,23 @@ def history_query(
     bounds += [f"step <= {int(end)}"] if end is not None else []
     where = f" WHERE {' AND '.join(bounds)}" if bounds else ""
     by = ["step"] + (["rank"] if ranks else []) + (["attempt"] if hidden else [])
+    shared = set() if ranks else {key for key in keys if _is_shared(sources, key)}
+    # Only a mean is computed: a value that stands alone keeps its bits.
+    columns = ", ".join(
+        f"{'avg' if key in shared else 'any_value'}(value) FILTER (key = {quote(key)}) AS {quote_name(key)}"
+        for key in keys
+    )
     # The n-th time that a key was logged at a step goes to the n-th line of that step.
-    within = "key, step, rank" + (", attempt" if hidden else "")
-    numbered = f"SELECT *, row_number() OVER (PARTITION BY {within} ORDER BY attempt, row) AS turn FROM ({rows}){where}"
-    columns = ", ".join(f"avg(value) FILTER (key = {quote(key)}) AS {quote_name(key)}" for key in keys)
+    ranked = "rank" if ranks else f"CASE WHEN key IN ({', '.join(map(quote, sorted(shared)))}) THEN rank END"
+    within = "key, step" + (f", {ranked}" if ranks or shared else "") + (", attempt" if hidden else "")
+    numbered = f"SELECT *, row_number() OVER (PARTITION BY {within} ORDER BY attempt, rank DESC, row) AS turn FROM ({rows}){where}"
     shown = ", ".join([*by, "min(time) AS time", *([columns] if columns else [])])
     grouped = ", ".join([*by, "turn"])
     return f"SELECT {shown} FROM ({numbered}) GROUP BY {grouped} ORDER BY {grouped}"
+
+
+def _is_shared(sources: list[Source], key: str) -> bool:
+    return any(is_shared({part.rank for part in source.rows.parts(key)}) for source in sources)
 
 
 def prepare(connection: duckdb.DuckDBPyConnection, query: str, runs: list[RecordedRun]) -> None:

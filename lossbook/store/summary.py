@@ -293,11 +293,11 @@ def _assemble(folder: RunFolder, identity: dict[str, Any], pieces: list[Piece]) 
         "define": defined,
         "metrics": {key: by_key[key].plain() for key in sorted(by_key)[:MOST_KEYS]},
         "alerts": alerts,
-        "problems": list(dict.fromkeys([*warnings, *_sealed_problems(folder), *problems]))[:200],
+        "problems": list(dict.fromkeys([*warnings, *sealed_problems(folder), *problems]))[:200],
     }
 
 
-def _sealed_problems(folder: RunFolder) -> list[str]:
+def sealed_problems(folder: RunFolder) -> list[str]:
     """What was found damaged when segments were sealed."""
     try:
         sealed = read_json(os.path.join(folder.followers, "seal.json")) or {}

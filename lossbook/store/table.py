@@ -28,17 +28,22 @@ class Table:
     """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, query: str, parameters: list[Any] | None = None) -> None:
+        if not query.strip(" \n\t;"):
+            raise BadQuery("the query is empty; write for example: select run, min(value) from metrics group by run")
         self._connection = connection
         self._query = query
         self._parameters = parameters
-        description = self._execute(f"DESCRIBE {query}").fetchall() if not _is_statement(query) else None
-        if description is not None:
+        self._result: list[tuple[Any, ...]] | None = None
+        if _is_query(connection, query):
+            description = self._execute(f"DESCRIBE {query}").fetchall()
             self.columns = [str(row[0]) for row in description]
             self.types = [str(row[1]) for row in description]
         else:
+            # A statement that does something is run once, here; its rows are kept.
             result = self._execute(query)
             self.columns = [str(column[0]) for column in result.description or ()]
             self.types = [str(column[1]) for column in result.description or ()]
+            self._result = result.fetchall() if self.columns else []
 
     def _execute(self, query: str) -> duckdb.DuckDBPyConnection:
         import duckdb
@@ -50,7 +55,7 @@ class Table:
 
     def rows(self) -> list[tuple[Any, ...]]:
         """All rows as tuples."""
-        return self._execute(self._query).fetchall()
+        return self._result if self._result is not None else self._execute(self._query).fetchall()
 
     def dicts(self) -> list[dict[str, Any]]:
         """All rows as dictionaries."""
@@ -134,11 +139,21 @@ def first_sentence(error: BaseException) -> str:
     return " ".join(kept[:2]) if kept else type(error).__name__
 
 
-def _is_statement(query: str) -> bool:
-    """Whether the query is of a kind that DESCRIBE does not take."""
-    return (
-        not query.lstrip(" \n\t(").lower().startswith(("select", "with", "from", "values", "table", "pivot", "unpivot"))
-    )
+def _is_query(connection: duckdb.DuckDBPyConnection, text: str) -> bool:
+    """Whether the text is one SELECT, which can be described and run again.
+
+    Raises:
+        BadQuery: it is no SQL, or several statements.
+    """
+    import duckdb
+
+    try:
+        statements = connection.extract_statements(text)
+    except duckdb.Error as error:
+        raise BadQuery(first_sentence(error)) from None
+    if len(statements) != 1:
+        raise BadQuery(f"one statement at a time, not {len(statements)}")
+    return bool(statements[0].type == duckdb.StatementType.SELECT)
 
 
 def _need(library: str) -> Any:

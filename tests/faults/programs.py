@@ -67,7 +67,7 @@ def kill_group(process: subprocess.Popen[str], number: int = signal.SIGKILL) -> 
 
 def all_runs(store: Path) -> list[RunFolder]:
     """Every run of a store, by path."""
-    return sorted(folder for folder, _ in run_folders(str(store)))
+    return sorted(folder for folder in run_folders(str(store)))
 
 
 def only_run(store: Path) -> RunFolder:
