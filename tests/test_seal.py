@@ -417,6 +417,7 @@ def several_segments(path: Path) -> WrittenRun:
             seal_run(run.folder, finished=False)
             os.unlink(os.path.join(run.folder.journal, f"r0-{number + 2:06d}.jsonl"))
             run._next_number[0] = number + 2
+            run.next_row[0] -= 1
     return run
 
 
@@ -614,6 +615,7 @@ def test_a_damaged_sealed_file_is_never_merged_away(run: WrittenRun) -> None:
         seal_run(run.folder, finished=False)
         os.unlink(os.path.join(run.folder.journal, f"r0-{number + 2:06d}.jsonl"))
         run._next_number[0] = number + 2
+        run.next_row[0] -= 1
     damaged = Path(run.folder.metrics, "r0-000002.parquet")
     damaged.write_bytes(b"not parquet")
     before = files_of(run.folder)
@@ -648,6 +650,7 @@ def test_a_merge_in_small_pieces_makes_the_same_rollup(tmp_path: Path, monkeypat
         seal_run(begun.folder, finished=False)
         os.unlink(os.path.join(begun.folder.journal, f"r0-{number + 2:06d}.jsonl"))
         begun._next_number[0] = number + 2
+        begun.next_row[0] -= 1
     rollups = []
     for rows_at_once in (1 << 20, 128):
         monkeypatch.setattr(sealing, "PIECE_ROWS", rows_at_once, raising=False)

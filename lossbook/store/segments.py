@@ -163,7 +163,11 @@ def seal_segments(folder: RunFolder, journals: list[JournalSegment], report: Sea
     before = sum(journal.size_bytes() for journal in journals)
     # Rows whose attempt row is damaged belong to the attempt before them.
     rank = journals[0].name.rank
-    rows = JournalRows(last_attempt=_noted(folder, "last_attempt", rank), next_row=_noted(folder, "next_row", rank))
+    # What was noted of a sealing that was cut off says nothing of the rows before these.
+    follows = _noted(folder, "last_segment", rank) == journals[0].name.first - 1
+    rows = JournalRows(
+        last_attempt=_noted(folder, "last_attempt", rank), next_row=_noted(folder, "next_row", rank) if follows else 0
+    )
     try:
         for journal in journals:
             read_journal(journal, rows)
@@ -171,7 +175,7 @@ def seal_segments(folder: RunFolder, journals: list[JournalSegment], report: Sea
         return report  # somebody else has sealed it meanwhile
     name = SegmentName(journals[0].name.rank, journals[0].name.first, journals[-1].name.last)
     # Noted before the journal goes: a resumed run that is cut off from it here still counts on from the right row.
-    _note_sealed(folder, name.rank, rows)
+    _note_sealed(folder, name, rows)
     after = _put_in_place(folder, name, lambda partials: write_sealed(rows, name.rank, partials))
     for journal in journals:
         _unlink(journal.path)
@@ -302,14 +306,12 @@ def _noted(folder: RunFolder, what: str, rank: int) -> int:
     return value if isinstance(value, int) else 0
 
 
-def _note_sealed(folder: RunFolder, rank: int, rows: JournalRows) -> None:
-    """Keep the row number and the step that a resumed run goes on from, and what was found damaged."""
+def _note_sealed(folder: RunFolder, name: SegmentName, rows: JournalRows) -> None:
+    """Keep the next row number, which a resumed run goes on from, and what was found damaged."""
     noted = _read_notes(folder)
-    name = f"r{rank}"
-    noted["next_row"] = {**(noted.get("next_row") or {}), name: max(rows.next_row, _noted(folder, "next_row", rank))}
-    noted["last_attempt"] = {**(noted.get("last_attempt") or {}), name: rows.last_attempt}
-    if rows.step:
-        noted["last_step"] = {**(noted.get("last_step") or {}), name: max(rows.step[-LAST_ROWS:])}
+    next_row = max(rows.next_row, _noted(folder, "next_row", name.rank))
+    for what, value in (("next_row", next_row), ("last_attempt", rows.last_attempt), ("last_segment", name.last)):
+        noted[what] = {**(noted.get(what) or {}), f"r{name.rank}": value}
     if rows.problems:
         noted["problems"] = list(dict.fromkeys([*(noted.get("problems") or []), *rows.problems]))[-200:]
     try:
