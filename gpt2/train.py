@@ -30,7 +30,6 @@ from lossbook.errors import LossbookError
 from trainers import checkpoint
 from trainers.text import TOKENIZERS, Text, TextError, load_text
 
-
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 

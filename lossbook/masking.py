@@ -7,12 +7,13 @@ from typing import Any
 
 MASK = "***"
 _SECRET_NAME = re.compile(
-    r"(?:^|[_\-.])(?:api_?key|apikey|secret|secrets|secret_?key|access_?key|access_?key_?id|private_?key|password|"
+    r"(?:^|[_.])(?:api_?key|apikey|secret|secrets|secret_?key|access_?key|access_?key_?id|private_?key|password|"
     r"passwd|passphrase|auth_?token|access_?token|refresh_?token|(?:api|hf|hub|hugging_?face|github|gitlab|wandb|slack|"
     r"bot|bearer)_?token|bearer|credential|credentials|cookie|dsn|"
-    r"connection_?string|netrc|webhook)(?:$|[_\-.](?:id|file|path|url)?$)",
+    r"connection_?string|netrc|webhook)(?:$|[_.](?:id|file|path|url)?$)",
     re.IGNORECASE,
 )  # `pad_token`, `eos_token` and the like are a language model's, no secrets; a bare `token` is one.
+_INNER_CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 # Formats published by those who issue them: OpenAI and Anthropic, Hugging Face, GitHub, AWS, Google, Slack, JWT.
 _SECRET_TEXT = re.compile(
     r"sk-[A-Za-z0-9_\-]{16,}|hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}|"
@@ -29,7 +30,9 @@ _ASSIGNMENT = re.compile(
 
 def is_secret_name(name: str) -> bool:
     """Whether an option, a variable or a configuration key of that name holds a secret (`tokens` does not)."""
-    return name.lower() == "token" or _SECRET_NAME.search(name) is not None
+    # `--api-key` and `apiKey` mean what `api_key` does.
+    name = _INNER_CAPITAL.sub("_", name.replace("-", "_"))
+    return name.rpartition(".")[2].lower() == "token" or _SECRET_NAME.search(name) is not None
 
 
 def mask_text(text: str) -> str:

@@ -181,9 +181,7 @@ def test_a_gap_between_steps_does_not_make_a_curve_read_every_row(
     curve = reading(run).curve("loss", points=100)
     assert_true_to(curve, rows)
     # None is drawn across the gap: what lies before it and what lies behind it are buckets of their own.
-    assert not any(
-        first < 30_000 and last >= 530_000 for first, last in zip(curve.x, curve.x_end, strict=True)
-    )
+    assert not any(first < 30_000 and last >= 530_000 for first, last in zip(curve.x, curve.x_end, strict=True))
     assert sum(read) < 20_000
 
 

@@ -208,7 +208,9 @@ def test_nothing_at_all_can_be_written_and_the_runs_are_listed_all_the_same(
     assert listed(store) == {"a": 1.0}
 
 
-def test_an_index_of_a_store_that_was_copied_is_true_of_the_copy(store: Path, make_run: MakeRun, tmp_path: Path) -> None:
+def test_an_index_of_a_store_that_was_copied_is_true_of_the_copy(
+    store: Path, make_run: MakeRun, tmp_path: Path
+) -> None:
     make_run("a", loss=4.0)
     settle(store)
     shutil.copytree(store, tmp_path / "copy")

@@ -97,15 +97,13 @@ def test_a_run_is_found_by_id_name_and_beginning_and_latest_is_the_newest(book: 
 def test_an_unknown_run_is_answered_with_the_nearest_names(book: Book) -> None:
     with pytest.raises(UnknownRun, match="alpha"):
         book.run("alhpa")
-    with pytest.raises(UnknownRun, match="id0.*id1.*id2|id2.*id1.*id0"):
+    with pytest.raises(UnknownRun, match=r"id0.*id1.*id2|id2.*id1.*id0"):
         book.run("id")
     with pytest.raises(UnknownRun):
         book.run("")
 
 
-def test_of_two_runs_of_one_name_the_message_names_both_and_the_project_decides(
-    book: Book, make_run: MakeRun
-) -> None:
+def test_of_two_runs_of_one_name_the_message_names_both_and_the_project_decides(book: Book, make_run: MakeRun) -> None:
     for id, project in (("one", "first"), ("two", "second")):
         make_run(id, project, name="twin").segment([{"a": 1.0}], end="finished")
     with pytest.raises(UnknownRun, match=r"one.*two|two.*one"):
@@ -138,9 +136,7 @@ def test_foreign_files_in_a_store_are_passed_over(book: Book, make_run: MakeRun,
     assert book.run("real").curve("a").last.tolist() == [1.0]
 
 
-def test_a_run_folder_copied_half_way_is_read_as_far_as_it_goes(
-    book: Book, make_run: MakeRun
-) -> None:
+def test_a_run_folder_copied_half_way_is_read_as_far_as_it_goes(book: Book, make_run: MakeRun) -> None:
     run = make_run("half")
     run.segment([{"a": 1.0}, {"a": 2.0}], tail=b'{"i":3,"t":17636')
     os.unlink(run.folder.run_json)
@@ -374,7 +370,10 @@ def test_a_table_is_written_as_csv_json_and_parquet(wide: RecordedRun, tmp_path:
     table.write(tmp_path / "t.csv", "csv")
     with open(tmp_path / "t.csv", newline="") as file:
         lines = list(csv.DictReader(file))
-    assert [(line["step"], line["train_loss"], line["lr"]) for line in lines][:2] == [("0", "3.0", "0.1"), ("1", "2.0", "0.2")]
+    assert [(line["step"], line["train_loss"], line["lr"]) for line in lines][:2] == [
+        ("0", "3.0", "0.1"),
+        ("1", "2.0", "0.2"),
+    ]
     table.write(tmp_path / "t.json", "json")
     assert [one["train_loss"] for one in orjson.loads((tmp_path / "t.json").read_bytes())] == [3.0, 2.0, 1.0, 0.5]
     table.write(tmp_path / "t.jsonl", "jsonl")
@@ -395,9 +394,7 @@ def test_a_table_that_cannot_be_written_leaves_what_was_there(wide: RecordedRun,
         table.write(tmp_path / "no" / "folder" / "t.csv", "csv")
     target = tmp_path / "t.csv"
     target.write_text("before")
-    failing = lossbook.open(os.path.dirname(os.path.dirname(wide.path))).sql(
-        "select cast(key as double) from metrics"
-    )
+    failing = lossbook.open(os.path.dirname(os.path.dirname(wide.path))).sql("select cast(key as double) from metrics")
     with pytest.raises((StoreError, BadQuery)):
         failing.write(target, "csv")
     assert target.read_text() == "before"
@@ -427,7 +424,9 @@ def test_sql_sees_runs_with_their_configuration_and_metrics(book: Book) -> None:
     assert found.rows() == [("id1", "0.0001", "beta", "nano")]
     best = book.sql("select name from runs order by cast(metrics->'val/loss'->>'min' as double) limit 1")
     assert best.rows() == [("gamma",)]
-    joined = book.sql("select runs.name, count(*) from metrics join runs on metrics.run = runs.id group by all order by 1")
+    joined = book.sql(
+        "select runs.name, count(*) from metrics join runs on metrics.run = runs.id group by all order by 1"
+    )
     assert joined.rows() == [("alpha", 3), ("beta", 3), ("gamma", 3)]
 
 
@@ -437,7 +436,9 @@ def test_sql_takes_parameters(book: Book, make_run: MakeRun) -> None:
 
 
 def test_sql_tells_visible_rows_from_all_rows(book: Book, make_run: MakeRun) -> None:
-    run = make_run("cut", attempts=[WrittenRun.attempt_entry(0), WrittenRun.attempt_entry(1), WrittenRun.attempt_entry(2, 2)])
+    run = make_run(
+        "cut", attempts=[WrittenRun.attempt_entry(0), WrittenRun.attempt_entry(1), WrittenRun.attempt_entry(2, 2)]
+    )
     run.segment([(step, {"a": 0.0, "b": 0.0}) for step in range(6)])
     run.segment([(step, {"a": 1.0}) for step in range(4, 8)], attempt=1)
     run.segment([(3, {"a": 2.0})], attempt=2, end="finished")
@@ -449,7 +450,9 @@ def test_sql_tells_visible_rows_from_all_rows(book: Book, make_run: MakeRun) -> 
 
 def test_sql_sees_events(book: Book, make_run: MakeRun) -> None:
     run = make_run("e")
-    run.segment([("note", {"text": "hello"}), {"a": 1.0}, ("alert", {"title": "t", "level": "warning"})], end="finished")
+    run.segment(
+        [("note", {"text": "hello"}), {"a": 1.0}, ("alert", {"title": "t", "level": "warning"})], end="finished"
+    )
     found = book.sql("select kind, value->>'$.text' from events where kind = 'note'")
     assert found.rows() == [("note", "hello")]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -160,12 +161,11 @@ def test_a_long_chain_of_conditions_is_understood() -> None:
     ), max_size=12,
 ).map(" ".join))  # fmt: skip
 def test_any_text_is_a_test_on_runs_or_a_sentence(text: str) -> None:
-    try:
+    # BadQuery is the one error that there may be; any other fails the test.
+    with suppress(BadQuery):
         test = compile_where(text)
         assert test(RECORD) in (True, False)
         assert test({"metrics": {}, "config": {}, "summary": {}}) in (True, False)
-    except BadQuery as error:
-        assert "\n" not in repr(str(error)).replace("\\n", "")
 
 
 def test_a_name_to_sort_by_finds_fields_configuration_and_metrics() -> None:

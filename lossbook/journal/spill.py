@@ -257,7 +257,9 @@ class AsyncJournal(Journal):
     def _say_waiting(self, error: OSError) -> None:
         if not self._waiting:
             self._waiting = True
-            self._warn(f"{self._folder.path} cannot be written ({error.strerror}); rows wait on this machine until it can")
+            self._warn(
+                f"{self._folder.path} cannot be written ({error.strerror}); rows wait on this machine until it can"
+            )
 
     def _tell_given_up(self) -> None:
         """Record how much did not wait for the file system to answer."""
@@ -411,7 +413,9 @@ def bring_file_home(path: str) -> int | None:
         if head.get("identity") and not os.path.exists(home.run_json):
             os.makedirs(home.journal, exist_ok=True)
             write_json(home.run_json, head["identity"])
-        count = _add_lines(home, int(head["rank"]), head["attempt"], os.path.basename(path), _waiting_lines(path, spill))
+        count = _add_lines(
+            home, int(head["rank"]), head["attempt"], os.path.basename(path), _waiting_lines(path, spill)
+        )
         _remove(path)
     return count
 

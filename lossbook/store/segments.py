@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from lossbook.errors import LossbookError, StoreError
 from lossbook.journal.liveness import writer_is_over
 from lossbook.journal.reader import JournalSegment, journal_segments
-from lossbook.journal.writer import LAST_ROWS
 from lossbook.layout import RunFolder, SegmentName, folder_lock, fsync_folder, parse_segment_name, read_json, write_json
 from lossbook.processes import process_start
 

@@ -106,7 +106,8 @@ def history_query(
     # The n-th time that a key was logged at a step goes to the n-th line of that step.
     ranked = "rank" if ranks else f"CASE WHEN key IN ({', '.join(map(quote, sorted(shared)))}) THEN rank END"
     within = "key, step" + (f", {ranked}" if ranks or shared else "") + (", attempt" if hidden else "")
-    numbered = f"SELECT *, row_number() OVER (PARTITION BY {within} ORDER BY attempt, rank DESC, row) AS turn FROM ({rows}){where}"
+    turn = f"row_number() OVER (PARTITION BY {within} ORDER BY attempt, rank DESC, row)"
+    numbered = f"SELECT *, {turn} AS turn FROM ({rows}){where}"
     shown = ", ".join([*by, "min(time) AS time", *([columns] if columns else [])])
     grouped = ", ".join([*by, "turn"])
     return f"SELECT {shown} FROM ({numbered}) GROUP BY {grouped} ORDER BY {grouped}"

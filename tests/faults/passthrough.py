@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 
 LOOKUP, FORGET, GETATTR, SETATTR, MKDIR, UNLINK, RMDIR, RENAME, LINK = 1, 2, 3, 4, 9, 10, 11, 12, 13
-OPEN, READ, WRITE, STATFS, RELEASE, FSYNC, FLUSH, INIT = 14, 15, 16, 17, 18, 20, 25, 26
+OPEN, READ, WRITE, STATFS, RELEASE, FSYNC, INIT = 14, 15, 16, 17, 18, 20, 26
 OPENDIR, READDIR, RELEASEDIR, FSYNCDIR, ACCESS, CREATE, INTERRUPT = 27, 28, 29, 30, 34, 35, 36
 BATCH_FORGET, RENAME2 = 42, 45
 _NO_ANSWER = (FORGET, BATCH_FORGET, INTERRUPT)
@@ -29,11 +29,13 @@ class Passthrough:
         self._device = device
         self._paths = {1: root}
         self._next = 2
+        # FLUSH is not among them, so the kernel leaves it out: a process that ends while this server does not answer
+        # would wait in it for ever, and not even SIGKILL ends that.
         self._answers: dict[int, Callable[[int, bytes], bytes]] = {
             INIT: self._init, LOOKUP: self._lookup, GETATTR: self._getattr, SETATTR: self._setattr,
             MKDIR: self._mkdir, UNLINK: self._unlink, RMDIR: self._rmdir, RENAME: self._rename, LINK: self._link,
             RENAME2: self._rename2, OPEN: self._open, CREATE: self._create, READ: self._read, WRITE: self._write,
-            RELEASE: self._release, FSYNC: self._fsync, FLUSH: self._nothing, STATFS: self._statfs,
+            RELEASE: self._release, FSYNC: self._fsync, STATFS: self._statfs,
             OPENDIR: self._nothing_open, READDIR: self._readdir, RELEASEDIR: self._nothing,
             FSYNCDIR: self._nothing, ACCESS: self._nothing,
         }  # fmt: skip

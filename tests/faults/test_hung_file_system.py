@@ -238,10 +238,11 @@ def test_what_cannot_wait_anywhere_is_counted(
     assert one.sync()
     one.finish()
     folder = only_run(store)
-    (warning,) = [row.body for row in journal_rows(folder) if row.kind == "warning"]
-    assert warning["lost"] > 0
-    assert len(steps(folder)) + warning["lost"] == 500
-    assert f"{warning['lost']} rows" in capsys.readouterr().err
+    counts = [row.body["lost"] for row in journal_rows(folder) if row.kind == "warning"]
+    assert counts[0] > 0
+    assert len(steps(folder)) + sum(counts) == 500
+    said = capsys.readouterr().err
+    assert all(f"{count} rows" in said for count in counts)
 
 
 def test_asynchronous_runs_resume_and_refuse_as_others_do(store: Path) -> None:
@@ -270,7 +271,7 @@ def test_an_asynchronous_run_takes_everything_that_others_take(store: Path) -> N
         print("kept in the console's file")
     folder = only_run(store)
     assert exactly_once(folder, 1000)
-    assert Path(folder.console, "r0.log").read_text() == "kept in the console's file\n"
+    assert Path(folder.console, "r0.log").read_text().endswith("kept in the console's file\n")
     assert recorded(folder).metrics["nan"]["nonfinite"] == 1000
 
 

@@ -258,7 +258,7 @@ def test_a_checkpoint_replaces_the_one_before_only_when_it_is_whole(
 
 def test_every_generator_of_random_numbers_goes_on_where_it_stood(tmp_path: Path) -> None:
     def draw() -> tuple[float, float, float]:
-        return random.random(), float(np.random.random()), float(torch.rand(()))  # noqa: NPY002
+        return random.random(), float(np.random.random()), float(torch.rand(()))
 
     device = torch.device("cpu")
     path = tmp_path / "last.pt"
