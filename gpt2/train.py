@@ -10,8 +10,10 @@ perplexity are in nats per token.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import math
 import os
+import shlex
 import signal
 import sys
 import time
@@ -20,6 +22,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a checkout: `trainers` is not installed
+
+if missing := [name for name in ("numpy", "orjson", "torch") if importlib.util.find_spec(name) is None]:
+    sys.exit(f"gpt2/train.py needs {' and '.join(missing)}: pip install -e '.[train]' in the checkout, or make demo")
 
 import numpy as np
 import torch
@@ -191,6 +196,13 @@ class Progress:
         if self.width:
             print(flush=True)
             self.width = 0
+
+
+def command() -> list[str]:
+    """What to type here to run this file."""
+    here = Path.cwd()
+    paths = (Path(sys.executable), Path(__file__).resolve())
+    return [str(path.relative_to(here) if path.is_relative_to(here) else path) for path in paths]
 
 
 def wait_for(device: torch.device) -> None:
@@ -391,15 +403,15 @@ def train(args: argparse.Namespace, state: dict[str, Any] | None, device: torch.
     losses: list[torch.Tensor] = []
     since_tokens, since_seconds = tokens_seen, seconds
 
-    def report() -> None:
-        """Log what is a mean over the steps since the last such row."""
+    def report() -> tuple[float, float]:
+        """Log what is a mean over the steps since the last such row; returns the loss and the tokens/s."""
         nonlocal since_tokens, since_seconds
         mean = float(torch.stack(losses).mean())
         speed = (tokens_seen - since_tokens) / max(seconds - since_seconds, 1e-9)
         losses.clear()
         since_tokens, since_seconds = tokens_seen, seconds
         run.log({"train_perplexity": perplexity(mean), "tokens_per_second": speed}, step=step)
-        progress.show(step, mean, val_loss, speed, seconds / step)
+        return mean, speed
 
     with run:  # what fails in here is recorded, with the end of its traceback
         try:
@@ -437,12 +449,14 @@ def train(args: argparse.Namespace, state: dict[str, Any] | None, device: torch.
                     now = time.perf_counter()
                     seconds, clock = seconds + now - clock, now
                 if to_report:
-                    report()
+                    mean, speed = report()
                 if to_evaluate:
                     saved = evaluate_and_save()
                     clock = time.perf_counter()  # evaluation and checkpoints are no training time
                 elif stopping:
                     saved = save("last.pt")
+                if to_report:
+                    progress.show(step, mean, val_loss, speed, seconds / step)
         finally:
             progress.close()
             stop.restore()
@@ -452,8 +466,8 @@ def train(args: argparse.Namespace, state: dict[str, Any] | None, device: torch.
             })  # fmt: skip
         if step < args.steps:
             run.finish("interrupted" if stop.signal == signal.SIGINT else "killed")
-            again = f"go on with: python gpt2/train.py --resume {name} --checkpoints {args.checkpoints}"
-            print(f"stopped after step {step}; {again if saved else 'its checkpoint could not be written'}")
+            again = shlex.join([*command(), "--resume", name, "--checkpoints", str(args.checkpoints)])
+            print(f"stopped after step {step}; {f'go on with: {again}' if saved else 'its checkpoint is not written'}")
             return 128 + stop.signal
     print(f"best validation loss {best:.4f} (perplexity {perplexity(best):.2f}), {seconds:.0f} s of training; "
           f"the run is in {run.path or 'no file'}")  # fmt: skip

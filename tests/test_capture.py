@@ -225,7 +225,7 @@ def test_known_forms_of_secrets_are_masked_wherever_they_stand(secret: str) -> N
     assert mask_config({"notes": [f"x {secret}"]}) == {"notes": ["x ***"]}
 
 
-@pytest.mark.parametrize("text", ["sk-learn", "loss = 3.5", "https://example.org/a@b", "/home/me/data", "key = value"])
+@pytest.mark.parametrize("text", ["sk-learn", "task-specific-language-model-v2", "loss = 3.5", "https://example.org/a@b", "/home/me/data", "key = value"])
 def test_a_plain_text_stays_as_it_is(text: str) -> None:
     assert mask_text(text) == text
 

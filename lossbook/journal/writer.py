@@ -409,7 +409,13 @@ def last_step(folder: RunFolder) -> int | None:
             steps = list(islice(rows, LAST_ROWS))
             if steps:
                 return max(steps)
-    return noted_by_sealing(folder, "last_step", 0)
+    noted = noted_by_sealing(folder, "last_step", 0)
+    if noted is None:
+        try:
+            noted = (read_json(folder.summary_json) or {}).get("last_step")
+        except StoreError:
+            return None
+    return noted if isinstance(noted, int) else None
 
 
 def noted_by_sealing(folder: RunFolder, what: str, rank: int) -> int | None:

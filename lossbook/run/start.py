@@ -262,8 +262,7 @@ def start(request: Request, launch: Launch, *, count: int, warn: Callable[[str],
 
 
 def _start_here(request: Request, launch: Launch, run_id: str | None, warn: Callable[[str], None]) -> Started:
-    folder, run_id, previous = _claim(request, launch, run_id, warn)
-    identity, attempt = _identify(request, launch, folder, run_id, previous)
+    folder, previous, identity, attempt = _settle(request, launch, run_id, warn)
     row, step = next_row(folder, launch.rank), _first_step(request, previous, folder)
     journal = Journal(folder, launch.rank, attempt, row=row, step=step, warn=warn)
     if launch.rank == 0 and not journal.begin_segment():
@@ -283,11 +282,10 @@ def _start_async(request: Request, launch: Launch, run_id: str | None, warn: Cal
 
     def prepare(journal: AsyncJournal) -> tuple[RunFolder, int, Attempt]:
         try:
-            claimed, claimed_id, previous = _claim(request, launch, run_id, warn, exact=True)
+            claimed, previous, identity, actual = _settle(request, launch, run_id, warn, exact=True)
         except UnknownRun as error:
             refused.append(error)
             raise
-        identity, actual = _identify(request, launch, claimed, claimed_id, previous)
         row = next_row(claimed, launch.rank)
         journal.step = max(journal.step, _first_step(request, previous, claimed))
         result.append(Started(claimed, identity, int(actual["number"]), journal, previous is not None))
@@ -307,10 +305,12 @@ def _first_step(request: Request, previous: dict[str, Any] | None, folder: RunFo
     """The step that `log()` without a step counts on from."""
     if request.resume_step is not None:
         return request.resume_step
-    last = last_step(folder) if previous is not None else None
-    if last is not None:
-        return last
-    return request.fork_from[1] if request.fork_from else -1
+    if previous is None:
+        return request.fork_from[1] if request.fork_from else -1
+    last = last_step(folder)
+    if last is None and isinstance(previous.get("parent"), dict):
+        last = previous["parent"].get("step")
+    return -1 if last is None else last
 
 
 def _claim(
@@ -414,10 +414,21 @@ def _identity_of_rank_0(folder: RunFolder) -> dict[str, Any] | None:
         return None
 
 
+def _settle(
+    request: Request, launch: Launch, run_id: str | None, warn: Callable[[str], None], *, exact: bool = False
+) -> tuple[RunFolder, dict[str, Any] | None, dict[str, Any], Attempt]:
+    """Claim the run and write its identity; returns its folder, its `run.json` before and now, and this attempt."""
+    while True:
+        folder, claimed, previous = _claim(request, launch, run_id, warn, exact=exact)
+        identified = _identify(request, launch, folder, claimed, previous)
+        if identified is not None:
+            return folder, previous, *identified
+
+
 def _identify(
     request: Request, launch: Launch, folder: RunFolder, run_id: str, previous: dict[str, Any] | None
-) -> tuple[dict[str, Any], Attempt]:
-    """Write `run.json` (rank 0 does), and say what this attempt is."""
+) -> tuple[dict[str, Any], Attempt] | None:
+    """Write `run.json` (rank 0 does), and say what this attempt is; None when another process was faster."""
     attempts = (previous or {}).get("attempts", [])
     if launch.rank != 0:
         mark = _launch_mark(launch)
@@ -427,7 +438,10 @@ def _identify(
             attempt["number"] = known[-1]
         return identity, attempt
     with folder_lock(folder, "run"):
-        identity, attempt = _new_identity(request, launch, run_id, previous or {}, len(attempts))
+        current = read_json(folder.run_json) or {}
+        if len(current.get("attempts", [])) != len(attempts):
+            return None
+        identity, attempt = _new_identity(request, launch, run_id, current, len(attempts))
         write_json(folder.run_json, identity, durable=False)
     return identity, attempt
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from lossbook.errors import LossbookError, StoreError
 from lossbook.journal.liveness import writer_is_over
 from lossbook.journal.reader import JournalSegment, journal_segments
+from lossbook.journal.writer import LAST_ROWS
 from lossbook.layout import RunFolder, SegmentName, folder_lock, fsync_folder, parse_segment_name, read_json, write_json
 from lossbook.processes import process_start
 
@@ -306,11 +307,13 @@ def _noted(folder: RunFolder, what: str, rank: int) -> int:
 
 
 def _note_sealed(folder: RunFolder, name: SegmentName, rows: JournalRows) -> None:
-    """Keep the next row number, which a resumed run goes on from, and what was found damaged."""
+    """Keep the row number and the step that a resumed run goes on from, and what was found damaged."""
     noted = _read_notes(folder)
     next_row = max(rows.next_row, _noted(folder, "next_row", name.rank))
     for what, value in (("next_row", next_row), ("last_attempt", rows.last_attempt), ("last_segment", name.last)):
         noted[what] = {**(noted.get(what) or {}), f"r{name.rank}": value}
+    if rows.step:
+        noted["last_step"] = {**(noted.get("last_step") or {}), f"r{name.rank}": max(rows.step[-LAST_ROWS:])}
     if rows.problems:
         noted["problems"] = list(dict.fromkeys([*(noted.get("problems") or []), *rows.problems]))[-200:]
     try:

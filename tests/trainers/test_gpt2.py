@@ -7,6 +7,7 @@ import errno
 import math
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -175,7 +176,7 @@ def test_untracked_runs_keep_their_checkpoints_apart_and_can_be_resumed(
     assert trainer.main(given) == 130
     said = capsys.readouterr().out.splitlines()[-1]
     interrupt_at(-1)
-    assert trainer.main(said.split("train.py ")[1].split()) == 0
+    assert trainer.main(shlex.split(said.split("train.py ")[1])) == 0
     (folder,) = (tmp_path / "checkpoints").iterdir()
     assert checkpoint.load(folder / "last.pt")["step"] == 4
     assert not (tmp_path / "lossbook-runs").exists()
