@@ -184,7 +184,8 @@ class Progress:
         minutes, seconds = divmod(int(seconds_a_step * (self.steps - step)), 60)
         left = f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}" if minutes >= 60 else f"{minutes}:{seconds:02d}"
         shown = f"val {val:.3f}  " if val is not None else ""
-        line = f"step {step}/{self.steps}  loss {loss:.3f}  {shown}{rate / 1000:.1f}k tok/s  left {left}"
+        speed = f"{rate / 1000:.1f}k" if rate >= 1000 else f"{rate:.0f}"
+        line = f"step {step}/{self.steps}  loss {loss:.3f}  {shown}{speed} tok/s  left {left}"
         if sys.stdout.isatty():
             print("\r" + line.ljust(self.width), end="", flush=True)
             self.width = len(line)

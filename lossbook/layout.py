@@ -254,6 +254,14 @@ def replace_file(path: str, contents: bytes, *, durable: bool = True) -> None:
         raise
 
 
+def make_folder(path: str) -> None:
+    """Make one folder unless it is there; never those above it: a run that was moved away is not begun again."""
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        pass
+
+
 def fsync_folder(path: str) -> None:
     """Make the names in a folder durable; silent where the file system does not know how."""
     try:
@@ -295,7 +303,7 @@ def folder_lock(folder: RunFolder, name: str, *, seconds: float = 2.0) -> Iterat
     held = False
     fd = -1
     try:
-        os.makedirs(folder.followers, exist_ok=True)
+        make_folder(folder.followers)
         fd = os.open(os.path.join(folder.followers, f"{name}.lock"), os.O_RDWR | os.O_CREAT, 0o644)
         deadline = time.monotonic() + seconds
         while True:

@@ -61,8 +61,8 @@ def main() -> int:
     began = time.perf_counter()
     code = trainer.main([
         "--dataset", "python-stdlib", "--tokenizer", "bytes", "--size", "nano", "--batch-size", str(BATCH),
-        "--context", str(CONTEXT), "--steps", str(steps), "--warmup-steps", str(max(10, steps // 20)),
-        "--learning-rate", "2e-3", "--eval-interval", str(max(25, steps // 8)), "--eval-batches", "10",
+        "--context", str(CONTEXT), "--steps", str(steps), "--warmup-steps", str(max(10, steps // 10)),
+        "--learning-rate", "1e-3", "--eval-interval", str(max(25, steps // 8)), "--eval-batches", "10",
         "--tracker-tags", "demo",
     ])  # fmt: skip
     if code:

@@ -10,7 +10,7 @@ import threading
 from importlib import metadata
 from typing import Any
 
-from lossbook.layout import RunFolder, read_json, replace_file, update_run_json, write_json
+from lossbook.layout import RunFolder, make_folder, read_json, replace_file, update_run_json, write_json
 from lossbook.masking import MASK, is_secret_name, mask_text
 
 #: A longer diff (bytes) is cut, and says so: it is data that somebody forgot to ignore.
@@ -40,7 +40,8 @@ def capture(folder: RunFolder, *, attempt: int, main: bool) -> None:
     if not main:
         return
     target = folder.code if attempt == 0 else os.path.join(folder.code, f"attempt-{attempt}")
-    os.makedirs(target, exist_ok=True)
+    make_folder(folder.code)
+    make_folder(target)
     identity = read_json(folder.run_json) or {}
     write_json(os.path.join(target, "environment.json"), environment(), durable=False)
     replace_file(os.path.join(target, "packages.txt"), packages().encode(), durable=False)

@@ -22,7 +22,7 @@ import orjson
 from lossbook.errors import StoreError
 from lossbook.journal.line import NEWLINE, encode_event, encode_scalars
 from lossbook.journal.reader import journal_segments, last_row, rows_backwards
-from lossbook.layout import RunFolder, SegmentName, fsync_folder, parse_segment_name, read_json
+from lossbook.layout import RunFolder, SegmentName, fsync_folder, make_folder, parse_segment_name, read_json
 
 #: A live segment is read as JSON by everybody who looks at a running run: 8 MB parse in about 0.1 s.
 SEGMENT_BYTES = 8 << 20
@@ -286,7 +286,7 @@ class Journal:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         except FileNotFoundError:
             try:
-                os.makedirs(os.path.dirname(path), exist_ok=True)
+                make_folder(os.path.dirname(path))
                 fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
             except OSError:
                 return

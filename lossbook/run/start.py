@@ -385,12 +385,19 @@ def _claim_another(
 
 def _ended(folder: RunFolder, attempt: dict[str, Any]) -> bool:
     """Whether that attempt said that it finished (its process may live on: a notebook, a sweep)."""
-    from lossbook.journal.reader import journal_segments, last_row
+    from lossbook.journal.reader import first_row, journal_segments, last_row
 
     segments = [part for part in journal_segments(folder.journal) if part.name.rank == 0]
     if not segments:
-        return True
-    row = last_row(segments[-1].path)
+        # Everything is sealed, or nothing of this attempt has been written yet.
+        try:
+            sealed = os.stat(os.path.join(folder.followers, "seal.json")).st_mtime * 1e6
+        except OSError:
+            return False
+        return sealed > float(attempt.get("started") or 0)
+    head, row = first_row(segments[-1].path), last_row(segments[-1].path)
+    if head is not None and head.kind == "attempt" and head.body.get("number") != attempt.get("number"):
+        return False  # it is about to begin
     return row is not None and row.kind == "finish"
 
 
@@ -439,7 +446,8 @@ def _identify(
         return identity, attempt
     with folder_lock(folder, "run"):
         current = read_json(folder.run_json) or {}
-        if len(current.get("attempts", [])) != len(attempts):
+        now = current.get("attempts") or []
+        if len(now) != len(attempts) or (now and _is_written_elsewhere(folder, now[-1])):
             return None
         identity, attempt = _new_identity(request, launch, run_id, current, len(attempts))
         write_json(folder.run_json, identity, durable=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy
@@ -31,43 +32,42 @@ def make_sources(rows: RunRows, find_parent: Callable[[dict[str, Any]], RunRows 
             break
         last = min(last, int(parent.get("step", 0)))
         chain.insert(0, (found, last))
-    sources: list[Source] = []
-    elapsed = 0.0
-    for one, last_step in chain:
-        clock, total = _clock(one, elapsed)
-        sources.append(Source(one, last_step, clock))
-        elapsed = total
-    return sources
+    clocks = _Clocks([one for one, _ in chain])
+    return [Source(one, last, partial(clocks.seconds, number)) for number, (one, last) in enumerate(chain)]
 
 
-def _clock(rows: RunRows, elapsed: float) -> tuple[Callable[[NDArray[Any], int], NDArray[Any]], float]:
-    """A run's wallclock: seconds that its attempts ran, the gaps between them left out.
+class _Clocks:
+    """The wallclock of a run and of those that it was forked from: seconds that attempts ran, gaps left out."""
 
-    Args:
-        elapsed: what the runs before it took, in seconds.
+    def __init__(self, chain: list[RunRows]) -> None:
+        self._chain = chain
+        self._known: list[dict[int, tuple[int, float]]] | None = None
 
-    Returns:
-        The clock, and what it shows at the end.
-    """
-    ends: dict[int, int] = {}
-    begins: dict[int, int] = {}
+    def seconds(self, number: int, time_us: NDArray[Any], attempt: int) -> NDArray[Any]:
+        """What the clock showed at some times of an attempt of the chain's `number`-th run."""
+        if self._known is None:
+            # Only the axis that needs it looks it up.
+            self._known, elapsed = [], 0.0
+            for rows in self._chain:
+                offsets, elapsed = _offsets(rows, elapsed)
+                self._known.append(offsets)
+        begun, offset = self._known[number].get(attempt, (0, 0.0))
+        shown: NDArray[Any] = (time_us - begun) / 1e6 + offset
+        return shown
+
+
+def _offsets(rows: RunRows, elapsed: float) -> tuple[dict[int, tuple[int, float]], float]:
+    """Per attempt its beginning (µs) and what the clock showed then; and what it shows at the end."""
+    times = rows.attempt_times()
+    begins = {attempt: first for attempt, (first, _) in times.items()}
     for number, attempt in enumerate(rows.identity.get("attempts") or ()):
-        begins[int(attempt.get("number", number))] = int(attempt.get("started") or 0)
-    for key in rows.keys():  # noqa: SIM118 (a method, no dictionary)
-        for part in rows.parts(key):
-            ends[part.attempt] = max(ends.get(part.attempt, 0), part.last_time)
-            begins.setdefault(part.attempt, part.first_time)
-    offsets: dict[int, float] = {}
-    total = elapsed
-    for attempt in sorted(begins):
-        offsets[attempt] = total
-        total += max(0.0, (ends.get(attempt, begins[attempt]) - begins[attempt]) / 1e6)
-
-    def clock(time_us: NDArray[Any], attempt: int) -> NDArray[Any]:
-        seconds: NDArray[Any] = (time_us - begins.get(attempt, 0)) / 1e6 + offsets.get(attempt, 0.0)
-        return seconds
-
-    return clock, total
+        if attempt.get("started"):
+            begins[int(attempt.get("number", number))] = int(attempt["started"])
+    offsets: dict[int, tuple[int, float]] = {}
+    for number, begun in sorted(begins.items()):
+        offsets[number] = (begun, elapsed)
+        elapsed += max(0.0, (times.get(number, (begun, begun))[1] - begun) / 1e6)
+    return offsets, elapsed
 
 
 def draw_on_axis(

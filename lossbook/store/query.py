@@ -54,9 +54,13 @@ class Book:
     def connection(self) -> duckdb.DuckDBPyConnection:
         """The DuckDB that this book reads with; made when it is first needed."""
         if self._connection is None:
+            import tempfile
+
             from lossbook.store.schema import connect
 
-            self._connection = connect(memory_limit="4GB", threads=max(1, os.cpu_count() or 1))
+            # A history of a hundred million rows is sorted on disk rather than not at all.
+            spill = os.path.join(tempfile.gettempdir(), f"lossbook-sort-{os.getpid()}")
+            self._connection = connect(memory_limit="4GB", threads=max(1, os.cpu_count() or 1), spill=spill)
         return self._connection
 
     def projects(self) -> list[str]:
@@ -343,17 +347,18 @@ class RecordedRun:
         points = check_points(points)
         if start is not None and end is not None and start > end:
             raise BadArgument(f"start={start} is beyond end={end}")
-        found = find_key(key, self._known_keys()) or self.find_key(key)
+        sources = self._sources()
+        found = self._key_in(sources, key) or self.find_key(key)
         axis = x
         if x not in ("step", "time", "wallclock"):
-            axis = find_key(x, self._known_keys()) or self._missing_axis(x)
-        return draw_on_axis(self._sources(), found, axis, points=points, start=start, end=end, attempt=attempt)
+            axis = self._key_in(sources, x) or self._missing_axis(x)
+        return draw_on_axis(sources, found, axis, points=points, start=start, end=end, attempt=attempt)
 
-    def _known_keys(self) -> set[str]:
-        sources = self._sources()
-        if len(sources) == 1:
-            return sources[0].rows.keys()
-        return set().union(*(source.rows.keys() for source in sources))
+    def _key_in(self, sources: list[Source], key: str) -> str | None:
+        # The exact name first, because a run may have a hundred thousand keys.
+        if any(source.rows.has(key) for source in sources):
+            return key
+        return find_key(key, set().union(*(source.rows.keys() for source in sources)))
 
     def _missing_axis(self, x: str) -> str:
         if x in AXES:

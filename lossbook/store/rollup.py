@@ -37,118 +37,106 @@ def rollup(series: Series) -> dict[str, NDArray[Any]]:
         Columns of the rollup file by name, keys, attempts and ranks left out: `series` (the index of the series)
         stands for them. Sorted by series, level, first_step.
     """
+    lengths = numpy.diff(numpy.append(series.starts, len(series.value)))
+    return coarser_levels(finest_level(series), lengths)
+
+
+def finest_level(series: Series) -> dict[str, NDArray[Any]]:
+    """Buckets of the finest level for every series, short ones as well; `series` is the index of the series.
+
+    A long series may be summarised in pieces of a whole number of buckets, one behind the other.
+    """
     count = len(series.value)
+    if count == 0:
+        return {}
+    width = 1 << FINEST_LEVEL
     lengths = numpy.diff(numpy.append(series.starts, count))
+    numbers = -(-lengths // width)
+    owner = numpy.repeat(numpy.arange(len(lengths)), numbers)
+    within = numpy.arange(len(owner)) - numpy.repeat(numpy.cumsum(numbers) - numbers, numbers)
+    starts = series.starts[owner] + within * width
     finite = numpy.isfinite(series.value)
     # Extremes and sums over finite values: the others are replaced by what changes nothing.
-    for_min = numpy.where(finite, series.value, numpy.inf)
-    for_max = numpy.where(finite, series.value, -numpy.inf)
-    for_sum = numpy.where(finite, series.value, 0.0)
-    parts: list[dict[str, NDArray[Any]]] = []
-    level = FINEST_LEVEL
-    longest = int(lengths.max()) if count else 0
-    levels = []
-    while longest > 1 << level:
-        levels.append(level)
-        level += LEVEL_STEP
-    for level in [*levels, TOP_LEVEL]:
-        if level == TOP_LEVEL:
-            chosen = numpy.arange(len(lengths))
-            starts = series.starts
-        else:
-            chosen = numpy.flatnonzero(lengths > 1 << level)
-            starts, chosen = _bucket_starts(series.starts, lengths, chosen, 1 << level)
-        if len(starts) == 0:
-            continue
-        ends = _bucket_ends(starts, chosen, series.starts, lengths, level)
-        # A sum of the largest doubles is infinity: that is what they add up to.
-        with numpy.errstate(over="ignore", invalid="ignore"):
-            part = _summarise(series, starts, ends, for_min, for_max, for_sum, finite)
-        part["series"] = chosen.astype(numpy.int64)
-        part["level"] = numpy.full(len(starts), level, dtype=numpy.int8)
-        parts.append(part)
-    if not parts:
+    low_of, high_of, sum_of = (numpy.where(finite, series.value, other) for other in (numpy.inf, -numpy.inf, 0.0))
+    counts = numpy.diff(starts, append=count)
+    nonfinite = numpy.add.reduceat((~finite).astype(numpy.int64), starts)
+    empty = nonfinite == counts
+    rows: dict[str, NDArray[Any]] = {
+        "first_step": series.step, "last_step": series.step, "first_row": series.row, "last_row": series.row,
+        "first_time": series.time, "last_time": series.time, "first": series.value, "last": series.value,
+        "min": low_of, "max": high_of, "min_step": series.step, "max_step": series.step,
+    }  # fmt: skip
+    buckets = _join(rows, starts, counts)
+    # A sum of the largest doubles is infinity: that is what they add up to.
+    with numpy.errstate(over="ignore", invalid="ignore"):
+        buckets["sum"] = numpy.add.reduceat(sum_of, starts)
+    buckets |= {"count": counts, "nonfinite": nonfinite, "series": owner}
+    buckets["min"][empty] = numpy.inf
+    buckets["max"][empty] = -numpy.inf
+    return buckets
+
+
+def coarser_levels(finest: dict[str, NDArray[Any]], lengths: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """Make every level of the finest one's buckets, each of the level below it.
+
+    Args:
+        finest: of `finest_level`, series by series.
+        lengths: rows of each series, shape (series,).
+
+    Returns:
+        As `rollup`.
+    """
+    if not finest:
         return {}
+    current, level = finest, FINEST_LEVEL
+    parts: list[dict[str, NDArray[Any]]] = []
+    while True:
+        owner = current["series"]
+        chosen = lengths[owner] > 1 << level
+        if chosen.any():
+            part = {name: column[chosen] for name, column in current.items()}
+            parts.append(part | {"level": numpy.full(len(part["series"]), level, dtype=numpy.int8)})
+        if len(owner) == len(lengths):
+            break
+        begins = numpy.flatnonzero(numpy.diff(owner, prepend=-1))
+        within = numpy.arange(len(owner)) - numpy.repeat(begins, numpy.diff(begins, append=len(owner)))
+        starts = numpy.flatnonzero(within % (1 << LEVEL_STEP) == 0)
+        joined = _join(current, starts, numpy.diff(starts, append=len(owner)))
+        with numpy.errstate(over="ignore", invalid="ignore"):
+            joined |= {name: numpy.add.reduceat(current[name], starts) for name in ("sum", "count", "nonfinite")}
+        current = joined | {"series": owner[starts]}
+        level += LEVEL_STEP
+    parts.append(current | {"level": numpy.full(len(lengths), TOP_LEVEL, dtype=numpy.int8)})
     columns = {name: numpy.concatenate([part[name] for part in parts]) for name in parts[0]}
+    columns["empty"] = columns["count"] == columns["nonfinite"]
     order = numpy.lexsort((columns["first_step"], columns["level"], columns["series"]))
     return {name: column[order] for name, column in columns.items()}
 
 
-def _bucket_starts(
-    starts: NDArray[numpy.int64], lengths: NDArray[numpy.int64], chosen: NDArray[Any], width: int
-) -> tuple[NDArray[numpy.int64], NDArray[Any]]:
-    """Where each bucket of `width` rows begins, and which series it belongs to."""
-    numbers = -(-lengths[chosen] // width)
-    owner = numpy.repeat(chosen, numbers)
-    first = numpy.cumsum(numbers) - numbers
-    within = numpy.arange(int(numbers.sum())) - numpy.repeat(first, numbers)
-    return starts[owner] + within * width, owner
-
-
-def _bucket_ends(
-    starts: NDArray[numpy.int64], owner: NDArray[Any], series_starts: NDArray[numpy.int64],
-    lengths: NDArray[numpy.int64], level: int,
-) -> NDArray[numpy.int64]:  # fmt: skip
-    last = series_starts[owner] + lengths[owner]
-    ends: NDArray[numpy.int64] = last if level == TOP_LEVEL else numpy.minimum(starts + (1 << level), last)
-    return ends
-
-
-def _summarise(
-    series: Series, starts: NDArray[numpy.int64], ends: NDArray[numpy.int64], for_min: NDArray[numpy.float64],
-    for_max: NDArray[numpy.float64], for_sum: NDArray[numpy.float64], finite: NDArray[numpy.bool_],
-) -> dict[str, NDArray[Any]]:  # fmt: skip
-    edges = numpy.empty(2 * len(starts), dtype=numpy.int64)
-    edges[0::2], edges[1::2] = starts, ends
-    # reduceat takes pairs [start, end) at even places; an end behind the last row would be out of range.
-    if edges[-1] == len(series.value):
-        edges = edges[:-1]
-
-    def reduce(function: Any, values: NDArray[Any]) -> NDArray[Any]:
-        reduced: NDArray[Any] = function.reduceat(values, edges)[0::2]
-        return reduced
-
-    counts = ends - starts
-    low, high = reduce(numpy.minimum, for_min), reduce(numpy.maximum, for_max)
-    owner = numpy.repeat(numpy.arange(len(starts)), counts)
-    inside = _positions(starts, counts)
-    low_at = _first_match(for_min[inside] == low[owner], owner, inside, len(starts))
-    high_at = _first_match(for_max[inside] == high[owner], owner, inside, len(starts))
-    finite_counts = reduce(numpy.add, finite.astype(numpy.int64))
-    empty = finite_counts == 0
+def _join(parts: dict[str, NDArray[Any]], starts: NDArray[Any], sizes: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """What buckets keep of rows, or of smaller buckets; bucket k is made of `sizes[k]` of them from `starts[k]` on."""
+    ends = starts + sizes - 1
+    low, high = numpy.minimum.reduceat(parts["min"], starts), numpy.maximum.reduceat(parts["max"], starts)
+    low_at = _first_match(parts["min"] == numpy.repeat(low, sizes), starts)
+    high_at = _first_match(parts["max"] == numpy.repeat(high, sizes), starts)
     return {
-        "first_step": series.step[starts],
-        "last_step": series.step[ends - 1],
-        "first_row": reduce(numpy.minimum, series.row),
-        "last_row": reduce(numpy.maximum, series.row),
-        "first_time": reduce(numpy.minimum, series.time),
-        "last_time": reduce(numpy.maximum, series.time),
-        "first": series.value[starts],
-        "last": series.value[ends - 1],
-        "min": numpy.where(empty, numpy.nan, low),
-        "max": numpy.where(empty, numpy.nan, high),
-        "sum": reduce(numpy.add, for_sum),
-        "min_step": series.step[low_at],
-        "max_step": series.step[high_at],
-        "count": counts,
-        "nonfinite": counts - finite_counts,
-        "empty": empty,
+        "first_step": parts["first_step"][starts],
+        "last_step": parts["last_step"][ends],
+        "first_row": numpy.minimum.reduceat(parts["first_row"], starts),
+        "last_row": numpy.maximum.reduceat(parts["last_row"], starts),
+        "first_time": numpy.minimum.reduceat(parts["first_time"], starts),
+        "last_time": numpy.maximum.reduceat(parts["last_time"], starts),
+        "first": parts["first"][starts],
+        "last": parts["last"][ends],
+        "min": low,
+        "max": high,
+        "min_step": parts["min_step"][low_at],
+        "max_step": parts["max_step"][high_at],
     }
 
 
-def _positions(starts: NDArray[numpy.int64], counts: NDArray[numpy.int64]) -> NDArray[numpy.int64]:
-    """The row positions of all buckets, one bucket behind the other."""
-    total = int(counts.sum())
-    before = numpy.cumsum(counts) - counts
-    return numpy.arange(total) - numpy.repeat(before - starts, counts)
-
-
-def _first_match(
-    matches: NDArray[numpy.bool_], owner: NDArray[Any], positions: NDArray[numpy.int64], buckets: int
-) -> NDArray[numpy.int64]:
-    """For each bucket the position of its first match; every bucket has one."""
+def _first_match(matches: NDArray[numpy.bool_], starts: NDArray[Any]) -> NDArray[Any]:
+    """The position of the first match at or behind each start; every bucket has one."""
     at = numpy.flatnonzero(matches)
-    owners, first = numpy.unique(owner[at], return_index=True)
-    result = numpy.zeros(buckets, dtype=numpy.int64)
-    result[owners] = positions[at[first]]
-    return result
+    found: NDArray[Any] = at[numpy.searchsorted(at, starts)]
+    return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy
 
 from lossbook.errors import LossbookError, StoreError
+from lossbook.journal.line import Row
 from lossbook.journal.reader import find_gaps, read_segment
 from lossbook.layout import RunFolder, SegmentName, read_json
 from lossbook.store.attempts import NEVER, cutoffs, resume_steps
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 #: Arrays kept of sealed files, in bytes.
 CACHE_BYTES = 64 << 20
+_MOST_PROBLEMS = 100
+_TICK_NS = 50_000_000
 BUCKET_COLUMNS = (
     "first_step", "last_step", "first_row", "last_row", "first_time", "last_time", "first", "last", "min", "max",
     "sum", "min_step", "max_step", "count", "nonfinite",
@@ -57,6 +61,7 @@ class _LiveSeries:
     time: list[int] = field(default_factory=list)
     value: list[float] = field(default_factory=list)
     arrays: Buckets | None = None
+    part: SeriesPart | None = None
 
 
 @dataclass
@@ -68,7 +73,9 @@ class _LiveSegment:
     line: int = 1
     attempt: int = 0
     next_row: int | None = None
-    series: dict[tuple[str, int], _LiveSeries] = field(default_factory=dict)
+    damaged: int = 0  # lines that were rows, of which the numbers are not known
+    series: dict[str, dict[int, _LiveSeries]] = field(default_factory=dict)  # by key, by attempt
+    times: dict[int, tuple[int, int]] = field(default_factory=dict)  # by attempt: of its first and last rows, in µs
     problems: list[str] = field(default_factory=list)
 
 
@@ -91,6 +98,7 @@ class RunRows:
         self._cached_bytes = 0
         self._identity: dict[str, Any] = {}
         self._damaged: dict[str, str] = {}
+        self._sealed_times: dict[str, dict[int, tuple[int, int]]] = {}
 
     # -- what there is ----------------------------------------------------------------------------------------------
 
@@ -104,7 +112,9 @@ class RunRows:
                     self._identity = read_json(self.folder.run_json) or {}
                 except LossbookError as error:
                     self._damaged[self.folder.run_json] = str(error)
-                self._seen = seen
+                # A folder that changed within this tick of the clock may change again without showing it.
+                settled = time.time_ns() - max((mark or 0 for mark in seen), default=0) > _TICK_NS
+                self._seen = seen if settled else ()
             try:
                 for segment in self._segments:
                     if segment.journal is not None:
@@ -136,44 +146,49 @@ class RunRows:
         path = str(segment.journal)
         live = self._live.get(path)
         if live is None:
-            live = self._live[path] = _LiveSegment(segment, next_row=self._row_behind(segment.name))
+            next_row, damaged = self._numbers_behind(segment.name)
+            live = self._live[path] = _LiveSegment(segment, next_row=next_row, damaged=damaged)
         if os.stat(path).st_size <= live.offset:
             return
         reading = read_segment(path, offset=live.offset, first_line=live.line)
         for row in reading.rows:
             if row.kind == "attempt":
                 live.attempt = int(row.body["number"])
+            begun, ended = live.times.get(live.attempt, (row.t, row.t))
+            live.times[live.attempt] = (min(begun, row.t), max(ended, row.t))
             if row.kind is not None or row.step is None:
                 continue
             for key, value in row.body.items():
-                series = live.series.get((key, live.attempt))
+                attempts = live.series.get(key)
+                if attempts is None:
+                    attempts = live.series[key] = {}
+                series = attempts.get(live.attempt)
                 if series is None:
-                    series = live.series[(key, live.attempt)] = _LiveSeries(live.attempt)
+                    series = attempts[live.attempt] = _LiveSeries(live.attempt)
                 series.step.append(row.step)
                 series.row.append(row.i)
                 series.time.append(row.t)
                 series.value.append(value)
-                series.arrays = None
-        live.problems += [str(problem) for problem in find_gaps(reading.rows, path, live.next_row)]
-        if reading.rows:
-            live.next_row = max(row.i for row in reading.rows) + 1 + len(reading.problems)
+                series.arrays = series.part = None
+        live.damaged += len(reading.problems)
+        _check_numbers(live, reading.rows)
         live.offset = reading.offset
         live.line += len(reading.rows) + len(reading.problems)
         live.problems += [str(problem) for problem in reading.problems]
 
-    def _row_behind(self, name: SegmentName) -> int | None:
-        """The row number that a segment should begin with; None where what came before it is not known."""
+    def _numbers_behind(self, name: SegmentName) -> tuple[int | None, int]:
+        """The row number that a segment should begin with, None where that is not known, and damaged lines before it."""
         before = [live for live in self._live.values() if live.segment.name.rank == name.rank]
         if before:
-            return before[-1].next_row
+            return before[-1].next_row, before[-1].damaged
         if any(segment.name.rank == name.rank and segment.is_sealed for segment in self._segments):
             try:
                 sealed = read_json(os.path.join(self.folder.followers, "seal.json")) or {}
             except LossbookError:
-                return None
+                return None, 0
             row = (sealed.get("next_row") or {}).get(f"r{name.rank}")
-            return row if isinstance(row, int) else None
-        return None
+            return (row, 0) if isinstance(row, int) else (None, 0)
+        return None, 0
 
     def keys(self) -> set[str]:
         """Every key that the run has logged."""
@@ -182,8 +197,39 @@ class RunRows:
             if segment.metrics is not None:
                 found.update(self._sealed_parts(segment))
         for live in self._live.values():
-            found.update(key for key, _ in live.series)
+            found.update(live.series)
         return found
+
+    def has(self, key: str) -> bool:
+        """Whether the run has logged exactly that key."""
+        return any(key in live.series for live in self._live.values()) or any(
+            key in self._sealed_parts(segment) for segment in self._segments if segment.metrics is not None
+        )
+
+    def attempt_times(self) -> dict[int, tuple[int, int]]:
+        """When the first and the last row of each attempt were logged, in µs."""
+        times: dict[int, tuple[int, int]] = {}
+        for segment in self._segments:
+            if segment.metrics is None:
+                live = self._live.get(str(segment.journal))
+                known = live.times if live is not None else {}
+            else:
+                known = self._times_of(segment)
+            for attempt, (first, last) in known.items():
+                begun, ended = times.get(attempt, (first, last))
+                times[attempt] = (min(begun, first), max(ended, last))
+        return times
+
+    def _times_of(self, segment: Segment) -> dict[int, tuple[int, int]]:
+        path = str(segment.metrics)
+        known = self._sealed_times.get(path)
+        if known is None:
+            known = self._sealed_times[path] = {}
+            for parts in self._sealed_parts(segment).values():
+                for part in parts:
+                    begun, ended = known.get(part.attempt, (part.first_time, part.last_time))
+                    known[part.attempt] = (min(begun, part.first_time), max(ended, part.last_time))
+        return known
 
     def parts(self, key: str) -> list[SeriesPart]:
         """Where the rows of a key lie."""
@@ -193,20 +239,19 @@ class RunRows:
                 found += self._sealed_parts(segment).get(key, ())
                 continue
             live = self._live.get(str(segment.journal))
-            for (name, attempt), series in live.series.items() if live is not None else ():
-                if name == key:
-                    found.append(
-                        SeriesPart(
-                            segment,
-                            attempt,
-                            segment.name.rank,
-                            min(series.step),
-                            max(series.step),
-                            min(series.time),
-                            max(series.time),
-                            len(series.step),
-                        )
+            for attempt, series in live.series.get(key, {}).items() if live is not None else ():
+                if series.part is None:
+                    series.part = SeriesPart(
+                        segment,
+                        attempt,
+                        segment.name.rank,
+                        min(series.step),
+                        max(series.step),
+                        min(series.time),
+                        max(series.time),
+                        len(series.step),
                     )
+                found.append(series.part)
         return found
 
     def last_visible(self, parts: list[SeriesPart]) -> dict[int, int]:
@@ -292,7 +337,7 @@ class RunRows:
             return buckets_of_rows(found["step"], found["row"], found["time"], found["value"])
 
     def _live_rows(self, key: str, part: SeriesPart) -> Buckets:
-        live = self._live[str(part.segment.journal)].series[(key, part.attempt)]
+        live = self._live[str(part.segment.journal)].series[key][part.attempt]
         if live.arrays is None:
             step = numpy.array(live.step, dtype=numpy.int64)
             row = numpy.array(live.row, dtype=numpy.int64)
@@ -327,6 +372,20 @@ class RunRows:
         while self._cached_bytes > CACHE_BYTES:
             _, dropped = self._cache.popitem(last=False)
             self._cached_bytes -= sum(array.nbytes for array in dropped.values())
+
+
+def _check_numbers(live: _LiveSegment, rows: list[Row]) -> None:
+    """Note where rows are missing or come twice; a damaged line stands for one that would be missing."""
+    expected = live.next_row
+    for row in rows:
+        if expected is not None and row.i != expected:
+            missing = row.i - expected
+            if 0 < missing <= live.damaged:
+                live.damaged -= missing
+            elif len(live.problems) < _MOST_PROBLEMS:
+                live.problems += [str(gap) for gap in find_gaps([row], str(live.segment.journal), expected)]
+        expected = max(row.i + 1, expected or 0)
+    live.next_row = expected
 
 
 def buckets_of_rows(step: NDArray[Any], row: NDArray[Any], time: NDArray[Any], value: NDArray[Any]) -> Buckets:

@@ -59,7 +59,7 @@ _COPY = (
     "FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2, DICTIONARY_SIZE_LIMIT 1000, ROW_GROUP_SIZE {rows}, "
     "USE_TMP_FILE false"
 )
-_databases: dict[tuple[int, str, int, str | None], duckdb.DuckDBPyConnection] = {}
+_databases: dict[tuple[int, str, int], duckdb.DuckDBPyConnection] = {}
 #: A curve reads whole row groups: small ones in the rollup, so that one key and level costs little.
 METRICS_ROW_GROUP = 122_880
 ROLLUP_ROW_GROUP = 8_192
@@ -82,12 +82,14 @@ def connect(*, memory_limit: str = "512MB", threads: int = 1, spill: str | None 
         "temp_directory": spill or "",
         "preserve_insertion_order": True,
     }
-    # A forked child must not touch its parent's database.
-    name = (os.getpid(), memory_limit, threads, spill)
-    database = _databases.get(name)
+    # A new database costs 20 ms of processor time, another connection to it next to nothing; but a forked child must
+    # not touch its parent's, and one that sorts on disk goes with its folder.
+    name = (os.getpid(), memory_limit, threads)
+    database = _databases.get(name) if spill is None else None
     if database is None:
-        # A new database costs 20 ms of processor time, another connection to it next to nothing.
-        database = _databases[name] = duckdb.connect(":memory:", config=config)
+        database = duckdb.connect(":memory:", config=config)
+        if spill is None:
+            _databases[name] = database
     connection = database.cursor()
     connection.execute("SET enable_progress_bar = false")
     if _has_icu(connection):

@@ -13,7 +13,7 @@ import orjson
 from lossbook.errors import StoreError
 from lossbook.journal.line import DamagedLine, decode, decode_number, is_place, is_step
 from lossbook.journal.reader import JournalSegment
-from lossbook.store.rollup import Series, rollup
+from lossbook.store.rollup import FINEST_LEVEL, Series, coarser_levels, finest_level, rollup
 from lossbook.store.schema import (
     EVENTS,
     METRICS,
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 #: The kind under which a line that could not be read is kept, so that nothing is thrown away.
 DAMAGED = "damaged"
+#: Rows that a merge holds in memory beside DuckDB's; a multiple of the finest bucket.
+PIECE_ROWS = 1 << 20
 
 
 #: Lines are taken by so many bytes at once: one odd line among them sends them all the careful way.
@@ -396,31 +398,46 @@ def write_merged(segments: list[Segment], spill: str, partials: Partials) -> Non
 
 def _merge_rollup(connection: duckdb.DuckDBPyConnection, path: str) -> None:
     """Roll the merged rows up anew, a bounded number of rows at a time."""
-    counts = connection.execute("SELECT code, count(*) FROM merged GROUP BY code ORDER BY code").fetchall()
-    first_rank = connection.execute("SELECT any_value(rank) FROM merged").fetchone()
-    rank = f"{first_rank[0] if first_rank and first_rank[0] is not None else 0}::SMALLINT"
+    names = "code, attempt, count(*) AS rows, min(rowid) AS first, max(rowid) AS last, any_value(rank) AS rank"
+    found = connection.execute(f"SELECT {names} FROM merged GROUP BY code, attempt ORDER BY code, attempt").fetchnumpy()
+    lengths = found["rows"]
     parts: list[dict[str, Any]] = []
-    batch: list[int] = []
-    rows = 0
-    for code, count in [*counts, (None, 0)]:
-        if batch and (code is None or rows + count > 2_000_000):
-            fetched = connection.execute(
+    at = 0
+    while at < len(lengths):
+        # Many short series at once, or a part of a long one.
+        end = at + max(1, int(numpy.searchsorted(numpy.cumsum(lengths[at:]), PIECE_ROWS, side="right")))
+        ordinals = found["code"][[at, end - 1]].astype(numpy.int64) << 15 | found["attempt"][[at, end - 1]]
+        where = f"(code::BIGINT << 15) + attempt BETWEEN {ordinals[0]} AND {ordinals[1]}"
+        first, last = int(found["first"][at:end].min()), int(found["last"][at:end].max())
+        step = PIECE_ROWS if lengths[at] > PIECE_ROWS else last - first + 1
+        kept: list[NDArray[Any]] | None = None
+        for begin in range(first, last + 1, step):
+            piece = connection.execute(
                 "SELECT code, attempt, step, row, epoch_us(time) AS time, value FROM merged "
-                "WHERE code BETWEEN ? AND ? ORDER BY code, attempt, step, row",
-                [batch[0], batch[-1]],
+                f"WHERE rowid BETWEEN {begin} AND {min(begin + step - 1, last)} AND {where} "
+                "ORDER BY code, attempt, step, row"
             ).fetchnumpy()
-            starts = _series_starts(fetched["code"], fetched["attempt"])
-            series = Series(starts, fetched["step"], fetched["row"], fetched["time"], fetched["value"])
-            buckets = rollup(series)
-            at = starts[buckets["series"]]
-            buckets["code"], buckets["attempt"] = fetched["code"][at], fetched["attempt"][at]
-            parts.append(buckets)
-            batch, rows = [], 0
-        if code is not None:
-            batch.append(code)
-            rows += count
+            columns = [piece[name] for name in ("code", "attempt", "step", "row", "time", "value")]
+            if kept is not None:
+                columns = [numpy.concatenate(both) for both in zip(kept, columns, strict=True)]
+            whole = len(columns[0])
+            if begin + step <= last:
+                # Pieces end where buckets do; what is over begins the next.
+                whole -= whole % (1 << FINEST_LEVEL)
+                kept = [column[whole:] for column in columns]
+            code, attempt, *rows = (column[:whole] for column in columns)
+            starts = _series_starts(code, attempt)
+            buckets = finest_level(Series(starts, *rows))
+            if buckets:
+                buckets["series"] = buckets["series"] + at
+                parts.append(buckets)
+        at = end
     merged = {name: numpy.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
-    write_buckets(connection, merged, rank, path)
+    merged = coarser_levels(merged, lengths)
+    if merged:
+        series = merged["series"]
+        merged["code"], merged["attempt"] = found["code"][series], found["attempt"][series]
+    write_buckets(connection, merged, f"{found['rank'][0] if len(lengths) else 0}::SMALLINT", path)
 
 
 def quote_name(name: str) -> str:
