@@ -56,7 +56,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_READING])
+    return sorted([*__all__, *(name for name in globals() if name.startswith("__"))])
 
 
 class _Facade(ModuleType):

@@ -202,12 +202,40 @@ def test_secret_variables_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert variables["TOKENIZERS_PARALLELISM"] == "false"
 
 
-@pytest.mark.parametrize("name", ["api_key", "openai-api-key", "HF_TOKEN", "token", "password", "db.password", "wandb_token", "credentials_file", "openaiApiKey", "hub.token"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "api_key",
+        "openai-api-key",
+        "HF_TOKEN",
+        "token",
+        "password",
+        "db.password",
+        "wandb_token",
+        "credentials_file",
+        "openaiApiKey",
+        "hub.token",
+    ],
+)
 def test_names_of_secrets(name: str) -> None:
     assert is_secret_name(name)
 
 
-@pytest.mark.parametrize("name", ["tokens", "max_tokens", "tokenizer", "pad_token", "key", "keys", "monkey", "secretary", "n_tokens_per_second", "maxTokens"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tokens",
+        "max_tokens",
+        "tokenizer",
+        "pad_token",
+        "key",
+        "keys",
+        "monkey",
+        "secretary",
+        "n_tokens_per_second",
+        "maxTokens",
+    ],
+)
 def test_names_of_none(name: str) -> None:
     assert not is_secret_name(name)
 
@@ -225,7 +253,17 @@ def test_known_forms_of_secrets_are_masked_wherever_they_stand(secret: str) -> N
     assert mask_config({"notes": [f"x {secret}"]}) == {"notes": ["x ***"]}
 
 
-@pytest.mark.parametrize("text", ["sk-learn", "task-specific-language-model-v2", "loss = 3.5", "https://example.org/a@b", "/home/me/data", "key = value"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sk-learn",
+        "task-specific-language-model-v2",
+        "loss = 3.5",
+        "https://example.org/a@b",
+        "/home/me/data",
+        "key = value",
+    ],
+)
 def test_a_plain_text_stays_as_it_is(text: str) -> None:
     assert mask_text(text) == text
 

@@ -321,9 +321,7 @@ def test_values_that_are_not_finite_come_back_from_the_device(
     assert body["b"] == math.inf
 
 
-def test_finish_waits_for_the_rows_on_their_way(
-    run: lossbook.Run, device: Device, torch: ModuleType
-) -> None:
+def test_finish_waits_for_the_rows_on_their_way(run: lossbook.Run, device: Device, torch: ModuleType) -> None:
     run.log({"loss": Tensor(device, 1.0)}, step=0)
     threading.Timer(0.2, device.run).start()
     run.finish()
@@ -340,7 +338,11 @@ def test_a_device_that_hangs_does_not_keep_the_program_from_ending(device: Devic
 
 
 def test_rows_that_come_after_the_end_are_not_written_behind_it(
-    run: lossbook.Run, device: Device, torch: ModuleType, monkeypatch: pytest.MonkeyPatch, wait_until: Callable[..., None]
+    run: lossbook.Run,
+    device: Device,
+    torch: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    wait_until: Callable[..., None],
 ) -> None:
     close = DeferredRows.close
     monkeypatch.setattr(DeferredRows, "close", lambda self: close(self, 0.05))

@@ -94,7 +94,12 @@ def test_a_finished_run_is_sealed_summed_up_and_left_alone(
     assert journal_segments(folder.journal) == []
     assert files(folder.metrics, ".parquet")
     found = summary(folder)
-    assert (found["state"], found["last_step"], found["summary"], found["problems"]) == ("finished", 99, {"params": 7.0}, [])
+    assert (found["state"], found["last_step"], found["summary"], found["problems"]) == (
+        "finished",
+        99,
+        {"params": 7.0},
+        [],
+    )
     assert {key: found["metrics"]["loss"][key] for key in ("last", "min", "max", "mean", "count")} == {
         "last": 99.0, "min": 0.0, "max": 99.0, "mean": 49.5, "count": 100,
     }  # fmt: skip
@@ -255,7 +260,9 @@ def test_it_leaves_training_the_processor_and_its_signals(
     assert os.getsid(pid) == pid, "in a session of its own, so Ctrl-C and SIGHUP of the terminal pass it by"
 
 
-def test_a_run_that_is_taken_away_is_let_go_of(train: Callable[..., Any], folder: RunFolder, wait_until: WaitUntil) -> None:
+def test_a_run_that_is_taken_away_is_let_go_of(
+    train: Callable[..., Any], folder: RunFolder, wait_until: WaitUntil
+) -> None:
     train(TRAIN + WAIT)
     wait_until(lambda: followers(folder))
     os.rename(folder.path, f"{folder.path}-elsewhere")

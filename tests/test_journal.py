@@ -413,7 +413,14 @@ def test_a_file_that_is_not_there_has_no_rows(tmp_path: Path) -> None:
 
 
 def test_foreign_files_in_the_journal_folder_are_passed_over(folder: RunFolder, journal: Journal) -> None:
-    for name in ("notes.txt", "r0-000001.jsonl.tmp", "r0-1.jsonl", "x0-000001.jsonl", ".r0-000009.jsonl", "r0-000002.csv"):
+    for name in (
+        "notes.txt",
+        "r0-000001.jsonl.tmp",
+        "r0-1.jsonl",
+        "x0-000001.jsonl",
+        ".r0-000009.jsonl",
+        "r0-000002.csv",
+    ):
         Path(folder.journal, name).write_text("{}")
     assert [os.path.basename(segment.path) for segment in journal_segments(folder.journal)] == ["r0-000001.jsonl"]
 

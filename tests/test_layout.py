@@ -37,7 +37,9 @@ def test_a_plain_name_is_its_own_folder(name: str) -> None:
     assert safe_name(name) == name
 
 
-@pytest.mark.parametrize("name", ["../../etc", "a/b", "", ".", "..", ".hidden", "-rf", "nul\0", "größe", "a b", "x" * 200, "a\n"])
+@pytest.mark.parametrize(
+    "name", ["../../etc", "a/b", "", ".", "..", ".hidden", "-rf", "nul\0", "größe", "a b", "x" * 200, "a\n"]
+)
 def test_any_other_name_becomes_one_safe_folder_of_its_own(name: str) -> None:
     folder = safe_name(name)
     assert folder != name
@@ -111,7 +113,9 @@ def test_a_segment_name_says_whose_and_which(filename: str, name: SegmentName) -
     assert filename.startswith(name.stem)
 
 
-@pytest.mark.parametrize("filename", ["", "r0.jsonl", "r0-1.jsonl", "rx-000001.jsonl", "notes", "r0-000001-8.parquet", "R0-000001"])
+@pytest.mark.parametrize(
+    "filename", ["", "r0.jsonl", "r0-1.jsonl", "rx-000001.jsonl", "notes", "r0-000001-8.parquet", "R0-000001"]
+)
 def test_other_files_are_no_segments(filename: str) -> None:
     assert parse_segment_name(filename) is None
 

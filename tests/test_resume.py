@@ -206,7 +206,10 @@ def test_every_attempt_is_noted_with_its_process_and_step(store: Path) -> None:
     attempt(store, range(3))
     run = attempt(store, range(2, 4), resume="must", resume_step=1)
     attempts = identity(run)["attempts"]
-    assert [(one["number"], one["resume_step"], one["pid"]) for one in attempts] == [(0, None, os.getpid()), (1, 1, os.getpid())]
+    assert [(one["number"], one["resume_step"], one["pid"]) for one in attempts] == [
+        (0, None, os.getpid()),
+        (1, 1, os.getpid()),
+    ]
     assert attempts[1]["process_start"] == process_start(os.getpid())
     assert attempts[1]["host"] == host_name()
     heads = [read_segment(segment.path).rows[0] for segment in journal_segments(folder_of(run).journal)]

@@ -106,7 +106,14 @@ def test_an_id_that_is_taken_gets_a_number(store: Path, capsys: pytest.CaptureFi
 
 
 def test_the_environment_stands_in_for_arguments(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = {"PROJECT": "p", "NAME": "n", "GROUP": "g", "RUN_ID": "one", "STORE": str(store), "MIRRORS": "wandb, trackio"}
+    wanted = {
+        "PROJECT": "p",
+        "NAME": "n",
+        "GROUP": "g",
+        "RUN_ID": "one",
+        "STORE": str(store),
+        "MIRRORS": "wandb, trackio",
+    }
     for name, value in wanted.items():
         monkeypatch.setenv(f"LOSSBOOK_{name}", value)
     run = lossbook.init(console=False)
@@ -302,7 +309,12 @@ def test_media_become_rows_of_their_own_at_the_step_of_their_scalars(run: lossbo
         step=9,
     )
     found = {row.key: (row.kind, row.step) for row in rows(run) if row.key}
-    assert found == {"sample": ("text", 9), "weights": ("histogram", 9), "scores": ("table", 9), "picture": ("image", 9)}
+    assert found == {
+        "sample": ("text", 9),
+        "weights": ("histogram", 9),
+        "scores": ("table", 9),
+        "picture": ("image", 9),
+    }
     assert scalars(run) == [(9, {"loss": 1.0})]
     (picture,) = events(run, "image")
     assert Path(run.path, picture["file"]).read_bytes().startswith(b"\x89PNG")
@@ -328,7 +340,9 @@ def test_everything_else_that_can_be_said_is_a_row(run: lossbook.Run, tmp_path: 
     assert {row.step for row in rows(run) if row.kind in ("alert", "checkpoint", "note")} == {7}
 
 
-@pytest.mark.parametrize(("given", "kept"), [("warn", "warning"), ("WARNING", "warning"), ("info", "info"), ("loud", "warning")])
+@pytest.mark.parametrize(
+    ("given", "kept"), [("warn", "warning"), ("WARNING", "warning"), ("info", "info"), ("loud", "warning")]
+)
 def test_an_alert_has_one_of_three_levels(run: lossbook.Run, given: str, kept: str) -> None:
     run.alert("x", level=given)
     assert [one["level"] for one in events(run, "alert")] == [kept]

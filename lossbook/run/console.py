@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from lossbook.masking import mask_text
+
 #: Kept at the most, in bytes of text: a progress bar left on for weeks must not fill the disk.
 LARGEST_CONSOLE_BYTES = 64 << 20
 
@@ -64,7 +66,7 @@ class Console:
         return write
 
     def _copy(self, text: str) -> None:
-        raw = (text if isinstance(text, str) else str(text)).encode("utf-8", "replace")
+        raw = mask_text(str(text)).encode("utf-8", "replace")
         if len(raw) > self._left:
             self._copying = False
             raw = f"\n[lossbook: console output past {LARGEST_CONSOLE_BYTES >> 20} MB is not kept]\n".encode()

@@ -137,6 +137,7 @@ class Table(Media):
         ]
 
     def add_row(self, *cells: Any) -> None:
+        """Add one row, a cell for each column."""
         self.rows.append(list(cells))
 
     def event(self, key: str) -> Event:

@@ -181,6 +181,7 @@ class RecordedRun:
 
     @property
     def folder(self) -> RunFolder:
+        """The paths of the run's files."""
         return self._record.folder
 
     @property
@@ -190,14 +191,17 @@ class RecordedRun:
 
     @property
     def id(self) -> str:
+        """The run's folder name, unique in its project."""
         return str(self.record["id"])
 
     @property
     def name(self) -> str:
+        """What people call it; several runs may have one name."""
         return str(self.record["name"])
 
     @property
     def project(self) -> str:
+        """The project it belongs to, as it was given."""
         return str(self.record["project"])
 
     @property
@@ -212,6 +216,7 @@ class RecordedRun:
 
     @property
     def config(self) -> dict[str, Any]:
+        """What was run: the configuration of `init()` with the changes made since."""
         return self.record["config"]  # type: ignore[no-any-return]
 
     @property
@@ -232,14 +237,17 @@ class RecordedRun:
 
     @property
     def tags(self) -> list[str]:
+        """Words to find it by."""
         return self.record["tags"]  # type: ignore[no-any-return]
 
     @property
     def group(self) -> str | None:
+        """What it belongs to, where that was said."""
         return self.record["group"]  # type: ignore[no-any-return]
 
     @property
     def notes(self) -> str | None:
+        """What was noted about it as a whole."""
         return self.record["notes"]  # type: ignore[no-any-return]
 
     @property

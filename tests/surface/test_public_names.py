@@ -1,0 +1,97 @@
+"""What `import lossbook` offers is what it says it offers, and each name says what it is."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import lossbook
+
+USAGE = Path(__file__).with_name("usage.py")
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def documented(thing: Any) -> bool:
+    """Whether it has a docstring, its own or that of what it overrides."""
+    return bool((inspect.getdoc(thing) or "").strip())
+
+
+def test_all_names_exist_and_are_all_there_is() -> None:
+    assert lossbook.__all__ == sorted(lossbook.__all__)
+    public = {name for name in dir(lossbook) if not name.startswith("_")}
+    assert public == set(lossbook.__all__)
+    for name in lossbook.__all__:
+        getattr(lossbook, name)
+
+
+def test_a_star_import_takes_the_public_names() -> None:
+    namespace: dict[str, Any] = {}
+    exec("from lossbook import *", namespace)
+    assert set(lossbook.__all__) <= set(namespace)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = lossbook.nothing  # type: ignore[attr-defined]
+
+
+def test_the_current_run_is_found_although_a_package_has_its_name() -> None:
+    from lossbook.run import values
+
+    assert isinstance(values, ModuleType)
+    assert lossbook.run is None
+
+
+@pytest.mark.parametrize("name", [name for name in lossbook.__all__ if name != "run"])
+def test_every_public_name_has_a_docstring(name: str) -> None:
+    thing = getattr(lossbook, name)
+    assert documented(thing)
+    if inspect.isclass(thing):
+        # `Curve` says of its fields in its own docstring.
+        lacking = [
+            f"{name}.{part}"
+            for part, value in inspect.getmembers(thing)
+            if not part.startswith("_") and (callable(value) or isinstance(value, property)) and not documented(value)
+        ]
+        assert lacking == []
+
+
+def test_every_module_says_what_it_owns() -> None:
+    lacking = [
+        str(path.relative_to(REPOSITORY))
+        for path in (REPOSITORY / "lossbook").rglob("*.py")
+        if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    ]
+    assert lacking == []
+
+
+def test_the_arguments_of_init_are_documented() -> None:
+    page = (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8")
+    for name in inspect.signature(lossbook.init).parameters:
+        assert f"`{name}`" in page, f"docs/configuration.md does not say what {name} means"
+
+
+def test_typed_code_that_uses_the_package_is_accepted() -> None:
+    pytest.importorskip("mypy", reason="mypy is not installed: `make lint` installs it")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", str(USAGE)], cwd=REPOSITORY,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.stdout + done.stderr, done.returncode) == ("", 0)
+
+
+def test_that_code_works(store: Path, tmp_path: Path) -> None:
+    code = f"import sys; sys.path.insert(0, {str(USAGE.parent)!r}); import usage; usage.main({str(store)!r})"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )  # fmt: skip
+    assert (done.stderr, done.returncode) == ("", 0)
