@@ -195,9 +195,16 @@ def run_entries(store: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
 def _folders_in(path: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(path) as entries:
-            return [entry for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+            return [entry for entry in entries if not entry.name.startswith(".") and _is_folder(entry)]
     except OSError:
         return []
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a symbolic link to itself, say
+        return False
 
 
 # -- small JSON files ---------------------------------------------------------------------------------------------

@@ -26,6 +26,13 @@ _ASSIGNMENT = re.compile(
     r"""((?:api_?key|apikey|secret_?key|access_?key|password|passwd|auth_?token|access_?token)["']?\s*[=:]\s*["'])[^"'\n]{6,}(["'])""",
     re.IGNORECASE,
 )
+# The same without quotes, as in `.env`, YAML and the shell: there a value is told from an expression of code by
+# its length and by a digit in it.
+_BARE_ASSIGNMENT = re.compile(
+    r"""((?:api_?key|apikey|secret_?key|access_?key|password|passwd|auth_?token|access_?token)\s*[=:][ \t]*)"""
+    r"""(?=[A-Za-z_+/\-]*[0-9])[A-Za-z0-9_+/=\-]{16,}(?=\s|$)""",
+    re.IGNORECASE,
+)
 
 
 def is_secret_name(name: str) -> bool:
@@ -36,14 +43,15 @@ def is_secret_name(name: str) -> bool:
 
 
 def mask_text(text: str) -> str:
-    """Mask what looks like a credential inside a text: known formats, passwords in URLs, quoted assignments."""
+    """Mask what looks like a credential inside a text: known formats, passwords in URLs, assignments."""
     text = _SECRET_TEXT.sub(MASK, text)
     text = _URL_PASSWORD.sub(MASK, text)
-    return _ASSIGNMENT.sub(rf"\1{MASK}\2", text)
+    text = _ASSIGNMENT.sub(rf"\1{MASK}\2", text)
+    return _BARE_ASSIGNMENT.sub(rf"\1{MASK}", text)
 
 
 def mask_arguments(argv: list[str]) -> list[str]:
-    """Mask the values of secret options on a command line (`--api-key X`, `--token=X`)."""
+    """Mask the values of secret options on a command line (`--api-key X`, `--token=X`, `logger.api_key=X`)."""
     masked: list[str] = []
     hide_next = False
     for argument in argv:
@@ -53,7 +61,7 @@ def mask_arguments(argv: list[str]) -> list[str]:
             continue
         hide_next = False
         name, equals, _ = argument.partition("=")
-        if name.startswith("-") and is_secret_name(name.lstrip("-")):
+        if (equals or name.startswith("-")) and is_secret_name(name.lstrip("-+~")):
             masked.append(f"{name}={MASK}" if equals else name)
             hide_next = not equals
         else:
@@ -61,12 +69,14 @@ def mask_arguments(argv: list[str]) -> list[str]:
     return masked
 
 
-def mask_config(value: Any, name: str = "") -> Any:
-    """Mask strings in a nested configuration, by the name they stand under and by their look."""
+def mask_config(value: Any, *, hidden: bool = False) -> Any:
+    """Mask strings and long numbers in a nested configuration, by the names they stand under and by their look."""
     if isinstance(value, dict):
-        return {key: mask_config(inner, str(key)) for key, inner in value.items()}
+        return {key: mask_config(inner, hidden=hidden or is_secret_name(str(key))) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [mask_config(inner, name) for inner in value]
+        return [mask_config(inner, hidden=hidden) for inner in value]
     if isinstance(value, str):
-        return MASK if value and is_secret_name(name) else mask_text(value)
+        return MASK if value and hidden else mask_text(value)
+    if hidden and type(value) is int and abs(value) > 99_999:
+        return MASK
     return value

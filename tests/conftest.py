@@ -16,7 +16,9 @@ _LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_AD
 
 
 @pytest.fixture(autouse=True)
-def isolated_environment(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def isolated_environment(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
     """No LOSSBOOK_ variable of the user's, a cache of the test's own, no follower unless the test asks for it."""
     for name in list(os.environ):
         if name.startswith(("LOSSBOOK_", *_LAUNCHERS)):

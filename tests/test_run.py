@@ -23,6 +23,7 @@ from lossbook.errors import BadArgument
 from lossbook.journal.reader import journal_segments, read_segment
 from lossbook.layout import RunFolder, read_json
 from lossbook.run import begin
+from lossbook.run.launch import Launch, detect, shared_run_id
 from lossbook.run.run import DisabledRun
 
 
@@ -529,3 +530,92 @@ def test_a_follower_that_cannot_be_started_costs_one_sentence(
     run = lossbook.init(store=store, console=False)
     run.log({"loss": 1.0})
     assert "`lossbook seal` does its work later" in capsys.readouterr().err
+
+
+# -- many ranks ---------------------------------------------------------------------------------------------------
+
+
+def place(monkeypatch: pytest.MonkeyPatch, rank: int, **more: str) -> Launch:
+    """This process's place when a launcher on this machine says that it is that one of two."""
+    wanted = {
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "localhost", "MASTER_PORT": "29500",
+    }  # fmt: skip
+    for name, value in (wanted | more).items():
+        monkeypatch.setenv(name, value)
+    return detect()
+
+
+def test_without_a_launcher_a_process_is_alone() -> None:
+    assert detect() == Launch(0, 0, 1, "", 0)
+
+
+def test_the_ranks_of_one_launch_arrive_at_one_run_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = place(monkeypatch, 0), place(monkeypatch, 1)
+    assert (first.rank, second.rank, first.world_size) == (0, 1, 2)
+    assert shared_run_id(first, 0) == shared_run_id(second, 0)
+    assert shared_run_id(first, 0) != shared_run_id(first, 1), "the second run of the same processes is another"
+    assert shared_run_id(place(monkeypatch, 0, MASTER_PORT="29501"), 0) != shared_run_id(first, 0)
+
+
+@pytest.mark.parametrize("values", [("x", "2"), ("2", "2"), ("-1", "2"), ("0", "0"), ("0", "")])
+def test_a_place_that_cannot_be_is_none(monkeypatch: pytest.MonkeyPatch, values: tuple[str, str]) -> None:
+    monkeypatch.setenv("RANK", values[0])
+    monkeypatch.setenv("WORLD_SIZE", values[1])
+    assert detect().world_size == 1
+
+
+def test_the_variables_of_slurm_alone_may_be_those_of_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_PROCID", "3")
+    monkeypatch.setenv("SLURM_NTASKS", "8")
+    assert detect().world_size == 1
+    monkeypatch.setenv("MASTER_ADDR", "node-1")
+    assert (detect().rank, detect().world_size) == (3, 8)
+
+
+def test_rank_0_writes_the_run_and_the_others_what_is_asked_of_all(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = []
+    for rank in (0, 1):
+        place(monkeypatch, rank)
+        # Each rank is a process of its own: none of them has begun a run before.
+        monkeypatch.setattr(begin, "_begun", 0)
+        runs.append(lossbook.init(store=store, project="p", config={"lr": rank}, console=False))
+    first, second = runs
+    assert first.path == second.path
+    for run in runs:
+        run.log({"loss": 1.0}, step=0)
+        run.config["seed"] = 1
+    assert rows(first, 1) == [], "a rank that has nothing to add has no journal"
+    for run in runs:
+        run.log({"memory": 2.0}, step=1, ranks="all")
+        run.log({"memory": math.nan}, step=2, ranks="all")
+        run.finish()
+    assert identity(first)["config"] == {"lr": 0}
+    assert [row.kind or row.step for row in rows(first, 0)] == ["attempt", 0, "config", 1, 2, "finish"]
+    assert [row.kind or row.step for row in rows(first, 1)] == ["attempt", 1, 2, "finish"]
+    assert [row.i for row in rows(first, 1)] == [0, 1, 2, 3]
+    table = lossbook.open(store).run(first.id).history(["memory"], ranks=True)
+    assert sorted((row["step"], row["rank"]) for row in table.dicts()) == [(1, 0), (1, 1), (2, 0), (2, 1)]
+
+
+def test_a_restart_by_torchrun_is_another_attempt_of_the_same_run(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for restart in (0, 1):
+        for rank in (0, 1):
+            place(monkeypatch, rank, TORCHELASTIC_RESTART_COUNT=str(restart))
+            monkeypatch.setattr(begin, "_begun", 0)
+            run = lossbook.init(store=store, project="p", console=False)
+            run.log({"memory": 1.0}, step=restart, ranks="all")
+            run.finish()
+            assert run.attempt == restart
+    assert [one["number"] for one in identity(run)["attempts"]] == [0, 1]
+    assert [row.i for row in rows(run, 1)] == list(range(6))
+
+
+def test_a_rank_that_is_not_known_is_said_and_the_row_kept(
+    run: lossbook.Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run.log({"loss": 1.0}, step=0, ranks="some")
+    assert scalars(run) == [(0, {"loss": 1.0})]
+    assert "use ranks='all'" in capsys.readouterr().err

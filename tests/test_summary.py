@@ -133,7 +133,9 @@ def test_an_empty_folder_has_a_summary(tmp_path: Path) -> None:
 
 def test_configuration_changes_are_merged_deeply_in_order(run: WrittenRun) -> None:
     changes: list[dict[str, Any]] = [
-        {"optimizer": {"lr": 1.0, "betas": [0.9, 0.95]}, "seed": 1}, {"optimizer": {"lr": 2.0}}, {"seed": {"data": 3}}
+        {"optimizer": {"lr": 1.0, "betas": [0.9, 0.95]}, "seed": 1},
+        {"optimizer": {"lr": 2.0}},
+        {"seed": {"data": 3}},
     ]
     run.segment([("config", change) for change in changes], end="finished")
     expected = {"optimizer": {"lr": 2.0, "betas": [0.9, 0.95]}, "seed": {"data": 3}}

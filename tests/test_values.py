@@ -166,7 +166,14 @@ def test_a_torch_tensor_of_many_elements_is_a_warning() -> None:
 def test_a_dictionary_that_holds_itself_is_a_warning() -> None:
     circle: dict[str, Any] = {}
     circle["again"] = circle
-    assert "nested deeper" in warning(circle)
+    assert "contains itself" in warning(circle)
+
+
+def test_a_dictionary_nested_too_deep_is_a_warning() -> None:
+    deep: dict[str, Any] = {"loss": 1.0}
+    for _ in range(30):
+        deep = {"a": deep}
+    assert "nested deeper" in warning(deep)
 
 
 @pytest.mark.parametrize("metrics", [None, 1.0, "loss", [("loss", 1.0)], {"loss"}])

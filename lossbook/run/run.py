@@ -20,7 +20,7 @@ from lossbook.run import endings
 from lossbook.run.console import Console
 from lossbook.run.deferred import DeferredRows
 from lossbook.run.start import Started, plain, plain_config, start_child
-from lossbook.run.values import Media, Split, split
+from lossbook.run.values import Media, Split, describe, shown, split, text_of
 
 STATES = ("finished", "failed", "interrupted", "killed")
 GOALS = ("minimize", "maximize")
@@ -149,11 +149,11 @@ class Run:
         except OSError as error:
             self._journal.count_lost(error)
         except Exception as error:
-            self._warn("", f"a row could not be recorded ({type(error).__name__}: {error})")
+            self._warn("", f"a row could not be recorded ({describe(error)})")
 
     def _log_ranked(self, metrics: Mapping[str, Any], step: int | None, ranks: str) -> None:
         if ranks != "all":
-            self._warn("ranks", f"ranks={ranks!r} is not known: use ranks='all', or leave it out for rank 0 only")
+            self._warn("ranks", f"ranks={shown(ranks)} is not known: use ranks='all', or leave it out for rank 0 only")
             self._append(metrics, step)  # type: ignore[arg-type]
             return
         self._journal.append(metrics, step)  # type: ignore[arg-type]
@@ -170,7 +170,7 @@ class Run:
             parts = split(metrics)
             self._write_parts(parts, step)
         except Exception as error:
-            self._warn("log", f"a row could not be recorded ({type(error).__name__}: {error})")
+            self._warn("log", f"a row could not be recorded ({describe(error)})")
 
     def _write_parts(self, parts: Split, step: int | None) -> None:
         journal = self._journal
@@ -201,9 +201,9 @@ class Run:
         try:
             whole = int(step)
             if whole != step:
-                self._warn("step", f"step={step!r} is not whole; it is recorded as {whole}")
+                self._warn("step", f"step={shown(step)} is not whole; it is recorded as {whole}")
         except Exception:
-            self._warn("step", f"step={step!r} is no number; the row gets the next step")
+            self._warn("step", f"step={shown(step)} is no number; the row gets the next step")
             return None
         if not -(1 << 63) <= whole < 1 << 63:
             self._warn("step", f"step={whole} does not fit 64 bits; the row gets the next step")
@@ -241,27 +241,27 @@ class Run:
             unit: what to write behind its numbers.
         """
         if goal is not None and goal not in GOALS:
-            self._warn("goal", f"goal={goal!r} is not known: use one of {', '.join(GOALS)}")
+            self._warn("goal", f"goal={shown(goal)} is not known: use one of {', '.join(GOALS)}")
             goal = None
-        value = {"pattern": str(name), "x": x, "goal": goal, "unit": unit}
+        value = {"pattern": text_of(name), "x": x, "goal": goal, "unit": unit}
         self._event("define", {key: part for key, part in value.items() if part is not None})
 
     def alert(self, title: str, text: str = "", *, level: str = "warning") -> None:
         """Record an alert; followers carry it to where alerts go. `level`: "info", "warning" or "error"."""
-        level = str(level).lower().replace("warn", "warning").replace("warninging", "warning")
+        level = text_of(level).lower().replace("warn", "warning").replace("warninging", "warning")
         if level not in LEVELS:
-            self._warn("level", f"level={level!r} is not known: use one of {', '.join(LEVELS)}")
+            self._warn("level", f"level={shown(level)} is not known: use one of {', '.join(LEVELS)}")
             level = "warning"
-        self._event("alert", {"title": str(title), "text": str(text), "level": level}, step=self._last_step())
+        self._event("alert", {"title": text_of(title), "text": text_of(text), "level": level}, step=self._last_step())
 
     def checkpoint(self, path: Any, *, step: int | None = None, is_best: bool = False) -> None:
         """Mark on the curves that a checkpoint was written at `step` (None: the last one)."""
-        where = os.path.abspath(os.fspath(path)) if isinstance(path, (str, os.PathLike)) else str(path)
+        where = os.path.abspath(os.fspath(path)) if isinstance(path, (str, os.PathLike)) else text_of(path)
         self._event("checkpoint", {"path": where, "is_best": bool(is_best)}, step=self._last_step(step))
 
     def note(self, text: str) -> None:
         """Record a note at the current step."""
-        self._event("note", {"text": str(text)}, step=self._last_step())
+        self._event("note", {"text": text_of(text)}, step=self._last_step())
 
     def _last_step(self, step: int | None = None) -> int | None:
         if step is not None:
@@ -276,7 +276,7 @@ class Run:
                 self._open_child()
                 self._journal.append_event(kind, plain(value), step=step)
         except Exception as error:
-            self._warn(kind, f"a {kind} could not be recorded ({type(error).__name__}: {error})")
+            self._warn(kind, f"a {kind} could not be recorded ({describe(error)})")
 
     def _record_config(self, changes: dict[str, Any]) -> None:
         if self._rank == 0:
@@ -309,7 +309,7 @@ class Run:
         try:
             return self._journal.sync()
         except Exception as error:
-            self._warn("sync", f"the run could not be flushed to disk ({type(error).__name__}: {error})")
+            self._warn("sync", f"the run could not be flushed to disk ({describe(error)})")
             return False
 
     def finish(self, state: str | None = None) -> None:
@@ -319,7 +319,7 @@ class Run:
             state: "finished" unless told otherwise: "failed", "interrupted" or "killed".
         """
         if state is not None and state not in STATES:
-            self._warn("state", f"state={state!r} is not known: use one of {', '.join(STATES)}")
+            self._warn("state", f"state={shown(state)} is not known: use one of {', '.join(STATES)}")
             state = None
         self.end(state or "finished", None)
 
@@ -345,7 +345,7 @@ class Run:
                 self.sync()
                 self._journal.close()
             except Exception as problem:
-                say(f"the end of the run {self.name} could not be recorded ({type(problem).__name__}: {problem})")
+                say(f"the end of the run {self.name} could not be recorded ({describe(problem)})")
             self._finished = True
             endings.forget(self)
 

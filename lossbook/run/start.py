@@ -29,6 +29,7 @@ from lossbook.layout import (
 from lossbook.masking import mask_arguments, mask_config
 from lossbook.processes import boot_id, host_name, is_alive, process_start
 from lossbook.run.launch import Launch, shared_run_id
+from lossbook.run.values import text_of
 
 MODES = ("online", "offline", "disabled")
 RESUMES = ("never", "allow", "must")
@@ -112,12 +113,12 @@ def check(
             f"the store {location!r} is no folder: train into a local store and copy it there, or name a folder"
         )
     return Request(
-        project=str(project or os.environ.get("LOSSBOOK_PROJECT") or default_project()),
-        name=str(name) if name else os.environ.get("LOSSBOOK_NAME") or None,
+        project=text_of(project or os.environ.get("LOSSBOOK_PROJECT") or default_project()),
+        name=text_of(name) if name else os.environ.get("LOSSBOOK_NAME") or None,
         config=plain_config(config),
-        tags=list(dict.fromkeys(str(tag).strip() for tag in tags if str(tag).strip())),
-        group=str(group) if group else os.environ.get("LOSSBOOK_GROUP") or None,
-        notes=str(notes) if notes else None,
+        tags=list(dict.fromkeys(word for tag in tags if (word := text_of(tag).strip()))),
+        group=text_of(group) if group else os.environ.get("LOSSBOOK_GROUP") or None,
+        notes=text_of(notes) if notes else None,
         id=str(id) if id else os.environ.get("LOSSBOOK_RUN_ID") or None,
         store=os.path.abspath(location.removeprefix("file://")),
         mirrors=mirrors,
@@ -166,32 +167,33 @@ def plain_config(config: Any) -> dict[str, Any]:
     return masked
 
 
-def plain(value: Any, depth: int = 0) -> Any:
+def plain(value: Any, outer: tuple[Any, ...] = ()) -> Any:
     """`value` in the types that JSON has; what has no such form becomes its text."""
     if value is None or isinstance(value, (bool, str)):
-        return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+        return text_of(value) if isinstance(value, str) else value
     if type(value) is int:
         return value if -(1 << 63) <= value < 1 << 64 else str(value)
     if isinstance(value, float):
         from lossbook.journal.line import encode_number
 
         return encode_number(float(value))
-    if depth > 50:
-        return str(type(value))
+    if len(outer) > 50 or any(value is one for one in outer):
+        return f"<{type(value).__name__}>"
+    outer = (*outer, value)
     if isinstance(value, Mapping):
-        return {str(key): plain(inner, depth + 1) for key, inner in value.items()}
+        return {text_of(key): plain(inner, outer) for key, inner in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(inner, depth + 1) for inner in value]
+        return [plain(inner, outer) for inner in value]
     if hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
-        return {name: plain(getattr(value, name), depth + 1) for name in value.__dataclass_fields__}
+        return {name: plain(getattr(value, name), outer) for name in value.__dataclass_fields__}
     if hasattr(value, "tolist") and getattr(value, "ndim", 0) <= 1 and getattr(value, "size", 0) != 0:
         listed = value.tolist
         if callable(listed):
-            return plain(listed(), depth + 1)
+            return plain(listed(), outer)
     inner = getattr(value, "value", None)
     if inner is not None and type(value).__module__ != "builtins" and isinstance(inner, (str, int, float)):
-        return plain(inner, depth + 1)
-    return str(value)
+        return plain(inner, outer)
+    return text_of(value)
 
 
 def systematic_name(config: dict[str, Any], run_id: str) -> str:
@@ -469,7 +471,7 @@ def _new_identity(
         launch=_launch_mark(launch),
     )  # fmt: skip
     record = {key: value for key, value in attempt.items() if key not in ("format", "rank")}
-    record.update(started=now, argv=argv)
+    record = plain({**record, "started": now, "argv": argv})
     if previous:
         identity = dict(previous)
         config = _merged(dict(previous.get("config") or {}), request.config)
@@ -497,7 +499,8 @@ def _new_identity(
         "system_metrics": request.system_metrics, "script": os.path.abspath(sys.argv[0]) if sys.argv and sys.argv[0] else None,
         "attempts": [record],
     }  # fmt: skip
-    return identity, attempt
+    # A folder or an argument need not be UTF-8, and `run.json` has to be.
+    return plain(identity), attempt
 
 
 def _merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from lossbook.journal.line import encode_number
 
 #: A table larger than this (bytes of JSON) goes to a file in `media/`, so the journal stays quick to read.
 INLINE_TABLE_BYTES = 1 << 16
-#: Nested dictionaries are flattened that deep; deeper ones are a warning, as a cycle would be.
+#: Nested dictionaries are flattened that deep; deeper ones are a warning.
 DEEPEST = 20
 
 
@@ -178,20 +178,35 @@ def split(metrics: Any) -> Split:
     if not isinstance(metrics, Mapping):
         result.warnings.append(("", f"log() takes a dictionary, not {type(metrics).__name__}"))
         return result
-    _flatten(metrics, "", result, 0)
+    _flatten(metrics, "", result, ())
     return result
 
 
-def _flatten(metrics: Mapping[Any, Any], prefix: str, result: Split, depth: int) -> None:
+def describe(error: BaseException) -> str:
+    """An error in a few words, also one that cannot say what it is."""
+    return f"{type(error).__name__}: {text_of(error)}"
+
+
+def text_of(value: Any) -> str:
+    """`str(value)` as JSON can hold it; the type's name where the value has no text."""
+    try:
+        return _text(value)
+    except Exception:
+        return f"<{type(value).__name__}>"
+
+
+def _flatten(metrics: Mapping[Any, Any], prefix: str, result: Split, outer: tuple[Any, ...]) -> None:
+    outer = (*outer, metrics)
     for name, value in list(metrics.items()):
-        key = prefix + _text(name)
+        key = prefix
         try:
-            _place(key, value, result, depth)
+            key = prefix + _text(name)
+            _place(key, value, result, outer)
         except Exception as error:  # a foreign type may do anything when it is asked for its value
-            result.warnings.append((key, f"{key!r} could not be recorded ({type(error).__name__}: {error})"))
+            result.warnings.append((key, f"{key!r} could not be recorded ({describe(error)})"))
 
 
-def _place(key: str, value: Any, result: Split, depth: int) -> None:
+def _place(key: str, value: Any, result: Split, outer: tuple[Any, ...]) -> None:
     kind = type(value)
     if kind is float:
         result.scalars[key] = value
@@ -200,15 +215,17 @@ def _place(key: str, value: Any, result: Split, depth: int) -> None:
     elif isinstance(value, Media):
         result.events.append(value.event(key))
     elif isinstance(value, Mapping):
-        if depth >= DEEPEST:
+        if len(outer) > DEEPEST:
             raise ValueError(f"nested deeper than {DEEPEST} dictionaries")
-        _flatten(value, f"{key}/", result, depth + 1)
+        if any(value is one for one in outer):
+            raise ValueError("the dictionary contains itself")
+        _flatten(value, f"{key}/", result, outer)
     elif is_on_device(value):
         if _size(value) != 1:
             raise ValueError(f"it has {_size(value)} elements; log a scalar or lossbook.Histogram of it")
         result.deferred[key] = value
     elif isinstance(value, (str, bytes)) or value is None:
-        raise TypeError(f"{_short(value)} is no number; log lossbook.Text for a text")
+        raise TypeError(f"{shown(value)} is no number; log lossbook.Text for a text")
     else:
         result.scalars[key] = _foreign(value)
 
@@ -224,7 +241,7 @@ def _foreign(value: Any) -> float:
     if isinstance(number, complex):
         raise TypeError("a complex number is no scalar; log its parts")
     if isinstance(number, (str, bytes)):
-        raise TypeError(f"{_short(number)} is no number; log lossbook.Text for a text")
+        raise TypeError(f"{shown(number)} is no number; log lossbook.Text for a text")
     return _float(number)
 
 
@@ -260,8 +277,12 @@ def _text(name: Any) -> str:
     return str(name).encode("utf-8", "replace").decode()
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
+def shown(value: Any) -> str:
+    """A value as a sentence names it: its `repr`, cut short."""
+    try:
+        text = _text(repr(value))
+    except Exception:
+        return f"<{type(value).__name__}>"
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

@@ -24,7 +24,9 @@ store = sys.argv[1]
 """
 
 
-def begin(code: str, store: Path, *arguments: Any, prefix: Iterable[str] = (), **environment: str) -> subprocess.Popen[str]:
+def begin(
+    code: str, store: Path, *arguments: Any, prefix: Iterable[str] = (), **environment: str
+) -> subprocess.Popen[str]:
     """Start a program in a process group of its own, with pipes on its three streams.
 
     Args:

@@ -181,9 +181,7 @@ def test_a_notebook_begins_and_finishes_one_run_after_another(store: Path) -> No
     assert {recorded(folder).state for folder in all_runs(store)} == {"finished"}
 
 
-def test_finishing_twice_and_logging_afterwards_change_nothing(
-    store: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_finishing_twice_and_logging_afterwards_change_nothing(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = lossbook.init(store=store, project="p", console=False)
     one.log({"loss": 1})
     one.finish()

@@ -152,7 +152,9 @@ def test_sealing_on_a_full_disk_leaves_the_journal_as_it_was(small_disk: Any, mo
     with pytest.raises(StoreError, match="full|No space"):
         seal_run(folder, finished=True)
     assert {path.path: Path(path.path).read_bytes() for path in journal_segments(folder.journal)} == before
-    leftovers = [name for place in (folder.metrics, folder.events) if os.path.isdir(place) for name in os.listdir(place)]
+    leftovers = [
+        name for place in (folder.metrics, folder.events) if os.path.isdir(place) for name in os.listdir(place)
+    ]
     assert [name for name in leftovers if name.endswith(".parquet")] == []
     small_disk.make_room()
     seal_run(folder, finished=True)
@@ -161,9 +163,7 @@ def test_sealing_on_a_full_disk_leaves_the_journal_as_it_was(small_disk: Any, mo
     assert recorded(folder).problems() == []
 
 
-def test_a_half_line_that_cannot_be_taken_back_costs_no_other_row(
-    store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_half_line_that_cannot_be_taken_back_costs_no_other_row(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = lossbook.init(store=store, project="p", console=False)
     run.log({"loss": 0.0})
     write, calls = os.write, [0]

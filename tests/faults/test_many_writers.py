@@ -240,9 +240,7 @@ def test_threads_log_at_once_without_gaps_or_doubles(store: Path, monkeypatch: p
         assert own == list(range(300))
 
 
-def test_a_signal_handler_may_log_while_a_row_is_being_written(
-    store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_signal_handler_may_log_while_a_row_is_being_written(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "SEGMENT_BYTES", 3_000)
     run = lossbook.init(store=store, project="p", console=False)
     handled = [0]

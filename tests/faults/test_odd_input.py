@@ -241,7 +241,8 @@ def test_steps_come_in_any_order_and_of_any_kind(store: Path, capsys: pytest.Cap
 
 
 @pytest.mark.parametrize(
-    "step", ["ten", None, 1 << 63, -(1 << 64), 1e300, math.nan, math.inf, [1], object(), RaisesUnspeakably()],
+    "step",
+    ["ten", None, 1 << 63, -(1 << 64), 1e300, math.nan, math.inf, [1], object(), RaisesUnspeakably()],
 )
 def test_a_step_that_is_none_costs_no_row(store: Path, step: Any) -> None:
     scalars, warnings = logged(store, {"first": 1.0}, {"second": 2.0}, step=step)
@@ -275,7 +276,9 @@ def test_clocks_that_go_back_cost_nothing(store: Path, monkeypatch: pytest.Monke
 # -- names and folders ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["../../etc", "/etc/passwd", "..", ".", "", " ", "a/b", "\x00", "x" * 5000, "\ud800", "-rf", "~", "名前"])
+@pytest.mark.parametrize(
+    "name", ["../../etc", "/etc/passwd", "..", ".", "", " ", "a/b", "\x00", "x" * 5000, "\ud800", "-rf", "~", "名前"]
+)
 def test_no_name_leaves_the_store(store: Path, tmp_path: Path, name: str) -> None:
     before = {path for path in tmp_path.iterdir() if path != store}
     with lossbook.init(
@@ -350,7 +353,9 @@ def test_a_run_folder_that_was_copied_half_way_gives_what_it_has(store: Path, tm
     ],
     ids=str,
 )  # fmt: skip
-def test_an_argument_that_cannot_be_meant_is_said_before_anything_is_written(store: Path, wrong: dict[str, Any]) -> None:
+def test_an_argument_that_cannot_be_meant_is_said_before_anything_is_written(
+    store: Path, wrong: dict[str, Any]
+) -> None:
     with pytest.raises(BadArgument):
         lossbook.init(**{"store": store, "project": "p", "console": False, **wrong})
     assert not store.exists()
@@ -364,7 +369,9 @@ def test_a_configuration_of_anything_is_kept_as_far_as_it_can_be(store: Path) ->
     with lossbook.init(store=store, project="p", config=config, console=False) as run:
         run.config.update(config)
         run.config["late"] = {"deep": [1, 2]}
-        run.summary.update({"object": object(), "raises": Raises(), "best": numpy.float32(0.5), "text": "x", "nan": math.nan})
+        run.summary.update(
+            {"object": object(), "raises": Raises(), "best": numpy.float32(0.5), "text": "x", "nan": math.nan}
+        )
     found = recorded(only_run(store))
     assert found.config["array"] == [0, 1, 2]
     assert found.config["late"] == {"deep": [1, 2]}

@@ -1,0 +1,107 @@
+"""A job of several processes, started by the real torchrun, is one run with a journal for each rank."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from programs import all_runs, journal_rows, kill_group, only_run, recorded, steps
+
+pytest.importorskip("torch")
+
+from programs import begin  # noqa: E402 - only where torch is
+
+from lossbook.layout import read_json  # noqa: E402
+
+TRAIN = """
+rank = int(os.environ["RANK"])
+run = lossbook.init(store=store, project="p", name="job", config={"lr": 0.1}, console=False)
+for step in range(20):
+    run.log({"loss": float(rank)}, step=step)
+    run.log({"time/iteration": step + 10.0 * rank}, step=step, ranks="all")
+print(f"id {run.id}", flush=True)
+"""
+
+
+def launch(code: str, store: Path, *options: str) -> tuple[int, str, str]:
+    """Run a program under `torchrun --standalone --nproc-per-node 2`; returns its status and what it printed."""
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *options]
+    process = begin(code, store, prefix=words, OMP_NUM_THREADS="1")
+    try:
+        out, err = process.communicate(timeout=90)
+        return process.returncode, out, err
+    finally:
+        kill_group(process)
+
+
+def test_two_ranks_write_one_run_without_talking_and_two_launches_two(store: Path) -> None:
+    status, out, err = launch(TRAIN, store)
+    assert status == 0, err
+    assert len({line for line in out.splitlines() if line.startswith("id ")}) == 1
+    folder = only_run(store)
+    assert steps(folder, 0) == [step for step in range(20) for _ in range(2)]
+    assert steps(folder, 1) == list(range(20))
+    identity: dict[str, Any] = read_json(folder.run_json) or {}
+    assert [one["world_size"] for one in identity["attempts"]] == [2]
+    found = recorded(folder)
+    assert found.state == "finished"
+    assert found.name == "job"
+    assert found.problems() == []
+    # Rank 0's scalars are the run's; of what every rank logged, reads give mean, minimum and maximum.
+    assert found.curve("loss").max.max() == 0.0
+    assert found.metrics["loss"]["count"] == 20
+    curve = found.curve("time/iteration", points=100)
+    assert curve.min.tolist() == [float(step) for step in range(20)]
+    assert curve.max.tolist() == [step + 10.0 for step in range(20)]
+    assert curve.mean.tolist() == [step + 5.0 for step in range(20)]
+    by_rank = found.history(["time/iteration"], ranks=True)
+    assert sorted(set(by_rank.numpy()["rank"].tolist())) == [0, 1]
+
+    status, _, err = launch(TRAIN, store)
+    assert status == 0, err
+    assert len(all_runs(store)) == 2
+
+
+def test_a_restart_by_torchrun_is_another_attempt_of_the_same_run(store: Path) -> None:
+    code = """
+rank = int(os.environ["RANK"])
+restart = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
+first = 0 if restart == 0 else 6
+run = lossbook.init(store=store, project="p", resume_step=first - 1 if restart else None, console=False)
+for step in range(first, 10):
+    run.log({"loss": float(restart)}, step=step)
+    run.log({"time/iteration": float(rank)}, step=step, ranks="all")
+if restart == 0:
+    # Both fail by themselves, so that neither is ended by torchrun before it has written its rows.
+    raise RuntimeError("a device has fallen off the bus")
+"""
+    status, _, err = launch(code, store, "--max-restarts", "1")
+    assert status == 0, err
+    folder = only_run(store)
+    identity: dict[str, Any] = read_json(folder.run_json) or {}
+    assert [one["number"] for one in identity["attempts"]] == [0, 1]
+    for rank in (0, 1):
+        heads = [row.body["number"] for row in journal_rows(folder, rank) if row.kind == "attempt"]
+        assert heads == [0, 1]
+    found = recorded(folder)
+    assert found.state == "finished"
+    assert found.problems() == []
+    curve = found.curve("loss", points=100)
+    assert curve.x.tolist() == list(range(10))
+    assert curve.last.tolist() == [0.0] * 6 + [1.0] * 4
+    assert found.curve("time/iteration", points=100).max.tolist() == [1.0] * 10
+
+
+def test_ranks_that_begin_several_runs_agree_on_each(store: Path) -> None:
+    code = """
+for number in range(2):
+    with lossbook.init(store=store, project="p", name=f"seed {number}", console=False) as run:
+        run.log({"loss": float(number)}, step=0, ranks="all")
+"""
+    status, _, err = launch(code, store)
+    assert status == 0, err
+    assert len(all_runs(store)) == 2
+    for folder in all_runs(store):
+        found = recorded(folder)
+        assert found.history(["loss"], ranks=True).numpy()["rank"].tolist() == [0, 1]
