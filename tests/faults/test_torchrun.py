@@ -10,9 +10,9 @@ from programs import all_runs, journal_rows, kill_group, only_run, recorded, ste
 
 pytest.importorskip("torch")
 
-from programs import begin  # noqa: E402 - only where torch is
+from programs import begin
 
-from lossbook.layout import read_json  # noqa: E402
+from lossbook.layout import read_json
 
 TRAIN = """
 rank = int(os.environ["RANK"])
