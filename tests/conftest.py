@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+# A shell that starts a job in the background has it ignore Ctrl-C, and so do that job's children: here it is tested.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 WaitUntil = Callable[..., None]
 

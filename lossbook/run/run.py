@@ -342,8 +342,8 @@ class Run:
                     self._journal.append_event("finish", {"state": state, "error": error})
                 self._finished = True
                 self._append = self._after_finish
-                self.sync()
-                self._journal.close()
+                # A file system that has just been waited for is not waited for again.
+                self._journal.close(timeout_seconds=5.0 if self.sync() else 0.5)
             except Exception as problem:
                 say(f"the end of the run {self.name} could not be recorded ({describe(problem)})")
             self._finished = True

@@ -104,15 +104,14 @@ def hanging(tmp_path: Path) -> Iterator[HangingFileSystem]:
     )
     assert server.stdout is not None
     assert server.stderr is not None
-    if server.stdout.readline() != "serving\n":
-        server.wait()
-        said = server.stderr.read().strip().splitlines()
-        pytest.skip(f"this test needs to mount a FUSE file system, which is not possible here ({said[-1]})")
-    found = HangingFileSystem(path, behind, server)
-    yield found
-    found.end()
-    server.stdout.close()
-    server.stderr.close()
+    with server.stdout, server.stderr:
+        if server.stdout.readline() != "serving\n":
+            server.wait()
+            said = server.stderr.read().strip().splitlines()
+            pytest.skip(f"this test needs to mount a FUSE file system, which is not possible here ({said[-1]})")
+        found = HangingFileSystem(path, behind, server)
+        yield found
+        found.end()
 
 
 @pytest.fixture

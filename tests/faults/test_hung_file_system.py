@@ -18,8 +18,6 @@ from lossbook.layout import RunFolder
 
 #: No call of a training thread comes near it; a call that waits for a hung file system takes for ever.
 HANGS_SECONDS = 60.0
-#: What `finish()` may take at the most: 5 s for the queue, 5 s for the file.
-FINISH_SECONDS = 15.0
 
 
 def spilled(tmp_path: Path) -> list[str]:
