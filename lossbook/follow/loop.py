@@ -41,6 +41,10 @@ def follow(folder: RunFolder, pid: int, *, attempt: int, rank: int) -> None:
         writers = live_writers(folder.journal, host=host)
         if not os.path.isdir(folder.path):
             return
+        # The training process may have ended its run and live on (a notebook, a sweep): its journal says so.
+        begun = rank == 0 or next_segment(folder, rank) > 1  # other ranks write nothing until they have something
+        if not writers and (begun or not alive):
+            break
         rotated = _rotated_segments(folder)
         if rotated and rotated != sealed_at:
             _quietly(lambda: seal_run(folder, finished=False))
@@ -49,10 +53,6 @@ def follow(folder: RunFolder, pid: int, *, attempt: int, rank: int) -> None:
         if summary is not None and now >= next_summary:
             _quietly(summary.write)
             next_summary = now + max(SUMMARY_SECONDS, 50 * (time.monotonic() - now))
-        # The training process may have ended its run and live on (a notebook, a sweep): its journal says so.
-        begun = rank == 0 or next_segment(folder, rank) > 1  # other ranks write nothing until they have something
-        if (not writers and (begun or not alive)) or (not alive and not live_writers(folder.journal, host=host)):
-            break
         time.sleep(POLL_SECONDS)
     _end(folder, attempt=attempt, main=rank == 0)
 
