@@ -22,6 +22,8 @@ from lossbook.layout import INDEX, RunFolder, cache_folder, read_json, replace_f
 VERSION = 3
 #: A folder that changed so shortly before it was read may change again within the same tick of the clock.
 _TICK_NS = 50_000_000
+#: The index is written anew when more than one run of so many has changed.
+FEW = 50
 
 
 class Record:
@@ -61,7 +63,7 @@ def read_index(store: str) -> list[Record]:
     """Every run of a store as it stands now, the newest first. Running runs are up to date."""
     known = _load(store)
     records: list[Record] = []
-    changed = False
+    changed = 0
     for relative, entry in run_entries(store):
         try:
             mtime_ns = entry.stat().st_mtime_ns
@@ -72,10 +74,11 @@ def read_index(store: str) -> list[Record]:
             fresh = _read_record(RunFolder(entry.path), mtime_ns)
             if fresh is None:
                 continue
-            changed = changed or record is None or record.mtime_ns != fresh.mtime_ns or record.text != fresh.text
+            changed += record is None or record.mtime_ns != fresh.mtime_ns or record.text != fresh.text
             record = fresh
         records.append(record)
-    if changed or len(records) != len(known):
+    # Writing the index of ten thousand runs takes longer than reading a few of them again.
+    if (changed + abs(len(records) - len(known))) * FEW > len(records):
         _save(store, records)
     records.sort(key=attrgetter("created"), reverse=True)
     return records
