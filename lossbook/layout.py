@@ -21,6 +21,7 @@ FORMAT = 1
 DEFAULT_STORE = "lossbook-runs"
 TRASH = ".trash"
 INDEX = ".index.json"
+_TICK_NS = 50_000_000
 
 _SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,79}\Z")
 _SEGMENT = re.compile(r"r(-?\d+)-(\d{6,})(?:-(\d{6,}))?\Z")
@@ -205,6 +206,14 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a symbolic link to itself, say
         return False
+
+
+def is_settled(mtime_ns: int, looked_ns: int) -> bool:
+    """Whether a folder that was looked at then cannot have changed since without another mtime.
+
+    A file system's clock ticks every few milliseconds: what changes twice within a tick shows once.
+    """
+    return looked_ns - mtime_ns > _TICK_NS
 
 
 # -- small JSON files ---------------------------------------------------------------------------------------------

@@ -36,6 +36,20 @@ class Row(NamedTuple):
     body: dict[str, Any]
 
 
+def merge_config(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """What a `config` or `summary` row makes of what was there: objects merge, everything else replaces.
+
+    Returns:
+        A new dictionary; `base` stays as it is.
+    """
+    merged = dict(base)
+    for key, value in change.items():
+        before = merged.get(key)
+        both = isinstance(value, dict) and isinstance(before, dict)
+        merged[key] = merge_config(before, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
 class DamagedLine(ValueError):
     """A line that is not a journal row; readers report it and go on."""
 

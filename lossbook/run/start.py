@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from lossbook.errors import BadArgument, DamagedFile, LossbookError, StoreError, UnknownRun
 from lossbook.journal.durability import choose_durability
+from lossbook.journal.line import merge_config
 from lossbook.journal.writer import Attempt, Journal, last_step, next_child_rank, next_row
 from lossbook.layout import (
     FORMAT,
@@ -474,7 +475,7 @@ def _new_identity(
     record = plain({**record, "started": now, "argv": argv})
     if previous:
         identity = dict(previous)
-        config = _merged(dict(previous.get("config") or {}), request.config)
+        config = merge_config(previous.get("config") or {}, request.config)
         identity.update(config=config, attempts=[*previous.get("attempts", []), record])
         if request.tags:
             identity["tags"] = list(dict.fromkeys([*previous.get("tags", []), *request.tags]))
@@ -501,15 +502,6 @@ def _new_identity(
     }  # fmt: skip
     # A folder or an argument need not be UTF-8, and `run.json` has to be.
     return plain(identity), attempt
-
-
-def _merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    for key, value in change.items():
-        if isinstance(value, dict) and isinstance(base.get(key), dict):
-            base[key] = _merged(dict(base[key]), value)
-        else:
-            base[key] = value
-    return base
 
 
 def _parent(request: Request) -> dict[str, Any]:

@@ -17,11 +17,10 @@ from typing import Any
 import orjson
 
 from lossbook.errors import LossbookError
-from lossbook.layout import INDEX, RunFolder, cache_folder, read_json, replace_file, run_entries
+from lossbook.journal.line import merge_config
+from lossbook.layout import INDEX, RunFolder, cache_folder, is_settled, read_json, replace_file, run_entries
 
 VERSION = 3
-#: A folder that changed so shortly before it was read may change again within the same tick of the clock.
-_TICK_NS = 50_000_000
 #: The index is written anew when more than one run of so many has changed.
 FEW = 50
 
@@ -87,12 +86,12 @@ def read_index(store: str) -> list[Record]:
 def _read_record(folder: RunFolder, mtime_ns: int) -> Record | None:
     if not folder.exists():
         return None
+    looked_ns = time.time_ns()
     fields = make_record(folder)
-    now = time.time_ns()
     return Record(
         folder.path,
         # A change within the same tick would go unseen for ever: read such a folder again next time.
-        mtime_ns if now - mtime_ns > _TICK_NS else 0,
+        mtime_ns if is_settled(mtime_ns, looked_ns) else 0,
         int(fields["created_us"]),
         str(fields["state"]),
         orjson.dumps(fields),
@@ -121,8 +120,7 @@ def make_record(folder: RunFolder) -> dict[str, Any]:
         problems.append(f"{error}; it is made anew")
     if summary.get("state") not in ("finished", "failed", "interrupted", "killed") or not _covers(summary, identity):
         summary = _bring_up_to_date(summary, folder, problems)
-    config = dict(identity.get("config") or {})
-    _merge(config, summary.get("config") or {})
+    config = merge_config(identity.get("config") or {}, summary.get("config") or {})
     created = int(identity.get("created") or summary.get("started") or 0)
     started, ended = summary.get("started") or created, summary.get("ended")
     running = summary.get("state") == "running"
@@ -181,16 +179,6 @@ def _bring_up_to_date(summary: dict[str, Any], folder: RunFolder, problems: list
         except OSError:
             pass
     return summary
-
-
-def _merge(base: dict[str, Any], change: dict[str, Any]) -> None:
-    for key, value in change.items():
-        if isinstance(value, dict) and isinstance(base.get(key), dict):
-            inner = dict(base[key])
-            _merge(inner, value)
-            base[key] = inner
-        else:
-            base[key] = value
 
 
 def _path(store: str) -> str:

@@ -222,17 +222,18 @@ class RecordedRun:
     @property
     def summary(self) -> dict[str, Any]:
         """What the training code set in `run.summary`."""
-        from lossbook.store.where import _number
+        from lossbook.store.where import plain_number
 
-        return {key: _number(value) for key, value in self.record["summary"].items()}
+        return {key: plain_number(value) for key, value in self.record["summary"].items()}
 
     @property
     def metrics(self) -> dict[str, dict[str, Any]]:
         """Per key: last, last_step, min, min_step, max, max_step, mean, count, nonfinite."""
-        from lossbook.store.where import _number
+        from lossbook.store.where import plain_number
 
         return {
-            key: {name: _number(value) for name, value in one.items()} for key, one in self.record["metrics"].items()
+            key: {name: plain_number(value) for name, value in one.items()}
+            for key, one in self.record["metrics"].items()
         }
 
     @property

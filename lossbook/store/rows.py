@@ -18,7 +18,7 @@ import numpy
 from lossbook.errors import LossbookError, StoreError
 from lossbook.journal.line import Row
 from lossbook.journal.reader import find_gaps, read_segment
-from lossbook.layout import RunFolder, SegmentName, read_json
+from lossbook.layout import RunFolder, SegmentName, is_settled, read_json
 from lossbook.store.attempts import NEVER, cutoffs, resume_steps
 from lossbook.store.schema import TOP_LEVEL, parquet
 from lossbook.store.segments import Segment, list_segments
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 #: Arrays kept of sealed files, in bytes.
 CACHE_BYTES = 64 << 20
 _MOST_PROBLEMS = 100
-_TICK_NS = 50_000_000
 BUCKET_COLUMNS = (
     "first_step", "last_step", "first_row", "last_row", "first_time", "last_time", "first", "last", "min", "max",
     "sum", "min_step", "max_step", "count", "nonfinite",
@@ -105,6 +104,7 @@ class RunRows:
     def refresh(self) -> None:
         """Look at the folder again: cheap when nothing has changed."""
         with self._lock:
+            looked_ns = time.time_ns()
             seen = (_mtime(self.folder.journal), _mtime(self.folder.metrics), _mtime(self.folder.run_json))
             if seen != self._seen or any(mark is None for mark in seen):
                 self._segments = list_segments(self.folder)
@@ -113,7 +113,7 @@ class RunRows:
                 except LossbookError as error:
                     self._damaged[self.folder.run_json] = str(error)
                 # A folder that changed within this tick of the clock may change again without showing it.
-                settled = time.time_ns() - max((mark or 0 for mark in seen), default=0) > _TICK_NS
+                settled = all(is_settled(mark or 0, looked_ns) for mark in seen)
                 self._seen = seen if settled else ()
             try:
                 for segment in self._segments:

@@ -59,9 +59,20 @@ class JournalRows:
     next_row: int = 0
     last_attempt: int = 0
 
+    key_sets: dict[tuple[str, ...], NDArray[numpy.int32]] = field(default_factory=dict)
+
     @property
     def scalars(self) -> int:
         return len(self.values)
+
+    def add_keys(self, keys: tuple[str, ...]) -> None:
+        """Note the keys of the next row; rows with the same keys share one array."""
+        codes = self.key_sets.get(keys)
+        if codes is None:
+            names = self.names
+            codes = numpy.array([names.setdefault(key, len(names)) for key in keys], dtype=numpy.int32)
+            self.key_sets[keys] = codes
+        self.codes.append(codes)
 
 
 def read_journal(journal: JournalSegment, rows: JournalRows) -> None:
@@ -70,7 +81,6 @@ def read_journal(journal: JournalSegment, rows: JournalRows) -> None:
     Raises:
         FileNotFoundError: it has been sealed meanwhile.
     """
-    key_sets: dict[tuple[str, ...], NDArray[numpy.int32]] = {}
     loads = orjson.loads
     attempt = rows.last_attempt
     expected: int | None = rows.next_row or None
@@ -82,7 +92,7 @@ def read_journal(journal: JournalSegment, rows: JournalRows) -> None:
                 rows.problems.append(
                     f"{journal.path}: the last line is torn off after {len(torn)} bytes; it was never a whole row"
                 )
-            if _take_plain(lines, rows, key_sets, attempt, expected):
+            if _take_plain(lines, rows, attempt, expected):
                 number += len(lines)
                 expected = rows.i[-1] + 1
                 continue
@@ -111,13 +121,7 @@ def read_journal(journal: JournalSegment, rows: JournalRows) -> None:
                     rows.events.append((row.i, row.step, row.t, str(row.kind), row.key, attempt, text))
                     i = row.i
                 else:
-                    key_set = tuple(metrics)
-                    codes = key_sets.get(key_set)
-                    if codes is None:
-                        names = rows.names
-                        codes = numpy.array([names.setdefault(key, len(names)) for key in key_set], dtype=numpy.int32)
-                        key_sets[key_set] = codes
-                    rows.codes.append(codes)
+                    rows.add_keys(tuple(metrics))
                     rows.values.extend(metrics.values())
                     rows.i.append(i)
                     rows.t.append(t)
@@ -129,9 +133,7 @@ def read_journal(journal: JournalSegment, rows: JournalRows) -> None:
     rows.next_row = expected or 0
 
 
-def _take_plain(
-    lines: list[bytes], rows: JournalRows, key_sets: dict[tuple[str, ...], Any], attempt: int, expected: int | None
-) -> bool:
+def _take_plain(lines: list[bytes], rows: JournalRows, attempt: int, expected: int | None) -> bool:
     """Add lines that are all rows of finite numbers, as training writes them, without a loop in Python.
 
     Returns:
@@ -155,12 +157,7 @@ def _take_plain(
     if not (is_place(i[-1], min(t)) and is_place(i[-1], max(t)) and is_step(min(step)) and is_step(max(step))):
         return False
     for key_set in map(tuple, metrics):
-        codes = key_sets.get(key_set)
-        if codes is None:
-            names = rows.names
-            codes = numpy.array([names.setdefault(key, len(names)) for key in key_set], dtype=numpy.int32)
-            key_sets[key_set] = codes
-        rows.codes.append(codes)
+        rows.add_keys(key_set)
     rows.values.extend(values)
     rows.i.extend(i)
     rows.t.extend(t)

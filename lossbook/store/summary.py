@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lossbook.errors import LossbookError
-from lossbook.journal.line import Row, decode_number, encode_number
+from lossbook.journal.line import Row, encode_number, merge_config
 from lossbook.journal.liveness import SILENT_SECONDS
 from lossbook.journal.reader import read_segment
 from lossbook.layout import FORMAT, RunFolder, read_json, write_json
@@ -264,9 +264,9 @@ def _assemble(folder: RunFolder, identity: dict[str, Any], pieces: list[Piece]) 
         (event for piece in pieces for event in piece.events), key=lambda event: event[0]
     ):
         if kind == "config":
-            merge_config(config, value)
+            config = merge_config(config, value)
         elif kind == "summary":
-            merge_config(user, value)
+            user = merge_config(user, value)
         elif kind == "define":
             defined = [one for one in defined if one.get("pattern") != value.get("pattern")] + [value]
         elif kind == "alert":
@@ -306,17 +306,6 @@ def sealed_problems(folder: RunFolder) -> list[str]:
     except LossbookError as error:
         return [str(error)]
     return [str(problem) for problem in sealed.get("problems") or ()]
-
-
-def merge_config(base: dict[str, Any], change: dict[str, Any]) -> None:
-    """Apply one `config` row: objects merge, null removes, everything else replaces."""
-    for key, value in change.items():
-        if value is None:
-            base[key] = None
-        elif isinstance(value, dict) and isinstance(base.get(key), dict):
-            merge_config(base[key], value)
-        else:
-            base[key] = value
 
 
 def _visible(folder: RunFolder, identity: dict[str, Any], pieces: list[Piece]) -> dict[str, Statistics]:
@@ -429,8 +418,3 @@ def overlay(summary: dict[str, Any], folder: RunFolder) -> dict[str, Any]:
         if is_running(folder, last):
             return summary
     return compute_summary(folder)
-
-
-def number_of(value: Any) -> float | None:
-    """A number as `summary.json` holds it, as a float; None for null."""
-    return None if value is None else decode_number(value)

@@ -261,11 +261,11 @@ def _lookup(name: str) -> Evaluate:
         metrics = record.get("metrics") or {}
         key = find_key(name, metrics)
         if key is not None:
-            return _number(metrics[key].get("last"))
+            return plain_number(metrics[key].get("last"))
         if dot and statistic in _STATISTICS:
             key = find_key(base, metrics)
             if key is not None:
-                return _number(metrics[key].get(statistic))
+                return plain_number(metrics[key].get(statistic))
         found = nested(record.get("summary") or {}, name)
         return found if found is not None else nested(record.get("config") or {}, name)
 
@@ -275,7 +275,7 @@ def _lookup(name: str) -> Evaluate:
 def nested(values: Mapping[str, Any], path: str) -> Any:
     """The value at `a.b.c` (or under a key that has dots of its own); None where there is none."""
     if path in values:
-        return _number(values[path])
+        return plain_number(values[path])
     head, dot, rest = path.partition(".")
     inner = values.get(head)
     if dot and isinstance(inner, Mapping):
@@ -283,6 +283,7 @@ def nested(values: Mapping[str, Any], path: str) -> Any:
     return None
 
 
-def _number(value: Any) -> Any:
+def plain_number(value: Any) -> Any:
+    """A value as the summary holds it, with what is not finite as a float."""
     names = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
     return names.get(value, value) if isinstance(value, str) else value
