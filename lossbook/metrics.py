@@ -41,6 +41,8 @@ TABLE = (
 _BY_NAME = {name: metric for metric in TABLE for name in metric.names}
 #: Axes that a curve can be drawn against through the metric that carries them.
 AXES = {"tokens": "time/tokens_seen", "gradient_step": "time/gradient_steps", "flops": "throughput/flops_seen"}
+#: How the names of the machine's own series begin (docs/system-metrics.md).
+_MACHINE = ("system.", "system/", "gpu", "cpu_", "memory_", "disk_", "network_", "torch_gpu_")
 _BETTER_LOW = ("loss", "perplexity", "ppl", "error", "wer", "cer", "bpb", "bits_per_byte", "seconds", "latency")
 _BETTER_HIGH = (
     "accuracy",
@@ -68,6 +70,21 @@ def find_key(name: str, keys: Iterable[str]) -> str | None:
                 if other in present:
                     return other
     return None
+
+
+def usual_keys(keys: Iterable[str], *, fallback: bool = True) -> list[str]:
+    """What to draw when nothing was named: training and validation loss by whatever names they have among `keys`.
+
+    Args:
+        fallback: where there is neither, give the first key that speaks of a loss, else the first of the run's own.
+    """
+    present = set(keys)
+    found = [key for key in (find_key("train/loss", present), find_key("val/loss", present)) if key is not None]
+    if found or not fallback:
+        return found
+    lossy = sorted(key for key in present if "loss" in key.lower())
+    own = sorted(key for key in present if not key.startswith(_MACHINE))
+    return (lossy or own or sorted(present))[:1]
 
 
 def nearest(name: str, keys: Iterable[str], count: int = 5) -> list[str]:

@@ -35,15 +35,23 @@ COMMANDS = {
     "ls": "runs",
     "show": "runs",
     "keys": "read",
+    "gpu": "gpu",
     "curve": "read",
+    "check": "checking",
+    "plot": "plotting",
     "export": "read",
     "sql": "read",
+    "compare": "comparing",
+    "best": "comparing",
+    "report": "comparing",
     "tag": "notes",
     "note": "notes",
     "rename": "notes",
     "rm": "moving",
     "undo": "moving",
     "mv": "moving",
+    "sync": "syncing",
+    "import": "importing",
     "seal": "upkeep",
     "verify": "upkeep",
     "doctor": "upkeep",
@@ -78,16 +86,16 @@ class Settings:
         return self.store or default_store()
 
     def book(self) -> Book:
-        """Open the store.
+        """Open the store, or another tracker's runs.
 
         Raises:
             StoreError: there is no such folder.
         """
-        if "://" not in self.location and not os.path.isdir(self.location):
+        if "://" not in self.location and not os.path.exists(self.location):
             raise StoreError(
                 f"there is no store at {self.location}: name one with --store or LOSSBOOK_STORE, or log a run first"
             )
-        from lossbook.store import open as open_book
+        from lossbook.sources import open as open_book
 
         return open_book(self.location)
 
@@ -131,7 +139,7 @@ def common_options(*, project: bool = True) -> Callable[[Function], Function]:
 _store_option = click.option(
     "--store",
     metavar="FOLDER",
-    help="The store to look at [default: LOSSBOOK_STORE, else ./lossbook-runs].",
+    help="The store, or another tracker's runs, to look at [default: LOSSBOOK_STORE, else ./lossbook-runs].",
     expose_value=False,
     callback=_remember,
 )
@@ -240,7 +248,7 @@ def cli(context: click.Context) -> None:
 # -- the end ------------------------------------------------------------------------------------------------------
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, command: click.Command = cli, name: str = "lossbook") -> int:
     """Run one command and return its exit status.
 
     0: done. 1: refused or something is damaged, one sentence on standard error. 2: wrong usage. 130: Ctrl-C.
@@ -257,8 +265,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             return shell_complete(cli, {}, "lossbook", COMPLETE, asked)
         # Not cli.main(): that one prints a line of its own on Ctrl-C, and turns a closed pipe into an exit.
-        with cli.make_context("lossbook", list(sys.argv[1:] if arguments is None else arguments)) as context:
-            result = cli.invoke(context)
+        with command.make_context(name, list(sys.argv[1:] if arguments is None else arguments)) as context:
+            result = command.invoke(context)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as end:

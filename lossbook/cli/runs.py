@@ -246,13 +246,14 @@ def show_command(
     if settings.json:
         click.echo(to_json({**plain_run(run, metrics=True), **_more(run)}))
         return
-    from lossbook.cli.series import picture, usual_keys
+    from lossbook.cli.series import picture
+    from lossbook.metrics import usual_keys
 
     view = screen()
     # A wrong key or axis is refused before anything is printed; a run too damaged to draw is still shown.
     drawing: list[str] = []
     try:
-        drawing = picture([run], list(keys) or usual_keys(run), view, x=x, log=log, width=width, height=height)
+        drawing = picture([run], list(keys) or usual_keys(run.metrics), view, x=x, log=log, width=width, height=height)
     except LossbookError:
         if keys or x != "step":
             raise

@@ -9,23 +9,11 @@ from typing import TYPE_CHECKING
 from lossbook.cli.draw import Line, draw
 from lossbook.cli.format import Screen
 from lossbook.errors import UnknownKey
-from lossbook.metrics import find_key
 
 if TYPE_CHECKING:
     from lossbook.store import Curve, RecordedRun
 
 _WIDTH, _HEIGHT = 100, 20
-
-
-def usual_keys(run: RecordedRun) -> list[str]:
-    """The training and validation loss by whatever names the run has them, else its first metric."""
-    metrics = run.metrics
-    found = [key for key in (find_key("train/loss", metrics), find_key("val/loss", metrics)) if key is not None]
-    if found:
-        return found
-    lossy = sorted(key for key in metrics if "loss" in key.lower())
-    own = sorted(key for key in metrics if not key.startswith(("system.", "system/", "gpu", "cpu_", "memory_")))
-    return (lossy or own or sorted(metrics))[:1]
 
 
 def picture(

@@ -1,20 +1,23 @@
-"""What a curve can be drawn against: step, time, wallclock, or any other metric; and which runs its rows come from."""
+"""What a curve can be drawn against: step, time, clocks, or any other metric; and which runs its rows come from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy
 
 from lossbook.store.attempts import NEVER
-from lossbook.store.curve import MOST_POINTS, Curve, Source, draw, gather
+from lossbook.store.curve import MOST_POINTS, SMOOTHED_POINTS, Curve, Source, draw, gather, smoothed
 from lossbook.store.rows import Buckets, RunRows
+from lossbook.store.smoothing import Smoothing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+#: Axes that are made of the time at which a row was logged.
+CLOCKS = ("time", "wallclock", "elapsed")
 #: A fork of a fork of a fork: deeper than that is a circle.
 _DEEPEST_FORK = 50
 
@@ -33,27 +36,39 @@ def make_sources(rows: RunRows, find_parent: Callable[[dict[str, Any]], RunRows 
         last = min(last, int(parent.get("step", 0)))
         chain.insert(0, (found, last))
     clocks = _Clocks([one for one, _ in chain])
-    return [Source(one, last, partial(clocks.seconds, number)) for number, (one, last) in enumerate(chain)]
+    return [
+        Source(one, last, partial(clocks.seconds, number), clocks.elapsed_seconds)
+        for number, (one, last) in enumerate(chain)
+    ]
 
 
 class _Clocks:
-    """The wallclock of a run and of those that it was forked from: seconds that attempts ran, gaps left out."""
+    """The clocks of a run and of those that it was forked from: seconds that attempts ran, and those between them."""
 
     def __init__(self, chain: list[RunRows]) -> None:
         self._chain = chain
         self._known: list[dict[int, tuple[int, float]]] | None = None
 
     def seconds(self, number: int, time_us: NDArray[Any], attempt: int) -> NDArray[Any]:
-        """What the clock showed at some times of an attempt of the chain's `number`-th run."""
+        """What the clock that leaves gaps out showed at some times of an attempt of the chain's `number`-th run."""
+        begun, offset = self._offsets()[number].get(attempt, (0, 0.0))
+        shown: NDArray[Any] = (time_us - begun) / 1e6 + offset
+        return shown
+
+    def elapsed_seconds(self, time_us: NDArray[Any]) -> NDArray[Any]:
+        """How long the first attempt of the first run of the chain had begun before some times."""
+        begun = min((one for offsets in self._offsets() for one, _ in offsets.values()), default=0)
+        shown: NDArray[Any] = (time_us - begun) / 1e6
+        return shown
+
+    def _offsets(self) -> list[dict[int, tuple[int, float]]]:
         if self._known is None:
-            # Only the axis that needs it looks it up.
+            # Only an axis that needs it looks it up.
             self._known, elapsed = [], 0.0
             for rows in self._chain:
                 offsets, elapsed = _offsets(rows, elapsed)
                 self._known.append(offsets)
-        begun, offset = self._known[number].get(attempt, (0, 0.0))
-        shown: NDArray[Any] = (time_us - begun) / 1e6 + offset
-        return shown
+        return self._known
 
 
 def _offsets(rows: RunRows, elapsed: float) -> tuple[dict[int, tuple[int, float]], float]:
@@ -72,9 +87,11 @@ def _offsets(rows: RunRows, elapsed: float) -> tuple[dict[int, tuple[int, float]
 
 def draw_on_axis(
     sources: list[Source], key: str, axis: str, *, points: int, start: float | None, end: float | None,
-    attempt: int | None,
+    attempt: int | None, smoothing: Smoothing | None = None,
 ) -> Curve:  # fmt: skip
-    """Draw one key against an axis ("step", "time", "wallclock" or a key)."""
+    """Draw one key against an axis (one of `CLOCKS`, "step" or a key)."""
+    if smoothing is not None:
+        return _draw_smoothed(sources, key, axis, points, start, end, attempt, smoothing)
     if axis == "step":
         first = None if start is None else int(numpy.ceil(start))
         last = None if end is None else int(numpy.floor(end))
@@ -114,6 +131,72 @@ def draw_on_axis(
         buckets = {name: array[inside] for name, array in buckets.items()}
         x_first, x_last = x_first[inside], x_last[inside]
 
+    return _drawn(key, axis, buckets, x_first, x_last, points)
+
+
+def place_events(
+    sources: list[Source], key: str, axis: str, events: Sequence[Mapping[str, Any]]
+) -> NDArray[numpy.float64]:
+    """Say where events of a run (`read_events`) lie on the axis of a drawing of `key`.
+
+    Returns:
+        Shape (n,); NaN for those whose place is not known, and for those that a later attempt went back beyond.
+    """
+    own = sources[-1]
+    parts = own.rows.parts(key)
+    visible = own.rows.last_visible(parts)
+    line = gather(sources, key, points=1000, first=None, last=None, attempt=None)
+    steps = numpy.array([event["step"] if event["step"] is not None else numpy.nan for event in events], dtype=float)
+    times = numpy.array([event["time"] * 1e6 for event in events])
+    attempts = [int(event["attempt"]) for event in events]
+    cuts = numpy.array([float(visible.get(attempt, NEVER)) for attempt in attempts])
+    hidden = steps > cuts
+    if axis == "time":
+        at = times / 1e6
+    elif axis == "elapsed":
+        at = own.elapsed(times)
+    elif axis == "wallclock":
+        at = numpy.array([float(own.clock(when, attempt)) for when, attempt in zip(times, attempts, strict=True)])
+    else:
+        known_times, known_steps = _points(line, line["first_step"], line["last_step"], by="time")
+        if len(known_times):
+            steps = numpy.where(numpy.isnan(steps), numpy.interp(times, known_times, known_steps), steps)
+        at = steps
+        if axis != "step":
+            carrier = gather(sources, axis, points=1000, first=None, last=None, attempt=None)
+            known, values = _points(carrier, carrier["first"], carrier["last"])
+            finite = numpy.isfinite(values)
+            at = numpy.full(len(steps), numpy.nan)
+            if bool(finite.any()):
+                # Beyond the last row of the axis nothing is known of it; the nearest row is the honest place.
+                at = numpy.interp(steps, known[finite], values[finite])
+    return numpy.where(hidden, numpy.nan, at).astype(numpy.float64)
+
+
+def _draw_smoothed(
+    sources: list[Source], key: str, axis: str, points: int, start: float | None, end: float | None,
+    attempt: int | None, smoothing: Smoothing,
+) -> Curve:  # fmt: skip
+    """Smooth every row that counts, then cut out the range and decimate: a zoom shows the same line, only nearer."""
+    rows = gather(sources, key, points=SMOOTHED_POINTS, first=None, last=None, attempt=attempt)
+    buckets = smoothed(rows, smoothing)
+    del rows
+    if axis == "step":
+        x_first, x_last = buckets["first_step"], buckets["last_step"]
+    else:
+        x_first, x_last = _placer(sources, axis, buckets, points, attempt)(buckets)
+    if start is not None or end is not None:
+        inside = numpy.ones(len(x_first), dtype=bool)
+        inside &= True if start is None else x_first >= start
+        inside &= True if end is None else x_last <= end
+        buckets = {name: array[inside] for name, array in buckets.items()}
+        x_first, x_last = x_first[inside], x_last[inside]
+    return _drawn(key, axis, buckets, x_first, x_last, points)
+
+
+def _drawn(
+    key: str, axis: str, buckets: Buckets, x_first: NDArray[Any], x_last: NDArray[Any], points: int
+) -> Curve:  # fmt: skip
     def x_of_step(step: NDArray[Any]) -> NDArray[Any]:
         known, at = _points(buckets, x_first, x_last)
         return numpy.interp(step, known, at) if len(known) else step
@@ -125,7 +208,7 @@ def _placer(
     sources: list[Source], axis: str, buckets: Buckets, points: int, attempt: int | None
 ) -> Callable[[Buckets], tuple[NDArray[Any], NDArray[Any]]]:
     """A function that says where buckets begin and end on an axis other than step."""
-    if axis in ("time", "wallclock"):
+    if axis in CLOCKS:
         return lambda some: _times(sources, axis, some)
     carrier = gather(sources, axis, points=max(points, 1000), first=None, last=None, attempt=attempt)
     known, at = _points(carrier, carrier["first"], carrier["last"])
@@ -148,6 +231,9 @@ def _times(sources: list[Source], axis: str, buckets: Buckets) -> tuple[NDArray[
     last = numpy.asarray(buckets["last_time"], dtype=numpy.float64)
     if axis == "time":
         return first / 1e6, last / 1e6
+    if axis == "elapsed":
+        # Every source of a run counts from the same beginning.
+        return sources[0].elapsed(first), sources[0].elapsed(last)
     x_first, x_last = numpy.zeros(len(first)), numpy.zeros(len(first))
     for number, source in enumerate(sources):
         for attempt in numpy.unique(buckets["attempt"][buckets["source"] == number]):
@@ -158,10 +244,10 @@ def _times(sources: list[Source], axis: str, buckets: Buckets) -> tuple[NDArray[
 
 
 def _points(
-    buckets: Buckets, first: NDArray[Any], last: NDArray[Any]
+    buckets: Buckets, first: NDArray[Any], last: NDArray[Any], by: str = "step"
 ) -> tuple[NDArray[numpy.float64], NDArray[numpy.float64]]:
-    """(step, value) at both ends of each bucket, sorted by step, for interpolation."""
-    steps = numpy.concatenate((buckets["first_step"], buckets["last_step"])).astype(numpy.float64)
+    """(step or time, value) at both ends of each bucket, sorted by the former, for interpolation."""
+    steps = numpy.concatenate((buckets[f"first_{by}"], buckets[f"last_{by}"])).astype(numpy.float64)
     values = numpy.concatenate((first, last)).astype(numpy.float64)
     order = numpy.argsort(steps, kind="stable")
     return steps[order], values[order]

@@ -15,6 +15,7 @@ import numpy
 from lossbook.errors import BadArgument
 from lossbook.store.rollup import FINEST_LEVEL, LEVEL_STEP
 from lossbook.store.rows import BUCKET_COLUMNS, Buckets, RunRows, SeriesPart
+from lossbook.store.smoothing import Smoothing, smooth, smooth_buckets
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,6 +27,9 @@ FINENESS = 2
 MOST_REFINED = 16
 #: So many rows of one key are read as they are: it costs no more than buckets would.
 RAW_ROWS = 20_000
+#: Up to twice as many rows of one key are smoothed row by row, more of them by the finest rollup buckets.
+SMOOTHED_POINTS = 2_000_000
+_PLACES = ("first_step", "last_step", "first_row", "last_row", "first_time", "last_time")
 
 
 @dataclass(frozen=True)
@@ -55,14 +59,16 @@ class Curve:
 
 @dataclass(frozen=True)
 class Source:
-    """Rows that a curve is made of: a run, the last step that counts, and how its clock runs.
+    """Rows that a curve is made of: a run, the last step that counts, and how its clocks run.
 
-    `clock` turns (µs since 1970, attempt) into seconds of wallclock.
+    `clock` turns (µs since 1970, attempt) into seconds of wallclock, `elapsed` µs since 1970 into seconds since the
+    run began.
     """
 
     rows: RunRows
     last_step: int
     clock: Callable[[NDArray[Any], int], NDArray[Any]]
+    elapsed: Callable[[NDArray[Any]], NDArray[Any]]
 
 
 def check_points(points: int) -> int:
@@ -163,6 +169,8 @@ def _within(buckets: Buckets, first: int | None, last: int) -> Buckets:
     step = buckets["first_step"]
     start = 0 if first is None else int(numpy.searchsorted(step, first, "left"))
     end = int(numpy.searchsorted(step, last, "right"))
+    if start == 0 and end == len(step):
+        return buckets
     return {name: array[start:end] for name, array in buckets.items()}
 
 
@@ -180,12 +188,55 @@ def _join(pieces: list[Buckets]) -> Buckets:
         return dict.fromkeys((*BUCKET_COLUMNS, "attempt", "rank", "source"), empty)
     if len(pieces) == 1:
         return pieces[0]
-    joined = {name: numpy.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+    # Rows have one array for their first and last step, and so on: what is shared stays shared.
+    made: dict[tuple[int, ...], NDArray[Any]] = {}
+    joined: Buckets = {}
+    for name in pieces[0]:
+        arrays = tuple(id(piece[name]) for piece in pieces)
+        if arrays not in made:
+            made[arrays] = numpy.concatenate([piece[name] for piece in pieces])
+        joined[name] = made[arrays]
     steps = joined["first_step"]
     if bool(numpy.any(steps[1:] < steps[:-1])):
         order = numpy.lexsort((joined["first_row"], steps))
-        joined = {name: array[order] for name, array in joined.items()}
+        in_order = {id(array): array[order] for array in made.values()}
+        joined = {name: in_order[id(array)] for name, array in joined.items()}
     return joined
+
+
+def smoothed(buckets: Buckets, smoothing: Smoothing) -> Buckets:
+    """Smooth rows, or the means of buckets of rows; what several ranks logged at one step is averaged first.
+
+    Args:
+        buckets: of `gather`, sorted by step.
+
+    Returns:
+        Buckets of which first, last, minimum, maximum and mean are the smoothed value, NaN where no row is finite.
+    """
+    finite = buckets["count"] - buckets["nonfinite"]
+    total = buckets["sum"]
+    joined = {name: buckets[name] for name in (*_PLACES, "count", "nonfinite", "attempt", "rank", "source")}
+    steps = buckets["first_step"]
+    if len(steps) and bool(numpy.any(buckets["rank"] > 0)):
+        starts = numpy.concatenate(([0], numpy.flatnonzero(steps[1:] != steps[:-1]) + 1))
+        ends = numpy.append(starts[1:], len(steps)) - 1
+        joined = {name: array[ends if name.startswith("last_") else starts] for name, array in joined.items()}
+        for name in ("count", "nonfinite"):
+            joined[name] = numpy.add.reduceat(buckets[name], starts)
+        finite, total = numpy.add.reduceat(finite, starts), numpy.add.reduceat(total, starts)
+        joined["rank"] = numpy.zeros(len(starts), dtype=numpy.int64)
+    with numpy.errstate(invalid="ignore", divide="ignore"):
+        mean = numpy.where(finite > 0, total / finite, numpy.nan)
+    single = bool(numpy.all(joined["last_row"] == joined["first_row"]))
+    value = smooth(mean, smoothing) if single else smooth_buckets(mean, finite, smoothing)
+    shown = numpy.where(finite > 0, value, numpy.nan)
+    with numpy.errstate(over="ignore"):
+        total = numpy.where(finite > 0, value * finite, 0.0)
+    # A smoothed bucket has its one value in its middle.
+    middle = joined["first_step"] + (joined["last_step"] - joined["first_step"]) // 2
+    return joined | {
+        "first": shown, "last": shown, "min": shown, "max": shown, "sum": total, "min_step": middle, "max_step": middle,
+    }  # fmt: skip
 
 
 def draw(

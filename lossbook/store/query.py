@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lossbook.errors import BadArgument, LossbookError, StoreError, UnknownKey, UnknownRun
@@ -14,9 +14,13 @@ from lossbook.store.where import compile_value, compile_where
 
 if TYPE_CHECKING:
     import duckdb
+    import numpy
+    from numpy.typing import NDArray
 
+    from lossbook.store.comparison import Comparison
     from lossbook.store.curve import Curve, Source
     from lossbook.store.rows import RunRows
+    from lossbook.store.smoothing import Smoothing
     from lossbook.store.table import Table
 
 
@@ -89,7 +93,7 @@ class Book:
             records = [record for record in records if test(record.fields())]
         if sort:
             records = _sorted(records, sort)
-        return [RecordedRun(self, record) for record in records[: limit if limit is not None else len(records)]]
+        return [self._recorded(record) for record in records[: limit if limit is not None else len(records)]]
 
     def run(self, ref: str = "latest", project: str | None = None) -> RecordedRun:
         """One run, by id, name or a unique beginning of either; "latest" is the one begun last.
@@ -107,9 +111,54 @@ class Book:
                 raise UnknownRun(f"there is no project {project!r} in {self.store}; it has {known}")
         if not records:
             raise UnknownRun(f"there is no run in {self.store} yet")
-        found = RecordedRun(self, _find(records, str(ref), self.store))
+        found = self._recorded(_find(records, str(ref), self.store))
         found._seal_if_left()
         return found
+
+    def compare(
+        self, runs: Sequence[RecordedRun | str] | None = None, *, project: str | None = None,
+        where: str | None = None, limit: int | None = None, metric: str | None = None, losses: Sequence[float] = (),
+        columns: Sequence[str] = (), baseline: RecordedRun | str | None = None, sort: str | None = None,
+        goal: str | None = None,
+    ) -> Comparison:  # fmt: skip
+        """Hold runs side by side: the configuration that differs, losses, throughput and time; the best first.
+
+        Args:
+            runs: these, or what answers to these names; None for all that fit `project` and `where`.
+            limit: the newest so many at the most, where no runs are named.
+            metric, losses, columns, baseline, sort, goal: see `lossbook.store.compare.compare`.
+
+        Raises:
+            UnknownRun, UnknownKey, BadArgument, BadQuery: something that was named is not there or cannot be meant.
+        """
+        from lossbook.store.compare import compare
+
+        chosen = self._named(runs, project) if runs is not None else self.runs(project, where, limit=limit)
+        held = self._named([baseline], project)[0] if baseline is not None else None
+        return compare(chosen, metric=metric, losses=losses, columns=columns, baseline=held, sort=sort, goal=goal)
+
+    def best(
+        self, metric: str = "val/loss", *, project: str | None = None, where: str | None = None,
+        runs: Sequence[RecordedRun | str] | None = None, goal: str | None = None,
+    ) -> tuple[RecordedRun, float]:  # fmt: skip
+        """The run with the best value of a metric, and that value; NaN and infinities never win.
+
+        Args:
+            metric: any name of it; each run is asked for what it calls it.
+            runs: only these, or what answers to these names.
+            goal: "minimize" or "maximize"; default what `define_metric` said, else what the name tells.
+
+        Raises:
+            UnknownRun: there is no run that fits.
+            UnknownKey: none has a finite value of it.
+            BadArgument: which way is better is not known.
+        """
+        from lossbook.store.best import best_run
+
+        return best_run(self._named(runs, project) if runs is not None else self.runs(project, where), metric, goal)
+
+    def _named(self, runs: Sequence[RecordedRun | str], project: str | None) -> list[RecordedRun]:
+        return [self.run(run, project) if isinstance(run, str) else run for run in runs]
 
     def sql(self, query: str, parameters: list[Any] | None = None) -> Table:
         """Ask SQL (DuckDB's) of all runs: views `metrics`, `all_metrics` (with hidden rows), `runs` and `events`.
@@ -123,6 +172,10 @@ class Book:
         connection = self.connection().cursor()
         prepare(connection, query, self.runs())
         return Table(connection, query.strip().rstrip(";"), parameters)
+
+    def _recorded(self, record: Record) -> RecordedRun:
+        """A run of this book; a book of another tracker's runs makes them otherwise."""
+        return RecordedRun(self, record)
 
     def __repr__(self) -> str:
         return f"<lossbook book of {self.store}>"
@@ -326,7 +379,7 @@ class RecordedRun:
 
     def curve(
         self, key: str, x: str = "step", points: int = 1000, start: float | None = None, end: float | None = None,
-        attempt: int | None = None,
+        attempt: int | None = None, smoothing: str | float | Smoothing | None = None,
     ) -> Curve:  # fmt: skip
         """Decimate one series for drawing, keeping every extreme.
 
@@ -335,33 +388,41 @@ class RecordedRun:
         count, so a spike of a single row stays visible at any zoom. Of a key that several ranks logged, each
         bucket holds the rows of all of them.
 
+        With `smoothing` all rows that count are smoothed first, whatever the range, ranks averaged step by step; then
+        the smoothed rows are decimated. Of a key of more than four million rows the finest rollup buckets' means (of
+        64 rows each) are smoothed instead, so that it needs no more memory.
+
         Args:
             key: metric name; an alias of it will do (`train/loss` finds `train_loss`).
             x: "step", "gradient_step", "tokens", "flops", "wallclock" (seconds since the run began, gaps between
-                attempts left out), "time" (Unix seconds), or another metric's name.
+                attempts left out), "elapsed" (gaps included; of a fork, since its parent began), "time" (Unix
+                seconds), or another metric's name.
             points: buckets at the most, 1 to 100,000.
             start, end: only rows between these, in units of `x`.
             attempt: that attempt's rows, those that a later one hides included.
+            smoothing: "ema:0.99" (or 0.99), "mean:50", "median:50" or "gaussian:20", windows in rows; None for none.
 
         Returns:
             Curve of float64 arrays, shape (n,) with n <= points, and the counts of rows and of those not finite.
 
         Raises:
             UnknownKey: the run never logged `key`; the message lists the nearest names.
-            BadArgument: `points` or the range cannot be meant.
+            BadArgument: `points`, the range or the smoothing cannot be meant.
         """
-        from lossbook.store.axes import draw_on_axis
+        from lossbook.store.axes import CLOCKS, draw_on_axis
         from lossbook.store.curve import check_points
+        from lossbook.store.smoothing import parse_smoothing
 
         points = check_points(points)
+        smoothed = parse_smoothing(smoothing)
         if start is not None and end is not None and start > end:
             raise BadArgument(f"start={start} is beyond end={end}")
         sources = self._sources()
         found = self._key_in(sources, key) or self.find_key(key)
-        axis = x
-        if x not in ("step", "time", "wallclock"):
-            axis = self._key_in(sources, x) or self._missing_axis(x)
-        return draw_on_axis(sources, found, axis, points=points, start=start, end=end, attempt=attempt)
+        axis = x if x == "step" or x in CLOCKS else self._key_in(sources, x) or self._missing_axis(x)
+        return draw_on_axis(
+            sources, found, axis, points=points, start=start, end=end, attempt=attempt, smoothing=smoothed
+        )
 
     def _key_in(self, sources: list[Source], key: str) -> str | None:
         # The exact name first, because a run may have a hundred thousand keys.
@@ -411,6 +472,23 @@ class RecordedRun:
         from lossbook.store.events import read_events
 
         return read_events(self.rows(), self._book.connection().cursor(), kind)
+
+    def place_events(self, events: list[dict[str, Any]], key: str, x: str = "step") -> NDArray[numpy.float64]:
+        """Say where events of `events()` lie on the axis of `curve(key, x)`.
+
+        Returns:
+            Shape (n,), float64; NaN for an event whose place is not known, and for one of an attempt that a later one
+            went back beyond.
+
+        Raises:
+            UnknownKey: as `curve`.
+        """
+        from lossbook.store.axes import CLOCKS, place_events
+
+        sources = self._sources()
+        found = self._key_in(sources, key) or self.find_key(key)
+        axis = x if x == "step" or x in CLOCKS else self._key_in(sources, x) or self._missing_axis(x)
+        return place_events(sources, found, axis, events)
 
     def problems(self) -> list[str]:
         """What is damaged or missing in the run's files, a sentence each; empty for a whole run."""

@@ -1,0 +1,105 @@
+"""How a value reads in a line of text: numbers, durations, text that cannot steer a terminal, columns it takes.
+
+No colour, no terminal and no file: what tables on the terminal, in Markdown and in LaTeX have in common.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+
+
+def printable(text: object) -> str:
+    """One line of `text` that cannot steer the terminal: control characters become `�`, line ends a space."""
+    line = str(text)
+    if line.isascii() and line.isprintable():
+        return line
+    line = " ".join(line.splitlines()) if any(end in line for end in "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029") else line
+    return "".join(
+        " "
+        if character == "\t"
+        else "\ufffd"
+        if unicodedata.category(character) in ("Cc", "Cs") or character in "\u202a\u202b\u202c\u202d\u202e"
+        else character
+        for character in line
+    )
+
+
+def text_width(text: str) -> int:
+    """Terminal columns that `text` takes: wide characters take two, combining marks none."""
+    if text.isascii():
+        return len(text)
+    return sum(_character_width(character) for character in text)
+
+
+def _character_width(character: str) -> int:
+    if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
+
+
+def clip(text: str, width: int, *, ellipsis: str = "…") -> str:
+    """Cut `text` to `width` columns, with an ellipsis where something was cut off."""
+    if text_width(text) <= width:
+        return text
+    room = width - len(ellipsis)
+    kept = ""
+    for character in text:
+        room -= _character_width(character)
+        if room < 0:
+            break
+        kept += character
+    return kept + ellipsis
+
+
+def pad(text: str, width: int, *, right: bool = False) -> str:
+    """Fill `text` with spaces to `width` columns; `right` puts the text at the right."""
+    fill = " " * max(0, width - text_width(text))
+    return fill + text if right else text + fill
+
+
+def number(value: object, digits: int = 5) -> str:
+    """A value for reading: `digits` significant digits, integers whole, nothing as `-`."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        if math.isnan(value):
+            return "NaN"
+        if math.isinf(value):
+            return "Infinity" if value > 0 else "-Infinity"
+        if value == int(value) and abs(value) < 1e9:
+            return str(int(value))
+        shown = f"{value:.{digits}g}"
+        return shown.replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
+    return printable(value)
+
+
+def short_number(value: float) -> str:
+    """A number for an axis: `1.5k`, `20M`, `0.003`, `2e-5`."""
+    size = abs(value)
+    for factor, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if factor <= size < 1e15 and (factor > 1e3 or size >= 1e4):
+            return f"{value / factor:.5g}{letter}"
+    return number(float(f"{value:.10g}"), 6)
+
+
+def duration(seconds: float | None) -> str:
+    """`0.4s`, `12s`, `3m 20s`, `5h 07m`, `2d 04h`."""
+    if seconds is None or not math.isfinite(seconds):
+        return "-"
+    seconds = max(0.0, seconds)
+    if seconds < 9.95:
+        return f"{seconds:.1f}s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02d}s"
+    minutes = whole // 60
+    if minutes < 48 * 60:
+        return f"{minutes // 60}h {minutes % 60:02d}m"
+    return f"{minutes // 1440}d {minutes // 60 % 24:02d}h"
