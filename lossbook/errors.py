@@ -9,6 +9,8 @@
     ├── BadQuery          a `where` expression or SQL that cannot be run
     └── MissingLibrary    an optional library that is not installed
 
+`Error`, `CommError`, `UsageError` and `AuthenticationError` are what code written for W&B catches.
+
 Each message is one sentence or two: what happened, to which file or run, and what to do. `Run.log()` and all
 that follows it in the training process raise none of them.
 """
@@ -50,3 +52,12 @@ class BadQuery(LossbookError, ValueError):
 
 class MissingLibrary(LossbookError, ImportError):
     """An optional library is needed for what was asked and is not installed."""
+
+
+Error = LossbookError
+CommError = StoreError
+UsageError = BadArgument
+
+
+class AuthenticationError(StoreError):
+    """Never raised: a store asks for no login. Code that catches it goes on as it is."""

@@ -23,11 +23,13 @@ _LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_AD
 def isolated_environment(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    """No LOSSBOOK_ variable of the user's, a cache of the test's own, no follower unless the test asks for it."""
+    """No LOSSBOOK_ or WANDB_ variable of the user's, a cache of the test's own, no follower unless the test asks for it."""
     for name in list(os.environ):
-        if name.startswith(("LOSSBOOK_", *_LAUNCHERS)):
+        if name.startswith(("LOSSBOOK_", "WANDB_", *_LAUNCHERS)):
             monkeypatch.delenv(name)
     monkeypatch.setenv("LOSSBOOK_CACHE", str(tmp_path / "cache"))
+    # What the machine under the tests spends is no part of the runs that they are about: tests/monitor turns it on.
+    monkeypatch.setenv("LOSSBOOK_SYSTEM_INTERVAL", "off")
     # The command line is tested on runs as users have them, followed.
     if "follower" not in request.fixturenames and request.path.parent.name != "cli":
         monkeypatch.setenv("LOSSBOOK_FOLLOWER", "off")

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Unpack
 
 from lossbook.errors import LossbookError, StoreError, UnknownRun
 from lossbook.layout import project_folder, safe_name
 from lossbook.run import endings
+from lossbook.run.arguments import WandbArguments, translate
 from lossbook.run.launch import Launch, detect
-from lossbook.run.run import DisabledRun, Run, say
+from lossbook.run.mirrors import passing
+from lossbook.run.run import DisabledRun, Run
+from lossbook.run.saying import say, say_once
 from lossbook.run.start import Request, check, start
 
 current: Run | None = None
@@ -22,41 +25,56 @@ _followers: list[int] = []
 def init(
     project: str | None = None, name: str | None = None, config: Any = None, tags: Iterable[str] = (),
     group: str | None = None, notes: str | None = None, id: str | None = None, store: Any = None,
-    mirrors: Any = None, mode: str | None = None, resume: str | bool = "never", resume_step: int | None = None,
+    mirrors: Any = None, mode: str | None = None, resume: str | bool | None = None, resume_step: int | None = None,
     fork_from: Any = None, system_metrics: bool = True, durability: str | None = None, console: bool = True,
+    keep: bool = True, **wandb: Unpack[WandbArguments],
 ) -> Run:  # fmt: skip
     """Begin a run (or another attempt of one). Touches no network; takes about 10 ms.
 
     Args:
         project: default `LOSSBOOK_PROJECT`, else `{directory}-{checksum}`.
         name: default from the configuration, with a short id; names need not be unique.
-        config: dictionary, namespace, dataclass: what was run. Secrets in it are masked.
+        config: dictionary, namespace, dataclass, or a YAML file's path: what was run. Secrets in it are masked.
         tags, group, notes: to find it again.
         id: the run's folder name; default `LOSSBOOK_RUN_ID`, else a new one.
         store: folder; default `LOSSBOOK_STORE`, else `./lossbook-runs`.
         mirrors: "wandb,trackio,tensorboard"; default `LOSSBOOK_MIRRORS`.
         mode: "online", "offline" (mirrors wait) or "disabled" (nothing is recorded); default `LOSSBOOK_MODE`.
-        resume: "never" begins a new run even if `id` exists, "allow" goes on with it, "must" raises if it is not there.
+        resume: "never" (the default) begins a new run even if `id` exists, "allow" goes on with it, "must" raises if
+            it is not there, "auto" or True without an `id` goes on with the project's latest run if that failed.
         resume_step: the checkpoint's step; later rows of earlier attempts are hidden, never deleted.
         fork_from: (run, step): begin with that run's history up to that step.
         system_metrics: record the machine's own series too.
         durability: "process" (a row survives SIGKILL) or "async" (training never waits for the file system);
             by default "async" on network file systems only.
         console: keep what is printed.
+        keep: False leaves no run here: it waits in the cache until its mirrors have it. Without a mirror nothing is
+            recorded at all.
+        wandb: the other arguments of `wandb.init`; docs/wandb.md says what becomes of each.
 
     Returns:
         The run. When nothing can be recorded at all, one that takes every call and records nothing: training goes on.
 
     Raises:
         BadArgument: an argument that cannot be meant.
+        TypeError: an argument that neither Lossbook nor W&B knows.
         UnknownRun: `resume="must"` or `fork_from` and there is no such run.
     """
     global current, _begun
-    request = check(
-        project=project, name=name, config=config, tags=tags, group=group, notes=notes, id=id, store=store,
-        mirrors=mirrors, mode=mode, resume=resume, resume_step=resume_step, fork_from=fork_from,
-        durability=durability, system_metrics=system_metrics,
-    )  # fmt: skip
+    own = {
+        "project": project, "name": name, "config": config, "tags": tags, "group": group, "notes": notes, "id": id,
+        "store": store, "mirrors": mirrors, "mode": mode, "resume": resume, "resume_step": resume_step,
+        "fork_from": fork_from, "durability": durability, "system_metrics": system_metrics, "console": console,
+    }  # fmt: skip
+    own, labels, before = translate(own, wandb)
+    if not keep:
+        own.update(passing(own))
+    if current is not None and before == "return_previous":
+        return current
+    if before == "finish_previous":
+        finish()
+    console = own.pop("console")
+    request = check(**own, labels=labels)
     if request.mode == "disabled":
         current = DisabledRun(request.name, request.project, request.config)
         return current
@@ -77,9 +95,12 @@ def init(
         return _record_nothing(f"nothing of this run is recorded ({type(error).__name__}: {error})", request)
     _begun += 1
     run = Run(started, mode=request.mode, console=console)
+    if request.system_metrics:
+        run.watch_allocator()
     if launch.local_rank == 0 and os.environ.get("LOSSBOOK_FOLLOWER", "on") not in ("off", "0", "none"):
         _start_follower(run, launch)
-    current = run
+    if before != "create_new" or current is None:
+        current = run
     return run
 
 
@@ -111,29 +132,23 @@ def _collect_followers() -> None:
             _followers.remove(pid)
 
 
-def log(metrics: Any, step: int | None = None, *, ranks: str | None = None) -> None:
+def log(
+    metrics: Any = None, step: int | None = None, commit: bool | None = None, *, ranks: str | None = None,
+    data: Any = None,
+) -> None:  # fmt: skip
     """`Run.log` of the current run."""
     if current is None:
-        _say_once("log() before init() records nothing: call lossbook.init() first")
+        say_once("log() before init() records nothing: call lossbook.init() first")
     else:
-        current.log(metrics, step, ranks=ranks)
+        current.log(metrics, step, commit, ranks=ranks, data=data)
 
 
-def finish(state: str | None = None) -> None:
+def finish(state: str | int | None = None, *, exit_code: int | None = None, quiet: bool | None = None) -> None:
     """`Run.finish` of the current run, if there is one."""
     global current
     if current is not None:
-        current.finish(state)
+        current.finish(state, exit_code=exit_code)
         current = None
-
-
-_said: set[str] = set()
-
-
-def _say_once(sentence: str) -> None:
-    if sentence not in _said:
-        _said.add(sentence)
-        say(sentence)
 
 
 def _start_follower(run: Run, launch: Launch) -> None:

@@ -6,7 +6,6 @@ A scalar row goes from `Run.log` to `Journal.append` to the disk. Everything els
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from types import TracebackType
@@ -17,22 +16,17 @@ from lossbook.journal.writer import Journal, NotPlain
 from lossbook.layout import RunFolder, read_json
 from lossbook.masking import mask_config
 from lossbook.run import endings
+from lossbook.run.allocator import AllocatorWatch, has_gpu_build
 from lossbook.run.console import Console
 from lossbook.run.deferred import DeferredRows
+from lossbook.run.familiar import AlertPause, Familiar, state_of
+from lossbook.run.saying import say
 from lossbook.run.start import Started, plain, plain_config, start_child
 from lossbook.run.values import Media, Split, describe, shown, split, text_of
 
 STATES = ("finished", "failed", "interrupted", "killed")
 GOALS = ("minimize", "maximize")
 LEVELS = ("info", "warning", "error")
-
-
-def say(sentence: str) -> None:
-    """Print one sentence to the user; the only way this package speaks in a training process."""
-    try:
-        print(f"lossbook: {sentence}", file=sys.stderr, flush=True)
-    except Exception:  # stderr may be closed
-        pass
 
 
 class _Recorded(MutableMapping[str, Any]):
@@ -79,8 +73,8 @@ class _Recorded(MutableMapping[str, Any]):
         # A copy records nothing: it is a plain dictionary.
         return dict, (self._values,)
 
-    def update(self, *others: Any, **named: Any) -> None:
-        """Change several keys with one row; takes all that `init(config=…)` takes."""
+    def update(self, *others: Any, allow_val_change: bool | None = None, **named: Any) -> None:
+        """Change several keys with one row; takes all that `init(config=…)` takes. Any value may change."""
         changes: dict[str, Any] = {}
         for other in others:
             changes.update(other if isinstance(other, Mapping) else plain_config(other))
@@ -89,8 +83,17 @@ class _Recorded(MutableMapping[str, Any]):
         self._values.update(changes)
         self._record(changes)
 
+    def setdefaults(self, defaults: Any) -> None:
+        """Set the keys that are not set yet."""
+        found = defaults if isinstance(defaults, Mapping) else plain_config(defaults)
+        self.update({key: value for key, value in found.items() if str(key) not in self._values})
 
-class Run:
+    def as_dict(self) -> dict[str, Any]:
+        """A plain dictionary of what is set."""
+        return dict(self._values)
+
+
+class Run(Familiar):
     """A run that is being written. Made by `lossbook.init()`.
 
     Attributes:
@@ -103,7 +106,11 @@ class Run:
     def __init__(self, started: Started, *, mode: str = "online", console: bool = True) -> None:
         identity = started.identity
         self.id: str = identity["id"]
-        self.name: str = identity["name"]
+        self._name = identity["name"]
+        self._identity = identity
+        self._kept = {}
+        self._copying = []
+        self._alerts = AlertPause()
         self.project: str = identity["project"]
         self.path: str = started.folder.path
         self.attempt: int = started.attempt
@@ -115,12 +122,13 @@ class Run:
         self._finished = False
         self._warned: set[str] = set()
         self._deferred: DeferredRows | None = None
+        self._allocator: AllocatorWatch | None = None
         # Re-entrant: SIGTERM may come while the run is being ended, and its handler ends the run.
         self._lock = threading.RLock()
         self._is_child = False
         # Rank 0's scalars are the run's; the other ranks write what is asked of every rank.
         self._append = self._journal.append if self._rank <= 0 else _nothing
-        self.config = _Recorded(identity.get("config") or {}, self._record_config)
+        self.config: _Recorded = _Recorded(identity.get("config") or {}, self._record_config)
         self.summary = _Recorded({}, self._record_summary)
         self._console: Console | None = None
         if console:
@@ -130,33 +138,47 @@ class Run:
 
     # -- logging ------------------------------------------------------------------------------------------------
 
-    def log(self, metrics: Mapping[str, Any], step: int | None = None, *, ranks: str | None = None) -> None:
+    def log(
+        self, metrics: Mapping[str, Any] | None = None, step: int | None = None, commit: bool | None = None,
+        ranks: str | None = None, data: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         """Record one row: in the page cache when this returns, so SIGKILL cannot take it. Never raises.
 
         Args:
             metrics: numbers (Python, numpy, torch on any device, jax), nested dictionaries of them, or
                 `lossbook.Text`, `Histogram`, `Table`, `Image`. Anything else is recorded as a warning.
             step: any whole number, in any order; None for the last step + 1.
+            commit: False keeps the counting at this step: the next row without a step belongs to it as well.
             ranks: "all" keeps the series of every rank of a distributed run; by default rank 0's counts.
+            data: `metrics`, as W&B calls it.
         """
+        # None of the arguments is keyword-only: each of those costs a call a look-up in a dictionary.
         try:
-            if ranks is None:
+            # Both None, as a rule: one comparison is all that the hot path pays.
+            if commit is ranks:  # type: ignore[comparison-overlap]
                 self._append(metrics, step)  # type: ignore[arg-type]
             else:
-                self._log_ranked(metrics, step, ranks)
+                self._log_otherwise(metrics if data is None else data, step, commit, ranks)
         except (TypeError, NotPlain, OverflowError, AttributeError, ValueError, RecursionError):
-            self._log_carefully(metrics, step)
+            self._log_carefully(metrics if data is None else data, step)
         except OSError as error:
             self._journal.count_lost(error)
         except Exception as error:
             self._warn("", f"a row could not be recorded ({describe(error)})")
 
-    def _log_ranked(self, metrics: Mapping[str, Any], step: int | None, ranks: str) -> None:
-        if ranks != "all":
+    def _log_otherwise(self, metrics: Any, step: int | None, commit: bool | None, ranks: str | None) -> None:
+        if commit is False and step is None:
+            # Written at once, so that SIGKILL cannot take it: only the counting waits.
+            before = self._journal.step
+            self.log(metrics, before + 1, ranks=ranks)
+            self._journal.step = before
+        elif ranks is None:
+            self._append(metrics, step)
+        elif ranks == "all":
+            self._journal.append(metrics, step)
+        else:
             self._warn("ranks", f"ranks={shown(ranks)} is not known: use ranks='all', or leave it out for rank 0 only")
-            self._append(metrics, step)  # type: ignore[arg-type]
-            return
-        self._journal.append(metrics, step)  # type: ignore[arg-type]
+            self._append(metrics, step)
 
     def _log_carefully(self, metrics: Any, step: Any) -> None:
         """Take what is not all plain numbers, value by value."""
@@ -187,8 +209,9 @@ class Run:
         elif step is None:
             step = journal.step = journal.step + 1
         for event in parts.events:
-            if event.file is not None:
-                journal.put_file(os.path.join(self.path, event.file.path), event.file.contents)
+            for file in (event.file, *event.more_files):
+                if file is not None:
+                    journal.put_file(os.path.join(self.path, file.path), file.contents)
             journal.append_event(event.kind, event.value, key=event.key, step=step)
         for key, sentence in parts.warnings:
             self._warn(key, sentence, step=step)
@@ -196,6 +219,12 @@ class Run:
     def _write_deferred(self, scalars: dict[str, float], step: int, time_us: int) -> None:
         if not self._finished:
             self._journal.append_scalars(scalars, step, time_us=time_us)
+
+    def watch_allocator(self) -> None:
+        """Record what torch's allocator holds on GPUs, where torch can use any; `init()` asks for it."""
+        if self._rank == 0 and has_gpu_build():
+            self._allocator = AllocatorWatch(lambda row, time_us: self._write_deferred(row, max(self.step, 0), time_us))
+            self._allocator.start()
 
     def _whole_step(self, step: Any) -> int | None:
         try:
@@ -230,8 +259,10 @@ class Run:
     # -- what is not a row of scalars -----------------------------------------------------------------------------
 
     def define_metric(
-        self, name: str, *, x: str | None = None, goal: str | None = None, unit: str | None = None
-    ) -> None:
+        self, name: str, step_metric: str | None = None, step_sync: bool | None = None, hidden: bool | None = None,
+        summary: str | None = None, *, x: str | None = None, goal: str | None = None, unit: str | None = None,
+        overwrite: bool | None = None,
+    ) -> None:  # fmt: skip
         """Say how a metric is to be read.
 
         Args:
@@ -239,16 +270,28 @@ class Run:
             x: the metric or axis to draw it against.
             goal: "minimize" or "maximize": which of two runs is better.
             unit: what to write behind its numbers.
+            step_metric: W&B's name of `x`.
+            summary, hidden: for the W&B mirror: which of "min", "max", "mean", "last" its pages show; of our own
+                every metric has all of them.
+            step_sync, overwrite: taken as W&B takes them, without a meaning here.
         """
         if goal is not None and goal not in GOALS:
             self._warn("goal", f"goal={shown(goal)} is not known: use one of {', '.join(GOALS)}")
             goal = None
-        value = {"pattern": text_of(name), "x": x, "goal": goal, "unit": unit}
+        x = x if x is not None or step_metric is None else text_of(step_metric)
+        value = {"pattern": text_of(name), "x": x, "goal": goal, "unit": unit, "summary": summary, "hidden": hidden}
         self._event("define", {key: part for key, part in value.items() if part is not None})
 
-    def alert(self, title: str, text: str = "", *, level: str = "warning") -> None:
-        """Record an alert; followers carry it to where alerts go. `level`: "info", "warning" or "error"."""
-        level = text_of(level).lower().replace("warn", "warning").replace("warninging", "warning")
+    def alert(self, title: str, text: str = "", level: str | None = "warning", wait_duration: Any = None) -> None:
+        """Record an alert; followers carry it to where alerts go.
+
+        Args:
+            level: "info", "warning" or "error".
+            wait_duration: seconds or a `timedelta` in which no second alert of that title is recorded.
+        """
+        if self._alerts.holds(text_of(title), wait_duration):
+            return
+        level = text_of(level or "warning").lower().replace("warn", "warning").replace("warninging", "warning")
         if level not in LEVELS:
             self._warn("level", f"level={shown(level)} is not known: use one of {', '.join(LEVELS)}")
             level = "warning"
@@ -258,6 +301,10 @@ class Run:
         """Mark on the curves that a checkpoint was written at `step` (None: the last one)."""
         where = os.path.abspath(os.fspath(path)) if isinstance(path, (str, os.PathLike)) else text_of(path)
         self._event("checkpoint", {"path": where, "is_best": bool(is_best)}, step=self._last_step(step))
+
+    def stage(self, name: str, *, step: int | None = None) -> None:
+        """Mark on the curves that another stage of training begins at `step` (None: the last one)."""
+        self._event("stage", {"name": text_of(name)}, step=self._last_step(step))
 
     def note(self, text: str) -> None:
         """Record a note at the current step."""
@@ -312,12 +359,18 @@ class Run:
             self._warn("sync", f"the run could not be flushed to disk ({describe(error)})")
             return False
 
-    def finish(self, state: str | None = None) -> None:
+    def finish(
+        self, state: str | int | None = None, *, exit_code: int | None = None, quiet: bool | None = None
+    ) -> None:
         """End the run; touches no network and never raises. A second call does nothing.
 
         Args:
-            state: "finished" unless told otherwise: "failed", "interrupted" or "killed".
+            state: "finished" unless told otherwise: "failed", "interrupted" or "killed"; or an exit code.
+            exit_code: 0 for "finished", anything else for "failed", as W&B has it.
+            quiet: taken as W&B takes it; nothing is printed either way.
         """
+        if exit_code is not None or isinstance(state, int):
+            state = state_of(state if exit_code is None else exit_code)
         if state is not None and state not in STATES:
             self._warn("state", f"state={shown(state)} is not known: use one of {', '.join(STATES)}")
             state = None
@@ -328,6 +381,8 @@ class Run:
         with self._lock:
             if self._finished:
                 return
+            if self._allocator is not None:
+                self._allocator.stop()
             if self._deferred is not None:
                 self._deferred.close()
             if self._is_child:
@@ -338,6 +393,7 @@ class Run:
             try:
                 if self._console is not None:
                     self._console.stop()
+                self._finish_files()
                 if not self._finished and (self._rank <= 0 or self._journal.segment):
                     self._journal.append_event("finish", {"state": state, "error": error})
                 self._finished = True
@@ -394,6 +450,7 @@ class Run:
         self._lock = threading.RLock()
         self._is_child = True
         self._deferred = None
+        self._allocator = None
         if self._console is not None:
             self._console.stop()
         self._rank = -1
@@ -436,7 +493,10 @@ class DisabledRun(Run):
 
     def __init__(self, name: str | None = None, project: str = "", config: dict[str, Any] | None = None) -> None:
         self.id = "disabled"
-        self.name = name or "disabled"
+        self._name = name or "disabled"
+        self._identity = {}
+        self._kept = {}
+        self._copying = []
         self.project = project
         self.path = ""
         self.attempt = 0
@@ -447,16 +507,19 @@ class DisabledRun(Run):
         self.config = _Recorded(config or {}, lambda changes: None)
         self.summary = _Recorded({}, lambda changes: None)
 
-    def log(self, metrics: Any, step: int | None = None, *, ranks: str | None = None) -> None:
+    def log(self, *arguments: Any, **named: Any) -> None:
         pass
 
-    def define_metric(self, name: str, *, x: Any = None, goal: Any = None, unit: Any = None) -> None:
+    def define_metric(self, *arguments: Any, **named: Any) -> None:
         pass
 
-    def alert(self, title: str, text: str = "", *, level: str = "warning") -> None:
+    def alert(self, *arguments: Any, **named: Any) -> None:
         pass
 
     def checkpoint(self, path: Any, *, step: int | None = None, is_best: bool = False) -> None:
+        pass
+
+    def stage(self, name: str, *, step: int | None = None) -> None:
         pass
 
     def note(self, text: str) -> None:
@@ -468,8 +531,11 @@ class DisabledRun(Run):
     def end(self, state: str, error: str | None) -> None:
         self._finished = True
 
-    def finish(self, state: str | None = None) -> None:
+    def finish(self, *arguments: Any, **named: Any) -> None:
         self._finished = True
+
+    def _warn(self, key: str, sentence: str, *, step: int | None = None) -> None:
+        pass
 
     def enter_child(self) -> None:
         pass

@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from lossbook.errors import BadArgument, DamagedFile, LossbookError, StoreError, UnknownRun
@@ -28,12 +29,15 @@ from lossbook.layout import (
     write_json,
 )
 from lossbook.masking import mask_arguments, mask_config
-from lossbook.processes import boot_id, host_name, is_alive, process_start
+from lossbook.processes import boot_id, host_name, process_start
+from lossbook.run.arguments import mode_from_environment, variable
 from lossbook.run.launch import Launch, shared_run_id
+from lossbook.run.mirrors import mirror_specs
+from lossbook.run.resuming import is_written_elsewhere, run_to_resume
 from lossbook.run.values import text_of
 
 MODES = ("online", "offline", "disabled")
-RESUMES = ("never", "allow", "must")
+RESUMES = ("never", "allow", "must", "auto")
 DURABILITIES = ("process", "async")
 #: How long `init()` waits for a network file system before it goes on without it, in seconds.
 OPEN_SECONDS = 5.0
@@ -59,6 +63,8 @@ class Request(NamedTuple):
     fork_from: tuple[str, int] | None
     durability: str | None
     system_metrics: bool
+    #: What only a mirror has a use for: `entity`, `job_type`.
+    labels: Mapping[str, str] = MappingProxyType({})
 
 
 class Started(NamedTuple):
@@ -74,26 +80,24 @@ class Started(NamedTuple):
 def check(
     *, project: Any, name: Any, config: Any, tags: Any, group: Any, notes: Any, id: Any, store: Any, mirrors: Any,
     mode: Any, resume: Any, resume_step: Any, fork_from: Any, durability: Any, system_metrics: Any,
+    labels: Mapping[str, str] = MappingProxyType({}),
 ) -> Request:  # fmt: skip
     """Make what the user passed plain.
 
     Raises:
         BadArgument: a word that is not among the allowed ones, or a wrong type; said before anything is written.
     """
-    mode = mode or os.environ.get("LOSSBOOK_MODE") or "online"
+    mode = mode or mode_from_environment() or "online"
     _one_of("mode", mode, MODES)
-    if isinstance(resume, bool):
-        resume = "allow" if resume else "never"
+    resume = variable("WANDB_RESUME") if resume is None else resume
+    resume = {"true": True, "false": False}.get(resume, resume) if isinstance(resume, str) else resume
+    if resume is None or isinstance(resume, bool):
+        resume = "auto" if resume else "never"
     _one_of("resume", resume, RESUMES)
     durability = durability or os.environ.get("LOSSBOOK_DURABILITY") or None
     if durability is not None:
         _one_of("durability", durability, DURABILITIES)
-    mirrors = os.environ.get("LOSSBOOK_MIRRORS", "") if mirrors is None else mirrors
-    if isinstance(mirrors, str):
-        mirrors = mirrors.split(",")
-    if not isinstance(mirrors, Iterable):
-        raise BadArgument(f"mirrors is a list of words, not {mirrors!r}")
-    mirrors = [str(mirror).strip() for mirror in mirrors if str(mirror).strip() not in ("", "none")]
+    tags = tags or variable("WANDB_TAGS") or ()
     if isinstance(tags, str):
         tags = tags.split(",")
     if not isinstance(tags, Iterable):
@@ -114,21 +118,22 @@ def check(
             f"the store {location!r} is no folder: train into a local store and copy it there, or name a folder"
         )
     return Request(
-        project=text_of(project or os.environ.get("LOSSBOOK_PROJECT") or default_project()),
-        name=text_of(name) if name else os.environ.get("LOSSBOOK_NAME") or None,
+        project=text_of(project or variable("LOSSBOOK_PROJECT", "WANDB_PROJECT") or default_project()),
+        name=text_of(name) if name else variable("LOSSBOOK_NAME", "WANDB_NAME"),
         config=plain_config(config),
         tags=list(dict.fromkeys(word for tag in tags if (word := text_of(tag).strip()))),
-        group=text_of(group) if group else os.environ.get("LOSSBOOK_GROUP") or None,
-        notes=text_of(notes) if notes else None,
-        id=str(id) if id else os.environ.get("LOSSBOOK_RUN_ID") or None,
+        group=text_of(group) if group else variable("LOSSBOOK_GROUP", "WANDB_RUN_GROUP"),
+        notes=text_of(notes) if notes else variable("WANDB_NOTES"),
+        id=str(id) if id else variable("LOSSBOOK_RUN_ID", "WANDB_RUN_ID"),
         store=os.path.abspath(location.removeprefix("file://")),
-        mirrors=mirrors,
+        mirrors=mirror_specs(mirrors),
         mode=mode,
         resume=resume,
         resume_step=resume_step,
         fork_from=fork_from,
         durability=durability,
         system_metrics=bool(system_metrics),
+        labels=labels,
     )
 
 
@@ -155,7 +160,7 @@ def plain_config(config: Any) -> dict[str, Any]:
     if config is None:
         return {}
     if not isinstance(config, Mapping):
-        for convert in ("to_dict", "model_dump", "_asdict"):
+        for convert in ("to_dict", "model_dump", "_asdict", "flag_values_dict"):
             method = getattr(config, convert, None)
             if callable(method) and not isinstance(config, type):
                 config = method()
@@ -234,6 +239,12 @@ def start(request: Request, launch: Launch, *, count: int, warn: Callable[[str],
         UnknownRun: `resume="must"` and there is no such run, or a parent to fork from that does not exist.
         StoreError: neither the store nor the place kept for such a case can be written.
     """
+    if request.resume == "auto":
+        request = request._replace(resume="allow")
+        if request.id is None and launch.token:
+            warn("resume='auto' cannot choose for several processes: pass id= or set LOSSBOOK_RUN_ID")
+        elif request.id is None:
+            request = request._replace(id=run_to_resume(request.store, request.project))
     run_id = request.id
     if run_id is not None and safe_name(run_id) != run_id:
         warn(f"the run id {run_id!r} cannot be a folder name; the run is called {safe_name(run_id)} instead")
@@ -350,7 +361,7 @@ def _claim(
     if existing is None:
         return folder, run_id, None
     last = (existing.get("attempts") or [{}])[-1]
-    if _is_written_elsewhere(folder, last):
+    if is_written_elsewhere(folder, last):
         why = f"is being written by process {last['pid']} right now"
         if request.resume == "must":
             raise StoreError(f"the run {run_id} {why}; end that process first")
@@ -366,13 +377,6 @@ def _wait_for_identity(folder: RunFolder) -> dict[str, Any] | None:
     return identity
 
 
-def _is_written_elsewhere(folder: RunFolder, attempt: dict[str, Any]) -> bool:
-    """Whether another process of this machine is still writing that attempt."""
-    if attempt.get("host") != host_name() or attempt.get("pid") == os.getpid() or _ended(folder, attempt):
-        return False
-    return is_alive(int(attempt.get("pid", 0)), attempt.get("process_start"), attempt.get("boot"))
-
-
 def _claim_another(
     request: Request, taken: str, warn: Callable[[str], None], why: str
 ) -> tuple[RunFolder, str, dict[str, Any] | None]:
@@ -384,24 +388,6 @@ def _claim_another(
             warn(f"the run {taken} {why}; this one is {run_id}")
             return folder, run_id, None
         number += 1
-
-
-def _ended(folder: RunFolder, attempt: dict[str, Any]) -> bool:
-    """Whether that attempt said that it finished (its process may live on: a notebook, a sweep)."""
-    from lossbook.journal.reader import first_row, journal_segments, last_row
-
-    segments = [part for part in journal_segments(folder.journal) if part.name.rank == 0]
-    if not segments:
-        # Everything is sealed, or nothing of this attempt has been written yet.
-        try:
-            sealed = os.stat(os.path.join(folder.followers, "seal.json")).st_mtime * 1e6
-        except OSError:
-            return False
-        return sealed > float(attempt.get("started") or 0)
-    head, row = first_row(segments[-1].path), last_row(segments[-1].path)
-    if head is not None and head.kind == "attempt" and head.body.get("number") != attempt.get("number"):
-        return False  # it is about to begin
-    return row is not None and row.kind == "finish"
 
 
 def _make(folder: RunFolder) -> bool:
@@ -450,7 +436,7 @@ def _identify(
     with folder_lock(folder, "run"):
         current = read_json(folder.run_json) or {}
         now = current.get("attempts") or []
-        if len(now) != len(attempts) or (now and _is_written_elsewhere(folder, now[-1])):
+        if len(now) != len(attempts) or (now and is_written_elsewhere(folder, now[-1])):
             return None
         identity, attempt = _new_identity(request, launch, run_id, current, len(attempts))
         write_json(folder.run_json, identity, durable=False)
@@ -498,7 +484,7 @@ def _new_identity(
         },
         "argv": argv, "cwd": os.getcwd(), "mode": request.mode, "mirrors": request.mirrors, "parent": parent,
         "system_metrics": request.system_metrics, "script": os.path.abspath(sys.argv[0]) if sys.argv and sys.argv[0] else None,
-        "attempts": [record],
+        **request.labels, "attempts": [record],
     }  # fmt: skip
     # A folder or an argument need not be UTF-8, and `run.json` has to be.
     return plain(identity), attempt

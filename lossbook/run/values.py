@@ -7,18 +7,19 @@ of theirs can only arrive when the user has them.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
 
 from lossbook.journal.line import encode_number
+from lossbook.run.saying import say_once
 
 #: A table larger than this (bytes of JSON) goes to a file in `media/`, so the journal stays quick to read.
 INLINE_TABLE_BYTES = 1 << 16
 #: Nested dictionaries are flattened that deep; deeper ones are a warning.
 DEEPEST = 20
+_TABLE_WORDS = {"dtype", "optional", "allow_mixed_types", "log_mode"}
 
 
 class FileOfRun(NamedTuple):
@@ -35,6 +36,8 @@ class Event(NamedTuple):
     key: str
     value: dict[str, Any]
     file: FileOfRun | None = None
+    #: Files of the pictures in a table's cells.
+    more_files: tuple[FileOfRun, ...] = ()
 
 
 class Split(NamedTuple):
@@ -76,13 +79,18 @@ class Histogram(Media):
         bins: equal bins over the finite range, at the most.
         edges: n + 1 increasing numbers, in place of `values`.
         counts: n counts, with `edges`.
+        sequence, np_histogram, num_bins: W&B's names of `values`, of (`counts`, `edges`) and of `bins`.
     """
 
     def __init__(
-        self, values: Any = None, *, bins: int = 64, edges: Sequence[float] | None = None,
-        counts: Sequence[float] | None = None,
+        self, values: Any = None, np_histogram: Any = None, num_bins: int | None = None, *, bins: int = 64,
+        edges: Sequence[float] | None = None, counts: Sequence[float] | None = None, sequence: Any = None,
     ) -> None:  # fmt: skip
-        self.values, self.bins, self.edges, self.counts = values, bins, edges, counts
+        self.values = values if sequence is None else sequence
+        self.bins = bins if num_bins is None else num_bins
+        self.edges, self.counts = edges, counts
+        if np_histogram is not None:
+            self.counts, self.edges = np_histogram
 
     def event(self, key: str) -> Event:
         if self.values is None:
@@ -118,11 +126,21 @@ class Table(Media):
         columns: names; taken from `dataframe` or from dictionaries in `rows` when absent.
         rows: a sequence of sequences, or of dictionaries.
         dataframe: a pandas or Polars frame, in place of both.
+        data: W&B's name of `rows`, or of a frame.
+        others: what else W&B's table takes; it describes how W&B shows a table, and has no meaning here.
     """
 
     def __init__(
-        self, columns: Sequence[str] | None = None, rows: Iterable[Any] = (), *, dataframe: Any = None
-    ) -> None:
+        self, columns: Sequence[str] | None = None, rows: Iterable[Any] | None = None, *, dataframe: Any = None,
+        data: Any = None, **others: Any,
+    ) -> None:  # fmt: skip
+        unknown = sorted(set(others) - _TABLE_WORDS)
+        if unknown:
+            raise TypeError(f"Table() got an unexpected keyword argument {unknown[0]!r}")
+        rows = data if rows is None else rows
+        rows = () if rows is None else rows
+        if dataframe is None and hasattr(rows, "columns"):
+            dataframe = rows
         if dataframe is not None:
             columns = [str(name) for name in dataframe.columns]
             cells = dataframe.rows() if hasattr(dataframe, "rows") else dataframe.itertuples(index=False, name=None)
@@ -140,26 +158,101 @@ class Table(Media):
         """Add one row, a cell for each column."""
         self.rows.append(list(cells))
 
+    def add_data(self, *cells: Any) -> None:
+        """`add_row`, as W&B calls it."""
+        self.add_row(*cells)
+
+    def add_column(self, name: str, data: Iterable[Any], optional: bool = False) -> None:
+        """Add one column, a cell for each row.
+
+        Raises:
+            ValueError: there are more or fewer cells than rows.
+        """
+        cells = list(data)
+        if self.columns and len(cells) != len(self.rows):
+            raise ValueError(f"the column {name!r} has {len(cells)} cells for {len(self.rows)} rows")
+        if not self.columns:
+            self.rows = [[] for _ in cells]
+        self.columns.append(str(name))
+        for row, cell in zip(self.rows, cells, strict=True):
+            row.append(cell)
+
+    def get_column(self, name: str, convert_to: str | None = None) -> Any:
+        """The cells of one column, as a list, or with `convert_to="numpy"` as an array.
+
+        Raises:
+            KeyError: there is no such column.
+        """
+        if name not in self.columns:
+            raise KeyError(f"there is no column {name!r}; the table has {', '.join(self.columns)}")
+        place = self.columns.index(name)
+        cells = [row[place] for row in self.rows]
+        if convert_to != "numpy":
+            return cells
+        import numpy
+
+        return numpy.array(cells)
+
+    def get_dataframe(self) -> Any:
+        """The table as a pandas frame."""
+        import pandas
+
+        return pandas.DataFrame.from_records(self.rows, columns=self.columns)
+
+    def iterrows(self) -> Iterator[tuple[int, list[Any]]]:
+        """The rows with their numbers, from 0."""
+        yield from enumerate(self.rows)
+
+    @property
+    def data(self) -> list[list[Any]]:
+        """The rows, as W&B calls them."""
+        return self.rows
+
     def event(self, key: str) -> Event:
         for number, row in enumerate(self.rows):
             if len(row) != len(self.columns):
                 raise ValueError(f"row {number} has {len(row)} cells for {len(self.columns)} columns")
-        rows = [[_cell(cell) for cell in row] for row in self.rows]
+        pictures: list[FileOfRun] = []
+        rows = [[_cell(cell, pictures) for cell in row] for row in self.rows]
         text = orjson.dumps({"columns": self.columns, "rows": rows})
         if len(text) <= INLINE_TABLE_BYTES:
-            return Event("table", key, {"columns": self.columns, "rows": rows})
+            return Event("table", key, {"columns": self.columns, "rows": rows}, None, tuple(pictures))
         file = FileOfRun(f"media/{_sha256(text)}.json", text)
-        return Event("table", key, {"file": file.path, "columns": self.columns, "count": len(rows)}, file)
+        value = {"file": file.path, "columns": self.columns, "count": len(rows)}
+        return Event("table", key, value, file, tuple(pictures))
 
 
 class Image(Media):
-    """A picture: an array (height, width[, 1|3|4]) of uint8 or of floats 0 to 1, a PIL image, or a file's path."""
+    """A picture.
 
-    def __init__(self, image: Any, *, caption: str | None = None) -> None:
-        self.image, self.caption = image, caption
+    Args:
+        image: an array (height, width[, 1|3|4]) of uint8 or of floats 0 to 1, a torch tensor of that shape or with
+            its channels first, a PIL image, a matplotlib figure, or a file's path.
+        mode: what a PIL image is converted to ("L", "RGB").
+        caption: a line to show with it.
+        data_or_path: W&B's name of `image`.
+        grouping, classes, boxes, masks, file_type: taken as W&B takes them; boxes and masks are not kept.
+    """
+
+    def __init__(
+        self, image: Any = None, mode: str | None = None, caption: str | None = None, grouping: int | None = None,
+        classes: Any = None, boxes: Any = None, masks: Any = None, file_type: str | None = None, *,
+        data_or_path: Any = None, normalize: bool = True,
+    ) -> None:  # fmt: skip
+        image = data_or_path if image is None else image
+        if isinstance(image, Image):
+            caption = image.caption if caption is None else caption
+            mode, image = mode or image.mode, image.image
+        self.image: Any = image
+        self.mode: str | None = mode
+        self.caption: str | None = caption
+        if boxes or masks:
+            say_once("the boxes and masks of an Image are not kept; draw them into the picture")
 
     def event(self, key: str) -> Event:
-        contents, ending, width, height = _picture(self.image)
+        from lossbook.run.pictures import draw_picture
+
+        contents, ending, width, height = draw_picture(self.image, self.mode)
         file = FileOfRun(f"media/{_sha256(contents)}.{ending}", contents)
         body: dict[str, Any] = {"file": file.path}
         if width:
@@ -220,6 +313,10 @@ def _place(key: str, value: Any, result: Split, outer: tuple[Any, ...]) -> None:
         if any(value is one for one in outer):
             raise ValueError("the dictionary contains itself")
         _flatten(value, f"{key}/", result, outer)
+    elif isinstance(value, (list, tuple)) and value and all(isinstance(one, Media) for one in value):
+        result.events.extend(one.event(key) for one in value)
+    elif callable(getattr(value, "savefig", None)):
+        result.events.append(Image(value).event(key))
     elif is_on_device(value):
         if _size(value) != 1:
             raise ValueError(f"it has {_size(value)} elements; log a scalar or lossbook.Histogram of it")
@@ -286,7 +383,12 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _cell(cell: Any) -> Any:
+def _cell(cell: Any, pictures: list[FileOfRun]) -> Any:
+    if isinstance(cell, Media):
+        event = cell.event("")
+        if event.file is not None:
+            pictures.append(event.file)
+        return {"kind": event.kind, **event.value}
     if cell is None or isinstance(cell, (bool, str)):
         return _text(cell) if isinstance(cell, str) else cell
     if isinstance(cell, int):
@@ -299,52 +401,7 @@ def _cell(cell: Any) -> Any:
         return _text(cell)
 
 
-def _picture(image: Any) -> tuple[bytes, str, int, int]:
-    """The picture as (file contents, ending, width, height); 0 × 0 where only the decoder would know."""
-    if isinstance(image, (str, os.PathLike)):
-        with open(image, "rb") as file:
-            contents = file.read()
-        ending = os.path.splitext(os.fspath(image))[1].lstrip(".").lower()
-        if ending not in ("png", "jpg", "jpeg", "gif", "webp", "bmp"):
-            raise ValueError(f"{os.fspath(image)} is no picture (png, jpg, gif, webp, bmp)")
-        return contents, ending, 0, 0
-    if hasattr(image, "save") and hasattr(image, "size"):
-        import io
-
-        buffer = io.BytesIO()
-        image.save(buffer, format="PNG")
-        return buffer.getvalue(), "png", int(image.size[0]), int(image.size[1])
-    import numpy
-
-    if hasattr(image, "detach"):
-        image = image.detach().cpu().numpy()
-    pixels = numpy.asarray(image)
-    if pixels.ndim == 2:
-        pixels = pixels[:, :, None]
-    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or 0 in pixels.shape:
-        raise ValueError(f"an image has the shape (height, width[, 1|3|4]), not {numpy.shape(image)}")
-    if pixels.dtype != numpy.uint8:
-        scale = 255.0 if pixels.dtype.kind == "f" else 1.0
-        pixels = (numpy.clip(numpy.nan_to_num(pixels) * scale, 0, 255) + (0.5 if scale > 1 else 0)).astype(numpy.uint8)
-    height, width, channels = pixels.shape
-    return _png(pixels.tobytes(), width, height, channels), "png", width, height
-
-
 def _sha256(contents: bytes) -> str:
     import hashlib
 
     return hashlib.sha256(contents).hexdigest()
-
-
-def _png(pixels: bytes, width: int, height: int, channels: int) -> bytes:
-    """Encode 8-bit pixels as PNG (https://www.w3.org/TR/png-3/), rows unfiltered."""
-    import struct
-    import zlib
-
-    def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
-    stride = width * channels
-    rows = b"".join(b"\x00" + pixels[row * stride : (row + 1) * stride] for row in range(height))
-    header = struct.pack(">IIBBBBB", width, height, 8, {1: 0, 3: 2, 4: 6}[channels], 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows, 6)) + chunk(b"IEND", b"")

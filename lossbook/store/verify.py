@@ -122,15 +122,16 @@ def _media_named(folder: RunFolder) -> set[str]:
         try:
             if segment.journal is not None:
                 for reading in _readings(segment.journal):
-                    bodies += [row.body for row in reading.rows if row.kind in ("image", "table")]
+                    bodies += [row.body for row in reading.rows if row.kind in ("image", "table", "file")]
             elif segment.events is not None:
                 with connect() as connection:
-                    query = f"SELECT value FROM {parquet(segment.events)} WHERE kind IN ('image', 'table')"
+                    query = f"SELECT value FROM {parquet(segment.events)} WHERE kind IN ('image', 'table', 'file')"
                     bodies = [orjson.loads(value) for (value,) in connection.execute(query).fetchall()]
         except (OSError, duckdb.Error, orjson.JSONDecodeError):
             continue  # said by the check of that file itself
         named |= {os.path.normpath(body["file"]) for body in bodies if isinstance(body.get("file"), str)}
-    return named
+    # A saved file may lie in the run's own `files/`, where the training may change it.
+    return {file for file in named if not file.startswith("files" + os.sep)}
 
 
 # -- sealed files ---------------------------------------------------------------------------------------------------
