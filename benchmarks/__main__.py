@@ -10,7 +10,19 @@ import tempfile
 import time
 from collections.abc import Callable
 
-from benchmarks import curve, footprint, kills, listing, log_call, machine, sealed_size, slowdown, throughput
+from benchmarks import (
+    curve,
+    footprint,
+    kills,
+    listing,
+    log_call,
+    machine,
+    mirrors,
+    monitoring,
+    sealed_size,
+    slowdown,
+    throughput,
+)
 from benchmarks.harness import become_reaper
 from benchmarks.report import Figure, as_markdown, as_text
 from benchmarks.session import Session
@@ -25,6 +37,8 @@ FAMILIES: dict[str, Callable[[Session], list[Figure]]] = {
     "curve": curve.figures,
     "listing": listing.figures,
     "footprint": footprint.figures,
+    "mirrors": mirrors.figures,
+    "monitoring": monitoring.figures,
 }
 
 

@@ -79,18 +79,22 @@ def parse(argv: list[str] | None = None, defaults: dict[str, Any] | None = None)
     run.add_argument("--checkpoints", type=Path, default=Path("checkpoints"), help="folder for checkpoints")
     run.add_argument("--resume", metavar="WHAT", help="go on from a checkpoint: latest, a run's id, or a path")
     track = parser.add_argument_group("tracking")
-    track.add_argument("--tracker", default="none", help="mirrors beside the local run: wandb,trackio,tensorboard")
+    track.add_argument("--tracker", default=argparse.SUPPRESS,
+                       help="mirrors beside the local run: wandb,trackio,tensorboard,mlflow, one or several, each with "
+                       "a mode of its own if wanted (wandb:offline) [none]")  # fmt: skip
     track.add_argument("--tracker-project", help="project [directory-checksum]")
     track.add_argument("--tracker-run-name", help="run name [from the configuration]")
     track.add_argument("--tracker-tags", default="", help="tags, separated by commas")
     track.add_argument("--tracker-group", help="group of runs that belong together")
     track.add_argument("--tracker-notes", help="a word on what this run is for")
-    track.add_argument("--tracker-mode", choices=("online", "offline", "disabled"), default="online", help="of mirrors")
-    track.add_argument("--no-local", action="store_true", help="record nothing at all")
+    track.add_argument("--tracker-mode", choices=("online", "offline", "disabled"), default=argparse.SUPPRESS,
+                       help="of mirrors [online, or as WANDB_MODE says]")  # fmt: skip
+    track.add_argument("--no-local", action="store_true", help="keep no run here: only in the trackers")
     track.add_argument("--store", help="where runs are kept [LOSSBOOK_STORE, else ./lossbook-runs]")
     if defaults:
         parser.set_defaults(**defaults)
     args = parser.parse_args(argv)
+    args.tracker, args.tracker_mode = getattr(args, "tracker", None), getattr(args, "tracker_mode", None)
     for name in ("steps", "batch_size", "accumulate", "context", "eval_interval", "eval_batches", "log_interval"):
         if getattr(args, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be 1 or more, not {getattr(args, name)}")
@@ -347,9 +351,10 @@ def train(args: argparse.Namespace, state: dict[str, Any] | None, device: torch.
                   train_tokens=len(text.train), validation_tokens=len(text.validation))  # fmt: skip
     run = lossbook.init(
         project=args.tracker_project, name=args.tracker_run_name, config=config, tags=args.tracker_tags,
-        group=args.tracker_group, notes=args.tracker_notes, store=args.store,
+        group=args.tracker_group, notes=args.tracker_notes, store=args.store, keep=not args.no_local,
         mirrors="none" if args.tracker_mode == "disabled" else args.tracker,
-        mode="disabled" if args.no_local else "online" if args.tracker_mode == "disabled" else args.tracker_mode,
+        # WANDB_MODE=disabled is about W&B alone here: the local run is recorded all the same.
+        mode=(args.tracker_mode if args.tracker_mode != "disabled" else None) or os.environ.get("LOSSBOOK_MODE") or "online",
         id=state["run"] if state is not None else None, resume="allow" if state is not None else "never",
         resume_step=step if state is not None else None,
     )  # fmt: skip
@@ -471,7 +476,7 @@ def train(args: argparse.Namespace, state: dict[str, Any] | None, device: torch.
             print(f"stopped after step {step}; {f'go on with: {again}' if saved else 'its checkpoint is not written'}")
             return 128 + stop.signal
     print(f"best validation loss {best:.4f} (perplexity {perplexity(best):.2f}), {seconds:.0f} s of training; "
-          f"the run is in {run.path or 'no file'}")  # fmt: skip
+          f"the run is {'with ' + args.tracker if args.no_local and run.path else 'in ' + (run.path or 'no file')}")  # fmt: skip
     return 0 if saved else 1
 
 

@@ -21,6 +21,12 @@ FORMAT = 1
 DEFAULT_STORE = "lossbook-runs"
 TRASH = ".trash"
 INDEX = ".index.json"
+ARTIFACTS = ".artifacts"
+#: Trackers that a run can be mirrored to; each has its cursor in `followers/<name>.json`.
+MIRRORS = ("wandb", "trackio", "tensorboard", "mlflow")
+#: The follower that keeps company to rank r writes as rank `MONITOR_RANK - r`: the machine's series, and alerts.
+MONITOR_RANK = -1000
+LAST_MONITOR_RANK = -20000
 _TICK_NS = 50_000_000
 
 _SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,79}\Z")
@@ -53,8 +59,14 @@ def new_run_id() -> str:
 
 
 def default_store() -> str:
-    """Return the store used when none is named: `LOSSBOOK_STORE`, else `./lossbook-runs`."""
-    return os.environ.get("LOSSBOOK_STORE") or DEFAULT_STORE
+    """Return the store used when none is named: `LOSSBOOK_STORE`, else `lossbook-runs` in `WANDB_DIR` or here."""
+    named = os.environ.get("LOSSBOOK_STORE")
+    return named or os.path.join(os.environ.get("WANDB_DIR", ""), DEFAULT_STORE)
+
+
+def artifacts_folder(store: str) -> str:
+    """Where a store keeps artifacts; a name that begins with a dot, so it is taken for no project."""
+    return os.path.join(store, ARTIFACTS)
 
 
 def cache_folder() -> str:
@@ -64,6 +76,11 @@ def cache_folder() -> str:
         return named
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return os.path.join(base, "lossbook")
+
+
+def passing_store() -> str:
+    """Return the store of runs that are kept only until their mirrors have them."""
+    return os.path.join(cache_folder(), "passing")
 
 
 def default_project(directory: str | None = None) -> str:
@@ -127,6 +144,10 @@ class RunFolder(NamedTuple):
         return os.path.join(self.path, "code")
 
     @property
+    def files(self) -> str:
+        return os.path.join(self.path, "files")
+
+    @property
     def followers(self) -> str:
         return os.path.join(self.path, "followers")
 
@@ -139,7 +160,7 @@ class SegmentName(NamedTuple):
     """Which journal segments of which writer a file holds: `r<rank>-<first>` or `r<rank>-<first>-<last>`.
 
     `rank` is the writer: 0 and up for the ranks of a distributed job, below 0 for child processes that log
-    through their parent's run.
+    through their parent's run, and -1000 - r for what the follower beside rank r measures (`is_monitor`).
     """
 
     rank: int
@@ -154,6 +175,11 @@ class SegmentName(NamedTuple):
 
     def covers(self, other: SegmentName) -> bool:
         return self.rank == other.rank and self.first <= other.first and other.last <= self.last
+
+
+def is_monitor(rank: int) -> bool:
+    """Whether a writer is no part of the training but the follower beside it."""
+    return LAST_MONITOR_RANK <= rank <= MONITOR_RANK
 
 
 def parse_segment_name(filename: str) -> SegmentName | None:

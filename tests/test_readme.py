@@ -19,11 +19,13 @@ def test_the_examples_run_one_after_the_other(tmp_path: Path, monkeypatch: pytes
     monkeypatch.delenv("LOSSBOOK_STORE", raising=False)
     names: dict[str, object] = {}
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
-    run = lossbook.open(tmp_path / "lossbook-runs").run("latest")
+    tracked, run = lossbook.open(tmp_path / "lossbook-runs").runs()
     assert run.summary == {"params": 842_496}
+    assert tracked.metrics["time/tokens_seen"]["last"] == 100 * 16 * 256
+    assert len(list((tmp_path / "experiments").glob("17M_tinystories_baseline_*_summary.json"))) == 1
     assert [found.id for found in names["best"]] == [run.id]  # type: ignore[attr-defined]
     assert 100 < len(names["curve"]) <= 500  # type: ignore[arg-type]
 

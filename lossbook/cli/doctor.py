@@ -44,7 +44,7 @@ class Section:
 
 def examine(store: str) -> list[Section]:
     """Look at everything; never raises for what is missing or broken, it is reported."""
-    return [_installation(), _devices(), _store(store), _runs(store)]
+    return [_installation(), _devices(), _mirrors(), _store(store), _runs(store)]
 
 
 def _installation() -> Section:
@@ -69,6 +69,23 @@ def _version(distribution: str) -> str | None:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
+
+
+# -- mirrors ---
+
+
+def _mirrors() -> Section:
+    """Which trackers a run can be mirrored to here, and what of a run each cannot hold."""
+    from lossbook.follow.mirrors import MIRRORS, mirror_class
+
+    section = Section("mirrors")
+    for name in MIRRORS:
+        mirror = mirror_class(name)
+        version = _version(name) or (_version("mlflow-skinny") if name == "mlflow" else None)
+        section.facts[name] = version or f"not installed: {mirror.library}"
+        for number, sentence in enumerate(mirror.lacks, 1):
+            section.facts[f"{name} lacks {number}"] = sentence
+    return section
 
 
 # -- devices ------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import sys
 import time
 
 from lossbook.follow.loop import follow
-from lossbook.layout import RunFolder
+from lossbook.layout import RunFolder, folder_lock
 
 
 def main() -> int:
@@ -21,8 +21,13 @@ def main() -> int:
     arguments = parser.parse_args()
     _settle_in()
     print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} follower {os.getpid()} of process {arguments.pid}", flush=True)
+    folder = RunFolder(arguments.folder)
     try:
-        follow(RunFolder(arguments.folder), arguments.pid, attempt=arguments.attempt, rank=arguments.rank)
+        with folder_lock(folder, f"follow-{arguments.rank}-{arguments.attempt}", seconds=0.5) as held:
+            if not held and os.path.isdir(folder.followers):
+                print("another follower is at it already", flush=True)
+                return 0
+            follow(folder, arguments.pid, attempt=arguments.attempt, rank=arguments.rank)
     except Exception as error:
         import traceback
 

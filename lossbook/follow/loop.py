@@ -1,17 +1,21 @@
-"""The follower's loop: capture once, then seal and summarise until the training has ended."""
+"""The follower's loop: capture once, then seal, summarise and mirror until the training has ended."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable
 
 from lossbook.errors import LossbookError
+from lossbook.follow.alerts import Alerts
 from lossbook.follow.capture import capture
+from lossbook.follow.mirroring import Mirrors
+from lossbook.follow.system import SystemMetrics
 from lossbook.journal.liveness import live_writers
 from lossbook.journal.spill import bring_home
 from lossbook.journal.writer import next_segment
-from lossbook.layout import RunFolder, write_json
+from lossbook.layout import RunFolder, passing_store, read_json, write_json
 from lossbook.processes import boot_id, host_name, is_alive, process_start
 
 POLL_SECONDS = 0.5
@@ -32,8 +36,14 @@ def follow(folder: RunFolder, pid: int, *, attempt: int, rank: int) -> None:
 
     start, boot = process_start(pid), boot_id()
     host = host_name()
-    _quietly(lambda: capture(folder, attempt=attempt, main=rank == 0))
     summary = LiveSummary(folder) if rank == 0 else None
+    mirrors = _mirrors(folder, pid, attempt) if rank == 0 else None
+    if mirrors is not None:
+        # First of all: a follower that is killed is missed by its mirrors.
+        _quietly(mirrors.tend)
+    _quietly(lambda: capture(folder, attempt=attempt, main=rank == 0))
+    system = SystemMetrics(folder, pid, rank)
+    alerts = Alerts(folder, pid, attempt, system.rows) if rank == 0 else None
     next_summary = 0.0
     sealed_at = 0
     while True:
@@ -45,6 +55,7 @@ def follow(folder: RunFolder, pid: int, *, attempt: int, rank: int) -> None:
         begun = rank == 0 or next_segment(folder, rank) > 1  # other ranks write nothing until they have something
         if not writers and (begun or not alive):
             break
+        _quietly(system.tick)
         rotated = _rotated_segments(folder)
         if rotated and rotated != sealed_at:
             _quietly(lambda: seal_run(folder, finished=False))
@@ -53,8 +64,35 @@ def follow(folder: RunFolder, pid: int, *, attempt: int, rank: int) -> None:
         if summary is not None and now >= next_summary:
             _quietly(summary.write)
             next_summary = now + max(SUMMARY_SECONDS, 50 * (time.monotonic() - now))
+        if alerts is not None:
+            _quietly(alerts.tick)
+        if mirrors is not None:
+            _quietly(mirrors.tend)
         time.sleep(POLL_SECONDS)
+    if alerts is not None:
+        _quietly(alerts.close)
+    _quietly(system.close)
     _end(folder, attempt=attempt, main=rank == 0)
+    while mirrors is not None and mirrors.tend() and os.path.isdir(folder.path):
+        time.sleep(POLL_SECONDS)
+    if alerts is not None:
+        alerts.wait()
+    if mirrors is not None and mirrors.all_delivered() and _only_passes(folder):
+        shutil.rmtree(folder.path, ignore_errors=True)
+
+
+def _only_passes(folder: RunFolder) -> bool:
+    """Whether the run was to be kept only until its mirrors have it."""
+    return os.path.dirname(os.path.dirname(os.path.abspath(folder.path))) == os.path.abspath(passing_store())
+
+
+def _mirrors(folder: RunFolder, pid: int, attempt: int) -> Mirrors | None:
+    """The mirrors that the run asked for; None when it asked for none."""
+    identity = read_json(folder.run_json) or {}
+    specs = [str(spec) for spec in identity.get("mirrors") or ()]
+    return (
+        Mirrors(folder, specs, mode=str(identity.get("mode") or "online"), pid=pid, attempt=attempt) if specs else None
+    )
 
 
 def _end(folder: RunFolder, *, attempt: int, main: bool) -> None:
@@ -66,7 +104,8 @@ def _end(folder: RunFolder, *, attempt: int, main: bool) -> None:
         value = {"attempt": attempt, "state": "crashed", "ended": time.time_ns() // 1000}
         _quietly(lambda: write_json(os.path.join(folder.followers, "watch.json"), value))
     _quietly(lambda: print(*bring_home(folder), sep="\n", flush=True))
-    _quietly(lambda: seal_run(folder, finished=not live_writers(folder.journal)))
+    # Another node's follower seals what is over of its own, though rank 0 may still write.
+    _quietly(lambda: seal_run(folder, finished=not main or not live_writers(folder.journal)))
     if main:
         _quietly(lambda: LiveSummary(folder).write())
 

@@ -18,7 +18,7 @@ import orjson
 #: Kinds of row that this version writes; a reader passes over others.
 KINDS = frozenset(
     ("attempt", "config", "summary", "define", "text", "histogram", "image", "table", "alert", "checkpoint",
-     "note", "warning", "finish")
+     "stage", "note", "file", "artifact", "warning", "finish")
 )  # fmt: skip
 
 NEWLINE = orjson.OPT_APPEND_NEWLINE

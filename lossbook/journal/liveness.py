@@ -6,6 +6,7 @@ import os
 import time
 
 from lossbook.journal.reader import JournalSegment, first_row, journal_segments, last_row
+from lossbook.layout import is_monitor
 from lossbook.processes import host_name, is_alive
 
 #: A writer on another machine counts as gone when its file has not changed for that long.
@@ -16,14 +17,19 @@ def writer_is_over(segment: JournalSegment) -> bool:
     """Whether no row will be added to this segment any more, as far as can be known from here.
 
     A writer is over when it said so (a `finish` row), when its process has ended, or, on another machine, when it
-    has been silent for ten minutes.
+    has been silent for ten minutes. A follower never says so, for a row behind the training's last one would come too
+    late for the mirrors: it closes its own segment and seals it.
     """
     last = last_row(segment.path)
     if last is not None and last.kind == "finish":
         return True
     head = first_row(segment.path)
+    if head is not None and head.body.get("imported"):
+        return True
     if head is not None and head.kind == "attempt" and head.body.get("host") == host_name():
         if head.body.get("spill"):
+            return True
+        if is_monitor(segment.name.rank) and head.body.get("pid") == os.getpid():
             return True
         return not is_alive(int(head.body.get("pid") or 0), head.body.get("process_start"), head.body.get("boot"))
     try:
@@ -33,13 +39,15 @@ def writer_is_over(segment: JournalSegment) -> bool:
 
 
 def live_writers(journal: str, *, host: str | None = None) -> list[JournalSegment]:
-    """The newest segment of each rank that somebody may still write to.
+    """The newest segment of each rank of the training that somebody may still write to; followers do not count.
 
     Args:
         host: only writers on that machine.
     """
     newest: dict[int, JournalSegment] = {}
     for segment in journal_segments(journal):
+        if is_monitor(segment.name.rank):
+            continue
         newest[segment.name.rank] = segment
     live = []
     for segment in newest.values():

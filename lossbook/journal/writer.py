@@ -22,7 +22,16 @@ import orjson
 from lossbook.errors import StoreError
 from lossbook.journal.line import NEWLINE, encode_event, encode_scalars
 from lossbook.journal.reader import journal_segments, last_row, rows_backwards
-from lossbook.layout import RunFolder, SegmentName, fsync_folder, make_folder, parse_segment_name, read_json
+from lossbook.layout import (
+    LAST_MONITOR_RANK,
+    RunFolder,
+    SegmentName,
+    fsync_folder,
+    is_monitor,
+    make_folder,
+    parse_segment_name,
+    read_json,
+)
 
 #: A live segment is read as JSON by everybody who looks at a running run: 8 MB parse in about 0.1 s.
 SEGMENT_BYTES = 8 << 20
@@ -133,7 +142,7 @@ class Journal:
             if time_us is None:
                 self.step = step
             self._write_line(
-                lambda row: encode_scalars(row, time_us if time_us is not None else _time_ns() // 1000, step, scalars)
+                lambda row: encode_scalars(row, time_us if time_us is not None else self._now_us(), step, scalars)
             )
 
     def append_event(
@@ -141,7 +150,11 @@ class Journal:
     ) -> None:
         """Write one row of another kind; what cannot be written is counted as lost, never raised."""
         with self._lock:
-            self._write_line(lambda row: encode_event(row, _time_ns() // 1000, step, kind, key, value))
+            self._write_line(lambda row: encode_event(row, self._now_us(), step, kind, key, value))
+
+    def _now_us(self) -> int:
+        """The time of a row that has none of its own."""
+        return _time_ns() // 1000
 
     def _write_line(self, encode: Callable[[int], bytes]) -> None:
         if self._fd < 0 and not self.begin_segment():
@@ -248,7 +261,7 @@ class Journal:
             row = -1
             while row != self.row:
                 row = self.row
-                head = encode_event(row, _time_ns() // 1000, None, "attempt", None, value)
+                head = encode_event(row, self._now_us(), None, "attempt", None, value)
                 size = len(head)
             before = self._fd, self._size, self.segment, self.path
             # No call stands between here and the write, so no signal handler can log a row in front of the head.
@@ -454,7 +467,7 @@ def _next_sealed_row(folder: RunFolder, rank: int) -> int:
 
 
 def next_child_rank(folder: RunFolder) -> int:
-    """The next number below 0 that no child process of this run has used."""
+    """The next number below 0 that no child process of this run has used, and no follower ever does."""
     lowest = 0
     for directory in (folder.journal, folder.metrics):
         try:
@@ -463,6 +476,6 @@ def next_child_rank(folder: RunFolder) -> int:
             continue
         for filename in names:
             name = parse_segment_name(filename)
-            if name is not None:
+            if name is not None and not is_monitor(name.rank):
                 lowest = min(lowest, name.rank)
-    return lowest - 1
+    return LAST_MONITOR_RANK - 1 if is_monitor(lowest - 1) else lowest - 1

@@ -15,7 +15,7 @@ from lossbook.errors import LossbookError
 from lossbook.journal.line import Row, encode_number, merge_config
 from lossbook.journal.liveness import SILENT_SECONDS
 from lossbook.journal.reader import read_segment
-from lossbook.layout import FORMAT, RunFolder, read_json, write_json
+from lossbook.layout import FORMAT, RunFolder, is_monitor, parse_segment_name, read_json, write_json
 from lossbook.processes import host_name, is_alive
 from lossbook.store.attempts import NEVER, cutoffs, resume_steps
 
@@ -276,8 +276,11 @@ def _assemble(folder: RunFolder, identity: dict[str, Any], pieces: list[Piece]) 
         elif kind == "finish" and rank == 0:
             finish[attempt] = (when, value)
     state, error, ended = run_state(folder, identity, finish)
-    last_time = max((piece.last_time for piece in pieces), default=0) or None
-    steps = [one.last_step for one in by_key.values()]
+    # How far a run has come, its training says: what the follower measured beside it is no row of the run's.
+    training = [piece for piece in pieces if not _is_measured(piece)]
+    last_time = max((piece.last_time for piece in training), default=0) or None
+    trained = {key for piece in training for key, _, _ in piece.series}
+    steps = [one.last_step for key, one in by_key.items() if key in trained]
     attempts = identity.get("attempts") or [{}]
     problems = [problem for piece in pieces for problem in piece.problems]
     return {
@@ -287,7 +290,7 @@ def _assemble(folder: RunFolder, identity: dict[str, Any], pieces: list[Piece]) 
         "started": attempts[-1].get("started") or identity.get("created"),
         "ended": ended or (last_time if state not in ("running",) else None),
         "updated": time.time_ns() // 1000,
-        "rows": sum(piece.rows for piece in pieces),
+        "rows": sum(piece.rows for piece in training),
         "last_step": max(steps, default=None),
         "last_time": last_time,
         "config": config,
@@ -297,6 +300,11 @@ def _assemble(folder: RunFolder, identity: dict[str, Any], pieces: list[Piece]) 
         "alerts": alerts,
         "problems": list(dict.fromkeys([*warnings, *sealed_problems(folder), *problems]))[:200],
     }
+
+
+def _is_measured(piece: Piece) -> bool:
+    name = parse_segment_name(os.path.basename(piece.path))
+    return name is not None and is_monitor(name.rank)
 
 
 def sealed_problems(folder: RunFolder) -> list[str]:
@@ -379,7 +387,8 @@ def run_state(
     except LossbookError:
         watched = {}
     if watched.get("attempt", 0) == number and watched.get("state"):
-        return str(watched["state"]), "the training process ended without a word", watched.get("ended")
+        unexplained = "the training process ended without a word" if watched["state"] == "crashed" else None
+        return str(watched["state"]), watched.get("error") or unexplained, watched.get("ended")
     if is_running(folder, last):
         return "running", None, None
     return "crashed", "the training process ended without a word", None

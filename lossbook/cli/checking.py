@@ -1,0 +1,69 @@
+"""`check`: what is wrong with a run."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from lossbook.cli.app import RUN, Settings, common_options
+from lossbook.cli.format import Column, number, plural, printable, screen, table, to_json
+from lossbook.cli.runs import plain_run
+
+if TYPE_CHECKING:
+    from lossbook.diagnosis import Finding
+
+
+@click.command(
+    "check",
+    epilog="""\b
+Looks for NaN and infinity, loss spikes, divergence, a plateau, a stalled run,
+falling throughput, a straggling rank, idle GPUs, memory near its limit,
+overheating and throttling. Ends with status 1 when something was found.
+
+\b
+Examples:
+  lossbook check
+  lossbook check baseline --json
+  lossbook check baseline || echo "look at it first\"""",
+)
+@click.argument("ref", required=False, type=RUN, metavar="[RUN]")
+@common_options()
+@click.pass_obj
+def check_command(settings: Settings, ref: str | None) -> int:
+    """Say what is wrong with a run, and where on its curves."""
+    from lossbook.diagnosis import diagnose
+
+    run = settings.run(ref)
+    run.rows()  # another tracker's run is brought here first
+    now_us = time.time_ns() // 1000 if run.state == "running" else None
+    diagnosis = diagnose(run.folder, now_us=now_us)
+    findings = diagnosis.findings()
+    status = 1 if findings else 0
+    if settings.json:
+        plain = [finding.plain() for finding in findings]
+        click.echo(to_json({"run": plain_run(run), "findings": plain, "left_out": diagnosis.left_out}))
+        return status
+    view = screen()
+    name = f"{view.paint(printable(run.name), bold=True)}  {run.id}  {run.state}"
+    if not findings:
+        click.echo(f"{name}  nothing found", color=view.color)
+        return status
+    lines = [f"{name}  {plural(len(findings), 'finding')}", ""]
+    columns = [Column("severity"), Column("steps", right=True), Column("finding", shrink=True, keep=30)]
+    lines += table(columns, [[one.severity, _steps(one), printable(one.sentence)] for one in findings], view)
+    lines += [
+        view.paint(f"and {plural(count, 'more')} of the kind {kind}", dim=True)
+        for kind, count in diagnosis.left_out.items()
+    ]
+    drawn = next((one.key for one in findings if one.key), None)
+    if drawn is not None:
+        lines += ["", view.paint(f"lossbook curve {run.id} '{printable(drawn)}' draws the curve", dim=True)]
+    click.echo("\n".join(lines), color=view.color)
+    return status
+
+
+def _steps(finding: Finding) -> str:
+    first, last = number(finding.first_step), number(finding.last_step)
+    return first if first == last else f"{first}-{last}"
