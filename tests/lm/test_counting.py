@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lossbook.lm.counting import GradientSteps, Progress, Stretches
+from lossbook.lm.counting import GradientSteps, HandCount, Progress, Stretches
 
 
 def counts(accumulation: int, numbers: Iterable[int | None]) -> list[int]:
@@ -233,3 +233,44 @@ def test_a_new_beginning_forgets_what_was(clock: Clock, stretches: Stretches) ->
     clock.spend(1.0)
     assert stretches.wallclock_seconds == 1.0
     assert stretches.trained() == 1.0
+
+
+# -- loops that count their gradient steps themselves ---------------------------------------------------------------
+
+
+def steps_by_hand(rows: int, cycle: int, *, accumulation: int, first: bool) -> list[int]:
+    """The gradient step of each row of a loop that counts one every `cycle` iterations, before or after it logs."""
+    by_hand, counted, found = HandCount(accumulation), 0, []
+    for iteration in range(rows):
+        due = (iteration + 1) % cycle == 0
+        if first and due:
+            by_hand.count()
+            counted += 1
+        found.append(by_hand.step_of(iteration, counted))
+        if not first and due:
+            by_hand.count()
+            counted += 1
+    return found
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["counts after logging", "counts before logging"])
+def test_every_row_of_a_cycle_belongs_to_its_gradient_step(first: bool) -> None:
+    assert steps_by_hand(12, 4, accumulation=4, first=first) == [1] * 4 + [2] * 4 + [3] * 4
+    assert steps_by_hand(6, 1, accumulation=1, first=first) == [1, 2, 3, 4, 5, 6]
+
+
+def test_without_a_configured_accumulation_the_second_count_tells_the_order() -> None:
+    assert steps_by_hand(12, 4, accumulation=1, first=False) == [1] * 4 + [2] * 4 + [3] * 4
+    counted_first = steps_by_hand(16, 4, accumulation=1, first=True)
+    assert counted_first[8:] == [3] * 4 + [4] * 4
+
+
+def test_a_restored_count_by_hand_goes_on_where_it_was() -> None:
+    by_hand = HandCount(2)
+    for iteration in range(3):
+        by_hand.step_of(iteration, iteration // 2)
+        if iteration % 2:
+            by_hand.count()
+    again = HandCount(2)
+    again.restore(by_hand.plain())
+    assert [again.step_of(3, 1), again.step_of(4, 2)] == [by_hand.step_of(3, 1), by_hand.step_of(4, 2)]
