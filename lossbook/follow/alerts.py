@@ -192,8 +192,10 @@ def _said_before(folder: RunFolder) -> set[tuple[str, str, int]]:
     if not any(is_monitor(segment.name.rank) for segment in list_segments(folder)):
         return set()
     connection = connect()
+    rows = RunRows(folder, connection.cursor())
+    rows.refresh()
     found = set()
-    for event in read_events(RunRows(folder, connection.cursor()), connection, "alert"):
+    for event in read_events(rows, connection, "alert"):
         one = event["value"].get("finding")
         if isinstance(one, dict) and is_monitor(event["rank"]):
             found.add((str(one.get("kind")), str(one.get("key")), int(one.get("first_step") or 0)))

@@ -429,7 +429,12 @@ class WandbMirror(Mirror):
         pending = self._pending
         if pending is not None:
             elsewhere = None not in (pending.step, row.step) and pending.step != row.step
-            if elsewhere or not pending.values.keys().isdisjoint(values):
+            clash = pending.values.keys() & values.keys()
+            if not elsewhere and clash and all(key.startswith("lossbook/") for key in clash):
+                # Two checkpoints of one step, say: a row of its own would take the step that training logs next.
+                values = {**values, **{key: records.joined(pending.values[key], values[key]) for key in clash}}
+                clash = set()
+            if elsewhere or clash:
                 self._write_pending()
                 pending = None
         if pending is None:
