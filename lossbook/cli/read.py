@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from lossbook.cli.app import KEY, RUN, Settings, common_options
 from lossbook.cli.format import Column, number, plural, printable, screen, table, to_json
-from lossbook.cli.runs import metrics_table
+from lossbook.cli.questions import heading, print_json
+from lossbook.cli.runs import flatten, metrics_table
 from lossbook.cli.series import curves, picture
 from lossbook.errors import BadArgument, BadQuery, StoreError, UnknownKey, UnknownRun
 
@@ -26,33 +27,82 @@ FORMATS = ("csv", "parquet", "json", "jsonl")
 # -- keys ---------------------------------------------------------------------------------------------------------
 
 
-@click.command("keys", epilog="\b\nExamples:\n  lossbook keys\n  lossbook keys baseline --json")
+@click.command(
+    "keys",
+    epilog="""\b
+Examples:
+  lossbook keys
+  lossbook keys baseline --json
+  lossbook --store wandb://ENTITY/PROJECT keys""",
+)
 @click.argument("ref", required=False, type=RUN, metavar="[RUN]")
 @common_options()
 @click.pass_obj
 def keys_command(settings: Settings, ref: str | None) -> None:
     """List a run's metrics in groups, with their last values."""
     run = settings.run(ref)
+    if settings.json:
+        answer_keys(run, True)
+        return
     metrics = run.metrics
+    view = screen()
+    name, *more = heading(run)
+    lines = [view.paint(name, bold=True), *more, "", *_count_of_keys(run)]
+    empty = {"last": None, "min": None, "max": None, "mean": None, "count": None}
+    for group, keys in _grouped(run).items():
+        lines += ["", view.paint(f"{group} ({len(keys)})", bold=True)]
+        lines += metrics_table({key: metrics.get(key, empty) for key in keys}, view)
+    single = _only_in_summary(run)
+    if single:
+        values = dict(flatten(run.summary))
+        lines += ["", view.paint(f"summary ({len(single)})", bold=True)]
+        lines += table([Column("metric", shrink=True, keep=9), Column("value", right=True, keep=8)],
+                       [[printable(key), printable(number(values[key]))] for key in single], view)  # fmt: skip
+    click.echo("\n".join(lines), color=view.color)
+
+
+def answer_keys(run: RecordedRun, as_json: bool) -> None:
+    """Print the names of a run's metrics, those of GPUs and of training first."""
+    grouped, single = _grouped(run), _only_in_summary(run)
+    if as_json:
+        count = sum(len(keys) for keys in grouped.values())
+        print_json(run, {"count": count, "groups": grouped, "summary": single, "metrics": dict(run.metrics)})
+        return
+    lines = [*heading(run), "", *_count_of_keys(run)]
+    losses = sorted([*grouped.get("training", ()), *grouped.get("validation", ())])
+    for title, keys in (
+        ("GPU-related keys", grouped.get("GPU", ())), ("Training metrics keys", losses),
+        ("System metrics keys", grouped.get("system", ())), ("Other keys", grouped.get("other", ())),
+        ("Summary keys, of one value each", single),
+    ):  # fmt: skip
+        if keys:
+            lines += ["", f"{title}:", *(f"  - {printable(key)}" for key in keys)]
+    click.echo("\n".join(lines))
+
+
+def _grouped(run: RecordedRun) -> dict[str, list[str]]:
+    """The keys of each group that has some, sorted."""
     grouped: dict[str, list[str]] = {group: [] for group in _GROUPS}
     for key in sorted(run.keys()):
         grouped[group_of(key)].append(key)
-    count = sum(len(keys) for keys in grouped.values())
-    if settings.json:
-        shown = {group: keys for group, keys in grouped.items() if keys}
-        identity = {"id": run.id, "name": run.name, "project": run.project, "state": run.state, "path": str(run.path)}
-        click.echo(to_json({**identity, "count": count, "groups": shown, "metrics": dict(metrics)}))
-        return
-    view = screen()
-    lines = [f"{view.paint(printable(run.name or run.id), bold=True)}  {run.id}  {run.state}  {plural(count, 'key')}"]
+    return {group: keys for group, keys in grouped.items() if keys}
+
+
+def _only_in_summary(run: RecordedRun) -> list[str]:
+    """Numbers that were set once, at the end, and are no series; what a tracker adds for itself is left out."""
+    series = set(run.keys())
+    return sorted(
+        key
+        for key, value in flatten(run.summary)
+        if isinstance(value, (int, float)) and key not in series and not key.startswith("_")
+    )
+
+
+def _count_of_keys(run: RecordedRun) -> Iterator[str]:
+    count = len(run.keys()) + len(_only_in_summary(run))
+    yield f"Total unique keys: {count}"
     if not count:
-        lines.append("No metric has been logged.")
-    empty = {"last": None, "min": None, "max": None, "mean": None, "count": None}
-    for group, keys in grouped.items():
-        if keys:
-            lines += ["", view.paint(f"{group} ({len(keys)})", bold=True)]
-            lines += metrics_table({key: metrics.get(key, empty) for key in keys}, view)
-    click.echo("\n".join(lines), color=view.color)
+        yield "No metric has been logged."
 
 
 def group_of(key: str) -> str:
@@ -66,7 +116,7 @@ def group_of(key: str) -> str:
     if first in ("val", "eval", "valid", "validation", "test", "dev"):
         return "validation"
     if first in ("train", "training", "loss", "lr", "learning", "grad", "gradient", "optim", "optimizer", "throughput",
-                 "tokens", "time", "progress", "perplexity", "epoch", "sparsity", "mfu"):  # fmt: skip
+                 "tokens", "time", "progress", "perplexity", "epoch", "sparsity", "mfu", "final", "best"):  # fmt: skip
         return "training"
     return "other"
 

@@ -24,6 +24,7 @@ _DETECTORS: tuple[type[Detector], ...] = (
 )  # fmt: skip
 #: Sets of keys of which it is remembered who wants what; a run that makes ever new ones begins again from none.
 _MOST_SHAPES = 4096
+_NONE: frozenset[str] = frozenset()
 
 
 class _Shape:
@@ -55,6 +56,7 @@ class Diagnosis:
         self._takes: dict[tuple[int, str], tuple[Take, ...]] = {}
         self._shapes: dict[int, dict[tuple[str, ...], _Shape]] = {}
         self._shape_count = 0
+        self._once_finite: dict[int, set[str]] = {}
         self._attempt = -1
         self._rewind = False
 
@@ -116,11 +118,13 @@ class Diagnosis:
             shape = self._learn(rank, keys)
         # One sum tells of all values at once; large finite ones that overflow it are looked at one by one as well.
         if math.isfinite(sum(body.values())):
-            shape.was_finite = True
+            if not shape.was_finite:
+                shape.was_finite = True
+                self._once_finite.setdefault(rank, set()).update(keys)
             if self._finite.is_watching:
-                self._finite.take(rank, body, step, row.time_us, was_finite=frozenset(keys))
+                self._finite.take(rank, body, step, row.time_us, was_finite=_NONE)
         else:
-            self._finite.take(rank, body, step, row.time_us, was_finite=self._once_finite(rank))
+            self._finite.take(rank, body, step, row.time_us, was_finite=self._once_finite.get(rank, _NONE))
         for key, take in shape.wanted:
             take(body[key], step, row.time_us)
 
@@ -162,6 +166,7 @@ class Diagnosis:
     def _learn(self, rank: int, keys: tuple[str, ...]) -> _Shape:
         if self._shape_count >= _MOST_SHAPES:
             self._shapes.clear()
+            self._once_finite.clear()
             self._shape_count = 0
         wanted: list[tuple[str, Take]] = []
         for key in keys:
@@ -176,9 +181,6 @@ class Diagnosis:
         self._shapes.setdefault(rank, {})[keys] = shape
         self._shape_count += 1
         return shape
-
-    def _once_finite(self, rank: int) -> frozenset[str]:
-        return frozenset(key for keys, shape in self._shapes.get(rank, {}).items() if shape.was_finite for key in keys)
 
     # -- what goes out -------------------------------------------------------------------------------------------
 

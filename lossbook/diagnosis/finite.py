@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Set
 from dataclasses import dataclass, replace
 
 from lossbook.diagnosis.finding import Evidence, Finding, Report
@@ -44,11 +45,11 @@ class NonFinite:
         """Whether a key is not finite now, so that rows without such values matter as well."""
         return bool(self._bad)
 
-    def take(self, rank: int, body: dict[str, float], step: int, time_us: int, *, was_finite: frozenset[str]) -> None:
+    def take(self, rank: int, body: dict[str, float], step: int, time_us: int, *, was_finite: Set[str]) -> None:
         """Take one row of scalars.
 
         Args:
-            was_finite: those of its keys that have had a finite value before.
+            was_finite: keys of that rank that have had a finite value before.
         """
         for key, value in body.items():
             if math.isfinite(value):

@@ -162,8 +162,9 @@ class Throughput(Detector):
         if rank != 0 or not is_speed(key) or self._key not in ("", key):
             return None
         if self._logged is None:
-            self._key, self._logged = key, _Speed(
-                key, self.limits, self.report, block_rows=self.limits.throughput_block_rows
+            self._key, self._logged = (
+                key,
+                _Speed(key, self.limits, self.report, block_rows=self.limits.throughput_block_rows),
             )
         return self._logged.take
 

@@ -105,7 +105,8 @@ class Alerts:
     def _look(self) -> None:
         if self._replay is None:
             self._begin()
-        assert self._replay is not None and self._sinks is not None
+        assert self._replay is not None
+        assert self._sinks is not None
         if self._is_off and not self._sinks.are_any:
             return
         self._tell(self._diagnosis.feed(self._passing(self._replay)))

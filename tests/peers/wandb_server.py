@@ -7,6 +7,7 @@ again for the same place takes the place of the first. It is told to refuse, to 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import re
 import threading
@@ -68,6 +69,7 @@ class WandbServer:
         alerts: each notification asked for, in order.
         requests: what was asked, in order.
         unknown: what was asked and is not known here.
+        most_samples: of the system stream at one time; more are thinned out, as the cloud does.
         before: called with each request's path and GraphQL operation; it returns a status to refuse with, 0 to
             break the connection off, or None to go on. It may wait.
     """
@@ -77,6 +79,7 @@ class WandbServer:
         self.alerts: list[dict[str, Any]] = []
         self.requests: list[str] = []
         self.unknown: list[str] = []
+        self.most_samples: int | None = None
         self.before: Callable[[str, str], int | None] = lambda path, operation: None
         self._lock = threading.Lock()
         server = self
@@ -208,10 +211,8 @@ class WandbServer:
             described = {
                 "id": project, "internalId": 1, "name": project, "entityName": ENTITY, "readOnly": False,
                 "run": self._describe(run, variables) if run else None, "bucket": self._describe(run, variables) if run else None,
-                "runs": {
-                    "totalCount": len(mine), "pageInfo": {"endCursor": None, "hasNextPage": False},
-                    "edges": [{"node": self._describe(one, variables), "cursor": one.name} for one in mine],
-                },
+                "runs": {"totalCount": len(mine), **self._page(
+                    [self._describe(one, variables) for one in mine], variables.get("perPage"), variables.get("cursor"))},
                 "runCount": len(mine),
             }  # fmt: skip
             answer["project"] = answer["model"] = described if mine else None
@@ -219,6 +220,16 @@ class WandbServer:
             self.unknown.append(f"{operation}: {query}")
             return {"data": None, "errors": [{"message": f"the stand-in does not know {operation}"}]}
         return {"data": answer}
+
+    @staticmethod
+    def _page(nodes: list[dict[str, Any]], count: int | None, after: str | None) -> dict[str, Any]:
+        """A page of a listing behind a place in it."""
+        first = int(after) if after else 0
+        end = len(nodes) if count is None else min(first + count, len(nodes))
+        return {
+            "pageInfo": {"endCursor": str(end), "hasNextPage": end < len(nodes)},
+            "edges": [{"node": nodes[number], "cursor": str(number + 1)} for number in range(first, end)],
+        }
 
     def _upsert(self, variables: dict[str, Any]) -> dict[str, Any]:
         project, name = str(variables.get("project") or "uncategorized"), str(variables.get("name") or "")
@@ -254,17 +265,33 @@ class WandbServer:
         first, stop = variables.get("minStep"), variables.get("maxStep")
         page = [line for line in history if first is None or first <= json.loads(line)["_step"] < stop]
         fields = run.fields
+        if self.most_samples is not None and variables.get("samples"):
+            sampled = events[:: max(1, -(-len(events) // self.most_samples))]
+        else:
+            sampled = events
+        printed = [
+            {"number": number, "timestamp": line[:26], "level": "", "label": "", "line": line[27:]}
+            for number, line in enumerate(run.lines("output.log"))
+        ]
+        asked = variables.get("fileNames") or []
+        stored = [
+            {"id": name, "name": name, "url": f"{self.url}/stored/{run.project}/{run.name}/{name}", "sizeBytes": len(contents),
+             "directUrl": None, "mimetype": "", "updatedAt": None, "md5": hashlib.md5(contents).hexdigest()}
+            for name, contents in run.files.items() if not asked or name in asked
+        ]  # fmt: skip
         return {
+            "files": self._page(stored, variables.get("fileLimit"), variables.get("fileCursor")),
+            "logLines": self._page(printed, variables.get("first"), variables.get("after")),
             "id": run.name, "name": run.name, "projectId": 1, "internalId": run.name,
             "displayName": fields.get("displayName"), "description": None, "notes": fields.get("notes"),
             "group": fields.get("groupName"), "groupName": fields.get("groupName"), "jobType": fields.get("jobType"),
             "tags": fields.get("tags") or [], "state": run.state, "commit": fields.get("commit"), "host": fields.get("host"),
             "config": json.dumps(run.config), "rawconfig": json.dumps(run.config), "sweepName": None, "readOnly": False,
-            "summaryMetrics": _strict(json.dumps(run.summary)), "createdAt": "2026-01-01T00:00:00", "heartbeatAt": "2026-01-01T00:00:00",
+            "summaryMetrics": _strict(json.dumps(run.summary)), "createdAt": "2026-01-01T00:00:00", "heartbeatAt": f"2026-01-01T00:00:{len(history) % 60:02}",
             "user": {"name": "user", "username": "user"}, "historyLineCount": len(history), "eventsLineCount": len(events),
             "historyKeys": {"lastStep": json.loads(history[-1])["_step"] if history else -1, "keys": {}},
             "systemMetrics": events[-1] if events else "{}", "history": page[: variables.get("pageSize") or len(page)],
-            "events": events, "logLineCount": len(run.lines("output.log")), "eventsTail": json.dumps(events[-1:]),
+            "events": sampled, "logLineCount": len(run.lines("output.log")), "eventsTail": json.dumps(events[-1:]),
             "historyTail": json.dumps(history[-1:]), "fileCount": len(run.files), "parquetHistory": {"parquetUrls": [], "liveData": []},
             "sampledHistory": [[json.loads(line) for line in history]],
             "project": {"id": run.project, "name": run.project, "entity": {"id": ENTITY, "name": ENTITY}},

@@ -1,0 +1,116 @@
+"""`import`: another tracker's runs into a store of one's own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lossbook.cli.app import Settings, common_options
+from lossbook.cli.format import plural, to_json
+from lossbook.cli.progress import Bar
+from lossbook.errors import BadArgument, LossbookError, UnknownRun
+
+if TYPE_CHECKING:
+    from lossbook.sources.base import ForeignRun, Source
+
+
+@click.command(
+    "import",
+    short_help="Bring the runs of another tracker into a store.",
+    epilog="""\b
+  lossbook import trackio://PROJECT
+  lossbook import ./runs --to lossbook-runs         TensorBoard's event files
+  lossbook import mlflow://EXPERIMENT --run NAME
+  lossbook import wandb://ENTITY/PROJECT
+""",
+)
+@click.argument("source", metavar="SOURCE")
+@click.option("--to", "target", metavar="STORE", help="The store to write [default: --store, else as for reading].")
+@click.option("--run", "wanted", metavar="RUN", multiple=True, help="Only the run of this id or name; may be repeated.")
+@common_options(project=False)
+@click.option("--project", "-p", metavar="NAME", help="Put the runs into this project, not the one they are in there.")
+@click.pass_obj
+def import_command(
+    settings: Settings, source: str, target: str | None, wanted: tuple[str, ...], project: str | None
+) -> int:
+    """Make Lossbook runs of those of another tracker.
+
+    History, configuration, summary, tags, system metrics and media come along. SOURCE is a folder or a file
+    (TensorBoard, MLflow, offline W&B, JSON and CSV logs), or trackio://PROJECT, mlflow://EXPERIMENT,
+    wandb://ENTITY/PROJECT. Each row arrives exactly once: cut off anywhere, the same command goes on; called again
+    later, it brings what is new.
+    """
+    from lossbook.sources import find_source
+
+    store = os.path.abspath((target or settings.location).removeprefix("file://"))
+    if "://" in (target or settings.location).removeprefix("file://"):
+        raise BadArgument(f"{target or settings.location} is no folder: import into a folder, and copy that")
+    if not source or ("://" not in source and not os.path.exists(source)):
+        raise BadArgument(f"there is no {source!r} here to import: name a folder, a file or a tracker's address")
+    found = find_source(source)
+    if found is None:
+        raise BadArgument(
+            f"{source} is a store of Lossbook's own, or nothing in it is known: copy or `lossbook mv` its runs instead"
+        )
+    runs = _chosen(list(found.runs()), wanted, source)
+    os.makedirs(store, exist_ok=True)
+    results = [_import(found, run, store, project, quiet=settings.json) for run in runs]
+    if settings.json:
+        click.echo(to_json(results))
+    elif len(results) > 1:
+        rows = sum(result["rows"] for result in results)
+        click.echo(f"{plural(len(results), 'run')} of {source} in {store}, {plural(rows, 'row')} of them new")
+    brought = any(result["rows"] for result in results)
+    for sentence in found.lacks if brought and not settings.json else ():
+        click.echo(f"lossbook: {sentence}", err=True)
+    return 1 if any(result["error"] for result in results) else 0
+
+
+def _chosen(runs: list[ForeignRun], wanted: tuple[str, ...], source: str) -> list[ForeignRun]:
+    if not wanted:
+        # In the order in which they were begun, so that an import that is cut off leaves the older ones whole.
+        return sorted(runs, key=lambda run: run.created)
+    chosen: list[ForeignRun] = []
+    for ref in wanted:
+        matching = [run for run in runs if ref in (run.id, run.name)]
+        if not matching:
+            from lossbook.metrics import nearest
+
+            close = nearest(ref, {text for run in runs for text in (run.id, run.name)})
+            raise UnknownRun(
+                f"there is no run {ref!r} in {source}" + (f"; the nearest are {', '.join(close)}" if close else "")
+            )
+        chosen += [run for run in matching if run not in chosen]
+    return chosen
+
+
+def _import(source: Source, run: ForeignRun, store: str, project: str | None, *, quiet: bool) -> dict[str, Any]:
+    """Bring one run; what goes wrong with it is one sentence, and the others go on."""
+    from lossbook.sources.bring import bring_identity, bring_rows, rows_brought
+
+    result: dict[str, Any] = {
+        "run": None, "name": run.name, "project": project or run.project, "source": run.id, "rows": 0, "path": None,
+        "error": None,
+    }  # fmt: skip
+    try:
+        folder = bring_identity(store, source, run, project=project)
+        result.update(run=os.path.basename(folder.path), path=folder.path)
+        total = source.row_count(run) if sys.stderr.isatty() and not quiet else None
+        bar = Bar(run.name, max(0, (total or 0) - rows_brought(folder)), quiet=quiet)
+        try:
+            result["rows"] = bring_rows(folder, source, run, bar.add)
+        finally:
+            bar.close()
+    except LossbookError as error:
+        result["error"] = str(error)
+    except OSError as error:
+        result["error"] = f"{error.filename or store} cannot be written ({error.strerror or error}); import again later"
+    if not quiet:
+        if result["error"]:
+            click.echo(f"lossbook: {run.name}: {result['error']}", err=True)
+        else:
+            click.echo(f"{run.name} → {result['path']}: {plural(result['rows'], 'new row')}")
+    return result

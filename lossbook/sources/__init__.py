@@ -1,0 +1,80 @@
+"""Sources: what other trackers recorded, read with the same API as a store.
+
+    lossbook.open("wandb://entity/project")     W&B's cloud
+    lossbook.open("./wandb")                    offline runs, a folder or one `.wandb` file
+    lossbook.open("trackio://project")          Trackio's local projects
+    lossbook.open("./runs")                     TensorBoard logs
+    lossbook.open("mlflow://experiment")        MLflow's local store, or a server's
+    lossbook.open("experiment_logs")            JSON and CSV logs
+
+A source's runs are brought into a store of the cache when they are asked for: their names at once, their rows with the
+first question that needs them. `lossbook import` brings them into a store of one's own, by the same code.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import TYPE_CHECKING
+
+from lossbook.errors import BadArgument
+
+if TYPE_CHECKING:
+    from lossbook.sources.base import Source
+    from lossbook.store import Book
+
+#: Each kind of source and the class that reads it.
+SOURCES = {
+    "wandb": "lossbook.sources.wandb_cloud:WandbCloud",
+    "wandb-offline": "lossbook.sources.wandb_files:WandbFiles",
+    "trackio": "lossbook.sources.trackio:TrackioProject",
+    "tensorboard": "lossbook.sources.tensorboard:TensorBoardLogs",
+    "mlflow": "lossbook.sources.mlflow:MlflowStore",
+    "logs": "lossbook.sources.logs:LogFiles",
+}
+
+
+def open(location: str | os.PathLike[str] | None = None) -> Book:
+    """Open a store, or anything that a source reads, for reading.
+
+    Args:
+        location: a store's folder (default `LOSSBOOK_STORE`, else `./lossbook-runs`), or a source.
+
+    Raises:
+        StoreError: there is no such folder, it cannot be read, or nothing in it is known.
+        MissingLibrary: the tracker's own library is needed and not installed.
+    """
+    from lossbook.store import Book
+
+    named = os.fspath(location) if location is not None else None
+    source = find_source(named) if named is not None else None
+    if source is None:
+        return Book(named)
+    from lossbook.sources.book import SourceBook
+
+    return SourceBook(source)
+
+
+def find_source(location: str) -> Source | None:
+    """The source that a location means; None for a store of Lossbook's own.
+
+    Raises:
+        BadArgument: a scheme that is not known.
+    """
+    from lossbook.sources.base import kind_of
+
+    kind = kind_of(location)
+    return source_class(kind)(location) if kind is not None else None
+
+
+def source_class(kind: str) -> type[Source]:
+    """The class that reads a kind of source.
+
+    Raises:
+        BadArgument: no such kind is known.
+    """
+    if kind not in SOURCES:
+        raise BadArgument(f"there is no source {kind!r}: use one of {', '.join(SOURCES)}")
+    module, _, attribute = SOURCES[kind].partition(":")
+    found: type[Source] = getattr(importlib.import_module(module), attribute)
+    return found

@@ -1,0 +1,117 @@
+"""`SourceBook`: another tracker's runs with the reading interface of a store."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from lossbook.errors import DamagedFile
+from lossbook.layout import RunFolder, cache_folder, run_folders, write_json
+from lossbook.sources.base import ForeignRun, Rewritten, Source
+from lossbook.sources.bring import bring_identity, bring_rows, is_brought
+from lossbook.store.index import Record
+from lossbook.store.query import Book, RecordedRun
+
+if TYPE_CHECKING:
+    from lossbook.store.rows import RunRows
+    from lossbook.store.table import Table
+
+
+class SourceBook(Book):
+    """A book of a source: names and last values are read at once, rows when a question needs them.
+
+    What was read is kept in the cache, and read on from there the next time.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        digest = hashlib.sha256(os.fsencode(f"{source.kind} {source.address}")).hexdigest()[:16]
+        store = os.path.join(cache_folder(), "sources", f"{source.kind}-{digest}")
+        os.makedirs(store, exist_ok=True)
+        self._foreign: dict[str, ForeignRun] = {}
+        super().__init__(store)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Ask the source again which runs it has."""
+        found: dict[str, ForeignRun] = {}
+        for run in self.source.runs():
+            folder = bring_identity(self.store, self.source, run)
+            found[os.path.realpath(folder.path)] = run
+        for folder in list(run_folders(self.store)):
+            if os.path.realpath(folder.path) not in found:
+                # The source has it no more, and this is a cache of the source.
+                shutil.rmtree(folder.path, ignore_errors=True)
+        self._foreign = found
+        write_json(
+            os.path.join(self.store, ".source.json"),
+            {"kind": self.source.kind, "location": self.source.location},
+            durable=False,
+        )
+
+    def bring(self, path: str, progress: Callable[[int], None] | None = None) -> None:
+        """Bring the rows of the run in a folder of the cache, if there are any that it does not have."""
+        run = self._foreign.get(os.path.realpath(path))
+        folder = RunFolder(path)
+        if run is None or is_brought(folder, run):
+            return
+        try:
+            bring_rows(folder, self.source, run, progress)
+        except (Rewritten, DamagedFile):
+            # A cache of what is no more, or one that was damaged: it is made anew.
+            shutil.rmtree(path, ignore_errors=True)
+            bring_rows(bring_identity(self.store, self.source, run), self.source, run, progress)
+
+    def is_brought(self, path: str) -> bool:
+        """Whether the folder of the cache has every row of its run."""
+        run = self._foreign.get(os.path.realpath(path))
+        return run is None or is_brought(RunFolder(path), run)
+
+    def runs(
+        self, project: str | None = None, where: str | None = None, sort: str | None = None, limit: int | None = None
+    ) -> list[RecordedRun]:
+        """As `Book.runs`; where the source does not say the last values, rows are brought before runs are sorted out."""
+        if (where or sort) and not self.source.tells_last_values:
+            for run in super().runs(project):
+                self.bring(run.path)
+        return super().runs(project, where, sort, limit)
+
+    def sql(self, query: str, parameters: list[Any] | None = None) -> Table:
+        """As `Book.sql`; every run's rows are brought first."""
+        for run in self.runs():
+            self.bring(run.path)
+        return super().sql(query, parameters)
+
+    def _recorded(self, record: Record) -> RecordedRun:
+        return SourceRun(self, record)
+
+    def __repr__(self) -> str:
+        return f"<lossbook book of {self.source.location}>"
+
+
+class SourceRun(RecordedRun):
+    """A run of a source; its rows are brought when they are asked for."""
+
+    _book: SourceBook
+    #: Whether the record was read after the rows were brought.
+    _whole = False
+
+    @property
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """As `RecordedRun.metrics`; brings the rows, because a source says the last values alone."""
+        self._bring()
+        return super().metrics
+
+    def rows(self) -> RunRows:
+        self._bring()
+        return super().rows()
+
+    def _bring(self) -> None:
+        if self._whole and self._book.is_brought(self.path):
+            return
+        self._book.bring(self.path)
+        self.refresh()
+        self._whole = True
