@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from lossbook.errors import LossbookError, StoreError
+from lossbook.errors import BadArgument, LossbookError, StoreError
 from lossbook.layout import default_store
 
 if TYPE_CHECKING:
@@ -98,6 +98,21 @@ class Settings:
         from lossbook.sources import open as open_book
 
         return open_book(self.location)
+
+    def own_store(self) -> Settings:
+        """These settings, for a command that changes what it reads.
+
+        Raises:
+            BadArgument: the runs are another tracker's, and here is but a copy of them in the cache.
+        """
+        from lossbook.sources import find_source
+
+        if find_source(self.location) is not None:
+            raise BadArgument(
+                f"the runs at {self.location} are another tracker's and are only read here: "
+                f"`lossbook import {self.location} --to STORE` brings them into a store of your own"
+            )
+        return self
 
     def run(self, ref: str | None) -> RecordedRun:
         return self.book().run("latest" if ref is None else ref, project=self.project)

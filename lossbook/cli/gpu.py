@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lossbook.cli.app import RUN, Settings, common_options
+from lossbook.cli.format import printable
 from lossbook.cli.questions import heading, print_json
 from lossbook.cli.read import group_of
-from lossbook.errors import UnknownKey
+from lossbook.errors import LossbookError, UnknownKey
 
 if TYPE_CHECKING:
     from lossbook.store import RecordedRun
@@ -107,7 +108,7 @@ def _plain(readings: Any) -> dict[str, Any]:
 
 def _lines(run: RecordedRun, figures: GpuFigures) -> Iterator[str]:
     """Memory and utilisation, each GPU by itself."""
-    blocks = [[f"GPU {gpu.name}:", *_of_gpu(gpu)] for gpu in figures.shown]
+    blocks = [[f"GPU {printable(gpu.name)}:", *_of_gpu(gpu)] for gpu in figures.shown]
     idle = [gpu for gpu in figures.gpus if gpu not in figures.shown]
     beside = [[f"{_unused(idle)}."]] if idle else []
     yield from _paragraphs([*blocks, *_overall(run, figures), *beside])
@@ -163,12 +164,12 @@ def _full_lines(run: RecordedRun, figures: GpuFigures) -> Iterator[str]:
         idle = [gpu for gpu in figures.gpus if not gpu.is_active]
         beside = f" ({_unused(idle)})" if idle else ""
         blocks.append([f"Detected {len(shown)} active GPU{'' if len(shown) == 1 else 's'}{beside}"])
-    blocks += [[f"GPU {gpu.name}:", *_all_of_gpu(gpu)] for gpu in shown]
+    blocks += [[f"GPU {printable(gpu.name)}:", *_all_of_gpu(gpu)] for gpu in shown]
     yield from _paragraphs([*blocks, *_overall(run, figures)])
 
 
 def _unused(gpus: Sequence[Gpu]) -> str:
-    names = ", ".join(gpu.name for gpu in gpus)
+    names = ", ".join(printable(gpu.name) for gpu in gpus)
     return f"{'GPU' if len(gpus) == 1 else 'GPUs'} {names} not used by this run"
 
 
@@ -234,13 +235,19 @@ def _nothing(run: RecordedRun) -> str:
     else:
         named = strange or keys
         more = len(named) - _NAMED_KEYS
-        listed = ", ".join(named[:_NAMED_KEYS]) + (f" and {more} more (`lossbook keys` lists them)" if more > 0 else "")
+        listed = ", ".join(map(printable, named[:_NAMED_KEYS])) + (
+            f" and {more} more (`lossbook keys` lists them)" if more > 0 else ""
+        )
         has = f"it has {listed}, and none of these names is known" if strange else f"it has {listed}"
     return f"No GPU metrics found in this run: {has}. {_capitalised(_advice(run, keys))}."
 
 
 def _advice(run: RecordedRun, keys: Sequence[str]) -> str:
-    identity = run.identity
+    try:
+        identity = run.identity
+    except LossbookError:
+        # A damaged run.json; `lossbook show` says so.
+        identity = {}
     kind = str((identity.get("source") or {}).get("kind") or "").partition("-")[0]
     if kind in _ADVICE:
         return _ADVICE[kind]

@@ -88,7 +88,7 @@ def rm_command(
     elif not refs:
         raise click.UsageError("name the runs to remove")
     else:
-        runs = settings.runs(refs)
+        runs = settings.own_store().runs(refs)
         for run in runs:
             if not force:
                 refuse_running(run, "removed")
@@ -266,7 +266,7 @@ def mv_command(settings: Settings, refs: tuple[str, ...], to: str | None, projec
     if to is not None and "://" in to:
         raise BadArgument(f"{to} is no folder: runs move between folders only")
     moved = []
-    runs = settings.runs(refs)
+    runs = settings.own_store().runs(refs)
     for run in runs:
         refuse_running(run, "moved")
     for run in runs:

@@ -65,7 +65,7 @@ def tag_command(settings: Settings, ref: str, changes: tuple[str, ...]) -> None:
         if one[:1] not in ("+", "-") or not word:
             word = word or "TAG"
             raise click.UsageError(f"write +{word} to add a tag or -{word} to take it away, not {one!r}")
-    run = settings.run(ref)
+    run = settings.own_store().run(ref)
     tags = [str(one) for one in run.tags]
     if changes:
         missing = [one[1:] for one in changes if one[0] == "-" and one[1:] not in tags]
@@ -104,7 +104,7 @@ def note_command(settings: Settings, ref: str, text: tuple[str, ...], edit: bool
     """Show a run's notes, or add a line to them."""
     if edit + clear + bool(text) > 1:
         raise click.UsageError("a text, --edit and --clear exclude one another")
-    run = settings.run(ref)
+    run = settings.own_store().run(ref)
     notes = str(run.notes or "")
     line = writable(" ".join(text).strip())
     if edit:
@@ -149,7 +149,7 @@ def rename_command(settings: Settings, ref: str, name: str) -> None:
     name = writable(name.strip())
     if not name:
         raise BadArgument("a name cannot be empty")
-    run = settings.run(ref)
+    run = settings.own_store().run(ref)
     before = str(run.name or "")
 
     def change(identity: dict[str, Any]) -> None:

@@ -68,13 +68,13 @@ def _work(
     from lossbook.follow.deliver import cursor_name, is_complete
 
     if refs:
-        runs = settings.runs(refs)
+        runs = settings.own_store().runs(refs)
         if wanted is None:
             unasked = next((run for run in runs if not run.identity.get("mirrors")), None)
             if unasked is not None:
                 raise BadArgument(f"the run {unasked.name} asked for no mirror: name one with --to, such as --to wandb")
         return runs, [(run, spec) for run in runs for spec in (wanted or _asked(run))]
-    runs = settings.book().runs(project=settings.project)
+    runs = settings.own_store().book().runs(project=settings.project)
     if not runs:
         raise UnknownRun(
             f"there is no run in {settings.location}" + (f" of project {settings.project}" if settings.project else "")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 def _chosen(settings: Settings, refs: tuple[str, ...], everything: bool) -> list[RunFolder]:
     if everything and refs:
         raise click.UsageError("name runs or pass --all, not both")
+    settings = settings.own_store()
     if not everything:
         runs = settings.runs(refs) if refs else [settings.run(None)]
         return [RunFolder(run.path) for run in runs]
