@@ -42,7 +42,7 @@ def _filters(function: Any) -> Any:
     "compare",
     epilog="""\b
 Columns: best_val_loss, final_val_loss, best_train_loss, final_train_loss,
-tokens_per_second, mfu, gpu_utilisation, gpu_memory_gib, wallclock_seconds,
+tokens_per_second, mfu, gpu_utilisation, gpu_memory_utilisation, gpu_memory_gib, wallclock_seconds,
 gradient_steps, tokens_seen, last_step, and every name that --where knows.
 
 \b

@@ -25,6 +25,7 @@ from lossbook.layout import (
     fsync_folder,
     make_folder,
     read_json,
+    replace_file,
     run_folder,
     safe_name,
     update_run_json,
@@ -95,9 +96,10 @@ def bring_identity(store: str, source: Source, run: ForeignRun, *, project: str 
             known = update_run_json(folder, lambda now: _refresh(now, identity))
     make_folder(folder.followers)
     _watch(folder, run, known)
-    cursor = _cursor_path(folder)
-    if not os.path.exists(cursor) and (read_json(folder.summary_json) or {}).get("version") != run.version:
-        write_json(folder.summary_json, _summary_of(run), durable=False)
+    summary = read_json(folder.summary_json) or {}
+    if not is_brought(folder, run) and summary.get("version") != run.version:
+        brought = summary if os.path.exists(_cursor_path(folder)) else {}
+        write_json(folder.summary_json, _overlaid(brought, _summary_of(run)), durable=False)
     return folder
 
 
@@ -221,7 +223,7 @@ class _Import:
         if row.kind == "file":
             name = "/".join(safe_name(part) for part in str(body["name"]).split("/") if part not in ("", ".", ".."))
             kept = os.path.join("files", name or "file")
-            journal.put_file(os.path.join(self.folder.path, kept), contents)
+            _keep_file(os.path.join(self.folder.path, kept), contents)
             body = {"path": str(body["name"]), "file": kept, "bytes": len(contents)}
         elif contents is not None:
             ending = str(body.pop("ending", ".bin"))
@@ -300,6 +302,15 @@ class _Import:
         self.consoles = dict(cursor.get("consoles") or {})
         for name in _names(self.folder.console):
             os.truncate(os.path.join(self.folder.console, name), int(self.consoles.get(name, 0)))
+
+
+def _keep_file(path: str, contents: bytes) -> None:
+    """Write a file that belongs to the run, in place of what the source had under that name before."""
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        replace_file(path, contents, durable=False)
+    except OSError as error:
+        _refuse(f"{path} cannot be written ({error.strerror or error})")
 
 
 def _refuse(sentence: str) -> None:
@@ -419,6 +430,20 @@ def _summary_of(run: ForeignRun) -> dict[str, Any]:
         "config": {}, "summary": summary, "define": [], "metrics": metrics, "alerts": 0, "problems": [], "cursor": {},
         "version": run.version,
     }  # fmt: skip
+
+
+def _overlaid(brought: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
+    """What is known of the rows that were brought, with the state and the last values that the source says by now."""
+    if not brought:
+        return said
+    metrics = dict(said["metrics"])
+    for key, known in (brought.get("metrics") or {}).items():
+        newer = {
+            name: value for name, value in metrics.get(key, {}).items() if name.startswith("last") and value is not None
+        }
+        metrics[key] = {**known, **newer}
+    own = {name: said[name] for name in ("state", "error", "started", "ended", "version")}
+    return {**brought, **own, "summary": {**(brought.get("summary") or {}), **said["summary"]}, "metrics": metrics}
 
 
 def _plain(value: Any) -> Any:

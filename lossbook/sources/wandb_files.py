@@ -6,7 +6,11 @@ run: each file after the first is another attempt of it.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import hashlib
 import itertools
+import json
 import os
 import time
 import zlib
@@ -15,11 +19,15 @@ from typing import Any, ClassVar, NamedTuple
 
 from lossbook.errors import StoreError
 from lossbook.journal.liveness import SILENT_SECONDS
+from lossbook.layout import cache_folder, replace_file
 from lossbook.sources.base import ForeignRow, ForeignRun, Rewritten, Source
 from lossbook.sources.protobuf import BadMessage
 from lossbook.sources.wandb_records import Head, read_head, rows_of, split_record
 from lossbook.sources.wandb_values import LARGEST_FILE_BYTES, plain_config, plain_summary, state_of
 from lossbook.wandb_file import read_records
+
+#: What a file of that size says of its run is remembered in the cache: to find it out, the file is read to its end.
+_REMEMBERED_BYTES = 1 << 20
 
 
 class _File(NamedTuple):
@@ -160,12 +168,39 @@ def _open_file(path: str) -> _File | None:
     """A file and what it says; None for one that was torn before it said anything."""
     try:
         status = os.stat(path)
-        head = read_head(read_records(path, past_damage=True))
+        known = _known_head(path, status) if status.st_size >= _REMEMBERED_BYTES else None
+        head = known or read_head(read_records(path, past_damage=True))
     except OSError as error:
         raise StoreError(f"{path} cannot be read ({error.strerror}): check the disk, and who owns it") from error
     if not head.id:
         return None
+    if known is None and status.st_size >= _REMEMBERED_BYTES:
+        _remember_head(path, status, head)
     return _File(path, head, status.st_size, status.st_mtime)
+
+
+def _known_head(path: str, status: os.stat_result) -> Head | None:
+    """What the file said when it was read last, if it is as it was then."""
+    try:
+        with open(_memory_of(path), "rb") as file:
+            kept = json.loads(file.read())
+        if kept["file"] != [os.path.abspath(path), status.st_size, status.st_mtime_ns]:
+            return None
+        return Head(**{**kept["head"], "tags": tuple(kept["head"]["tags"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # none, or one of another version
+
+
+def _remember_head(path: str, status: os.stat_result, head: Head) -> None:
+    kept = {"file": [os.path.abspath(path), status.st_size, status.st_mtime_ns], "head": dataclasses.asdict(head)}
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        os.makedirs(os.path.dirname(_memory_of(path)), exist_ok=True)
+        replace_file(_memory_of(path), json.dumps(kept).encode(), durable=False)
+
+
+def _memory_of(path: str) -> str:
+    digest = hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:16]
+    return os.path.join(cache_folder(), "wandb-files", f"{digest}.json")
 
 
 def _make_run(files: list[_File]) -> ForeignRun:

@@ -8,7 +8,6 @@ of several attempts trained.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from lossbook.errors import BadArgument, LossbookError, UnknownRun
 from lossbook.metrics import find_key
 from lossbook.store.best import best_value, checked_goal, direction, number_of
 from lossbook.store.comparison import Column, Comparison
+from lossbook.store.gpus import read_gpus
 from lossbook.store.where import FIELDS, compile_value, nested
 
 if TYPE_CHECKING:
@@ -170,7 +170,9 @@ def _measure(run: RecordedRun, differing: Sequence[str], metric: str | None, goa
         row[f"final_{name}_loss"], row[f"final_{name}_loss_step"] = _last(metrics, loss)
     row["tokens_per_second"] = _statistic(metrics, "throughput/tokens_per_second", "mean")
     row["mfu"] = _statistic(metrics, "throughput/mfu", "mean")
-    row["gpu_utilisation"], row["gpu_memory_gib"] = _gpu_utilisation(metrics), _gpu_memory_gib(metrics)
+    gpus = read_gpus(metrics)
+    row["gpu_utilisation"], row["gpu_memory_utilisation"] = gpus.mean_utilisation_percent, gpus.mean_memory_activity_percent
+    row["gpu_memory_gib"] = None if gpus.most_memory_bytes is None else gpus.most_memory_bytes / 2**30
     row["wallclock_seconds"] = wallclock_seconds(run)
     row["gradient_steps"] = _whole(_statistic(metrics, "time/gradient_steps", "last"))
     row["tokens_seen"] = _whole(_statistic(metrics, "time/tokens_seen", "last"))
@@ -190,36 +192,6 @@ def _last(metrics: Mapping[str, Any], name: str) -> tuple[float | None, int | No
 
 def _whole(value: float | None) -> float | int | None:
     return int(value) if value is not None and math.isfinite(value) and value == int(value) else value
-
-
-_GPU_BUSY = re.compile(r"system\.gpu\.\d+\.gpu\Z")
-_GPU_RESERVED = re.compile(r"memory/gpu_\d+_reserved_gb\Z")
-
-
-def _gpu_utilisation(metrics: Mapping[str, Any]) -> float | None:
-    """The mean compute utilisation over all GPUs, in %."""
-    for name in ("gpu/compute_util_avg", "gpu_utilization"):
-        if name in metrics:
-            return number_of(metrics[name].get("mean"))
-    busy = [number_of(metrics[key].get("mean")) for key in metrics if _GPU_BUSY.match(key)]
-    known = [one for one in busy if one is not None]
-    return sum(known) / len(known) if known else None
-
-
-def _gpu_memory_gib(metrics: Mapping[str, Any]) -> float | None:
-    """The peak memory used on all GPUs together, in GiB (series that end in `_gb` are GiB, F3's `gpu_memory_used` MiB)."""
-    if "gpu/memory_used_total_gb" in metrics:
-        return number_of(metrics["gpu/memory_used_total_gb"].get("max"))
-    held = [number_of(metrics[key].get("max")) for key in metrics if _GPU_RESERVED.match(key)]
-    known = [one for one in held if one is not None]
-    if known:
-        return sum(known)
-    if "gpu_memory_used" in metrics:
-        used = number_of(metrics["gpu_memory_used"].get("max"))
-        return None if used is None else used / 1024
-    return (
-        number_of(metrics["torch_gpu_memory_reserved"].get("max")) if "torch_gpu_memory_reserved" in metrics else None
-    )
 
 
 def _target_names(target: float) -> tuple[str, str, str]:
@@ -273,6 +245,7 @@ def _usual_columns(
         Column("tokens_per_second", "tokens/s", "rate", 6),
         Column("mfu", "MFU", "percent", 4),
         Column("gpu_utilisation", "GPU busy", "percent", 3),
+        Column("gpu_memory_utilisation", "GPU memory busy", "percent", 2),
         Column("gpu_memory_gib", "GPU memory (GiB)", "gibibytes", 3),
         Column("wallclock_seconds", "wallclock", "seconds", 7),
         Column("gradient_steps", "gradient steps", "count", 2),

@@ -168,6 +168,14 @@ class GpuFigures:
         """Mean share of time in which device memory was read or written, of the active GPUs."""
         return self._mean("memory_activity_percent")
 
+    @property
+    def most_memory_bytes(self) -> float | None:
+        """The most held on all active GPUs, by statistics alone: where no sum was logged, the sum of each GPU's most."""
+        if "memory_bytes" in self.overall:
+            return self.overall["memory_bytes"].maximum
+        known = [gpu.readings["memory_bytes"].maximum for gpu in self.shown if "memory_bytes" in gpu.readings]
+        return _sum(known) if known else None
+
     def _mean(self, quantity: str) -> float | None:
         if quantity in self.overall:
             return self.overall[quantity].average
@@ -220,14 +228,18 @@ def peak_memory_bytes(run: RecordedRun, gpus: Sequence[Gpu]) -> float | None:
         return None
     if len(factors) == 1:
         return next(gpu.readings["memory_bytes"].maximum for gpu in gpus if "memory_bytes" in gpu.readings)
-    import numpy
+    from lossbook.store.sealing import quote_name
+    from lossbook.store.sql import history_query
+    from lossbook.store.table import Table
 
-    columns = run.history(list(factors)).numpy()
-    held = sum(
-        numpy.nan_to_num(numpy.ma.filled(columns[key].astype(float), 0.0), nan=0.0, posinf=0.0, neginf=0.0) * factor
+    held = " + ".join(
+        f"CASE WHEN isfinite({quote_name(key)}) THEN {quote_name(key)} * {factor} ELSE 0 END"
         for key, factor in factors.items()
     )
-    return float(numpy.max(held)) if numpy.size(held) else None
+    # Added up where the rows are read: a run of weeks has millions of samples.
+    lines = history_query(run._sources(), list(factors), start=None, end=None, ranks=False, hidden=False)
+    ((most,),) = Table(run._book.connection().cursor(), f"SELECT max({held}) FROM ({lines})").rows()
+    return None if most is None else float(most)
 
 
 def total_memory(run: RecordedRun, figures: GpuFigures) -> tuple[int, Reading] | None:

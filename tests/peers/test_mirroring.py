@@ -34,7 +34,7 @@ pytest.importorskip("tensorboard")
 pytestmark = pytest.mark.usefixtures("follower")
 
 TRAINING = """
-import sys, time, lossbook
+import os, sys, time, lossbook
 steps, pause, mirrors = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
 run = lossbook.init(project="lab", name="baseline", mirrors=mirrors, config={"lr": 1e-3}, tags=["a", "b"], group="seeds",
                     notes="first try")
@@ -42,8 +42,9 @@ print(run.path, flush=True)
 for step in range(steps):
     run.log({f"m{number}": step + number / 16 for number in range(10)}, step=step)
     time.sleep(pause)
-if len(sys.argv) > 4:
-    time.sleep(float(sys.argv[4]))
+until = time.monotonic() + float(sys.argv[4] if len(sys.argv) > 4 else 0)
+while time.monotonic() < until and not os.path.exists("stop"):
+    time.sleep(0.05)
 run.finish()
 """
 
@@ -237,10 +238,11 @@ def test_a_server_that_is_away_turns_the_mirror_offline_and_sync_delivers_later(
 def test_online_a_running_training_is_seen_at_the_server_and_its_end_too(
     cloud: WandbServer, wait_until: WaitUntil
 ) -> None:
-    training = Training(400, 0.001, "wandb", "20")
-    wait_until(lambda: cloud.runs and len(cloud.run("lab").history) > 5, 60)
+    training = Training(400, 0.001, "wandb", "90")
+    wait_until(lambda: cloud.runs and len(cloud.run("lab").history) > 5, 80)  # W&B's client sends every 15 seconds
     assert cloud.run().state == "running"
     assert training.process.poll() is None
+    Path("stop").touch()
     training.end()
     wait_until(lambda: training.delivered("wandb"), 60)
     run = cloud.run()

@@ -233,6 +233,33 @@ def test_a_damaged_block_costs_that_block_and_is_said(tmp_path: Path) -> None:
     assert len(list(read_records(str(path)))) < len(steps), "who goes on writing trusts nothing behind the damage"
 
 
+def test_a_large_file_is_read_to_its_end_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lossbook.sources import wandb_files
+
+    folder = tmp_path / "offline-run-20260101_000000-x"
+    folder.mkdir()
+    path = folder / "run-x.wandb"
+    log = TransactionLog(str(path))
+    log.begin()
+    log.append(b"\x8a\x01" + bytes([8]) + b"\x0a\x01x\x1a\x03lab")
+    for step in range(25_000):
+        log.append(history_record(step, 1.0 / (step + 1)))
+    log.flush()
+    assert path.stat().st_size > 1 << 20
+    read: list[int] = []
+    real = wandb_files.read_head
+    monkeypatch.setattr(wandb_files, "read_head", lambda records: (read.append(1), real(records))[1])
+    listed = [list(wandb_files.WandbFiles(str(tmp_path)).runs()) for _ in range(3)]
+    assert listed[0] == listed[1] == listed[2]
+    assert len(read) == 1
+    log.append(history_record(25_000, 0.5))
+    log.flush()
+    log.close()
+    (run,) = wandb_files.WandbFiles(str(tmp_path)).runs()
+    assert len(read) == 2
+    assert wandb_files.WandbFiles(str(tmp_path)).row_count(run) == 25_001
+
+
 def history_record(step: int, loss: float) -> bytes:
     """A `Record` with one row of the history, encoded by hand."""
     items = b"".join(

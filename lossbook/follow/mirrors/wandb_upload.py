@@ -204,11 +204,19 @@ def _main(project: str, run: str) -> None:
             answers.write(json.dumps(words) + "\n")
             answers.flush()
 
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     try:
         _serve(project, run, answer)
     except Exception as error:  # whatever the library raises, the mirror gets a sentence
         answer(failed=_first_line(error) or type(error).__name__)
     # The service would go on for as long as it has something to send.
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def _end_with(parent: int) -> None:
+    """End with the mirror: one that was killed closes its pipe, but who waits for a server does not read it."""
+    while os.getppid() == parent:
+        time.sleep(2.0)
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
