@@ -483,3 +483,29 @@ def refusing_server() -> Iterator[tuple[str, list[str]]]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def test_a_mark_that_a_kill_tore_in_the_folder_store_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file://{tmp_path / 'mlruns'}")
+    rows = [scalars(i, i, {"loss": 1.0 / (i + 1)}) for i in range(30)]
+    first = mirror_of(tmp_path)
+    first.open({})
+    first.deliver(rows[:10])
+    first.flush()
+    noted = json.loads(json.dumps(first.remote))  # what the engine wrote down, with the cursor
+    first.deliver(rows[10:20])
+    first.flush()
+    (mark,) = (tmp_path / "mlruns").rglob("lossbook.delivered.*")
+    mark.write_text("")
+    again = mirror_of(tmp_path, noted)
+    held = again.open({0: 9})
+    again.deliver([row for row in rows if row.i > held[0]])
+    again.flush()
+    again.close(ending())
+    from mlflow.tracking import MlflowClient
+
+    history = MlflowClient(f"file://{tmp_path / 'mlruns'}").get_metric_history(again.remote["run_id"], "loss")
+    assert sorted(point.step for point in history) == list(range(30))

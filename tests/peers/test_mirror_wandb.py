@@ -64,7 +64,7 @@ def run_folder(folder: Path) -> Path:
 def inspect(folder: Path) -> list[dict[str, Any]]:
     """The records of the only offline run, as W&B reads them."""
     command = [WANDB, "leet", "inspect", "--json", str(run_folder(folder))]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    printed = subprocess.run(command, check=True, cwd=folder, capture_output=True, text=True, timeout=60).stdout
     return [json.loads(line) for line in printed.splitlines()]
 
 
@@ -249,7 +249,9 @@ def test_configuration_summary_alerts_console_and_ending_arrive(tmp_path: Path) 
     drive(mirror(tmp_path), rows, ending("crashed", final=1.25))
     records = inspect(tmp_path)
     command = [WANDB, "leet", "inspect", "--summary", "--json", str(run_folder(tmp_path))]
-    state = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout)
+    state = json.loads(
+        subprocess.run(command, check=True, cwd=tmp_path, capture_output=True, text=True, timeout=60).stdout
+    )
     expected = {"loss": 1, "best": 0.5, "final": 1.25, "lossbook/state": "crashed", "nested": {"a": 1}}
     assert {key: state["summary"].get(key) for key in expected} == expected
     assert state["config"] == {"lr": 3e-4, "model": {"depth": 24}}
@@ -450,7 +452,7 @@ def test_wandb_sync_takes_an_offline_run_and_the_api_reads_it(tmp_path: Path, cl
     rows = [*_training_rows(30), other(99, "alert", {"title": "spike", "text": "", "level": "info"})]
     drive(mirror(tmp_path), rows, ending(final=1.25))
     command = [WANDB, "sync", "--yes", str(run_folder(tmp_path))]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, check=True, cwd=tmp_path, capture_output=True, timeout=60)
     code = """
 import json, wandb
 (run,) = wandb.Api().runs("team/lab")

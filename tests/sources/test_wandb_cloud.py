@@ -91,7 +91,7 @@ def uploaded(cloud: Any, written: Path, tmp_path: Path) -> Any:
     copied = shutil.copytree(written, tmp_path / "wandb", symlinks=True)  # W&B marks what it took
     folders = [str(folder) for folder in copied.glob("offline-run-*")]
     command = [str(Path(sys.executable).with_name("wandb")), "sync", "--yes", *folders]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, check=True, cwd=tmp_path, capture_output=True, timeout=120)
     assert len(cloud.runs) == 2
     cloud.requests.clear()
     return cloud

@@ -84,7 +84,7 @@ def log_file(offline: Path) -> Path:
 def inspected(offline: Path) -> list[dict[str, Any]]:
     """The records of the run as W&B's own program shows them."""
     command = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(log_file(offline).parent)]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    printed = subprocess.run(command, check=True, cwd=offline, capture_output=True, text=True, timeout=60).stdout
     return [json.loads(line) for line in printed.splitlines()]
 
 

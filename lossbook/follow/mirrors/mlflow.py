@@ -78,12 +78,15 @@ class MlflowMirror(Mirror):
             run = self._find_or_create()
             self._doubtful = not self._drops_equal_points
         tags: dict[str, str] = run.data.tags
-        self._marks = {
-            int(rank): int(i)
-            for tag, value in tags.items()
-            if tag.startswith(_MARK)
-            for rank, i in json.loads(value).items()
-        }
+        self._marks: dict[int, int] = {}
+        for tag, value in tags.items():
+            if tag.startswith(_MARK):
+                try:
+                    self._marks.update({int(rank): int(i) for rank, i in json.loads(value).items()})
+                except (ValueError, AttributeError):
+                    # The folder store writes tags in place: a kill has torn this one. What it said and the cursor does
+                    # not is found by comparing the first batch with what is there.
+                    self._marks = {**delivered, **self._marks}
         if not self._marks:
             # A new remote run, or one that nothing has reached: what an older one held does not count.
             delivered = {}
