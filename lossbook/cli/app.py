@@ -52,6 +52,7 @@ COMMANDS = {
     "mv": "moving",
     "sync": "syncing",
     "import": "importing",
+    "slurm": "slurm",
     "seal": "upkeep",
     "verify": "upkeep",
     "doctor": "upkeep",

@@ -171,7 +171,10 @@ def _measure(run: RecordedRun, differing: Sequence[str], metric: str | None, goa
     row["tokens_per_second"] = _statistic(metrics, "throughput/tokens_per_second", "mean")
     row["mfu"] = _statistic(metrics, "throughput/mfu", "mean")
     gpus = read_gpus(metrics)
-    row["gpu_utilisation"], row["gpu_memory_utilisation"] = gpus.mean_utilisation_percent, gpus.mean_memory_activity_percent
+    row["gpu_utilisation"], row["gpu_memory_utilisation"] = (
+        gpus.mean_utilisation_percent,
+        gpus.mean_memory_activity_percent,
+    )
     row["gpu_memory_gib"] = None if gpus.most_memory_bytes is None else gpus.most_memory_bytes / 2**30
     row["wallclock_seconds"] = wallclock_seconds(run)
     row["gradient_steps"] = _whole(_statistic(metrics, "time/gradient_steps", "last"))
