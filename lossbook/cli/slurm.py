@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from lossbook.cli.app import Settings, common_options
-from lossbook.cli.format import plural, printable, to_json
+from lossbook.cli.format import printable, to_json
 from lossbook.errors import BadArgument, StoreError
 
 #: What plans and trains the cells of a matrix, in a checkout of Lossbook.
