@@ -137,7 +137,8 @@ def _figure_type() -> type[Figure]:
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingLibrary("drawing a picture needs matplotlib: pip install 'lossbook[plot]'") from None
-    return Figure
+    found: type[Figure] = Figure
+    return found
 
 
 def _check_path(path: str | os.PathLike[str]) -> str:
