@@ -22,6 +22,7 @@ from benchmarks import (
     sealed_size,
     slowdown,
     throughput,
+    trainer,
 )
 from benchmarks.harness import become_reaper
 from benchmarks.report import Figure, as_markdown, as_text
@@ -39,6 +40,7 @@ FAMILIES: dict[str, Callable[[Session], list[Figure]]] = {
     "footprint": footprint.figures,
     "mirrors": mirrors.figures,
     "monitoring": monitoring.figures,
+    "trainer": trainer.figures,
 }
 
 

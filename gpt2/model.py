@@ -108,14 +108,3 @@ class GPT2(nn.Module):
 
     def parameter_count(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
-
-    @torch.no_grad()
-    def generate(self, tokens: Tensor, count: int, temperature: float = 0.8, top: int = 200) -> Tensor:
-        """Continue `tokens` (batch, length) by `count` tokens drawn from the `top` likeliest."""
-        self.eval()
-        for _ in range(count):
-            logits = self(tokens[:, -self.context :])[:, -1] / temperature
-            best, indices = logits.topk(min(top, logits.shape[-1]))
-            chosen = torch.multinomial(best.softmax(-1), 1)
-            tokens = torch.cat((tokens, indices.gather(-1, chosen)), dim=1)
-        return tokens

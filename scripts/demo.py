@@ -20,6 +20,7 @@ import lossbook
 from gpt2 import train as trainer
 from gpt2.model import GPT2, SIZES
 from trainers import checkpoint
+from trainers.sampling import write
 from trainers.text import load_text
 
 #: Sequences of 128 bytes in a batch: small enough that a step is short on two cores.
@@ -50,9 +51,7 @@ def sample(run: lossbook.RecordedRun, count: int = 300) -> str:
     text = load_text("python-stdlib")
     model = GPT2(SIZES["nano"], text.vocabulary, CONTEXT)
     model.load_state_dict(state["model"])
-    torch.manual_seed(0)
-    start = "def "
-    return text.decode(model.generate(torch.tensor([text.encode(start)]), count)[0].tolist())
+    return write(model, text, count, prompt="def ")
 
 
 def main() -> int:
