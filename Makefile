@@ -3,10 +3,15 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint bench docs format clean help
+# TRACKER=..., ARGS="--steps 100" and JOBS=2 on the make line; docs/kconfig.md says what each does.
+TRACKING = $(if $(TRACKER),--tracker '$(TRACKER)')
+JOBS    ?= 1
+
+.PHONY: demo test lint bench docs format clean help train matrix continue trackio menuconfig defconfig savedefconfig \
+        list-defconfigs oldconfig allyesconfig allnoconfig clean-config kconfig-help
 
 help:                      ## say what there is
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
 demo: $(VENV)/train.stamp  ## train a small GPT-2 on real text, tracked, in about two minutes
 	$(BIN)/python scripts/demo.py
@@ -33,12 +38,56 @@ docs: $(VENV)/bench.stamp  ## measure, and write the table in docs/benchmarks.md
 clean:                     ## remove what was built here (never a run)
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
+menuconfig: $(VENV)/kconfig.stamp      ## choose what to train in a menu; the result is .config
+	$(BIN)/python scripts/kconfig.py menuconfig $(TRACKING)
+
+defconfig: $(VENV)/kconfig.stamp       ## begin with a configuration that is there: DEFCONFIG=NAME
+	@$(BIN)/python scripts/kconfig.py defconfig $(if $(DEFCONFIG),'$(DEFCONFIG)') $(TRACKING)
+
+defconfig-%: $(VENV)/kconfig.stamp
+	@$(BIN)/python scripts/kconfig.py defconfig '$*' $(TRACKING)
+
+list-defconfigs: $(VENV)/kconfig.stamp ## say which there are
+	@$(BIN)/python scripts/kconfig.py list-defconfigs
+
+savedefconfig: $(VENV)/kconfig.stamp   ## write what differs from the defaults to ./defconfig (OUTPUT=FILE)
+	@$(BIN)/python scripts/kconfig.py savedefconfig $(if $(OUTPUT),--output '$(OUTPUT)')
+
+oldconfig allyesconfig allnoconfig: $(VENV)/kconfig.stamp
+	@$(BIN)/python scripts/kconfig.py $@ $(TRACKING)
+
+clean-config: $(VENV)/kconfig.stamp    ## remove .config and .config.old
+	@$(BIN)/python scripts/kconfig.py clean-config
+
+kconfig-help: $(VENV)/kconfig.stamp    ## say what else there is for .config, and every symbol
+	@$(BIN)/python scripts/kconfig.py help
+
+train: $(VENV)/kconfig-train.stamp     ## train what .config says; ARGS="--steps 100" and TRACKER=... win over it
+	@$(BIN)/python scripts/train.py $(TRACKING) $(ARGS)
+
+matrix: $(VENV)/kconfig-train.stamp    ## train every combination that .config has checked, JOBS=n at a time
+	@$(BIN)/python scripts/matrix.py --jobs $(JOBS) $(TRACKING) $(ARGS)
+
+continue: $(VENV)/kconfig-train.stamp  ## go on where an interruption stopped the matrix or the run
+	@$(BIN)/python scripts/matrix.py --continue --jobs $(JOBS) $(TRACKING) $(ARGS)
+
+trackio: $(VENV)/kconfig.stamp         ## Trackio's pages, on the port that .config says
+	@$(BIN)/python scripts/kconfig.py trackio
+
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Lossbook needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/train.stamp: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train]'
+	touch $@
+
+$(VENV)/kconfig.stamp: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[kconfig]'
+	touch $@
+
+$(VENV)/kconfig-train.stamp: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train,kconfig]'
 	touch $@
 
 $(VENV)/test.stamp: pyproject.toml | $(BIN)/python

@@ -81,7 +81,9 @@ def slurm_command(
             raise BadArgument("say which tasks there are: --array 0-7 (in the command, {task} is the task's number)")
         command, group, kept = _own_command(words), None, None
     else:
-        group, count = _matrix(config)
+        group, count, processes = _matrix(config)
+        if processes > 1 and gpus != processes:
+            raise BadArgument(f"a run of {config} has {processes} processes, one for each GPU: --gpus {processes}")
         array = array or f"0-{count - 1}"
         kept = (
             f"{os.path.splitext(os.path.abspath(output))[0]}.config" if output is not None else os.path.abspath(config)
@@ -107,6 +109,8 @@ def slurm_command(
         tasks = f"of the group {group}" if group else ""
         click.echo(f"{printable(output)}  tasks {array} {tasks}".rstrip())
         click.echo(f"submit it with: sbatch {shlex.quote(output)}", err=True)
+        if group:
+            click.echo(f"and look at the runs with: lossbook compare --group {shlex.quote(group)}", err=True)
 
 
 def _own_command(words: tuple[str, ...]) -> str:
@@ -118,8 +122,8 @@ def _quoted(text: str) -> str:
     return shlex.quote(text) if text else ""
 
 
-def _matrix(config: str) -> tuple[str, int]:
-    """The group of the matrix that a configuration means, and how many runs it has.
+def _matrix(config: str) -> tuple[str, int, int]:
+    """The group of the matrix that a configuration means, how many runs it has, and of how many processes each.
 
     Raises:
         BadArgument: this is no checkout with trainers, or the configuration is refused.
@@ -134,7 +138,7 @@ def _matrix(config: str) -> tuple[str, int]:
         said = found.stderr.strip().splitlines() or [f"it ended with status {found.returncode}"]
         raise BadArgument(said[-1].removeprefix("matrix: "))
     listed: dict[str, Any] = json.loads(found.stdout)
-    return str(listed["group"]), len(listed["cells"])
+    return str(listed["group"]), len(listed["cells"]), int(listed["processes"])
 
 
 def _script(directives: dict[str, str], setup: tuple[str, ...], command: str) -> str:
@@ -156,12 +160,7 @@ trap stop USR1 TERM
 {command} &
 training=$!
 # A signal ends `wait` before the training has ended.
-while kill -0 "$training" 2>/dev/null; do
-    wait "$training"
-    status=$?
-done
-wait "$training"
-status=$?
+while wait "$training"; status=$?; [ "$status" -gt 128 ] && kill -0 "$training" 2>/dev/null; do :; done
 if [ -n "$cut_short" ] && [ "$status" -ne 0 ]; then
     scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
 fi
