@@ -126,11 +126,14 @@ def test_in_a_container_shares_are_of_what_it_may_use(tmp_path: Path) -> None:
 def test_the_training_process_and_its_workers_are_measured(
     child: Callable[[str], subprocess.Popen[bytes]], wait_until: WaitUntil
 ) -> None:
-    process = TrainingProcess(os.getpid())
-    assert process.open()
-    others = process.sample().get("system.proc.children", 0.0)  # what other tests have left running
+    before = TrainingProcess(os.getpid())
+    assert before.open()
+    others = before.sample().get("system.proc.children", 0.0)  # what other tests have left running
+    before.close()
     child(HOLD)
     worker = child(SPIN)
+    process = TrainingProcess(os.getpid())
+    assert process.open()
     figures = process.sample()
     assert figures["system.proc.children"] == others + 2.0
     assert figures["system.proc.children_memory_rss_bytes"] > 200_000_000
