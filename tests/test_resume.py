@@ -340,3 +340,21 @@ def test_a_fork_that_is_resumed_stays_a_fork(store: Path) -> None:
     fork.finish()
     assert identity(fork)["parent"]["run"] == "one"
     assert sorted(line(store, "two")) == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_rank_that_makes_the_journal_first_sends_no_run_elsewhere(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ranks of one launch make the same folder at once: rank 1 may be between rank 0's two calls."""
+    made = os.mkdir
+
+    def mkdir_with_another_rank(path: str, *arguments: Any, **named: Any) -> None:
+        made(path, *arguments, **named)
+        if os.path.basename(path) == "together":
+            made(os.path.join(path, "journal"))
+
+    monkeypatch.setattr(os, "mkdir", mkdir_with_another_rank)
+    run = lossbook.init(project="p", id="together", store=store, console=False)
+    run.finish()
+    assert run.path == str(store / "p" / "together")
+    assert (store / "p" / "together" / "run.json").exists()

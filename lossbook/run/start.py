@@ -399,7 +399,8 @@ def _make(folder: RunFolder) -> bool:
     except FileNotFoundError:
         os.makedirs(os.path.dirname(folder.path), exist_ok=True)
         return _make(folder)
-    os.mkdir(folder.journal)
+    # Another rank of the same launch may make it between the two calls.
+    os.makedirs(folder.journal, exist_ok=True)
     return True
 
 
