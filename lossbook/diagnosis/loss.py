@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 
 from lossbook.diagnosis.detector import Detector
@@ -17,7 +18,7 @@ _REFRESH_ROWS = 8
 _EVIDENCE_BEFORE, _MOST_EVIDENCE = 3, 12
 
 
-class _OnTrainingLoss(Detector):
+class _OnTrainingLoss(Detector, ABC):
     """A detector of the training loss of rank 0, under whichever of its names comes first."""
 
     def __init__(self, report: Report, limits: Thresholds) -> None:
@@ -30,8 +31,9 @@ class _OnTrainingLoss(Detector):
         self._key = key
         return self.take
 
+    @abstractmethod
     def take(self, value: float, step: int, time_us: int) -> None:
-        raise NotImplementedError
+        """Look at one row of the loss."""
 
 
 # -- spikes -------------------------------------------------------------------------------------------------------
