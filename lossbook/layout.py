@@ -6,8 +6,10 @@ specification; `FORMAT` is the version that new runs carry in `run.json`.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -234,6 +236,22 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
+def file_names(path: str) -> list[str]:
+    """The names of the plain files in a folder, pipes and devices left out; none where it cannot be read."""
+    try:
+        with os.scandir(path) as entries:
+            return [entry.name for entry in entries if _is_file(entry)]
+    except OSError:
+        return []
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
+
+
 def is_settled(mtime_ns: int, looked_ns: int) -> bool:
     """Whether a folder that was looked at then cannot have changed since without another mtime.
 
@@ -253,7 +271,7 @@ def read_json(path: str) -> dict[str, Any] | None:
         StoreError: the file is there and cannot be read.
     """
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=open_plain) as file:
             text = file.read()
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -266,6 +284,19 @@ def read_json(path: str) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         raise DamagedFile(f"{path} is damaged: it holds no JSON object")
     return value
+
+
+def open_plain(path: str, flags: int) -> int:
+    """An opener for `open()` that takes plain files alone: a pipe would be waited for, and a device never ends.
+
+    Raises:
+        OSError: it cannot be opened, or is something else.
+    """
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no plain file", path)
+    return descriptor
 
 
 def write_json(path: str, value: dict[str, Any], *, durable: bool = True) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -72,6 +73,33 @@ def find_key(name: str, keys: Iterable[str]) -> str | None:
     return None
 
 
+def same_quantities(runs: Iterable[Iterable[str]]) -> dict[str, str]:
+    """Which keys are another name for what most of these runs call otherwise.
+
+    A quantity that one run logs under two names is taken for two: they may differ in a way that the names do not tell.
+
+    Args:
+        runs: the keys of each run.
+
+    Returns:
+        The other name's key of each such key: `{"train_loss": "train/loss"}`.
+    """
+    counts: Counter[str] = Counter()
+    apart: set[int] = set()
+    for keys in runs:
+        present = [key for key in keys if key in _BY_NAME]
+        counts.update(present)
+        quantities = Counter(id(_BY_NAME[key]) for key in present)
+        apart.update(quantity for quantity, names in quantities.items() if names > 1)
+    same: dict[str, str] = {}
+    for metric in TABLE:
+        present = [name for name in metric.names if name in counts]
+        if len(present) > 1 and id(metric) not in apart:
+            usual = max(present, key=lambda name: counts[name])
+            same.update({name: usual for name in present if name != usual})
+    return same
+
+
 def usual_keys(keys: Iterable[str], *, fallback: bool = True) -> list[str]:
     """What to draw when nothing was named: training and validation loss by whatever names they have among `keys`.
 
@@ -118,3 +146,22 @@ def goal_of(key: str, defined: Iterable[Mapping[str, Any]] = ()) -> str | None:
         if any(word == tail or tail.endswith(f"_{word}") or tail.startswith(f"{word}_") for word in words):
             return goal
     return None
+
+
+#: What a step, or a part of one, took; the last part of a name.
+_STEP_TIMES = (
+    "step_time", "step_seconds", "step_time_ms", "time_per_step", "seconds_per_step", "iteration_time", "iter_time",
+    "time_per_iteration", "compute_seconds", "compute_time", "forward_seconds", "backward_seconds", "data_seconds",
+    "data_time",
+)  # fmt: skip
+_SPEEDS = ("tokens_per_second", "tokens_per_sec", "samples_per_second", "steps_per_second", "iterations_per_second")
+
+
+def is_speed(key: str) -> bool:
+    """Whether a key says how much is trained in a second."""
+    return find_key("tokens_per_second", (key,)) is not None or key.rsplit("/", 1)[-1].endswith(_SPEEDS)
+
+
+def is_step_time(key: str) -> bool:
+    """Whether a key says what a step, or a part of one, took."""
+    return key.rsplit("/", 1)[-1] in _STEP_TIMES

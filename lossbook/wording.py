@@ -6,7 +6,10 @@ No colour, no terminal and no file: what tables on the terminal, in Markdown and
 from __future__ import annotations
 
 import math
+import time
 import unicodedata
+from collections.abc import Iterator
+from typing import Any
 
 
 def printable(text: object) -> str:
@@ -103,3 +106,55 @@ def duration(seconds: float | None) -> str:
     if minutes < 48 * 60:
         return f"{minutes // 60}h {minutes % 60:02d}m"
     return f"{minutes // 1440}d {minutes // 60 % 24:02d}h"
+
+
+def age(moment: float | None, now: float | None = None) -> str:
+    """How long ago a Unix time was, in one unit: `now`, `40s ago`, `3 min ago`, `5 h ago`, `12 days ago`."""
+    if moment is None:
+        return "-"
+    passed = (time.time() if now is None else now) - moment
+    if passed < 0:
+        return "in the future" if passed < -60 else "now"
+    if passed < 5:
+        return "now"
+    if passed < 90:
+        return f"{passed:.0f}s ago"
+    if passed < 90 * 60:
+        return f"{passed / 60:.0f} min ago"
+    if passed < 36 * 3600:
+        return f"{passed / 3600:.0f} h ago"
+    return f"{passed / 86400:.0f} days ago"
+
+
+def clock(moment: float | None) -> str:
+    """A Unix time as local date and time."""
+    if moment is None:
+        return "-"
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
+    except (OverflowError, ValueError, OSError):
+        return number(moment)
+
+
+def size(count: int | float) -> str:
+    """Bytes in units of 1024: `812 B`, `3.4 MiB`."""
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if abs(amount) < 1024 or unit == "TiB":
+            return f"{amount:.0f} {unit}" if unit == "B" or abs(amount) >= 100 else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 run`, `3 runs`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def flatten(values: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested dictionaries as pairs of a dotted name and a value."""
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from flatten(value, f"{before}{key}.")
+        else:
+            yield f"{before}{key}", value

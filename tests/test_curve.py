@@ -47,14 +47,14 @@ def reading(run: WrittenRun) -> RecordedRun:
 def counted_reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A list that receives how many rows or buckets each query of sealed files gave."""
     sizes: list[int] = []
-    fetch = RunRows._fetch
+    fetch = RunRows._arrays_of
 
     def count(self: RunRows, *arguments: Any) -> dict[str, Any]:
         found = fetch(self, *arguments)
         sizes.append(max((len(array) for array in found.values()), default=0))
         return found
 
-    monkeypatch.setattr(RunRows, "_fetch", count)
+    monkeypatch.setattr(RunRows, "_arrays_of", count)
     return sizes
 
 
@@ -111,6 +111,14 @@ def long_run(long_rows: Logged, tmp_path_factory: pytest.TempPathFactory) -> Rec
     found = reading(run)
     assert not os.listdir(run.folder.journal)
     return found
+
+
+def test_buckets_without_a_finite_row_are_drawn_of_a_long_run(make_run: MakeRun) -> None:
+    run = make_run()
+    rows = [(step, math.nan if 3000 <= step < 9000 else float(step)) for step in range(40_000)]
+    run.segment([(step, {"loss": value}) for step, value in rows], end="finished")
+    assert_true_to(reading(run).curve("loss", points=100), rows)
+    assert_true_to(reading(run).curve("loss", points=100, start=2000, end=10_000), rows[2000:10_001])
 
 
 # -- rows and buckets -----------------------------------------------------------------------------------------------

@@ -8,23 +8,12 @@ from lossbook.diagnosis.detector import Detector
 from lossbook.diagnosis.finding import Evidence, Finding, Report, Take
 from lossbook.diagnosis.thresholds import Thresholds
 from lossbook.diagnosis.windows import SortedWindow, median
-from lossbook.metrics import find_key
+from lossbook.metrics import is_speed, is_step_time
 from lossbook.wording import duration, number
 
-_STEP_TIMES = (
-    "step_time", "step_seconds", "step_time_ms", "time_per_step", "seconds_per_step", "iteration_time", "iter_time",
-    "time_per_iteration", "compute_seconds", "compute_time", "forward_seconds", "backward_seconds", "data_seconds",
-    "data_time",
-)  # fmt: skip
-_SPEEDS = ("tokens_per_second", "tokens_per_sec", "samples_per_second", "steps_per_second", "iterations_per_second")
 _MOST_RANKS = 10_000
 #: Rows between two times that a pace is taken from.
 _ROWS_OF_A_PACE = 16
-
-
-def is_speed(key: str) -> bool:
-    """Whether a key says how much is trained in a second."""
-    return find_key("tokens_per_second", (key,)) is not None or key.rsplit("/", 1)[-1].endswith(_SPEEDS)
 
 
 # -- stalled ------------------------------------------------------------------------------------------------------
@@ -226,7 +215,7 @@ class Straggler(Detector):
         self._until_look = 0
 
     def watch(self, key: str, rank: int) -> Take | None:
-        if rank < 0 or not (is_speed(key) or key.rsplit("/", 1)[-1] in _STEP_TIMES):
+        if rank < 0 or not (is_speed(key) or is_step_time(key)):
             return None
         pairs = self._times.setdefault(key, {})
         if rank not in pairs and len(pairs) >= _MOST_RANKS:

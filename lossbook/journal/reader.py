@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from lossbook.journal.line import DamagedLine, Row, decode
-from lossbook.layout import SegmentName, parse_segment_name
+from lossbook.layout import SegmentName, file_names, parse_segment_name
 
 #: How much of a segment one read takes: bounds the reader's memory whatever the journal's size.
 CHUNK_BYTES = 8 << 20
@@ -54,12 +54,8 @@ class JournalSegment(NamedTuple):
 
 def journal_segments(journal: str) -> list[JournalSegment]:
     """List the journal files of a run folder's `journal/`, by rank and number; foreign files are passed over."""
-    try:
-        names = os.listdir(journal)
-    except OSError:
-        return []
     found = []
-    for filename in names:
+    for filename in file_names(journal):
         if not filename.endswith(".jsonl"):
             continue
         name = parse_segment_name(filename)

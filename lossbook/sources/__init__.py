@@ -34,11 +34,12 @@ SOURCES = {
 }
 
 
-def open(location: str | os.PathLike[str] | None = None) -> Book:
+def open(location: str | os.PathLike[str] | None = None, *, memory_bytes: int | None = None) -> Book:
     """Open a store, or anything that a source reads, for reading.
 
     Args:
         location: a store's folder (default `LOSSBOOK_STORE`, else `./lossbook-runs`), or a source.
+        memory_bytes: as `lossbook.store.Book`; None is generous.
 
     Raises:
         StoreError: there is no such folder, it cannot be read, or nothing in it is known.
@@ -49,10 +50,10 @@ def open(location: str | os.PathLike[str] | None = None) -> Book:
     named = os.fspath(location) if location is not None else None
     source = find_source(named) if named is not None else None
     if source is None:
-        return Book(named)
+        return Book(named, memory_bytes=memory_bytes)
     from lossbook.sources.book import SourceBook
 
-    return SourceBook(source)
+    return SourceBook(source, memory_bytes=memory_bytes)
 
 
 def find_source(location: str) -> Source | None:
@@ -65,6 +66,14 @@ def find_source(location: str) -> Source | None:
 
     kind = kind_of(location)
     return source_class(kind)(location) if kind is not None else None
+
+
+def only_read(location: str) -> str:
+    """Why the runs of a source are not changed, for whoever asks for it."""
+    return (
+        f"the runs at {location} are another tracker's and are only read here: "
+        f"`lossbook import {location} --to STORE` brings them into a store of your own"
+    )
 
 
 def source_class(kind: str) -> type[Source]:

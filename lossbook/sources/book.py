@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import threading
+from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,8 @@ from lossbook.layout import RunFolder, cache_folder, run_folders, write_json
 from lossbook.sources.base import ForeignRun, Rewritten, Source
 from lossbook.sources.bring import bring_identity, bring_rows, is_brought
 from lossbook.store.index import Record
-from lossbook.store.query import Book, RecordedRun
+from lossbook.store.query import Book
+from lossbook.store.recorded import RecordedRun
 
 if TYPE_CHECKING:
     from lossbook.store.rows import RunRows
@@ -26,13 +29,14 @@ class SourceBook(Book):
     What was read is kept in the cache, and read on from there the next time.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, *, memory_bytes: int | None = None) -> None:
         self.source = source
         digest = hashlib.sha256(os.fsencode(f"{source.kind} {source.address}")).hexdigest()[:16]
         store = os.path.join(cache_folder(), "sources", f"{source.kind}-{digest}")
         os.makedirs(store, exist_ok=True)
         self._foreign: dict[str, ForeignRun] = {}
-        super().__init__(store)
+        self._bringing: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)  # by folder
+        super().__init__(store, memory_bytes=memory_bytes)
         self.refresh()
 
     def refresh(self) -> None:
@@ -54,16 +58,18 @@ class SourceBook(Book):
 
     def bring(self, path: str, progress: Callable[[int], None] | None = None) -> None:
         """Bring the rows of the run in a folder of the cache, if there are any that it does not have."""
-        run = self._foreign.get(os.path.realpath(path))
-        folder = RunFolder(path)
-        if run is None or is_brought(folder, run):
-            return
-        try:
-            bring_rows(folder, self.source, run, progress)
-        except (Rewritten, DamagedFile):
-            # A cache of what is no more, or one that was damaged: it is made anew.
-            shutil.rmtree(path, ignore_errors=True)
-            bring_rows(bring_identity(self.store, self.source, run), self.source, run, progress)
+        # Two threads that ask of one run at once bring it once.
+        with self._bringing[os.path.realpath(path)]:
+            run = self._foreign.get(os.path.realpath(path))
+            folder = RunFolder(path)
+            if run is None or is_brought(folder, run):
+                return
+            try:
+                bring_rows(folder, self.source, run, progress)
+            except (Rewritten, DamagedFile):
+                # A cache of what is no more, or one that was damaged: it is made anew.
+                shutil.rmtree(path, ignore_errors=True)
+                bring_rows(bring_identity(self.store, self.source, run), self.source, run, progress)
 
     def is_brought(self, path: str) -> bool:
         """Whether the folder of the cache has every row of its run."""

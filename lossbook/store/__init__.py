@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lossbook.store.query import Book, RecordedRun, open
+from lossbook.store.query import Book, open
+from lossbook.store.recorded import RecordedRun
 
 if TYPE_CHECKING:
     from lossbook.store.curve import Curve

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy
 
 from lossbook.store.attempts import NEVER
-from lossbook.store.curve import MOST_POINTS, SMOOTHED_POINTS, Curve, Source, draw, gather, smoothed
+from lossbook.store.curve import MOST_POINTS, SMOOTHED_POINTS, SMOOTHED_ROWS, Curve, Source, draw, gather, smoothed
+from lossbook.store.rollup import FINEST_LEVEL
 from lossbook.store.rows import Buckets, RunRows
 from lossbook.store.smoothing import Smoothing
 
@@ -178,7 +179,9 @@ def _draw_smoothed(
     attempt: int | None, smoothing: Smoothing,
 ) -> Curve:  # fmt: skip
     """Smooth every row that counts, then cut out the range and decimate: a zoom shows the same line, only nearer."""
-    rows = gather(sources, key, points=SMOOTHED_POINTS, first=None, last=None, attempt=attempt)
+    rows = gather(
+        sources, key, points=_smoothed_points(sources, key, smoothing), first=None, last=None, attempt=attempt
+    )
     buckets = smoothed(rows, smoothing)
     del rows
     if axis == "step":
@@ -194,6 +197,17 @@ def _draw_smoothed(
     return _drawn(key, axis, buckets, x_first, x_last, points)
 
 
+def _smoothed_points(sources: list[Source], key: str, smoothing: Smoothing) -> int:
+    """How finely a key is read to be smoothed: by its rows, unless they are many and the smoothing remembers more of
+    them than the finest buckets have."""
+    bucket_rows = 1 << FINEST_LEVEL
+    count = sum(part.count for source in sources for part in source.rows.parts(key))
+    if smoothing.kind != "ema" or (1 - smoothing.amount) * bucket_rows > 1 or count <= SMOOTHED_ROWS:
+        return SMOOTHED_POINTS
+    # So many points are drawn from the finest buckets, whatever the count.
+    return min(SMOOTHED_POINTS, count // (2 * bucket_rows))
+
+
 def _drawn(
     key: str, axis: str, buckets: Buckets, x_first: NDArray[Any], x_last: NDArray[Any], points: int
 ) -> Curve:  # fmt: skip
@@ -202,6 +216,11 @@ def _drawn(
         return numpy.interp(step, known, at) if len(known) else step
 
     return draw(key, axis, buckets, x_first, x_last, x_of_step, points)
+
+
+def place_buckets(sources: list[Source], axis: str, buckets: Buckets, points: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Where buckets of `gather` begin and end on an axis other than step; NaN where it is not known."""
+    return _placer(sources, axis, buckets, points, None)(buckets)
 
 
 def _placer(

@@ -14,7 +14,7 @@ from lossbook.store.curve import Curve, check_points
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lossbook.store.query import RecordedRun
+    from lossbook.store.recorded import RecordedRun
     from lossbook.store.smoothing import Smoothing
 
 

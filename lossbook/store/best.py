@@ -11,7 +11,7 @@ from lossbook.metrics import find_key, nearest
 from lossbook.store.where import nested, plain_number
 
 if TYPE_CHECKING:
-    from lossbook.store.query import RecordedRun
+    from lossbook.store.recorded import RecordedRun
 
 GOALS = ("minimize", "maximize")
 

@@ -19,7 +19,7 @@ from lossbook.store.gpus import read_gpus
 from lossbook.store.where import FIELDS, compile_value, nested
 
 if TYPE_CHECKING:
-    from lossbook.store.query import RecordedRun
+    from lossbook.store.recorded import RecordedRun
 
 LOSSES = ("val/loss", "train/loss")
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy
 
 from lossbook.errors import BadArgument
+from lossbook.store.parts import SeriesPart
 from lossbook.store.rollup import FINEST_LEVEL, LEVEL_STEP
-from lossbook.store.rows import BUCKET_COLUMNS, Buckets, RunRows, SeriesPart
+from lossbook.store.rows import BUCKET_COLUMNS, Buckets, RunRows
 from lossbook.store.smoothing import Smoothing, smooth, smooth_buckets
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ MOST_REFINED = 16
 RAW_ROWS = 20_000
 #: Up to twice as many rows of one key are smoothed row by row, more of them by the finest rollup buckets.
 SMOOTHED_POINTS = 2_000_000
+#: Of more rows than that, an EMA that remembers many is made of the finest rollup buckets: fifty curves take no minute.
+SMOOTHED_ROWS = 200_000
 _PLACES = ("first_step", "last_step", "first_row", "last_row", "first_time", "last_time")
 
 
@@ -121,12 +124,17 @@ def _choose_level(chosen: list[tuple[int, Source, SeriesPart, int]], points: int
         span = part.last_step - part.first_step
         low, high = max(part.first_step, first if first is not None else part.first_step), min(part.last_step, cut)
         total += part.count * ((high - low) / span if span > 0 else 1.0)
-    if total <= max(RAW_ROWS, FINENESS * points):
+    return level_for(total, points)
+
+
+def level_for(rows: float, points: int) -> int:
+    """The rollup level whose buckets are fine enough to draw so many rows in `points`; 0 for the rows themselves."""
+    if rows <= max(RAW_ROWS, FINENESS * points):
         return 0
     level = FINEST_LEVEL
-    if total / (1 << level) < points:
-        return 0 if total <= 50 * RAW_ROWS else level
-    while total / (1 << (level + LEVEL_STEP)) >= FINENESS * points:
+    if rows / (1 << level) < points:
+        return 0 if rows <= 50 * RAW_ROWS else level
+    while rows / (1 << (level + LEVEL_STEP)) >= FINENESS * points:
         level += LEVEL_STEP
     return level
 

@@ -17,7 +17,7 @@ from lossbook.errors import LossbookError
 from lossbook.store.best import number_of
 
 if TYPE_CHECKING:
-    from lossbook.store.query import RecordedRun
+    from lossbook.store.recorded import RecordedRun
 
 _GIBIBYTE_BYTES = 2.0**30
 _MEBIBYTE_BYTES = 2.0**20

@@ -12,13 +12,16 @@ import os
 import time
 import zlib
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from lossbook.errors import LossbookError
 from lossbook.journal.line import merge_config
 from lossbook.layout import INDEX, RunFolder, cache_folder, is_settled, read_json, replace_file, run_entries
+
+if TYPE_CHECKING:
+    from lossbook.store.summary import LiveSummary
 
 VERSION = 3
 #: The index is written anew when more than one run of so many has changed.
@@ -50,6 +53,13 @@ class Record:
             self._text = text if zlib.crc32(text) == checksum else orjson.dumps(make_record(self.folder))
         return self._text
 
+    def place(self) -> tuple[tuple[mmap.mmap, int], int, int] | None:
+        """Where its text lies in the mapped index: ((file, checksum), offset, length); None when it was read anew."""
+        if not isinstance(self._text, tuple):
+            return None
+        body, start, length, checksum = self._text
+        return (body, checksum), start, length
+
     def fields(self) -> dict[str, Any]:
         """What is known of the run; see `make_record` for the keys."""
         if self._fields is None:
@@ -60,7 +70,7 @@ class Record:
 
 def read_index(store: str) -> list[Record]:
     """Every run of a store as it stands now, the newest first. Running runs are up to date."""
-    known = _load(store)
+    known = load_index(store)
     records: list[Record] = []
     changed = 0
     for relative, entry in run_entries(store):
@@ -98,8 +108,11 @@ def _read_record(folder: RunFolder, mtime_ns: int) -> Record | None:
     )
 
 
-def make_record(folder: RunFolder) -> dict[str, Any]:
+def make_record(folder: RunFolder, live: LiveSummary | None = None) -> dict[str, Any]:
     """Read what is known of one run.
+
+    Args:
+        live: of this folder, where one is kept: then only what was added to the journal is read.
 
     Returns:
         `id, name, project, state, error, created` (Unix seconds), `created_us, started, ended, duration` (seconds),
@@ -119,7 +132,7 @@ def make_record(folder: RunFolder) -> dict[str, Any]:
     except LossbookError as error:
         problems.append(f"{error}; it is made anew")
     if summary.get("state") not in ("finished", "failed", "interrupted", "killed") or not _covers(summary, identity):
-        summary = _bring_up_to_date(summary, folder, problems)
+        summary = _bring_up_to_date(summary, folder, problems, live)
     config = merge_config(identity.get("config") or {}, summary.get("config") or {})
     created = int(identity.get("created") or summary.get("started") or 0)
     started, ended = summary.get("started") or created, summary.get("ended")
@@ -162,11 +175,14 @@ def _covers(summary: dict[str, Any], identity: dict[str, Any]) -> bool:
     return bool((summary.get("started") or 0) >= (attempts[-1].get("started") or 0))
 
 
-def _bring_up_to_date(summary: dict[str, Any], folder: RunFolder, problems: list[str]) -> dict[str, Any]:
-    from lossbook.store.summary import compute_summary, overlay
+def _bring_up_to_date(
+    summary: dict[str, Any], folder: RunFolder, problems: list[str], live: LiveSummary | None
+) -> dict[str, Any]:
+    from lossbook.store.summary import LiveSummary, overlay
 
     try:
-        summary = overlay(summary, folder) if summary else compute_summary(folder)
+        live = live or LiveSummary(folder)
+        summary = overlay(summary, folder, live) if summary else live.update()
     except (LossbookError, OSError) as error:
         problems.append(str(error))
         return summary
@@ -192,7 +208,8 @@ def _cache_path(store: str) -> str:
     return os.path.join(cache_folder(), "index", f"{digest}.json")
 
 
-def _load(store: str) -> dict[str, Record]:
+def load_index(store: str) -> dict[str, Record]:
+    """What the index file says, by `project/run`; mapped, not read. Nothing where there is none."""
     for path in (_path(store), _cache_path(store)):
         try:
             with open(path, "rb") as file:

@@ -13,7 +13,7 @@ from lossbook.store.curve import Source, gather
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lossbook.store.query import RecordedRun
+    from lossbook.store.recorded import RecordedRun
     from lossbook.store.rows import Buckets
 
 #: Buckets in which the searched range is looked at; each look leaves about one of them.

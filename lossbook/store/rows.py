@@ -1,7 +1,7 @@
 """The rows of one run, sealed and live, as a curve needs them: found quickly, read once, kept while they stand.
 
-Sealed files never change, so what was read of them is kept (bounded); the live journal is read on from where the
-last look ended, so a row is seen as soon as its `log()` has returned.
+Sealed files never change, so what was read of them is kept (bounded, over all runs of a book together); the live
+journal is read on from where the last look ended, so a row is seen as soon as its `log()` has returned.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from array import array
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ from lossbook.journal.line import Row
 from lossbook.journal.reader import find_gaps, read_segment
 from lossbook.layout import RunFolder, SegmentName, is_settled, read_json
 from lossbook.store.attempts import NEVER, cutoffs, resume_steps
+from lossbook.store.kept import ArrayCache, FilesReplaced
+from lossbook.store.parts import SealedParts, SeriesPart
 from lossbook.store.schema import TOP_LEVEL, parquet
 from lossbook.store.segments import Segment, list_segments
 
@@ -27,45 +30,38 @@ if TYPE_CHECKING:
     import duckdb
     from numpy.typing import NDArray
 
-#: Arrays kept of sealed files, in bytes.
+#: Arrays kept of a run that is read by itself, in bytes; the runs of a book share one cache.
 CACHE_BYTES = 64 << 20
 _MOST_PROBLEMS = 100
+#: Keys of which the places are kept one by one, where not all of the run's were asked for.
+_MOST_LOOKED_UP = 1000
 BUCKET_COLUMNS = (
     "first_step", "last_step", "first_row", "last_row", "first_time", "last_time", "first", "last", "min", "max",
     "sum", "min_step", "max_step", "count", "nonfinite",
 )  # fmt: skip
 
+_PART_COLUMNS = ("attempt", "rank", "first_step", "last_step", "first_time", "last_time", "count")
+#: The SQL of a bucket's columns: times in µs.
+_BUCKETS = ", ".join(
+    f"epoch_us({column}) AS {column}" if column.endswith("_time") else f'"{column}"' for column in BUCKET_COLUMNS
+)
+
 Buckets = dict[str, "NDArray[Any]"]
 
 
-@dataclass(frozen=True)
-class SeriesPart:
-    """One series (a key of one attempt and rank) within one segment."""
-
-    segment: Segment
-    attempt: int
-    rank: int
-    first_step: int
-    last_step: int
-    first_time: int
-    last_time: int
-    count: int
-
-
 @dataclass
-class _LiveSeries:
-    attempt: int
-    step: list[int] = field(default_factory=list)
-    row: list[int] = field(default_factory=list)
-    time: list[int] = field(default_factory=list)
-    value: list[float] = field(default_factory=list)
-    arrays: Buckets | None = None
+class LiveSeries:
+    """One key of one attempt in a journal segment: which of the segment's rows have it, and its values."""
+
+    segment: _LiveSegment
+    at: array[int] = field(default_factory=lambda: array("I"))
+    value: array[float] = field(default_factory=lambda: array("d"))
     part: SeriesPart | None = None
 
 
 @dataclass
 class _LiveSegment:
-    """A journal segment as far as it has been read."""
+    """A journal segment as far as it has been read; numbers are kept packed."""
 
     segment: Segment
     offset: int = 0
@@ -73,28 +69,43 @@ class _LiveSegment:
     attempt: int = 0
     next_row: int | None = None
     damaged: int = 0  # lines that were rows, of which the numbers are not known
-    series: dict[str, dict[int, _LiveSeries]] = field(default_factory=dict)  # by key, by attempt
+    step: array[int] = field(default_factory=lambda: array("q"))  # of each row of scalars
+    row: array[int] = field(default_factory=lambda: array("q"))
+    time: array[int] = field(default_factory=lambda: array("q"))
+    values: int = 0
+    series: dict[str, dict[int, LiveSeries]] = field(default_factory=dict)  # by key, by attempt
     times: dict[int, tuple[int, int]] = field(default_factory=dict)  # by attempt: of its first and last rows, in µs
     problems: list[str] = field(default_factory=list)
 
+    @property
+    def kept_bytes(self) -> int:
+        """What it takes in memory, about."""
+        return 24 * len(self.step) + 12 * self.values + 600 * len(self.series)
+
 
 class RunRows:
-    """Reads the rows of one run.
+    """Reads the rows of one run. Thread-safe: a question that several threads ask at once is answered to one by one.
+
+    What a part (`parts`) names stays readable when the run goes on, so a question is answered from one look at the
+    folder. A sealed file that was merged away meanwhile raises `FilesReplaced`: refresh and ask again.
 
     Args:
-        connection: used for this run alone, from one thread at a time.
+        connection: used for this run alone.
+        cache: where arrays are kept; None for one of its own.
     """
 
-    def __init__(self, folder: RunFolder, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(
+        self, folder: RunFolder, connection: duckdb.DuckDBPyConnection, cache: ArrayCache | None = None
+    ) -> None:
         self.folder = folder
         self._connection = connection
         self._lock = threading.RLock()
         self._seen: tuple[Any, ...] = ()
         self._segments: list[Segment] = []
-        self._parts: dict[str, dict[str, list[SeriesPart]]] = {}  # by sealed file, by key
+        self._parts: dict[str, SealedParts] = {}  # by sealed file
+        self._looked_up: OrderedDict[str, dict[str, list[SeriesPart]]] = OrderedDict()  # by key, by sealed file
         self._live: dict[str, _LiveSegment] = {}
-        self._cache: OrderedDict[tuple[Any, ...], Buckets] = OrderedDict()
-        self._cached_bytes = 0
+        self._cache = cache if cache is not None else ArrayCache(CACHE_BYTES)
         self._identity: dict[str, Any] = {}
         self._damaged: dict[str, str] = {}
         self._sealed_times: dict[str, dict[int, tuple[int, int]]] = {}
@@ -126,6 +137,18 @@ class RunRows:
                 return
             standing = {segment.journal for segment in self._segments}
             self._live = {path: live for path, live in self._live.items() if path in standing}
+            sealed = {segment.metrics for segment in self._segments}
+            if not sealed.issuperset(self._parts):
+                self._parts = {path: parts for path, parts in self._parts.items() if path in sealed}
+                self._sealed_times = {path: times for path, times in self._sealed_times.items() if path in sealed}
+                self._looked_up.clear()
+
+    def kept_bytes(self) -> int:
+        """What it keeps in memory beside arrays in the cache, about."""
+        with self._lock:
+            sealed = sum(parts.kept_bytes for parts in self._parts.values())
+            looked_up = sum(600 * len(parts) for by_file in self._looked_up.values() for parts in by_file.values())
+            return sealed + looked_up + sum(live.kept_bytes for live in self._live.values())
 
     @property
     def segments(self) -> list[Segment]:
@@ -158,18 +181,21 @@ class RunRows:
             live.times[live.attempt] = (min(begun, row.t), max(ended, row.t))
             if row.kind is not None or row.step is None:
                 continue
+            at = len(live.step)
+            live.step.append(row.step)
+            live.row.append(row.i)
+            live.time.append(row.t)
+            live.values += len(row.body)
             for key, value in row.body.items():
                 attempts = live.series.get(key)
                 if attempts is None:
                     attempts = live.series[key] = {}
                 series = attempts.get(live.attempt)
                 if series is None:
-                    series = attempts[live.attempt] = _LiveSeries(live.attempt)
-                series.step.append(row.step)
-                series.row.append(row.i)
-                series.time.append(row.t)
+                    series = attempts[live.attempt] = LiveSeries(live)
+                series.at.append(at)
                 series.value.append(value)
-                series.arrays = series.part = None
+                series.part = None
         live.damaged += len(reading.problems)
         _check_numbers(live, reading.rows)
         live.offset = reading.offset
@@ -178,7 +204,9 @@ class RunRows:
 
     def _numbers_behind(self, name: SegmentName) -> tuple[int | None, int]:
         """The row number that a segment should begin with, None where that is not known, and damaged lines before it."""
-        before = [live for live in self._live.values() if live.segment.name.rank == name.rank]
+        # One that was sealed since the last look was perhaps not read to its end.
+        standing = {segment.journal for segment in self._segments}
+        before = [live for path, live in self._live.items() if live.segment.name.rank == name.rank and path in standing]
         if before:
             return before[-1].next_row, before[-1].damaged
         if any(segment.name.rank == name.rank and segment.is_sealed for segment in self._segments):
@@ -186,73 +214,72 @@ class RunRows:
                 sealed = read_json(os.path.join(self.folder.followers, "seal.json")) or {}
             except LossbookError:
                 return None, 0
-            row = (sealed.get("next_row") or {}).get(f"r{name.rank}")
-            return (row, 0) if isinstance(row, int) else (None, 0)
+            row, last = ((sealed.get(what) or {}).get(f"r{name.rank}") for what in ("next_row", "last_segment"))
+            # Sealing goes on meanwhile: the note may be of a segment before the one behind, or of this one already.
+            is_behind = not isinstance(last, int) or last == name.first - 1
+            return (row, 0) if isinstance(row, int) and is_behind else (None, 0)
         return None, 0
 
     def keys(self) -> set[str]:
         """Every key that the run has logged."""
         found: set[str] = set()
-        for segment in self._segments:
-            if segment.metrics is not None:
-                found.update(self._sealed_parts(segment))
-        for live in self._live.values():
-            found.update(live.series)
+        with self._lock:
+            for segment in self._segments:
+                if segment.metrics is not None:
+                    found.update(self._sealed_parts(segment).keys)
+            for live in self._live.values():
+                found.update(live.series)
         return found
 
     def has(self, key: str) -> bool:
         """Whether the run has logged exactly that key."""
-        return any(key in live.series for live in self._live.values()) or any(
-            key in self._sealed_parts(segment) for segment in self._segments if segment.metrics is not None
-        )
+        with self._lock:
+            return any(key in live.series for live in self._live.values()) or any(
+                bool(parts) for parts in self._sealed_of(key).values()
+            )
 
     def attempt_times(self) -> dict[int, tuple[int, int]]:
         """When the first and the last row of each attempt were logged, in µs."""
         times: dict[int, tuple[int, int]] = {}
-        for segment in self._segments:
-            if segment.metrics is None:
-                live = self._live.get(str(segment.journal))
-                known = live.times if live is not None else {}
-            else:
-                known = self._times_of(segment)
-            for attempt, (first, last) in known.items():
-                begun, ended = times.get(attempt, (first, last))
-                times[attempt] = (min(begun, first), max(ended, last))
+        with self._lock:
+            for segment in self._segments:
+                if segment.metrics is None:
+                    live = self._live.get(str(segment.journal))
+                    known = live.times if live is not None else {}
+                else:
+                    known = self._times_of(segment)
+                for attempt, (first, last) in known.items():
+                    begun, ended = times.get(attempt, (first, last))
+                    times[attempt] = (min(begun, first), max(ended, last))
         return times
 
     def _times_of(self, segment: Segment) -> dict[int, tuple[int, int]]:
         path = str(segment.metrics)
         known = self._sealed_times.get(path)
         if known is None:
-            known = self._sealed_times[path] = {}
-            for parts in self._sealed_parts(segment).values():
-                for part in parts:
-                    begun, ended = known.get(part.attempt, (part.first_time, part.last_time))
-                    known[part.attempt] = (min(begun, part.first_time), max(ended, part.last_time))
+            known = self._sealed_times[path] = self._sealed_parts(segment).attempt_times()
         return known
 
     def parts(self, key: str) -> list[SeriesPart]:
         """Where the rows of a key lie."""
         found: list[SeriesPart] = []
-        for segment in self._segments:
-            if segment.metrics is not None:
-                found += self._sealed_parts(segment).get(key, ())
-                continue
-            live = self._live.get(str(segment.journal))
-            for attempt, series in live.series.get(key, {}).items() if live is not None else ():
-                if series.part is None:
-                    series.part = SeriesPart(
-                        segment,
-                        attempt,
-                        segment.name.rank,
-                        min(series.step),
-                        max(series.step),
-                        min(series.time),
-                        max(series.time),
-                        len(series.step),
-                    )
-                found.append(series.part)
+        with self._lock:
+            sealed = self._sealed_of(key)
+            for segment in self._segments:
+                if segment.metrics is not None:
+                    found += sealed[segment.metrics]
+                    continue
+                live = self._live.get(str(segment.journal))
+                for attempt, series in live.series.get(key, {}).items() if live is not None else ():
+                    if series.part is None:
+                        series.part = _live_part(segment, attempt, series)
+                    found.append(series.part)
         return found
+
+    def sealed_lengths(self, segment: Segment) -> dict[str, int]:
+        """How many rows each key has in a sealed segment, in the order of its rows."""
+        with self._lock:
+            return self._sealed_parts(segment).lengths()
 
     def last_visible(self, parts: list[SeriesPart]) -> dict[int, int]:
         """The last step that counts of each attempt, for a key that lies in `parts`."""
@@ -261,7 +288,82 @@ class RunRows:
             first_steps[part.attempt] = min(first_steps.get(part.attempt, NEVER), part.first_step)
         return cutoffs(resume_steps(self._identity), first_steps)
 
-    def _sealed_parts(self, segment: Segment) -> dict[str, list[SeriesPart]]:
+    def read_ahead(self, key: str, level: int) -> None:
+        """Look up where a key lies and its buckets of a level at once: one opening of each file instead of two."""
+        with self._lock:
+            if key not in self._looked_up:
+                self._look_up(key, level)
+
+    def _sealed_of(self, key: str) -> dict[str, list[SeriesPart]]:
+        """Where a key lies in sealed files, by file; without a look at the places of all other keys."""
+        segments = [segment for segment in self._segments if segment.metrics is not None]
+        if all(segment.metrics in self._parts for segment in segments):
+            return {str(segment.metrics): self._parts[str(segment.metrics)].of(key) for segment in segments}
+        known = self._looked_up.get(key)
+        if known is None or not all(segment.metrics in known for segment in segments):
+            self._look_up(key, None)
+        known = self._looked_up[key]
+        self._looked_up.move_to_end(key)
+        return known
+
+    def _look_up(self, key: str, level: int | None) -> None:
+        import duckdb
+
+        known = self._looked_up.get(key, {})
+        known = self._looked_up[key] = {
+            str(segment.metrics): known[str(segment.metrics)]
+            for segment in self._segments
+            if segment.metrics is not None and segment.metrics in known
+        }
+        self._looked_up.move_to_end(key)
+        segments = [one for one in self._segments if one.metrics is not None and one.metrics not in known]
+        for segment in segments:
+            if segment.metrics in self._parts or segment.rollup is None:
+                known[str(segment.metrics)] = self._sealed_parts(segment).of(key)
+        segments = [one for one in segments if one.metrics not in known]
+        if not segments:
+            return
+        wanted = "" if level is None else f" OR level = {int(level)}"
+        try:
+            found = self._arrays_of(
+                f"SELECT file_index, level, attempt, rank, {_BUCKETS} "
+                f"FROM {parquet([str(segment.rollup) for segment in segments])} "
+                f"WHERE key = ? AND (level = {TOP_LEVEL}{wanted})",
+                [key],
+            )
+        except duckdb.Error:
+            # One of them is damaged or gone: which one, each tells by itself.
+            for segment in segments:
+                known[str(segment.metrics)] = self._sealed_parts(segment).of(key)
+            return
+        for position, segment in enumerate(segments):
+            known[str(segment.metrics)] = self._take_in(key, segment, level, found, found["file_index"] == position)
+        if len(self._looked_up) > _MOST_LOOKED_UP:
+            self._looked_up.popitem(last=False)
+
+    def _take_in(
+        self, key: str, segment: Segment, level: int | None, found: Buckets, here: NDArray[Any]
+    ) -> list[SeriesPart]:
+        """Keep what was found of a key in one file: its parts, and their buckets of a level."""
+        parts = []
+        for at in numpy.flatnonzero(here & (found["level"] == TOP_LEVEL)):
+            numbers = [int(found[name][at]) for name in _PART_COLUMNS]
+            attempt, rank, first_step, last_step, first_time, last_time, count = numbers
+            part = SeriesPart(segment, attempt, rank, first_step, last_step, first_time, last_time, count)
+            parts.append(part)
+            if level is None:
+                continue
+            chosen = numpy.array([at])
+            if part.count > 1 << level:
+                own = here & (found["level"] == level)
+                own &= (found["attempt"] == part.attempt) & (found["rank"] == part.rank)
+                chosen = numpy.flatnonzero(own)
+                chosen = chosen[numpy.lexsort((found["first_row"][chosen], found["first_step"][chosen]))]
+            name = (str(segment.metrics), key, part.attempt, part.rank, level)
+            self._cache.put(name, {column: found[column][chosen] for column in BUCKET_COLUMNS})
+        return parts
+
+    def _sealed_parts(self, segment: Segment) -> SealedParts:
         path = str(segment.metrics)
         known = self._parts.get(path)
         if known is not None:
@@ -276,12 +378,13 @@ class RunRows:
                 "SELECT key, attempt, rank, min(step), max(step), epoch_us(min(time)), epoch_us(max(time)), count(*) "
                 f"FROM {parquet(path)} GROUP BY key, attempt, rank"
             )
-        parts: dict[str, list[SeriesPart]] = {}
+        parts = SealedParts(segment, {})
         try:
-            for key, *rest in self._connection.execute(query).fetchall():
-                parts.setdefault(key, []).append(SeriesPart(segment, *rest))
+            parts = SealedParts(segment, self._connection.execute(query).fetchnumpy())
         except duckdb.Error as error:
-            if segment.rollup is not None and os.path.exists(path):
+            if not os.path.exists(path):
+                raise self._replaced(path) from None
+            if segment.rollup is not None:
                 # The rollup can be derived; the rows themselves may be whole.
                 self._damaged[segment.rollup] = f"{segment.rollup} cannot be read; rows are read from {path}"
                 whole = Segment(segment.name, metrics=segment.metrics, events=segment.events)
@@ -289,6 +392,11 @@ class RunRows:
             self._damaged[path] = f"{path} cannot be read ({str(error).splitlines()[0]}); its rows are missing here"
         self._parts[path] = parts
         return parts
+
+    def _replaced(self, path: str) -> FilesReplaced:
+        # The folder's mtime may be that of this very tick: look again whatever it says.
+        self._seen = ()
+        return FilesReplaced(f"{path} went while it was read; ask again")
 
     # -- rows and buckets -------------------------------------------------------------------------------------------
 
@@ -301,23 +409,18 @@ class RunRows:
             name = (path, key, part.attempt, part.rank, level)
             found = self._cache.get(name)
             if found is not None:
-                self._cache.move_to_end(name)
                 return found
             if level == 0 or part.segment.rollup is None:
                 found = self.rows(key, part)
             else:
                 wanted = level if part.count > 1 << level else TOP_LEVEL
-                times = {
-                    "first_time": "epoch_us(first_time) AS first_time",
-                    "last_time": "epoch_us(last_time) AS last_time",
-                }
-                columns = ", ".join(times.get(column, f'"{column}"') for column in BUCKET_COLUMNS)
                 found = self._fetch(
-                    f"SELECT {columns} FROM {parquet(str(part.segment.rollup))} "
+                    f"SELECT {_BUCKETS} FROM {parquet(str(part.segment.rollup))} "
                     "WHERE key = ? AND level = ? AND attempt = ? AND rank = ? ORDER BY first_step, first_row",
                     [key, wanted, part.attempt, part.rank],
+                    part,
                 )
-            self._keep(name, found)
+            self._cache.put(name, found)
             return found
 
     def rows(self, key: str, part: SeriesPart, first: int | None = None, last: int | None = None) -> Buckets:
@@ -333,45 +436,57 @@ class RunRows:
                 f"SELECT step, row, epoch_us(time) AS time, value FROM {parquet(str(part.segment.metrics))} "
                 f"WHERE key = ? AND attempt = ? AND rank = ?{bounds}",
                 values,
+                part,
             )
             return buckets_of_rows(found["step"], found["row"], found["time"], found["value"])
 
     def _live_rows(self, key: str, part: SeriesPart) -> Buckets:
-        live = self._live[str(part.segment.journal)].series[key][part.attempt]
-        if live.arrays is None:
-            step = numpy.array(live.step, dtype=numpy.int64)
-            row = numpy.array(live.row, dtype=numpy.int64)
-            when = numpy.array(live.time, dtype=numpy.int64)
-            value = numpy.array(live.value, dtype=numpy.float64)
+        series = part.live
+        assert series is not None
+        name = (str(part.segment.journal), key, part.attempt, "live")
+        found = self._cache.get(name)
+        if found is None or len(found["first_step"]) != len(series.at):
+            at = numpy.array(series.at)
+            step, row, when = (
+                numpy.array(column)[at] for column in (series.segment.step, series.segment.row, series.segment.time)
+            )
+            value = numpy.array(series.value)
             if len(step) > 1 and bool(numpy.any(step[1:] < step[:-1])):
                 order = numpy.lexsort((row, step))
                 step, row, when, value = step[order], row[order], when[order], value[order]
-            live.arrays = buckets_of_rows(step, row, when, value)
-        return live.arrays
+            found = buckets_of_rows(step, row, when, value)
+            self._cache.put(name, found)
+        return found
 
-    def _fetch(self, query: str, values: list[Any]) -> Buckets:
+    def _fetch(self, query: str, values: list[Any], part: SeriesPart) -> Buckets:
         import duckdb
 
         try:
-            arrays = self._connection.execute(query, values).fetchnumpy()
+            return self._arrays_of(query, values)
         except duckdb.Error as error:
+            if not os.path.exists(str(part.segment.metrics)):
+                raise self._replaced(str(part.segment.metrics)) from None
             raise StoreError(
                 f"{self.folder.path} cannot be read ({str(error).splitlines()[0]}); `lossbook verify` says more"
             ) from None
+
+    def _arrays_of(self, query: str, values: list[Any]) -> Buckets:
+        """What a query gives; where it has a missing value NaN, or 0 for a place of an extreme that there is not."""
         return {
-            name: array.filled(numpy.nan) if isinstance(array, numpy.ma.MaskedArray) else array
-            for name, array in arrays.items()
+            name: array.filled(numpy.nan if array.dtype.kind == "f" else 0)
+            if isinstance(array, numpy.ma.MaskedArray)
+            else array
+            for name, array in self._connection.execute(query, values).fetchnumpy().items()
         }
 
-    def _keep(self, name: tuple[Any, ...], found: Buckets) -> None:
-        size = sum(array.nbytes for array in found.values())
-        if size > CACHE_BYTES // 2:
-            return
-        self._cache[name] = found
-        self._cached_bytes += size
-        while self._cached_bytes > CACHE_BYTES:
-            _, dropped = self._cache.popitem(last=False)
-            self._cached_bytes -= sum(array.nbytes for array in dropped.values())
+
+def _live_part(segment: Segment, attempt: int, series: LiveSeries) -> SeriesPart:
+    at = numpy.array(series.at)
+    step, when = numpy.array(series.segment.step)[at], numpy.array(series.segment.time)[at]
+    return SeriesPart(
+        segment, attempt, segment.name.rank, int(step.min()), int(step.max()), int(when.min()), int(when.max()),
+        len(at), series,
+    )  # fmt: skip
 
 
 def _check_numbers(live: _LiveSegment, rows: list[Row]) -> None:

@@ -18,7 +18,16 @@ from lossbook.errors import LossbookError, StoreError
 from lossbook.journal.liveness import writer_is_over
 from lossbook.journal.reader import JournalSegment, journal_segments
 from lossbook.journal.writer import LAST_ROWS
-from lossbook.layout import RunFolder, SegmentName, folder_lock, fsync_folder, parse_segment_name, read_json, write_json
+from lossbook.layout import (
+    RunFolder,
+    SegmentName,
+    file_names,
+    folder_lock,
+    fsync_folder,
+    parse_segment_name,
+    read_json,
+    write_json,
+)
 from lossbook.processes import process_start
 
 if TYPE_CHECKING:
@@ -83,12 +92,8 @@ def list_segments(folder: RunFolder) -> list[Segment]:
 
 def sealed_segments(folder: RunFolder) -> list[Segment]:
     """The sealed pieces alone."""
-    try:
-        filenames = os.listdir(folder.metrics)
-    except OSError:
-        return []
     names = set()
-    for filename in filenames:
+    for filename in file_names(folder.metrics):
         name = parse_segment_name(filename)
         if name is not None and filename == f"{name.stem}.parquet":
             names.add(name)
@@ -102,8 +107,8 @@ def _sealed(folder: RunFolder, name: SegmentName) -> Segment:
     return Segment(
         name,
         metrics=os.path.join(folder.metrics, f"{name.stem}.parquet"),
-        rollup=rollup if os.path.exists(rollup) else None,
-        events=events if os.path.exists(events) else None,
+        rollup=rollup if os.path.isfile(rollup) else None,
+        events=events if os.path.isfile(events) else None,
     )
 
 

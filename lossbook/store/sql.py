@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import duckdb
 
     from lossbook.store.curve import Source
-    from lossbook.store.query import RecordedRun
+    from lossbook.store.recorded import RecordedRun
     from lossbook.store.rows import RunRows
     from lossbook.store.segments import Segment
 

@@ -142,15 +142,15 @@ class LiveSummary:
         segments = list_segments(self._folder)
         sealed, live = {}, {}
         for segment in segments:
-            if segment.metrics is not None:
-                sealed[segment.metrics] = self._sealed.get(segment.metrics) or _read_sealed(segment)
-                continue
-            path = str(segment.journal)
-            piece = self._live.get(path) or Piece(path=path)
+            path = str(segment.metrics or segment.journal)
             try:
+                if segment.metrics is not None:
+                    sealed[path] = self._sealed.get(path) or _read_sealed(segment)
+                    continue
+                piece = self._live.get(path) or Piece(path=path)
                 _read_on(piece, path, segment.name.rank)
             except FileNotFoundError:
-                # Sealed between the look and the reading: look again.
+                # Sealed, or merged into another, between the look and the reading: look again.
                 return self.update()
             live[path] = piece
         self._sealed, self._live = sealed, live
@@ -235,6 +235,8 @@ def _read_sealed(segment: Any) -> Piece:
                     piece.events.append((when, rank, attempt, kind, orjson.loads(value)))
         piece.rows = max(numbers) - min(numbers) + 1 if numbers else 0
     except duckdb.Error as error:
+        if not os.path.exists(segment.metrics):
+            raise FileNotFoundError(segment.metrics) from None
         first = str(error).strip().splitlines()[0]
         piece.problems.append(f"{segment.metrics} cannot be read ({first}); its rows are missing here")
     finally:
@@ -408,7 +410,7 @@ def is_running(folder: RunFolder, attempt: dict[str, Any]) -> bool:
     return time.time() - newest < SILENT_SECONDS
 
 
-def overlay(summary: dict[str, Any], folder: RunFolder) -> dict[str, Any]:
+def overlay(summary: dict[str, Any], folder: RunFolder, live: LiveSummary | None = None) -> dict[str, Any]:
     """Bring a `summary.json` that was read up to date, by reading the journal behind its cursor.
 
     Returns:
@@ -418,12 +420,16 @@ def overlay(summary: dict[str, Any], folder: RunFolder) -> dict[str, Any]:
 
     cursor = summary.get("cursor") or {}
     pieces = {os.path.basename(str(one.metrics or one.journal)): one for one in list_segments(folder)}
-    if set(cursor) == set(pieces) and all(
-        one.journal is None or os.path.getsize(one.journal) <= int(cursor[name][0]) for name, one in pieces.items()
-    ):
+    try:
+        is_known = set(cursor) == set(pieces) and all(
+            one.journal is None or os.path.getsize(one.journal) <= int(cursor[name][0]) for name, one in pieces.items()
+        )
+    except FileNotFoundError:
+        is_known = False  # sealed since the look
+    if is_known:
         if summary.get("state") != "running":
             return summary
         last = (_identity(folder).get("attempts") or [{}])[-1]
         if is_running(folder, last):
             return summary
-    return compute_summary(folder)
+    return (live or LiveSummary(folder)).update()

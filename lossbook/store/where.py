@@ -22,7 +22,7 @@ from lossbook.errors import BadQuery
 from lossbook.metrics import find_key
 
 FIELDS = ("id", "name", "project", "state", "error", "group", "notes", "tags", "created", "ended", "host", "user",
-          "attempts", "last_step", "rows", "duration")  # fmt: skip
+          "attempts", "last_step", "rows", "duration", "alerts")  # fmt: skip
 DEEPEST = 50
 _WORDS = frozenset(("and", "or", "not", "in", "is", "like", "ilike", "contains"))
 _STATISTICS = ("last", "min", "max", "mean", "count", "last_step", "min_step", "max_step", "nonfinite")
