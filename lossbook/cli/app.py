@@ -39,6 +39,8 @@ COMMANDS = {
     "curve": "read",
     "check": "checking",
     "plot": "plotting",
+    "watch": "watching",
+    "serve": "serving",
     "export": "read",
     "sql": "read",
     "compare": "comparing",
@@ -86,8 +88,8 @@ class Settings:
     def location(self) -> str:
         return self.store or default_store()
 
-    def book(self) -> Book:
-        """Open the store, or another tracker's runs.
+    def book(self, memory_bytes: int | None = None) -> Book:
+        """Open the store, or another tracker's runs; `memory_bytes` as `lossbook.sources.open`.
 
         Raises:
             StoreError: there is no such folder.
@@ -98,7 +100,7 @@ class Settings:
             )
         from lossbook.sources import open as open_book
 
-        return open_book(self.location)
+        return open_book(self.location, memory_bytes=memory_bytes)
 
     def own_store(self) -> Settings:
         """These settings, for a command that changes what it reads.
@@ -106,13 +108,10 @@ class Settings:
         Raises:
             BadArgument: the runs are another tracker's, and here is but a copy of them in the cache.
         """
-        from lossbook.sources import find_source
+        from lossbook.sources import find_source, only_read
 
         if find_source(self.location) is not None:
-            raise BadArgument(
-                f"the runs at {self.location} are another tracker's and are only read here: "
-                f"`lossbook import {self.location} --to STORE` brings them into a store of your own"
-            )
+            raise BadArgument(only_read(self.location))
         return self
 
     def run(self, ref: str | None) -> RecordedRun:

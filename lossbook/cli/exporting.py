@@ -77,6 +77,45 @@ def export_long(book: Book, runs: Sequence[RecordedRun], keys: list[str] | None,
         return _write(book, rows, format, output, scratch=folder)
 
 
+def export_page(
+    book: Book, runs: Sequence[RecordedRun], keys: list[str] | None, output: str, points: int | None
+) -> list[str]:
+    """Write one HTML file that holds some runs and the page that shows them.
+
+    Args:
+        points: of each curve at the most; None for as many as is usual.
+
+    Returns:
+        What to tell: what was written, and what was left out of it.
+
+    Raises:
+        BadArgument: it would be too large for a page.
+        StoreError: the file cannot be written, or this copy of Lossbook has no built page.
+    """
+    from lossbook.layout import replace_file
+    from lossbook.web.copy import POINTS, make_copy
+    from lossbook.wording import plural
+
+    copied = make_copy(book, runs, keys=keys, points=points or POINTS)
+    if output == "-":
+        sys.stdout.buffer.write(copied.text)
+        sys.stdout.buffer.flush()
+        return []
+    try:
+        replace_file(output, copied.text, durable=False)
+    except OSError as error:
+        raise StoreError(f"{output} cannot be written: {error.strerror}") from None
+    size = f"{len(copied.text) / 1e6:.1f} MB"
+    told = [
+        f"{plural(copied.curves, 'curve')} of {plural(copied.runs, 'run')} in {output} ({size}): open it in a browser"
+    ]
+    if copied.left_out:
+        shown = "; ".join(copied.left_out[:5])
+        more = f"; and {len(copied.left_out) - 5} more" if len(copied.left_out) > 5 else ""
+        told.append(f"left out: {shown}{more}")
+    return told
+
+
 def _write(book: Book, query: str, format: str, output: str, *, scratch: str) -> int:
     connection = book.connection().cursor()
     table = Table(connection, query)

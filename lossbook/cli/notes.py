@@ -2,37 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import click
 
 from lossbook.cli.app import RUN, Settings, common_options
 from lossbook.cli.format import printable, to_json
-from lossbook.errors import BadArgument, StoreError
-from lossbook.layout import RunFolder, read_json, update_run_json
-
-
-def change_identity(path: str, change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """Change a run's `run.json` and return it.
-
-    Raises:
-        StoreError: it is missing, or its folder cannot be written.
-    """
-    folder = RunFolder(path)
-    if read_json(folder.run_json) is None:
-        raise StoreError(f"{folder.run_json} is missing, so there is nothing to write a name, a tag or a note into")
-    try:
-        return update_run_json(folder, change)
-    except StoreError:
-        raise
-    except OSError as error:
-        raise StoreError(f"{folder.run_json} cannot be written ({error.strerror or error})") from error
-
-
-def writable(text: str) -> str:
-    """`text` as JSON can hold it: bytes of the command line that are no UTF-8 become question marks."""
-    return text.encode("utf-8", "replace").decode()
+from lossbook.errors import BadArgument
+from lossbook.store.labels import change_identity, name_of, set_name, set_notes, writable
 
 
 class _TagCommand(click.Command):
@@ -112,11 +89,11 @@ def note_command(settings: Settings, ref: str, text: tuple[str, ...], edit: bool
         if written is None:
             click.echo("The notes are as they were.", err=True)
             return
-        notes = _set_notes(run.path, lambda _: written.strip() or None)
+        notes = set_notes(run.path, lambda _: written.strip() or None)
     elif clear:
-        notes = _set_notes(run.path, lambda _: None)
+        notes = set_notes(run.path, lambda _: None)
     elif line:
-        notes = _set_notes(run.path, lambda before: f"{before}\n{line}" if before else line)
+        notes = set_notes(run.path, lambda before: f"{before}\n{line}" if before else line)
     if settings.json:
         click.echo(to_json({"id": run.id, "notes": notes or None}))
     elif notes or not (edit or clear):
@@ -132,13 +109,6 @@ def _edited(notes: str) -> str | None:
         ) from None
 
 
-def _set_notes(path: str, write: Callable[[str], str | None]) -> str:
-    def change(identity: dict[str, Any]) -> None:
-        identity["notes"] = write(str(identity.get("notes") or ""))
-
-    return str(change_identity(path, change)["notes"] or "")
-
-
 @click.command("rename", epilog="\b\nExample:\n  lossbook rename k3jd9f2a baseline-adamw")
 @click.argument("ref", type=RUN, metavar="RUN")
 @click.argument("name")
@@ -146,16 +116,10 @@ def _set_notes(path: str, write: Callable[[str], str | None]) -> str:
 @click.pass_obj
 def rename_command(settings: Settings, ref: str, name: str) -> None:
     """Give a run another name; its id and its folder stay."""
-    name = writable(name.strip())
-    if not name:
-        raise BadArgument("a name cannot be empty")
+    name = name_of(name)
     run = settings.own_store().run(ref)
     before = str(run.name or "")
-
-    def change(identity: dict[str, Any]) -> None:
-        identity["name"] = name
-
-    change_identity(run.path, change)
+    set_name(run.path, name)
     if settings.json:
         click.echo(to_json({"id": run.id, "name": name, "before": before}))
     else:

@@ -210,6 +210,7 @@ Wide: one line a step, one column a metric. Long: one line a value
 Examples:
   lossbook export baseline --keys train/loss,val/loss -o baseline.csv
   lossbook export --project gpt2 --format parquet --long -o gpt2.parquet
+  lossbook export --project gpt2 --html -o gpt2.html   the page itself, to send to somebody
   lossbook export baseline --format jsonl -o - | head""",
 )
 @click.argument("refs", nargs=-1, type=RUN, metavar="[RUN]...")
@@ -217,6 +218,13 @@ Examples:
 @click.option("--keys", "-k", metavar="A,B,...", help="Only these metrics.")
 @click.option("--wide/--long", "wide", default=True, help="One line a step (the default), or one line a value.")
 @click.option("--output", "-o", metavar="FILE", default="-", help="The file to write; - is standard output.")
+@click.option("--html", is_flag=True, help="One page with the curves and all else, that opens without Lossbook.")
+@click.option(
+    "--points",
+    type=click.IntRange(10, 20_000),
+    metavar="N",
+    help="With --html: points of each curve at the most, extremes kept [default: 1000].",
+)
 @click.option("--force", is_flag=True, help="Replace the file where there is one.")
 @common_options()
 @click.pass_obj
@@ -227,14 +235,21 @@ def export_command(
     keys: str | None,
     wide: bool,
     output: str,
+    html: bool,
+    points: int | None,
     force: bool,
 ) -> None:
-    """Write the history of runs as CSV, Parquet or JSON.
+    """Write the history of runs as CSV, Parquet or JSON, or as a page for the browser.
 
     Without a run it is the latest one, or with --project every run of that project.
     """
-    from lossbook.cli.exporting import export_long, export_wide
+    from lossbook.cli.exporting import export_long, export_page, export_wide
 
+    html = html or (format is None and output.lower().endswith((".html", ".htm")))
+    if html and format is not None:
+        raise BadArgument(f"--html and --format {format} are two files: ask for one of them")
+    if points is not None and not html:
+        raise BadArgument("--points is for --html: other formats have every row")
     if settings.json and format is None:
         format = "json"
     if format is None:
@@ -249,6 +264,8 @@ def export_command(
         raise StoreError(f"{output} is there already: --force replaces it")
     if output == "-" and format == "parquet" and sys.stdout.isatty():
         raise BadArgument("Parquet is not for the terminal: name a file with -o FILE")
+    if html and output == "-" and sys.stdout.isatty():
+        raise BadArgument("a page is not for the terminal: name a file with -o FILE.html")
     if refs:
         runs = settings.runs(refs)
     elif settings.project:
@@ -258,6 +275,10 @@ def export_command(
     else:
         runs = [settings.run(None)]
     wanted = _known_keys(runs, keys)
+    if html:
+        for sentence in export_page(settings.book(), runs, wanted, output, points):
+            click.echo(sentence, err=True)
+        return
     write = export_wide if wide else export_long
     count = write(settings.book(), runs, wanted, format, output)
     if output != "-":

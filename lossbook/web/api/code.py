@@ -1,0 +1,138 @@
+"""What exactly was run: the commit and what was changed since, the script, packages, environment; as it was captured.
+
+Secrets were masked when it was captured, and nothing here looks behind the mask.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from lossbook.errors import BadArgument, LossbookError
+from lossbook.store import RecordedRun
+from lossbook.web import answers
+from lossbook.web.reader import Reader
+from lossbook.web.routing import get
+from lossbook.web.sending import open_inside
+
+MOST_DIFF_BYTES = 2 << 20
+MOST_TEXT_BYTES = 1 << 20
+_OURS = frozenset(("git.json", "diff.patch", "environment.json", "packages.txt"))
+_ATTEMPT = re.compile(r"attempt-(\d{1,5})\Z")
+
+
+@dataclass(frozen=True)
+class CodeQuestion:
+    """`attempt`: None for the latest that has code of its own."""
+
+    project: str
+    run: str
+    attempt: int | None = None
+
+
+def code(reader: Reader, question: CodeQuestion) -> answers.Code:
+    """What one attempt of a run was made of.
+
+    Raises:
+        BadArgument: the run has no code of that attempt.
+    """
+    run = reader.run(question.project, question.run)
+    attempts = _attempts(run.folder.code)
+    number = question.attempt if question.attempt is not None else max(attempts, default=0)
+    if question.attempt is not None and attempts and number not in attempts:
+        known = ", ".join(map(str, attempts))
+        raise BadArgument(f"the run {run.name} has no code of attempt {number}; it has that of {known}")
+    where = "code" if number == 0 else f"code/attempt-{number}"
+    problems: list[str] = []
+    diff, diff_truncated = _text(run, f"{where}/diff.patch", MOST_DIFF_BYTES, problems)
+    script_file = _script_file(os.path.join(run.path, where))
+    script, _ = _text(run, f"{where}/{script_file}", MOST_TEXT_BYTES, problems) if script_file else (None, False)
+    packages, _ = _text(run, f"{where}/packages.txt", MOST_TEXT_BYTES, problems)
+    identity = _identity(run, problems)
+    git = _object(run, f"{where}/git.json", problems) or _git_of(identity, number)
+    if diff_truncated:
+        problems.append(
+            f"the diff is longer than {MOST_DIFF_BYTES >> 20} MB; all that was kept is in {where}/diff.patch"
+        )
+    return answers.Code(
+        git=git,
+        diff=diff,
+        diff_truncated=diff_truncated,
+        script_name=script_file or (os.path.basename(str(identity["script"])) if identity.get("script") else None),
+        script=script,
+        packages=packages,
+        environment=_object(run, f"{where}/environment.json", problems),
+        attempts=attempts,
+        attempt=number,
+        problems=problems,
+    )
+
+
+def _attempts(folder: str) -> list[int]:
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return []
+    found = {int(matched[1]) for name in names if (matched := _ATTEMPT.match(name)) is not None}
+    if any(_ATTEMPT.match(name) is None for name in names):
+        found.add(0)
+    return sorted(found)
+
+
+def _script_file(folder: str) -> str | None:
+    """The script as it was kept: the one file of a folder of code that is none of ours."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+    except OSError:
+        return None
+    return min((name for name in names if name not in _OURS and not name.endswith(".tmp")), default=None)
+
+
+def _identity(run: RecordedRun, problems: list[str]) -> dict[str, Any]:
+    try:
+        return run.identity
+    except LossbookError as error:
+        problems.append(str(error))
+        return {}
+
+
+def _git_of(identity: dict[str, Any], number: int) -> dict[str, Any] | None:
+    attempts = [one for one in identity.get("attempts") or () if isinstance(one, dict)]
+    of_attempt = next((one.get("git") for one in attempts if one.get("number") == number), None)
+    git = of_attempt or identity.get("git")
+    return git if isinstance(git, dict) else None
+
+
+def _text(run: RecordedRun, path: str, most_bytes: int, problems: list[str]) -> tuple[str | None, bool]:
+    """A text of the run and whether it was cut; None where it has no such file."""
+    if not os.path.lexists(os.path.join(run.path, path)):
+        return None, False
+    try:
+        with open_inside(run.path, path) as file:
+            text, is_cut = file.head(most_bytes)
+    except (LossbookError, OSError) as error:
+        problems.append(str(error))
+        return None, False
+    return text.decode("utf-8", "replace"), is_cut
+
+
+def _object(run: RecordedRun, path: str, problems: list[str]) -> dict[str, Any] | None:
+    text, is_cut = _text(run, path, MOST_TEXT_BYTES, problems)
+    if text is None:
+        return None
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        value = None
+    if isinstance(value, dict) and not is_cut:
+        return value
+    problems.append(f"{os.path.join(run.path, path)} is damaged: it holds no JSON object")
+    return None
+
+
+ROUTES = [get("/api/run/code", CodeQuestion, code)]

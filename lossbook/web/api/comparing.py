@@ -1,0 +1,50 @@
+"""Runs side by side."""
+
+from __future__ import annotations
+
+from lossbook.errors import BadArgument
+from lossbook.store.compare import differing_settings, flatten_settings
+from lossbook.web import answers
+from lossbook.web.reader import Reader
+from lossbook.web.routing import post
+
+MOST_RUNS = 1_000
+MOST_LOSSES = 10
+
+
+def compare(reader: Reader, question: answers.CompareRequest) -> answers.Compared:
+    """Hold runs against one another, the best first.
+
+    Raises:
+        BadArgument: there are more than `MOST_RUNS`, or more than `MOST_LOSSES` losses to be reached.
+    """
+    if len(question.runs) > MOST_RUNS:
+        raise BadArgument(
+            f"{len(question.runs):,} runs: at most {MOST_RUNS:,} are compared at once; choose some of them"
+        )
+    if len(question.losses) > MOST_LOSSES:
+        raise BadArgument(f"{len(question.losses)} losses to be reached: at most {MOST_LOSSES} are looked for at once")
+    runs = [reader.run(question.project, run) for run in question.runs]
+    baseline = reader.run(question.project, question.baseline) if question.baseline is not None else None
+    found = reader.book.compare(
+        runs, metric=question.metric, losses=question.losses, columns=question.columns, baseline=baseline
+    ).to_dict()
+    held = {run.id: run for run in ([baseline] if baseline is not None else []) + runs}
+    order = [held[str(row["id"])] for row in found["runs"]]
+    flat = [dict(flatten_settings(run.config)) for run in order]
+    if question.every_setting:
+        settings = list(dict.fromkeys(name for one in flat for name in one))
+    else:
+        settings = differing_settings([run.config for run in order])
+    return answers.Compared(
+        metric=found["metric"],
+        goal=found["goal"],
+        baseline=found["baseline"],
+        columns=[answers.ComparedColumn(**column) for column in found["columns"]],
+        runs=found["runs"],
+        settings=settings,
+        config=[{name: one[name] for name in settings if name in one} for one in flat],
+    )
+
+
+ROUTES = [post("/api/compare", answers.CompareRequest, compare)]

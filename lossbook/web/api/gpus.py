@@ -1,0 +1,115 @@
+"""What the machines of a run did: each GPU by node and rank, which rank makes the others wait, what was found wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lossbook.store import RecordedRun
+from lossbook.store.gpus import Reading, read_gpus
+from lossbook.web import answers
+from lossbook.web.api.events import pages_of
+from lossbook.web.reader import Reader
+from lossbook.web.routing import get
+
+if TYPE_CHECKING:
+    from lossbook.store.nodes import GpuState, NodeState
+
+#: Kinds of findings that are about the machine and the pace rather than about the curve.
+MACHINE_KINDS = ("straggler", "throttling", "overheating", "gpu_idle", "memory", "throughput", "stall")
+_MOST_ALERTS = 1_000
+_MOST_FINDINGS = 50
+
+
+@dataclass(frozen=True)
+class GpusQuestion:
+    project: str
+    run: str
+
+
+def gpus(reader: Reader, question: GpusQuestion) -> answers.Gpus:
+    """What each GPU did and how fast each rank is; readings are statistics that the run keeps of its series."""
+    from lossbook.store.nodes import read_nodes
+
+    run = reader.run(question.project, question.run)
+    findings = [alert["value"]["finding"] for alert in _alerts(reader, run)]
+    found = read_nodes(run)
+    behind = _stragglers(findings)
+    overall = read_gpus(run.record["metrics"]).overall
+    return answers.Gpus(
+        gpus=[_gpu(node, state) for node in found.nodes for state in node.gpus],
+        ranks=[
+            answers.RankSpeed(
+                rank=state.rank,
+                node=state.host,
+                step_seconds=_seconds(found.step_key, state.step_time, found.is_speed),
+                slower_percent=state.slower_percent or 0.0,
+                straggler=state.rank in behind,
+                value=state.step_time,
+                last_step=state.last_step,
+            )
+            for node in found.nodes
+            for state in node.ranks
+        ],
+        findings=_sentences(findings),
+        overall=[_reading(quantity, one) for quantity, one in overall.items()],
+        rank_key=found.step_key,
+    )
+
+
+def _gpu(node: NodeState, state: GpuState) -> answers.Gpu:
+    readings = [_reading(quantity, one) for quantity, one in state.gpu.readings.items()]
+    if state.throttled is not None:
+        readings.append(_reading("throttled", state.throttled))
+    ranks = {one.rank for one in node.ranks}
+    # A GPU is numbered as the rank that has it, where each rank has one.
+    rank = state.gpu.number if len(ranks) > 1 and state.gpu.number in ranks else node.first_rank
+    return answers.Gpu(
+        node=state.gpu.node or node.host, rank=rank, index=state.gpu.number, model=None, readings=readings,
+        active=state.gpu.is_active, throttle_reasons=state.throttle_reasons,
+    )  # fmt: skip
+
+
+def _seconds(key: str | None, value: float | None, is_speed: bool) -> float | None:
+    """A step time in seconds; None for a speed, of which it is not known how much a step is."""
+    if key is None or value is None or is_speed:
+        return None
+    return value / 1000 if key.endswith("_ms") else value
+
+
+def _reading(quantity: str, reading: Reading) -> answers.GpuReading:
+    return answers.GpuReading(quantity, reading.current, reading.average, reading.maximum, reading.key)
+
+
+def _alerts(reader: Reader, run: RecordedRun) -> list[dict[str, Any]]:
+    """The alerts that tell of a machine, the oldest first."""
+    return [
+        alert
+        for alert in pages_of(reader, run).choose(["alert"], limit=_MOST_ALERTS).events
+        if isinstance(alert["value"].get("finding"), dict) and alert["value"]["finding"].get("kind") in MACHINE_KINDS
+    ]
+
+
+def _sentences(findings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What was found wrong while the run was written: each finding once, as it was said last."""
+    found: dict[tuple[str, str, str], str] = {}
+    for finding in findings:
+        name = str(finding.get("kind")), str(finding.get("key")), str(finding.get("first_step"))
+        found[name] = str(finding.get("sentence") or finding.get("kind"))
+    return list(found.values())[-_MOST_FINDINGS:]
+
+
+def _stragglers(findings: Sequence[Mapping[str, Any]]) -> set[int]:
+    """The ranks that made others wait, as the rows that showed it say."""
+    found = set()
+    for finding in findings:
+        evidence = finding.get("evidence")
+        if finding.get("kind") == "straggler" and isinstance(evidence, list) and evidence:
+            rank = evidence[0].get("rank") if isinstance(evidence[0], dict) else None
+            if isinstance(rank, int):
+                found.add(rank)
+    return found
+
+
+ROUTES = [get("/api/run/gpus", GpusQuestion, gpus)]

@@ -1,0 +1,62 @@
+"""The same quantity of many layers at once: which series belong together, and all of them as one picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lossbook.errors import BadArgument
+from lossbook.store.layers import layer_families
+from lossbook.web import answers
+from lossbook.web.frames import Frame
+from lossbook.web.reader import Reader
+from lossbook.web.routing import get, post
+
+MOST_KEYS = 5_000
+MOST_CELLS = 1_000_000
+
+
+@dataclass(frozen=True)
+class FamiliesQuestion:
+    project: str
+    run: str
+
+
+def families(reader: Reader, question: FamiliesQuestion) -> answers.Families:
+    """Series that are the same quantity of different layers or parameters."""
+    run = reader.run(question.project, question.run)
+    return answers.Families(
+        [
+            answers.Family(
+                pattern=family.pattern,
+                keys=[member.key for member in family.members],
+                labels=[member.label for member in family.members],
+            )
+            for family in layer_families(run.keys())
+        ]
+    )
+
+
+def matrix(reader: Reader, question: answers.MatrixRequest) -> Frame:
+    """Many series on one axis, each cut into the same columns.
+
+    Raises:
+        BadArgument: too many cells, or none.
+        UnknownKey: the run never logged one of the keys.
+    """
+    keys = list(dict.fromkeys(question.keys))
+    if not 1 <= len(keys) <= MOST_KEYS:
+        raise BadArgument(f"{len(keys):,} keys: a picture of layers has 1 to {MOST_KEYS:,} rows")
+    if question.columns < 1 or len(keys) * question.columns > MOST_CELLS:
+        raise BadArgument(f"{len(keys):,} keys in {question.columns:,} columns: {MOST_CELLS:,} cells are the most")
+    run = reader.run(question.project, question.run)
+    found = run.matrix(keys, x=question.x, columns=question.columns, start=question.start, end=question.end)
+    header = answers.MatrixHeader(
+        keys=list(found.keys), columns=len(found.edges) - 1, x=question.x, beyond=found.beyond
+    )
+    return Frame(header, [found.edges, found.mean, found.min, found.max, found.count, found.nonfinite])
+
+
+ROUTES = [
+    get("/api/run/families", FamiliesQuestion, families),
+    post("/api/run/matrix", answers.MatrixRequest, matrix),
+]

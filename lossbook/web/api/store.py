@@ -1,0 +1,38 @@
+"""The store as a whole: where it is, and its projects."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from lossbook.sources.book import SourceBook
+from lossbook.web import answers
+from lossbook.web.reader import Reader
+from lossbook.web.routing import Nothing, get
+
+
+def store(reader: Reader, question: Nothing) -> answers.Store:
+    """Where the store is and what projects it has, those with the newest runs first."""
+    import lossbook
+
+    listing = reader.listing()
+    keys = listing.keys()
+    runs, running, newest = Counter[str](), Counter[str](), dict[str, float]()
+    for name, state, created in zip(*listing.columns(("project", "state", "created"), keys).values(), strict=True):
+        if name is not None:
+            runs[name] += 1
+            running[name] += state == "running"
+            newest[name] = max(newest.get(name, 0.0), created)
+    source = reader.book.source if isinstance(reader.book, SourceBook) else None
+    return answers.Store(
+        location=source.location if source is not None else reader.book.store,
+        source=source.kind if source is not None else None,
+        version=lossbook.__version__,
+        editable=reader.editable,
+        projects=[
+            answers.Project(str(name), runs[name], running[name], newest[name])
+            for name in sorted(runs, key=lambda name: (-newest[name], name))
+        ],
+    )
+
+
+ROUTES = [get("/api/store", Nothing, store)]
