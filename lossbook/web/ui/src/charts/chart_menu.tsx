@@ -1,0 +1,51 @@
+// What else can be done with a chart: save it, copy its link, read it as a table.
+
+import { useEffect, useRef, useState } from "preact/hooks";
+
+import { copyText } from "../parts/copy_button";
+import { saveCsv, savePng, saveSvg } from "./export";
+import type { ChartModel } from "./model";
+
+export function Menu(props: { model: ChartModel; title: string; asTable: boolean; onTable: (shown: boolean) => void }) {
+  const { model, title } = props;
+  const [open, setOpen] = useState(false);
+  const box = useRef<HTMLDivElement>(null);
+  const button = useRef<HTMLButtonElement>(null);
+  useEffect(() => {
+    if (!open) return undefined;
+    const stop = new AbortController();
+    addEventListener("pointerdown", (event) => !box.current?.contains(event.target as Node) && setOpen(false), { signal: stop.signal });
+    box.current?.querySelector<HTMLButtonElement>(".menu button")?.focus();
+    return () => stop.abort();
+  }, [open]);
+  const does = (act: () => unknown) => () => {
+    setOpen(false);
+    button.current?.focus();
+    void act();
+  };
+  return (
+    <div ref={box} class="menu-of-chart" onKeyDown={(event) => {
+      if (event.key === "Escape" && open) {
+        event.stopPropagation();
+        setOpen(false);
+        button.current?.focus();
+      } else if (open && (event.key === "ArrowDown" || event.key === "ArrowUp")) {
+        event.preventDefault();
+        const items = [...box.current!.querySelectorAll<HTMLButtonElement>(".menu button")];
+        const at = items.indexOf(document.activeElement as HTMLButtonElement);
+        items[(at + (event.key === "ArrowDown" ? 1 : items.length - 1)) % items.length]?.focus();
+      }
+    }}>
+      <button ref={button} class="plain small" aria-haspopup="menu" aria-expanded={open} aria-label={`More for ${title}`} title="More" onClick={() => setOpen(!open)}>⋯</button>
+      {open && (
+        <div class="menu" role="menu">
+          <button role="menuitem" onClick={does(() => savePng(model.sheet, title))}>Save as PNG</button>
+          <button role="menuitem" onClick={does(() => saveSvg(model.sheet, title))}>Save as SVG</button>
+          <button role="menuitem" onClick={does(() => saveCsv(model.sheet, title))}>Save as CSV</button>
+          <button role="menuitem" onClick={does(() => copyText(location.href))}>Copy link</button>
+          <button role="menuitem" onClick={does(() => props.onTable(!props.asTable))}>{props.asTable ? "Hide the table" : "Show as a table"}</button>
+        </div>
+      )}
+    </div>
+  );
+}

@@ -1,0 +1,140 @@
+// Curves of one metric over many runs, as a figure that is looked at, zoomed, read, and saved.
+
+import "./curve_chart.css";
+
+import { useComputed } from "@preact/signals";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+
+import { axisTitle, number } from "../format";
+import { bindKeys, isDark, type ChartSettings } from "../state";
+import { Foot } from "./chart_foot";
+import { Legend, TableOfLines } from "./chart_legend";
+import { Menu } from "./chart_menu";
+import { Tip, type TipPlace } from "./chart_tip";
+import { Flags } from "./flags";
+import { ChartModel, type Seen } from "./model";
+import { pressKey, watchPointer, type Selection } from "./pointer";
+import { kindOfUnit } from "./ticks";
+
+export interface ChartSeries {
+  project: string;
+  run: string; // id
+  key: string;
+  label: string; // the run's name
+  color: string; // #rrggbb
+  group: string | null;
+  state: string;
+  emphasised?: boolean; // drawn thicker, on top: the baseline
+  attempt?: number; // rows of that attempt alone, hidden ones included
+}
+
+export interface CurveChartProps {
+  title: string;
+  series: readonly ChartSeries[];
+  settings: ChartSettings;
+  unit?: string | null;
+  goal?: string | null;
+  height?: number; // px of the plot with its axes
+  onExpand?: () => void; // a button that shows it large; absent: none
+  ownRange?: boolean; // zoom of its own, in place of the one in the link
+}
+
+/** Charts are made ready before they come into sight. */
+const NEAR = "200px";
+
+export function CurveChart(props: CurveChartProps) {
+  const { title, series, settings, unit = null, goal = null, height = 240, ownRange = false } = props;
+  const [model] = useState(() => new ChartModel());
+  const figure = useRef<HTMLElement>(null);
+  const place = useRef<HTMLDivElement>(null);
+  const [selection, setSelection] = useState<Selection | null>(null);
+  const [tip, setTip] = useState<TipPlace | null>(null);
+  const [asTable, setAsTable] = useState(false);
+  const pinned = useRef(false);
+  const seen = model.seen.value;
+  const dark = isDark.value;
+
+  useLayoutEffect(() => {
+    const element = place.current!;
+    model.sheet.begin(element);
+    model.begin();
+    const measure = (): void => {
+      const { width, height: tall } = element.getBoundingClientRect();
+      if (width > 0 && model.sheet.resize(Math.floor(width), Math.floor(tall), devicePixelRatio || 1)) model.resized();
+    };
+    const sizes = new ResizeObserver(measure);
+    sizes.observe(element);
+    const sight = new IntersectionObserver(([entry]) => model.setVisible(entry!.isIntersecting), { rootMargin: NEAR });
+    sight.observe(figure.current!);
+    // Dragged to a screen of other pixels, or zoomed by the browser.
+    addEventListener("resize", measure);
+    measure();
+    const release = watchPointer(element, model, {
+      onSelection: setSelection,
+      onPoint: (point) => !pinned.current && setTip(point === null ? null : { ...point, pinned: false }),
+      onClick: () => setTip((before) => {
+        pinned.current = before !== null && !before.pinned;
+        return before === null || before.pinned ? null : { ...before, pinned: true, x: model.sheet.plotPlace(before.left, before.top).left };
+      }),
+    });
+    return () => {
+      release();
+      sizes.disconnect();
+      sight.disconnect();
+      removeEventListener("resize", measure);
+      model.close();
+    };
+  }, []);
+  useEffect(() => model.set({ title, series, settings, unit, goal, ownRange }), [title, series, settings, unit, goal, ownRange]);
+  useEffect(() => model.repaint(), [dark, height]);
+  const unpin = (): void => {
+    pinned.current = false;
+    setTip(null);
+  };
+  useEffect(() => (tip?.pinned ? bindKeys([{ key: "Escape", does: "", act: unpin }]) : undefined), [tip?.pinned]);
+
+  const summary = useComputed(() => describe(title, model.seen.value, goal, settings.x));
+  const nothing = !seen.loading && seen.lines.length === 0;
+  return (
+    <figure
+      ref={figure} class="curve-chart" tabIndex={0} aria-label={summary.value} data-drawn={seen.lines.length} data-loading={seen.loading ? "" : undefined}
+      onKeyDown={(event) => {
+        if (event.target !== figure.current || event.ctrlKey || event.altKey || event.metaKey) return;
+        if (pressKey(event.key, model)) event.preventDefault();
+      }}
+    >
+      <figcaption>
+        <span class="cut" title={title}>{title}{unit !== null && unit !== "" && kindOfUnit(unit) === "number" && <span class="unit"> {unit}</span>}</span>
+        {(seen.range !== null || model.ownY.value !== null) && <button class="plain small" onClick={() => model.reset()} title="Show all (0, or double click)">Reset zoom</button>}
+        {props.onExpand !== undefined && <button class="plain small" onClick={props.onExpand} aria-label={`Show ${title} large`} title="Show large">⤢</button>}
+        <Menu model={model} title={title} asTable={asTable} onTable={setAsTable} />
+      </figcaption>
+      <div ref={place} class="plot" style={{ height: `${height}px` }} role="img" aria-label={summary.value}>
+        <canvas />
+        <canvas class="over" />
+        {selection !== null && <div class="selection" style={{ left: `${selection.left}px`, top: `${selection.top}px`, width: `${selection.width}px`, height: `${selection.height}px` }} />}
+        {settings.marks && <Flags model={model} seen={seen} />}
+        {seen.lines.length === 0 && seen.loading && <div class="skeleton" aria-hidden="true" />}
+        {nothing && <p class="nothing">{series.length === 0 ? "No run is chosen." : seen.failure ?? "Nothing to draw: none of these runs logged it."}</p>}
+        {tip !== null && seen.lines.length > 0 && <Tip model={model} tip={tip} unit={unit} onClose={unpin} />}
+      </div>
+      <Legend model={model} series={series} unit={unit} />
+      <Foot model={model} seen={seen} axis={settings.x} />
+      {asTable && <TableOfLines lines={seen.lines} axis={settings.x} title={title} unit={unit} />}
+    </figure>
+  );
+}
+
+/** The figure in one sentence. */
+function describe(title: string, { lines, loading }: Seen, goal: string | null, x: string): string {
+  if (lines.length === 0) return loading ? `${title}, loading` : `${title}, nothing to draw`;
+  const lasts = lines.map((line) => ({ label: line.label, value: lastValue(line.y, line.length) })).filter(({ value }) => Number.isFinite(value));
+  const best = goal === null ? null : lasts.reduce<{ label: string; value: number } | null>((before, one) => (before === null || (goal === "minimize" ? one.value < before.value : one.value > before.value) ? one : before), null);
+  const told = lasts.slice(0, 5).map(({ label, value }) => `${label} ${number(value)}`).join(", ");
+  return `${title} against ${axisTitle(x)}, ${lines.length} ${lines.length === 1 ? "line" : "lines"}. Last values: ${told}${lasts.length > 5 ? `, and ${lasts.length - 5} more` : ""}.${best === null ? "" : ` Best: ${best.label} ${number(best.value)}.`}`;
+}
+
+function lastValue(values: Float64Array, length: number): number {
+  for (let at = length - 1; at >= 0; at -= 1) if (Number.isFinite(values[at]!)) return values[at]!;
+  return NaN;
+}

@@ -1,0 +1,133 @@
+// What happened in the drawn runs, at its place on x: asked for once for all charts of an axis, merged where it is dense.
+
+import { api } from "../api";
+import type { Mark } from "../types";
+import type { ChartSeries } from "./curve_chart";
+import type { Range } from "./view";
+
+export interface DrawnMark extends Mark {
+  label: string; // of the run
+  color: string;
+}
+
+/** Marks of one kind that stand at one place. */
+export interface MarkGroup {
+  kind: string;
+  level: string;
+  x: number;
+  marks: readonly DrawnMark[];
+}
+
+interface Asked {
+  marks: readonly Mark[];
+  at: number; // performance.now()
+  promise: Promise<void> | null;
+  state: string;
+}
+
+/** Marks of a run that goes on are asked for again so often. */
+const AGAIN_MS = 10_000;
+const MOST_KEPT = 500;
+const KINDS: Record<string, [string, string]> = {
+  attempt: ["resumed", "resumed"], fork: ["fork", "forks"], checkpoint: ["checkpoint", "checkpoints"], stage: ["stage", "stages"], alert: ["alert", "alerts"], note: ["note", "notes"],
+};
+
+const kept = new Map<string, Asked>();
+
+/** In words: "checkpoint at step 800", "7 checkpoints". */
+export function markTitle(group: MarkGroup): string {
+  const [one, many] = KINDS[group.kind] ?? [group.kind, `${group.kind} marks`];
+  return group.marks.length === 1 ? group.marks[0]!.title || one : `${group.marks.length} ${many}`;
+}
+
+export class MarksInSight {
+  private series: readonly ChartSeries[] = [];
+  private axis = "step";
+  private again: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(private readonly changed: () => void) {}
+
+  want(series: readonly ChartSeries[], axis: string): void {
+    this.series = series;
+    this.axis = axis;
+    clearTimeout(this.again);
+    if (series.length === 0) return;
+    void this.ask();
+    // A run that goes on may get more of them; the chart's own clock ends with it.
+    if (series.some(({ state }) => state === "running")) this.again = setTimeout(() => this.want(this.series, this.axis), AGAIN_MS);
+  }
+
+  close(): void {
+    this.series = [];
+    clearTimeout(this.again);
+  }
+
+  private async ask(): Promise<void> {
+    const now = performance.now();
+    const wanted = new Map<string, ChartSeries[]>();
+    const waiting: Promise<void>[] = [];
+    for (const series of this.series) {
+      const before = kept.get(nameOf(series, this.axis));
+      if (before?.promise) waiting.push(before.promise);
+      else if (before === undefined || before.state !== series.state || (series.state === "running" && now - before.at >= AGAIN_MS - 50)) {
+        wanted.set(series.project, [...(wanted.get(series.project) ?? []), series]);
+      }
+    }
+    for (const [project, some] of wanted) waiting.push(askFor(project, some, this.axis));
+    if (waiting.length === 0) return;
+    await Promise.all(waiting);
+    if (this.series.length > 0) this.changed();
+  }
+
+  /** The marks in view, those that nearly touch as one. */
+  merged([low, high]: Range, log: boolean, places = 90): MarkGroup[] {
+    const to = log ? Math.log : (value: number) => value;
+    const width = (to(high) - to(low)) / places;
+    const groups = new Map<string, DrawnMark[]>();
+    const seen = new Set<string>();
+    for (const { project, run, label, color, attempt, state } of this.series) {
+      if (attempt !== undefined || seen.has(run)) continue;
+      seen.add(run);
+      void state;
+      for (const mark of kept.get(nameOf({ project, run }, this.axis))?.marks ?? []) {
+        if (!(mark.x >= low && mark.x <= high) || (log && mark.x <= 0)) continue;
+        const name = `${mark.kind} ${Math.floor((to(mark.x) - to(low)) / width)}`;
+        const drawn = { ...mark, label, color };
+        const others = groups.get(name);
+        if (others) others.push(drawn);
+        else groups.set(name, [drawn]);
+      }
+    }
+    return [...groups.values()].map((marks) => {
+      const levels = marks.map(({ level }) => level);
+      const level = levels.includes("error") ? "error" : levels.includes("warning") ? "warning" : "info";
+      return { kind: marks[0]!.kind, level, x: marks.reduce((sum, { x }) => sum + x, 0) / marks.length, marks };
+    }).sort((one, other) => one.x - other.x);
+  }
+}
+
+const nameOf = ({ project, run }: { project: string; run: string }, axis: string): string => JSON.stringify([project, run, axis]);
+
+function askFor(project: string, series: readonly ChartSeries[], axis: string): Promise<void> {
+  const runs = [...new Set(series.map(({ run }) => run))];
+  const asked = series.map((one) => {
+    const name = nameOf(one, axis);
+    const entry: Asked = { marks: kept.get(name)?.marks ?? [], at: performance.now(), promise: null, state: one.state };
+    kept.delete(name);
+    kept.set(name, entry);
+    return [one.run, entry] as const;
+  });
+  const promise = api.marks({ project, runs, key: series[0]!.key, x: axis }).then(({ marks }) => {
+    for (const [run, entry] of asked) entry.marks = marks.filter((mark) => mark.run === run);
+  }, () => {
+    for (const [, entry] of asked) entry.at = -Infinity; // marks are an extra: asked for again with the next change
+  }).finally(() => {
+    for (const [, entry] of asked) entry.promise = null;
+  });
+  for (const [, entry] of asked) entry.promise = promise;
+  for (const name of kept.keys()) {
+    if (kept.size <= MOST_KEPT) break;
+    kept.delete(name);
+  }
+  return promise;
+}

@@ -1,0 +1,61 @@
+// How large an element is, as it changes; and a canvas of so many real pixels.
+
+import type { RefObject } from "preact";
+import { useLayoutEffect, useState } from "preact/hooks";
+
+export interface Size {
+  width: number; // px of the page
+  height: number;
+  ratio: number; // pixels of the screen in each
+}
+
+export function useSize(box: RefObject<HTMLElement | null>): Size {
+  const [size, setSize] = useState<Size>({ width: 0, height: 0, ratio: 1 });
+  useLayoutEffect(() => {
+    const measure = (): void => {
+      const element = box.current;
+      if (element === null) return;
+      const next = { width: element.clientWidth, height: element.clientHeight, ratio: devicePixelRatio || 1 };
+      setSize((before) => (before.width === next.width && before.height === next.height && before.ratio === next.ratio ? before : next));
+    };
+    const watcher = new ResizeObserver(measure);
+    if (box.current !== null) watcher.observe(box.current);
+    // Another screen, or the browser's zoom.
+    addEventListener("resize", measure);
+    measure();
+    return () => {
+      watcher.disconnect();
+      removeEventListener("resize", measure);
+    };
+  }, []);
+  return size;
+}
+
+/** The canvas's context, empty, in px of the page. */
+export function beginCanvas(canvas: HTMLCanvasElement, { width, height, ratio }: Size): CanvasRenderingContext2D {
+  const [wide, tall] = [Math.max(1, Math.round(width * ratio)), Math.max(1, Math.round(height * ratio))];
+  if (canvas.width !== wide) canvas.width = wide;
+  if (canvas.height !== tall) canvas.height = tall;
+  const context = canvas.getContext("2d")!;
+  context.setTransform(ratio, 0, 0, ratio, 0, 0);
+  context.clearRect(0, 0, width, height);
+  return context;
+}
+
+const FONT = `11px ${getComputedStyle(document.documentElement).getPropertyValue("--font") || "sans-serif"}`;
+
+export function plainFont(context: CanvasRenderingContext2D): void {
+  context.font = FONT;
+}
+
+/** A text no wider than `most` px. */
+export function shortened(context: CanvasRenderingContext2D, text: string, most: number): string {
+  if (context.measureText(text).width <= most) return text;
+  let [low, high] = [0, text.length];
+  while (low < high) {
+    const middle = Math.ceil((low + high) / 2);
+    if (context.measureText(`${text.slice(0, middle)}…`).width <= most) low = middle;
+    else high = middle - 1;
+  }
+  return `${text.slice(0, low)}…`;
+}

@@ -1,0 +1,46 @@
+// Asking again: as often as wanted, more seldom where answers take long, not while nobody looks.
+
+import { signal } from "@preact/signals";
+
+import { AnswerError, isLive } from "./api";
+
+/** Whether the server answers: shown at the top of the page. */
+export const connection = signal<"live" | "lost" | "still">("live");
+
+/** One slow answer, such as the first, must not keep what is new away for long: so many times the usual pause at the most. */
+const LONGEST_REST = 4;
+
+/** Ask again and again until the returned function is called. A failure is tried again, more and more seldom. */
+export function keepAsking(milliseconds: number, ask: (signal: AbortSignal) => Promise<void>): () => void {
+  const stop = new AbortController();
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let failures = 0;
+
+  async function once(): Promise<void> {
+    if (stop.signal.aborted) return;
+    if (document.hidden) {
+      document.addEventListener("visibilitychange", () => void once(), { once: true, signal: stop.signal });
+      return;
+    }
+    const begun = performance.now();
+    try {
+      await ask(stop.signal);
+      failures = 0;
+      connection.value = isLive() ? "live" : "still";
+    } catch (error) {
+      if (stop.signal.aborted) return;
+      failures += 1;
+      if (error instanceof AnswerError && error.status === 0) connection.value = "lost";
+      else if (!(error instanceof AnswerError)) console.error(error);
+    }
+    if (!isLive() && failures === 0) return;
+    const took = performance.now() - begun;
+    timer = setTimeout(() => void once(), Math.max(milliseconds * Math.min(2 ** failures, 16), Math.min(9 * took, LONGEST_REST * milliseconds)));
+  }
+
+  void once();
+  return () => {
+    stop.abort();
+    clearTimeout(timer);
+  };
+}

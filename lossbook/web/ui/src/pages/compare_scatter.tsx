@@ -1,0 +1,85 @@
+// Any column against any other: each run a point.
+
+import { useMemo, useState } from "preact/hooks";
+
+import { ColorKey } from "../charts/color_key";
+import { fileName, save } from "../charts/export";
+import { readsAs, sentence, type Quantity } from "../charts/quantity";
+import { Scatter, type ScatterRun } from "../charts/scatter";
+import { colorOf, drawnIds, names, palette } from "../runs";
+import { go, place, setSettings } from "../state";
+import type { RunRow } from "../types";
+import { asCsv, Grid } from "./compare_grid";
+import { NamePicker } from "./compare_picker";
+import { axisOptions, categoryColor, logSetting, mainSetting, telling, titleOf, useColumns, usualMetric, useQuantity } from "./compare_quantities";
+import { runHead } from "./compare_config";
+import { DrawThese } from "./compare_selection";
+
+export function ScatterView(props: { rows: readonly RunRow[] }) {
+  const { rows } = props;
+  const { settings } = place.value;
+  const options = useMemo(axisOptions, [names.value]);
+  const y = settings.get("sy") ?? usualMetric() ?? "duration";
+  const x = settings.get("sx") ?? mainSetting() ?? "created";
+  const colored = settings.get("sc");
+  const isReady = useColumns([x, y, colored ?? "", ...(settings.get("sx") === null ? telling().slice(0, 8) : [])]);
+  const [logX, logY, logC] = [logSetting(settings.get("slx")), logSetting(settings.get("sly")), logSetting(settings.get("slc"))];
+  const [onX, onY, onColor] = [useQuantity(x, rows, logX)!, useQuantity(y, rows, logY)!, useQuantity(colored, rows, logC)];
+  const drawn = drawnIds.value;
+  const colors = palette.value;
+  const runs = useMemo(() => rows.map((row): ScatterRun => ({ id: row.id, name: row.name, color: drawn.has(row.id) || rows.length <= 60 ? colorOf(row.id) : null })), [rows, drawn, colors]);
+  const [selected, setSelected] = useState<ReadonlySet<string>>(new Set());
+  const [asTable, setAsTable] = useState(false);
+  const choice = (name: string, label: string, setting: string, current: string | null, log: Quantity | null, logName: string) => (
+    <span class="choice">
+      <span class="soft" aria-hidden="true">{name}</span>
+      <NamePicker label={label} current={current ?? ""} options={options} titleOf={(one) => (one === "" ? "runs as drawn" : titleOf(one))} onChoose={(one) => setSettings({ [setting]: one || null, [logName]: null })} {...(setting === "sc" ? { first: [{ name: "", title: "Runs as drawn" }] } : {})} />
+      {log !== null && !log.isText && <button type="button" aria-pressed={log.log} aria-label={`Logarithmic ${name}`} onClick={() => setSettings({ [logName]: log.log ? "0" : "1" })}>log</button>}
+    </span>
+  );
+  const both = rows.map((_, at) => at).filter((at) => !Number.isNaN(onX.values[at]!) && !Number.isNaN(onY.values[at]!));
+  const shownColumns = [onX, onY, ...(onColor === null ? [] : [onColor])];
+  const left = rows.length - both.length;
+  const reasons = [onX, onY].flatMap(({ title, missing, nonfinite, nonPositive }) => [
+    missing > 0 && `${missing.toLocaleString("en-US")} without ${title}`, nonfinite > 0 && `${nonfinite.toLocaleString("en-US")} with ${title} not finite`,
+    nonPositive > 0 && `${nonPositive.toLocaleString("en-US")} with ${title} not above 0 (log)`,
+  ]).filter((reason) => reason !== false);
+  return (
+    <>
+      <div class="compare-bar" role="toolbar" aria-label="Scatter plot">
+        {choice("x", "Horizontal axis", "sx", x, onX, "slx")}
+        {choice("y", "Vertical axis", "sy", y, onY, "sly")}
+        {choice("colour", "Colour", "sc", colored, onColor, "slc")}
+        <button type="button" title="Change x and y over" onClick={() => setSettings({ sx: y, sy: x, slx: settings.get("sly"), sly: settings.get("slx") })}>Swap x and y</button>
+        <span class="space" />
+        <button type="button" aria-pressed={asTable} onClick={() => setAsTable(!asTable)}>As a table</button>
+        <button type="button" onClick={() => save(fileName(`${onY.title}-${onX.title}`, "csv"), asCsv([["run", "id", ...shownColumns.map(({ name }) => name)], ...rows.map((row, at) => [row.name, row.id, ...shownColumns.map((one) => rawText(one, at))])]), "text/csv")}>Save CSV</button>
+      </div>
+      {onColor !== null && <div class="compare-key"><ColorKey color={onColor} categoryColor={categoryColor} /></div>}
+      {asTable ? (
+        <Grid
+          label={`${onY.title} and ${onX.title} of ${both.length} runs`} count={both.length} lineKey={(line) => rows[both[line]!]!.id} onEnter={(line) => go({ project: place.value.project, run: rows[both[line]!]!.id })}
+          columns={[{ name: "name", head: "Run", width: 240 }, ...shownColumns.map(({ name, title }, at) => ({ name: `${at} ${name}`, head: title, width: 170, class: "number" }))]}
+          cell={(line, column) => (column === 0 ? { text: runHead(rows[both[line]!]!.id, rows[both[line]!]!.name) } : { text: readsAs(shownColumns[column - 1]!, shownColumns[column - 1]!.values[both[line]!]!), class: "number" })}
+        />
+      ) : !isReady ? <p class="empty" role="status">Reading the columns …</p> : (
+        <Scatter
+          runs={runs} x={onX} y={onY} color={onColor} categoryColor={categoryColor} selected={selected} onSelect={setSelected} onOpen={(id) => go({ project: place.value.project, run: id })}
+          label={`${onY.title} against ${onX.title}, ${both.length} runs`}
+        />
+      )}
+      <div class="compare-foot">
+        <p role="status">
+          {sentence(onX, onY)}
+          {left > 0 && <span class="soft"> {left.toLocaleString("en-US")} of {rows.length.toLocaleString("en-US")} runs are not shown: {reasons.join(", ")}.</span>}
+        </p>
+        <DrawThese ids={[...selected]} what="selected" onClear={() => setSelected(new Set())} hint="Drag over points to select runs; a click opens one." />
+      </div>
+    </>
+  );
+}
+
+function rawText(quantity: Quantity, at: number): string {
+  const value = quantity.values[at]!;
+  return Number.isNaN(value) ? "" : quantity.isText ? quantity.categories[value] ?? "" : String(value);
+}

@@ -1,0 +1,130 @@
+// One run: what it is and how it stands, above the views of it. Only the view that is open asks for anything more.
+
+import "./run.css";
+
+import { useEffect, useState } from "preact/hooks";
+
+import { api } from "../api";
+import { ago, duration, moment } from "../format";
+import { useAnswer } from "../parts/asking";
+import { CopyButton } from "../parts/copy_button";
+import { Tabs, type Tab } from "../parts/tabs";
+import { baseline, drawnIds, runById, setBaseline } from "../runs";
+import { bindKeys, linkTo, place } from "../state";
+import type { RunPage as RunAnswer, RunRow } from "../types";
+import { LayersView } from "./layers";
+import { AlertsView } from "./run_alerts";
+import { ChartsView } from "./run_charts";
+import { CodeView } from "./run_code";
+import { ConsoleView } from "./run_console";
+import { FilesView } from "./run_files";
+import { GpusView } from "./run_gpus";
+import { MEDIA_KINDS, MediaView } from "./run_media";
+import { OverviewView } from "./run_overview";
+
+/** What every view of a run is given. */
+export interface ViewProps {
+  page: RunAnswer;
+  row: RunRow;
+  live: boolean; // the run goes on: ask again
+}
+
+/** A run of so many series is asked for less often: its answer is large. */
+const MANY_SERIES = 1000;
+
+export function RunPage() {
+  const project = place.value.project ?? "";
+  const run = place.value.run ?? "";
+  const view = place.value.view ?? "overview";
+  const [edited, setEdited] = useState<RunRow | null>(null);
+  const [many, setMany] = useState(false);
+  const listed = runById(run);
+  const [seemsLive, setSeemsLive] = useState(true);
+  const { answer: page, failure } = useAnswer(`${project}/${run}`, (signal) => api.run({ project, run }, signal), seemsLive, many ? 6000 : 2000);
+  const row = edited ?? listed ?? page?.row ?? null;
+  const live = (page?.row.state ?? listed?.state ?? "running") === "running" || listed?.state === "running";
+
+  // The list knows of an edit by itself after a moment.
+  useEffect(() => setEdited(null), [listed]);
+  useEffect(() => setSeemsLive(live), [live]);
+  useEffect(() => setMany((page?.metrics.length ?? 0) > MANY_SERIES), [page?.metrics.length]);
+  useEffect(() => bindKeys([{ key: "b", does: "make this run the baseline", act: () => setBaseline(baseline.value === run ? null : run) }]), [run]);
+
+  if (page === null || row === null) {
+    return (
+      <main class="main">
+        <div class="empty" role="status">
+          {failure === null ? "Opening the run …" : <><p>{failure}</p><p style={{ marginTop: "12px" }}><a href={linkTo({ project })}>All runs of {project}</a></p></>}
+        </div>
+      </main>
+    );
+  }
+  const views: Record<string, () => preact.JSX.Element> = {
+    overview: () => <OverviewView page={page} row={row} live={live} onEdited={setEdited} />,
+    charts: () => <ChartsView page={page} row={row} live={live} />,
+    gpus: () => <GpusView page={page} row={row} live={live} />,
+    console: () => <ConsoleView page={page} row={row} live={live} />,
+    alerts: () => <AlertsView page={page} row={row} live={live} />,
+    media: () => <MediaView page={page} row={row} live={live} />,
+    layers: () => <LayersView project={project} run={run} />,
+    code: () => <CodeView page={page} row={row} live={live} />,
+    files: () => <FilesView page={page} row={row} live={live} />,
+  };
+  const current = view in views ? view : "overview";
+  return (
+    <>
+      <Head page={page} row={row} live={live} />
+      {failure !== null && <p class="notice warning" role="status" style={{ margin: "8px 12px" }}>{failure}</p>}
+      <Tabs tabs={tabsOf(page)} current={current} />
+      <main class="main run-view" key={current}>{views[current]!()}</main>
+    </>
+  );
+}
+
+function tabsOf(page: RunAnswer): Tab[] {
+  const gpus = new Set(page.metrics.map(({ key }) => /^system\.gpu\.(\d+)\./.exec(key)?.[1]).filter((one) => one !== undefined));
+  const media = MEDIA_KINDS.reduce((sum, { kind }) => sum + (page.event_kinds[kind] ?? 0), 0);
+  return [
+    { view: "overview", title: "Overview" },
+    { view: "charts", title: "Charts", count: page.metrics.length },
+    { view: "gpus", title: "GPUs", count: gpus.size },
+    { view: "console", title: "Console" },
+    { view: "alerts", title: "Alerts", count: page.event_kinds.alert ?? 0 },
+    { view: "media", title: "Media", count: media },
+    { view: "layers", title: "Layers" },
+    { view: "code", title: "Code" },
+    { view: "files", title: "Files" },
+  ];
+}
+
+function Head({ page, row, live }: ViewProps) {
+  const { settings } = place.value;
+  const isBaseline = baseline.value === row.id;
+  const withOthers = new URLSearchParams(settings);
+  withOthers.set("runs", [...new Set([...drawnIds.value, row.id])].join(","));
+  const facts = [
+    row.group !== null && <span>group <b>{row.group}</b></span>,
+    <span title={moment(row.created, true)}>started {ago(row.created)}</span>,
+    <span>{live ? "running for" : "ran"} <b>{duration(row.duration)}</b></span>,
+    row.last_step !== null && <span>step <b>{row.last_step.toLocaleString("en-US")}</b></span>,
+    row.attempts > 1 && <span><b>{row.attempts}</b> attempts</span>,
+    row.host !== null && <span>on <b>{row.host}</b></span>,
+  ].filter((fact) => fact !== false);
+  return (
+    <header class="run-head">
+      <div class="line">
+        <span class={`state ${row.state}`}>{row.state}</span>
+        <h1 class="cut" title={row.name}>{row.name}</h1>
+        <span class="tags">{row.tags.map((tag) => <span key={tag} class="tag">{tag}</span>)}</span>
+        <span class="acts">
+          <a class="button" href={linkTo({ project: page.project, view: "charts" }, withOthers)} title="Open the project with this run drawn">Draw with others</a>
+          <button aria-pressed={isBaseline} onClick={() => setBaseline(isBaseline ? null : row.id)} title="Hold other runs against this one (b)">Baseline</button>
+          <CopyButton class="" text={row.id} label="Copy the run's id" title={`Copy ${row.id}`}>Copy id</CopyButton>
+          <CopyButton class="" text={`lossbook show ${row.id}`} label="Copy the command" title={`Copy: lossbook show ${row.id}`}>Copy command</CopyButton>
+        </span>
+      </div>
+      <div class="facts soft">{facts.map((fact, at) => <span key={at}>{fact}</span>)}</div>
+      {row.error !== null && <p class="notice bad error" role="alert">{row.error}</p>}
+    </header>
+  );
+}

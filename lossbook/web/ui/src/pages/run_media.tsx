@@ -1,0 +1,155 @@
+// Pictures, distributions, tables and texts that a run logged, by key, at one step for all of them.
+
+import { useEffect } from "preact/hooks";
+
+import { number } from "../format";
+import { useEvents, visibleEvents, type Asked } from "../parts/asking";
+import { InSight } from "../parts/in_sight";
+import { MarkedText } from "../parts/marked_text";
+import { SearchBox } from "../parts/search_box";
+import { bindKeys, place, setSettings } from "../state";
+import type { Event, Events } from "../types";
+import type { ViewProps } from "./run";
+import { FileCard, HistogramCard, ImageCard, TableCard, TextCard } from "./run_media_cards";
+
+/** What is shown here, in this order; `most`: so many events of a kind are asked for, evenly spread where there are more. */
+export const MEDIA_KINDS: readonly { kind: string; title: string; most: number }[] = [
+  { kind: "image", title: "Images", most: 3000 },
+  { kind: "histogram", title: "Histograms", most: 1500 },
+  { kind: "table", title: "Tables", most: 400 },
+  { kind: "text", title: "Texts", most: 1000 },
+  { kind: "file", title: "Files", most: 1000 },
+];
+
+export interface MediaKey {
+  kind: string;
+  key: string;
+  events: readonly Event[]; // by step
+}
+
+export interface CardProps {
+  page: ViewProps["page"];
+  media: MediaKey;
+  step: number | null; // the chosen one; null: the latest
+  height?: number;
+}
+
+const byName = new Intl.Collator("en", { numeric: true });
+
+function keysOf(kind: string, events: readonly Event[]): MediaKey[] {
+  const byKey = new Map<string, Event[]>();
+  for (const event of events) {
+    const key = event.key ?? String(event.value.path ?? "");
+    const list = byKey.get(key);
+    if (list === undefined) byKey.set(key, [event]);
+    else list.push(event);
+  }
+  return [...byKey].sort(([one], [other]) => byName.compare(one, other))
+    .map(([key, list]) => ({ kind, key, events: list.sort((one, other) => (one.step ?? -1) - (other.step ?? -1) || one.time - other.time) }));
+}
+
+/** The events of the last step at or before the chosen one; else of the first. */
+export function eventsAt(media: MediaKey, step: number | null): readonly Event[] {
+  const { events } = media;
+  const at = step === null ? events.length - 1 : events.findLastIndex((event) => (event.step ?? -1) <= step);
+  const shown = events[Math.max(0, at)];
+  return shown === undefined ? [] : events.filter((event) => event.step === shown.step && (shown.step !== null || event === shown));
+}
+
+function useKind(props: ViewProps, kind: string, most: number): Asked<Events> {
+  const { page, row, live } = props;
+  const isThere = (page.event_kinds[kind] ?? 0) > 0;
+  const asked = useEvents({ project: page.project, run: row.id, kind: isThere ? [kind] : ["none of these"], limit: most, thin: true }, live && isThere);
+  return isThere ? asked : { answer: { events: [], total: 0, left_out: 0, problems: [] }, failure: null };
+}
+
+export function MediaView(props: ViewProps) {
+  const { page } = props;
+  const { settings } = place.value;
+  const asked = [
+    useKind(props, "image", MEDIA_KINDS[0]!.most), useKind(props, "histogram", MEDIA_KINDS[1]!.most), useKind(props, "table", MEDIA_KINDS[2]!.most),
+    useKind(props, "text", MEDIA_KINDS[3]!.most), useKind(props, "file", MEDIA_KINDS[4]!.most),
+  ];
+  const failure = asked.find((one) => one.failure !== null)?.failure ?? null;
+  const find = settings.get("media") ?? "";
+  const chosen = settings.get("key");
+  const all = asked.flatMap(({ answer }, at) => keysOf(MEDIA_KINDS[at]!.kind, visibleEvents(answer?.events ?? [], page.attempts)));
+  const steps = [...new Set(all.flatMap(({ events }) => events.map(({ step }) => step)).filter((step) => step !== null))].sort((one, other) => one - other);
+  const wanted = Number(settings.get("at") ?? NaN);
+  const step = Number.isFinite(wanted) ? wanted : null;
+  const at = step === null ? steps.length - 1 : Math.max(0, steps.findLastIndex((one) => one <= step));
+  const setAt = (place: number): void => setSettings({ at: place >= steps.length - 1 ? null : String(steps[Math.max(0, place)]) });
+
+  useEffect(() => bindKeys([
+    { key: "ArrowLeft", does: "the step before, in media", act: () => setAt(at - 1) },
+    { key: "ArrowRight", does: "the next step, in media", act: () => setAt(at + 1) },
+  ]), [at, steps.length]);
+
+  if (asked.some(({ answer }) => answer === null)) return <p class="empty" role="status">{failure ?? "Asking for the media …"}</p>;
+  if (all.length === 0) {
+    return <p class="empty">Nothing yet. <code>{'run.log({"sample": lossbook.Text(text)})'}</code> puts a text here; <code>lossbook.Image</code>, <code>lossbook.Histogram</code> and <code>lossbook.Table</code> their likes.</p>;
+  }
+  const found = all.filter(({ key }) => key.toLowerCase().includes(find.toLowerCase()));
+  const shown = chosen === null ? found : all.filter(({ kind, key }) => `${kind}:${key}` === chosen || kind === chosen);
+  const leftOut = asked.reduce((sum, { answer }) => sum + (answer?.left_out ?? 0), 0);
+  return (
+    <div class="media">
+      <nav class="media-keys" aria-label="What was logged">
+        <SearchBox setting="media" label="Search the media" slash />
+        <ul>
+          <li><Choice name={null} chosen={chosen} title="Everything" count={found.length} /></li>
+          {MEDIA_KINDS.map(({ kind, title }) => {
+            const keys = found.filter((one) => one.kind === kind);
+            if (keys.length === 0) return null;
+            return (
+              <li key={kind}>
+                <Choice name={kind} chosen={chosen} title={title} count={keys.length} />
+                <ul>{keys.slice(0, 500).map((one) => <li key={one.key}><Choice name={`${kind}:${one.key}`} chosen={chosen} title={one.key} find={find} count={one.events.length} /></li>)}</ul>
+              </li>
+            );
+          })}
+        </ul>
+      </nav>
+      <div class="media-main">
+        {steps.length > 1 && (
+          <div class="bar steps">
+            <button onClick={() => setAt(at - 1)} disabled={at <= 0} aria-label="The step before">‹</button>
+            <input
+              type="range" min="0" max={String(steps.length - 1)} value={String(at)} aria-label="Step" aria-valuetext={`step ${steps[at]}`}
+              onInput={(event) => setAt(Number(event.currentTarget.value))}
+            />
+            <button onClick={() => setAt(at + 1)} disabled={at >= steps.length - 1} aria-label="The next step">›</button>
+            <output>step <b>{number(steps[at])}</b>{step === null && <span class="soft"> (the latest)</span>}</output>
+            {step !== null && <button onClick={() => setSettings({ at: null })}>Latest</button>}
+            {leftOut > 0 && <span class="soft">{leftOut.toLocaleString("en-US")} between these are left out</span>}
+          </div>
+        )}
+        {failure !== null && <p class="notice warning" role="alert">{failure}</p>}
+        {asked.flatMap(({ answer }) => answer?.problems ?? []).map((problem) => <p key={problem} class="notice warning">{problem}</p>)}
+        {shown.length === 0 && <p class="soft hint">{chosen === null ? `Nothing has “${find}” in its name.` : "The run has logged nothing of that name."}</p>}
+        <div class={`media-grid ${shown.length === 1 ? "one" : ""}`}>
+          {shown.map((media) => <InSight key={`${media.kind}:${media.key}`} height={260}>{() => <Card page={page} media={media} step={step} height={shown.length === 1 ? 320 : 180} />}</InSight>)}
+        </div>
+      </div>
+    </div>
+  );
+}
+
+function Choice(props: { name: string | null; chosen: string | null; title: string; count: number; find?: string }) {
+  return (
+    <button class="plain choice" aria-pressed={props.name === props.chosen} onClick={() => setSettings({ key: props.name })} title={props.title}>
+      <span class="cut"><MarkedText text={props.title} find={props.find ?? null} /></span><span class="soft">{props.count.toLocaleString("en-US")}</span>
+    </button>
+  );
+}
+
+function Card(props: CardProps) {
+  switch (props.media.kind) {
+    case "image": return <ImageCard {...props} />;
+    case "histogram": return <HistogramCard {...props} />;
+    case "table": return <TableCard {...props} />;
+    case "text": return <TextCard {...props} />;
+    default: return <FileCard {...props} />;
+  }
+}
+

@@ -1,0 +1,95 @@
+// Every series of a run with what is known of it unread: last, least, greatest, mean, how many, how many not finite.
+
+import { asNumber, number } from "../format";
+import { LongList } from "../parts/long_list";
+import { MarkedText } from "../parts/marked_text";
+import { SearchBox } from "../parts/search_box";
+import { linkTo, place, setSettings } from "../state";
+import type { Metric, RunPage } from "../types";
+
+interface Column {
+  name: keyof Metric;
+  title: string;
+  text: (metric: Metric) => string;
+  value: (metric: Metric) => number | string | null;
+}
+
+const count = (value: number): string => value.toLocaleString("en-US");
+const at = (value: Metric["last"], step: number | null): string => (step === null ? number(asNumber(value)) : `${number(asNumber(value))} at ${count(step)}`);
+
+const COLUMNS: readonly Column[] = [
+  { name: "key", title: "Metric", text: ({ key }) => key, value: ({ key }) => key },
+  { name: "last", title: "Last", text: ({ last }) => number(asNumber(last)), value: ({ last }) => asNumber(last) },
+  { name: "min", title: "Min", text: ({ min, min_step }) => at(min, min_step), value: ({ min }) => asNumber(min) },
+  { name: "max", title: "Max", text: ({ max, max_step }) => at(max, max_step), value: ({ max }) => asNumber(max) },
+  { name: "mean", title: "Mean", text: ({ mean }) => number(asNumber(mean)), value: ({ mean }) => asNumber(mean) },
+  { name: "count", title: "Rows", text: (metric) => count(metric.count), value: (metric) => metric.count },
+  { name: "nonfinite", title: "Not finite", text: ({ nonfinite }) => (nonfinite === 0 ? "–" : count(nonfinite)), value: ({ nonfinite }) => nonfinite },
+];
+
+const LINE = 27;
+
+/** Names with numbers in them in the order that a person counts: layer 2 before layer 10. */
+const byName = new Intl.Collator("en", { numeric: true });
+
+function sorted(metrics: readonly Metric[], order: string | null): Metric[] {
+  const down = order?.startsWith("-") ?? false;
+  const column = COLUMNS.find(({ name }) => name === order?.replace("-", "")) ?? COLUMNS[0]!;
+  return [...metrics].sort((one, other) => {
+    const [first, second] = [column.value(one), column.value(other)];
+    // What has no value comes last, whichever way.
+    const missing = Number(first === null || Number.isNaN(first)) - Number(second === null || Number.isNaN(second));
+    if (missing !== 0) return missing;
+    const difference = typeof first === "number" && typeof second === "number" ? first - second : byName.compare(String(first), String(second));
+    return down ? -difference : difference;
+  });
+}
+
+export function MetricsTable({ page }: { page: RunPage }) {
+  const { settings } = place.value;
+  const order = settings.get("metrics-sort");
+  const find = settings.get("metrics") ?? "";
+  const words = find.toLowerCase().split(/\s+/).filter((word) => word !== "");
+  const metrics = sorted(page.metrics.filter(({ key }) => words.every((word) => key.toLowerCase().includes(word))), order);
+  return (
+    <section class="card" aria-label="Metrics">
+      <header><h2>Metrics <span class="soft">{count(page.metrics.length)}</span></h2>{page.metrics.length > 0 && <SearchBox setting="metrics" label="Search the metrics" />}</header>
+      {page.metrics.length === 0
+        ? <p class="soft hint">{'None yet. run.log({"train/loss": loss}, step=step) begins a series.'}</p>
+        : metrics.length === 0 ? <p class="soft hint">No metric has “{find}” in its name.</p>
+        : (
+          <LongList
+            count={metrics.length} lineHeight={LINE} label="Metrics" role="grid" class="metrics" maxHeight={Math.min(560, (metrics.length + 1) * LINE + 20)}
+            head={(
+              <div role="row" class="metric head">
+                {COLUMNS.map(({ name, title }) => {
+                  const isSorted = (order ?? "key").replace("-", "") === name;
+                  const down = isSorted && (order?.startsWith("-") ?? false);
+                  return (
+                    <span key={name} role="columnheader" aria-sort={isSorted ? (down ? "descending" : "ascending") : "none"}>
+                      <button class="plain" onClick={() => setSettings({ "metrics-sort": isSorted && !down ? `-${name}` : name === "key" ? null : name })}>{title}{isSorted ? (down ? " ↓" : " ↑") : ""}</button>
+                    </span>
+                  );
+                })}
+              </div>
+            )}
+            line={(index) => <Line key={metrics[index]!.key} metric={metrics[index]!} page={page} find={words[0] ?? ""} />}
+          />
+        )}
+    </section>
+  );
+}
+
+function Line({ metric, page, find }: { metric: Metric; page: RunPage; find: string }) {
+  const link = new URLSearchParams(place.value.settings);
+  link.set("find", metric.key);
+  return (
+    <div role="row" class="metric" style={{ height: `${LINE}px` }}>
+      {COLUMNS.map(({ name, text }) => (
+        <span key={name} role="gridcell" title={name === "key" ? metric.key : undefined} class={name === "nonfinite" && metric.nonfinite > 0 ? "failed" : ""}>
+          {name === "key" ? <a class="mono" href={linkTo({ project: page.project, run: page.row.id, view: "charts" }, link)}><MarkedText text={metric.key} find={find} /></a> : text(metric)}
+        </span>
+      ))}
+    </div>
+  );
+}

@@ -1,0 +1,26 @@
+// A field to search with: what is typed stands in the link, `/` goes to it, Escape empties it.
+
+import { useEffect, useRef } from "preact/hooks";
+
+import { bindKeys, place, setSettings } from "../state";
+
+export function SearchBox(props: { setting: string; label: string; slash?: boolean; onEnter?: (back: boolean) => void; placeholder?: string }) {
+  const field = useRef<HTMLInputElement>(null);
+  useEffect(() => props.slash ? bindKeys([{ key: "/", does: props.label.toLowerCase(), act: () => field.current?.select() }]) : undefined, [props.slash, props.label]);
+  return (
+    <input
+      ref={field} type="search" class="search-box" aria-label={props.label} placeholder={props.placeholder ?? props.label} spellcheck={false}
+      value={place.value.settings.get(props.setting) ?? ""}
+      onInput={(event) => setSettings({ [props.setting]: event.currentTarget.value || null })}
+      onKeyDown={(event) => {
+        if (event.key === "Escape") {
+          setSettings({ [props.setting]: null });
+          field.current?.blur();
+        } else if (event.key === "Enter" && props.onEnter) {
+          event.preventDefault();
+          props.onEnter(event.shiftKey);
+        }
+      }}
+    />
+  );
+}

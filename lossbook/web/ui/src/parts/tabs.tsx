@@ -1,0 +1,28 @@
+// The views of a page, as links; the keys 1 to 9 go to them.
+
+import { useEffect } from "preact/hooks";
+
+import { bindKeys, go, linkTo, place } from "../state";
+
+export interface Tab {
+  view: string;
+  title: string;
+  count?: number; // how many things there are to see
+}
+
+export function Tabs(props: { tabs: readonly Tab[]; current: string }) {
+  const { project, run, settings } = place.value;
+  const views = props.tabs.map(({ view }) => view).join(" ");
+  useEffect(() => bindKeys(props.tabs.slice(0, 9).map(({ view, title }, at) => (
+    { key: String(at + 1), does: title, act: () => go({ project, run, view }) }
+  ))), [project, run, views]);
+  return (
+    <nav class="tabs" aria-label="Views">
+      {props.tabs.map(({ view, title, count }) => (
+        <a key={view} href={linkTo({ project, run, view }, settings)} aria-current={view === props.current ? "page" : undefined}>
+          {title}{count !== undefined && count > 0 && <span class="soft"> {count.toLocaleString("en-US")}</span>}
+        </a>
+      ))}
+    </nav>
+  );
+}

@@ -1,0 +1,231 @@
+// The runs of the project at hand: their rows and columns as they change, which are drawn, in which colour.
+
+import { batch, computed, effect, signal, type ReadonlySignal } from "@preact/signals";
+
+import { AnswerError, api, isLive } from "./api";
+import { keepAsking } from "./live";
+import { isDark, place, setSettings, setting } from "./state";
+import type { Names, RunRow } from "./types";
+
+/** A run as a chart draws it. */
+export interface DrawnRun {
+  project: string;
+  id: string;
+  name: string;
+  state: string;
+  group: string | null;
+  color: string;
+}
+
+/** So many of the newest runs are drawn where nobody has chosen any. */
+export const DRAWN_AT_FIRST = 10;
+/** So many rows are asked for before all of them. */
+const FIRST_ROWS = 60;
+const CHARTS_FIRST = 400; // ms that they have for their own questions
+
+// Sixteen hues told apart side by side, each with 3:1 contrast to its background.
+const LIGHT = ["#2f6bd0", "#c8501e", "#1e8a4c", "#a8327f", "#7a5cc4", "#8a6d00", "#0e8291", "#c2334d", "#4f7a1c", "#8250a0", "#b0631a", "#2c7a70", "#5566b8", "#a0522d", "#6b7280", "#b03a9a"];
+const DARK = ["#6ea8ff", "#ff9a62", "#5fcf8d", "#f07fc6", "#b39dff", "#e3c04b", "#4fd0de", "#ff7d92", "#a8d465", "#cf9cf0", "#f0b070", "#6fd3c4", "#9fb0ff", "#e0a080", "#b6bec9", "#f092e0"];
+
+const rowsById = signal<ReadonlyMap<string, RunRow>>(new Map());
+const columnValues = signal<ReadonlyMap<string, ReadonlyMap<string, unknown>>>(new Map());
+const wantedColumns = signal<readonly string[]>([]);
+/** Columns that another view than the table needs while it is open. */
+export const alsoWanted = signal<readonly string[]>([]);
+const positions = signal<ReadonlyMap<string, number>>(new Map());
+
+/** All runs of the project, the newest first. */
+export const rows = signal<readonly RunRow[]>([]);
+/** Whether they have been heard of at all. */
+export const loaded = signal(false);
+/** Why not, where there was an answer and it was no. */
+export const failure = signal<string | null>(null);
+/** How many runs the project has; more than there are rows while the first of them are shown. */
+export const total = signal(0);
+/** Every column that could be shown. */
+export const names = signal<Names | null>(null);
+
+export function runById(id: string): RunRow | undefined {
+  return rowsById.value.get(id);
+}
+
+/** What is known of a column, by run; a computed signal that reads it follows it. */
+export function columnOf(column: string): ReadonlyMap<string, unknown> | undefined {
+  return columnValues.value.get(column);
+}
+
+/** One value of a column that was asked for with `wantColumns`; undefined where it is not known. */
+export function valueOf(column: string, id: string): unknown {
+  return columnValues.value.get(column)?.get(id);
+}
+
+/** Say which columns (`config.lr`, `val/loss`) are shown: their values come with the next answer. */
+export function wantColumns(columns: readonly string[]): void {
+  if (columns.length !== wantedColumns.value.length || columns.some((one, at) => one !== wantedColumns.value[at])) {
+    wantedColumns.value = [...columns];
+  }
+}
+
+// -- live --------------------------------------------------------------------------------------------------------
+
+const project = computed(() => place.value.project);
+
+/** Keep the rows of the project at hand as they are; called once, when it is known who answers. */
+export function followProject(): void {
+  effect(() => {
+    const current = project.value;
+    rows.value = [];
+    total.value = 0;
+    rowsById.value = new Map();
+    columnValues.value = new Map();
+    loaded.value = false;
+    failure.value = null;
+    names.value = null;
+    if (current === null) return;
+    let since: string | null = null;
+    let known: readonly string[] = [];
+    let stopAsking = (): void => undefined;
+
+    const stopWatching = effect(() => {
+      const columns = [...new Set([...wantedColumns.value, ...alsoWanted.value])];
+      stopAsking();
+      // A column that nobody has seen needs a value for every run, changed or not.
+      if (columns.some((one) => !known.includes(one))) since = null;
+      stopAsking = keepAsking(1500, async (signal) => {
+        try {
+          if (isLive() && rows.peek().length === 0) {
+            // Thousands of rows take longer than the few that are drawn at first.
+            const run = (place.peek().settings.get("runs") ?? "").split(",").filter((id) => id !== "").slice(0, FIRST_ROWS);
+            const first = await api.runs({ project: current, limit: FIRST_ROWS, run }, signal);
+            takeIn(true, first.rows, [], first.columns, first.total);
+            failure.value = null;
+            loaded.value = true;
+            // Charts first, where there is much to tell of the table.
+            if (first.total > FIRST_ROWS && place.peek().view !== "table") await new Promise((resolve) => setTimeout(resolve, CHARTS_FIRST));
+            if (signal.aborted) return;
+            // The names tell which columns are wanted, and those begin this anew.
+            await askNames(current, signal);
+            if (signal.aborted) return;
+          }
+          const answer = await api.runs({ project: current, since, column: columns }, signal);
+          if (answer.revision !== since || answer.whole) takeIn(answer.whole, answer.rows, answer.removed, answer.columns, answer.total);
+          if (answer.whole || answer.rows.length > 0) void askNames(current, signal);
+          since = answer.revision;
+          known = columns;
+          failure.value = null;
+          loaded.value = true;
+        } catch (error) {
+          if (error instanceof AnswerError && error.status !== 0) failure.value = error.message;
+          throw error;
+        }
+      });
+    });
+    return () => {
+      stopWatching();
+      stopAsking();
+    };
+  });
+}
+
+let namesAsked = 0;
+
+async function askNames(current: string, signal: AbortSignal): Promise<void> {
+  // New names are rare and the list is long: a run that logs each second must not ask for it each second.
+  if (names.value !== null && performance.now() - namesAsked < 15_000) return;
+  namesAsked = performance.now();
+  try {
+    const answer = await api.names({ project: current }, signal);
+    if (place.value.project === current && JSON.stringify(answer) !== JSON.stringify(names.value)) names.value = answer;
+  } catch {
+    namesAsked = 0; // asked again with the next change
+  }
+}
+
+function takeIn(whole: boolean, changed: RunRow[], removed: string[], columns: Record<string, unknown[]>, count: number): void {
+  const byId = whole ? new Map<string, RunRow>() : new Map(rowsById.value);
+  for (const id of removed) byId.delete(id);
+  for (const row of changed) byId.set(row.id, row);
+  const values = new Map<string, Map<string, unknown>>();
+  for (const [name, list] of Object.entries(columns)) {
+    const column = new Map(whole ? [] : columnValues.value.get(name) ?? []);
+    changed.forEach((row, at) => column.set(row.id, list[at] ?? undefined));
+    values.set(name, column);
+  }
+  const sorted = [...byId.values()].sort((one, other) => other.created - one.created || (one.id < other.id ? -1 : 1));
+  batch(() => {
+    const most = Math.max(count, sorted.length);
+    total.value = most;
+    rowsById.value = byId;
+    columnValues.value = values;
+    positions.value = new Map(sorted.map((row, at) => [row.id, most - 1 - at]));
+    rows.value = sorted;
+  });
+}
+
+// -- which are drawn, and how --------------------------------------------------------------------------------------
+
+const chosenText = setting("runs");
+const chosen = computed(() => {
+  const text = chosenText.value;
+  return text === null ? null : new Set(text.split(",").filter((id) => id !== ""));
+});
+
+/** Ids of the runs that are drawn; the newest few until somebody chooses. */
+export const drawnIds: ReadonlySignal<ReadonlySet<string>> = computed(
+  () => chosen.value ?? new Set(rows.value.slice(0, DRAWN_AT_FIRST).map((row) => row.id)),
+);
+
+/** The run that others are held against. */
+export const baseline = computed(() => place.value.settings.get("baseline"));
+
+/** The runs that are drawn, with their colours, in the table's order; the baseline last, on top of the others. */
+export const drawnRuns: ReadonlySignal<readonly DrawnRun[]> = computed(() => {
+  const drawn = rows.value.filter((row) => drawnIds.value.has(row.id) && row.id !== baseline.value);
+  const held = baseline.value === null ? undefined : rowsById.value.get(baseline.value);
+  return [...drawn, ...(held ? [held] : [])].map(drawnRun);
+});
+
+export function drawnRun(row: RunRow): DrawnRun {
+  return { project: place.value.project ?? "", id: row.id, name: row.name, state: row.state, group: row.group, color: colorOf(row.id) };
+}
+
+export function setDrawn(ids: Iterable<string>): void {
+  setSettings({ runs: [...ids].join(",") });
+}
+
+export function toggleDrawn(id: string): void {
+  const ids = new Set(drawnIds.value);
+  if (!ids.delete(id)) ids.add(id);
+  setDrawn(ids);
+}
+
+export function setBaseline(id: string | null): void {
+  setSettings({ baseline: id });
+}
+
+const colorsText = setting("colors");
+const chosenColors = computed(() => {
+  const pairs = (colorsText.value ?? "").split(",").map((pair) => pair.split("~"));
+  return new Map(pairs.filter(([id, color]) => id && /^[0-9a-f]{6}$/i.test(color ?? "")) as [string, string][]);
+});
+
+/** `#rrggbb`: what was chosen for the run, else by its place among the project's runs, for the theme at hand. */
+export function colorOf(id: string): string {
+  const own = chosenColors.value.get(id);
+  if (own) return `#${own}`;
+  return paletteColor(positions.value.get(id) ?? 0);
+}
+
+/** The colours that runs have by themselves, for the theme at hand. */
+export const palette = computed<readonly string[]>(() => (isDark.value ? DARK : LIGHT));
+
+export function paletteColor(at: number): string {
+  return palette.value[at % palette.value.length]!;
+}
+
+export function setColor(id: string, color: string | null): void {
+  const colors = new Map(chosenColors.value);
+  if (color === null) colors.delete(id);
+  else colors.set(id, color.replace("#", ""));
+  setSettings({ colors: colors.size ? [...colors].map((pair) => pair.join("~")).join(",") : null });
+}
