@@ -5,27 +5,23 @@ from __future__ import annotations
 import math
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from lossbook.terminal.pieces import STATE_COLORS as STATE_COLORS
+from lossbook.wording import age as age
 from lossbook.wording import clip as clip
+from lossbook.wording import clock as clock
 from lossbook.wording import duration as duration
 from lossbook.wording import number as number
 from lossbook.wording import pad as pad
+from lossbook.wording import plural as plural
 from lossbook.wording import printable as printable
 from lossbook.wording import short_number as short_number
+from lossbook.wording import size as size
 from lossbook.wording import text_width as text_width
 
-STATE_COLORS = {
-    "running": "green",
-    "finished": "blue",
-    "failed": "red",
-    "crashed": "red",
-    "interrupted": "yellow",
-    "killed": "magenta",
-}
 GAP = "  "
 _MIN_COLUMN = 8
 
@@ -86,52 +82,6 @@ def _named(variable: str) -> int:
         return int(os.environ.get(variable, ""))
     except ValueError:
         return 0
-
-
-# -- text ---------------------------------------------------------------------------------------------------------
-
-
-def age(moment: float | None, now: float | None = None) -> str:
-    """How long ago a Unix time was, in one unit: `now`, `40s ago`, `3 min ago`, `5 h ago`, `12 days ago`."""
-    if moment is None:
-        return "-"
-    passed = (time.time() if now is None else now) - moment
-    if passed < 0:
-        return "in the future" if passed < -60 else "now"
-    if passed < 5:
-        return "now"
-    if passed < 90:
-        return f"{passed:.0f}s ago"
-    if passed < 90 * 60:
-        return f"{passed / 60:.0f} min ago"
-    if passed < 36 * 3600:
-        return f"{passed / 3600:.0f} h ago"
-    return f"{passed / 86400:.0f} days ago"
-
-
-def clock(moment: float | None) -> str:
-    """A Unix time as local date and time."""
-    if moment is None:
-        return "-"
-    try:
-        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
-    except (OverflowError, ValueError, OSError):
-        return number(moment)
-
-
-def size(count: int | float) -> str:
-    """Bytes in units of 1024: `812 B`, `3.4 MiB`."""
-    amount = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if abs(amount) < 1024 or unit == "TiB":
-            return f"{amount:.0f} {unit}" if unit == "B" or abs(amount) >= 100 else f"{amount:.1f} {unit}"
-        amount /= 1024
-    return f"{amount:.1f} TiB"
-
-
-def plural(count: int, noun: str) -> str:
-    """`1 run`, `3 runs`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 # -- tables -------------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from lossbook.cli.format import (
 from lossbook.errors import BadArgument, LossbookError
 from lossbook.metrics import find_key
 from lossbook.store.where import compile_value
+from lossbook.wording import flatten as flatten
 
 if TYPE_CHECKING:
     from lossbook.store import RecordedRun
@@ -355,15 +356,6 @@ def _settings_of(run: RecordedRun, view: Screen) -> Iterator[str]:
         width = min(40, max(len(key) for key, _ in pairs))
         for key, text in pairs:
             yield f"  {key:<{width}}  {_fitting(text, view, width + 4)}"
-
-
-def flatten(values: Any, before: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested dictionaries as pairs of a dotted name and a value."""
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from flatten(value, f"{before}{key}.")
-        else:
-            yield f"{before}{key}", value
 
 
 def _value(value: Any) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lossbook.cli.draw import Line, draw
+from lossbook.cli.draw import draw
 from lossbook.cli.format import Screen
 from lossbook.errors import UnknownKey
+from lossbook.terminal.drawing import to_line
 
 if TYPE_CHECKING:
     from lossbook.store import Curve, RecordedRun
@@ -74,11 +74,3 @@ def curves(
         if missing is not None and len(found) == count:
             raise missing
     return found
-
-
-def to_line(label: str, curve: Curve) -> Line:
-    """A curve as the drawing takes it."""
-    x = curve.x.tolist()
-    odd = curve.nonfinite.tolist()
-    marks = [at for at, count in zip(x, odd, strict=True) if count and math.isfinite(at)]
-    return Line(label, x, curve.min.tolist(), curve.max.tolist(), curve.mean.tolist(), marks, int(sum(odd)))
