@@ -7,7 +7,10 @@ BIN    := $(VENV)/bin
 TRACKING = $(if $(TRACKER),--tracker '$(TRACKER)')
 JOBS    ?= 1
 
-.PHONY: demo test lint bench docs format clean help train matrix continue trackio menuconfig defconfig savedefconfig \
+# The dashboard's page is built as Lossbook is installed: changed sources install it anew where the page may be looked at.
+UI := $(shell find lossbook/web/ui \( -name node_modules -o -name '.*' \) -prune -o -type f -print)
+
+.PHONY: demo test lint bench docs ui format clean help train matrix continue trackio menuconfig defconfig savedefconfig \
         list-defconfigs oldconfig allyesconfig allnoconfig clean-config kconfig-help
 
 help:                      ## say what there is
@@ -19,11 +22,15 @@ demo: $(VENV)/train.stamp  ## train a small GPT-2 on real text, tracked, in abou
 test: $(VENV)/test.stamp   ## run every test
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/lint.stamp   ## ruff, mypy --strict, and the direction of imports
+lint: $(VENV)/lint.stamp   ## ruff, mypy --strict, the direction of imports, and the types of the dashboard's page
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/build_ui.py check
+
+ui: $(VENV)/lint.stamp     ## build the dashboard's page, if its sources have changed
+	$(BIN)/python scripts/build_ui.py
 
 format: $(VENV)/lint.stamp ## let ruff lay the code out
 	$(BIN)/ruff check --fix .
@@ -37,6 +44,7 @@ docs: $(VENV)/bench.stamp  ## measure, and write the table in docs/benchmarks.md
 
 clean:                     ## remove what was built here (never a run)
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf lossbook/web/static lossbook/web/ui/node_modules lossbook/web/ui/.build
 
 menuconfig: $(VENV)/kconfig.stamp      ## choose what to train in a menu; the result is .config
 	$(BIN)/python scripts/kconfig.py menuconfig $(TRACKING)
@@ -78,7 +86,7 @@ $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Lossbook needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/train.stamp: pyproject.toml | $(BIN)/python
+$(VENV)/train.stamp: pyproject.toml $(UI) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train]'
 	touch $@
 
@@ -86,11 +94,11 @@ $(VENV)/kconfig.stamp: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[kconfig]'
 	touch $@
 
-$(VENV)/kconfig-train.stamp: pyproject.toml | $(BIN)/python
+$(VENV)/kconfig-train.stamp: pyproject.toml $(UI) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train,kconfig]'
 	touch $@
 
-$(VENV)/test.stamp: pyproject.toml | $(BIN)/python
+$(VENV)/test.stamp: pyproject.toml $(UI) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train,test]'
 	touch $@
 
@@ -98,6 +106,6 @@ $(VENV)/lint.stamp: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[lint]'
 	touch $@
 
-$(VENV)/bench.stamp: pyproject.toml | $(BIN)/python
+$(VENV)/bench.stamp: pyproject.toml $(UI) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	touch $@
