@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from benchmarks import (
     curve,
+    dashboard,
     footprint,
     kills,
     listing,
@@ -41,6 +42,7 @@ FAMILIES: dict[str, Callable[[Session], list[Figure]]] = {
     "mirrors": mirrors.figures,
     "monitoring": monitoring.figures,
     "trainer": trainer.figures,
+    "dashboard": dashboard.figures,
 }
 
 
