@@ -300,7 +300,7 @@ function paintMap(context: CanvasRenderingContext2D, props: HeatMapProps, layout
   context.drawImage(image, left, top, width, height);
   // Where only some rows of a cell were not finite, a dot stands on its colour.
   const [wide, tall] = [width / columns, height / lines];
-  const dot = Math.max(1.5, Math.min(5, wide * 0.6, tall * 0.6));
+  const dot = Math.max(3, Math.min(5, wide * 0.6, tall * 0.6));
   let dots = 0;
   context.fillStyle = bad;
   for (let at = 0; at < ill.length && dots < MOST_DOTS; at += 1) {
