@@ -46,8 +46,8 @@ def open_pages(folder: str, tracker: str, runs: int, pages: int, gestures: bool)
     """Open the project again and again, each time on a page with nothing in its cache.
 
     Returns:
-        `first`: what the first page after the server's start took; `pages`: the others, [begun, whole, gap] in
-        seconds each, null where no curve was seen; `memory_bytes` of the server then; `pan` and `zoom` of all curves
+        `first`: what the first page after the server's start took; `pages`: the others, [begun, whole] in seconds
+        each, null where no curve was seen; `memory_bytes` of the server then; `pan` and `zoom` of all curves
         in frames a second, null where the page has no such gesture.
     """
     found: dict[str, Any] = {"first": None, "pages": [], "pan": None, "zoom": None}
@@ -58,12 +58,12 @@ def open_pages(folder: str, tracker: str, runs: int, pages: int, gestures: bool)
         address = _address(tracker, served, folder, runs)
         script = _TICK_TEN if tracker == TENSORBOARD else ""
         for number in range(pages + 1):
-            with new_page(browser, script) as screen:
-                seen = screen.open(address, chart, PATIENCE_SECONDS)
+            with new_page(browser, chart, script) as screen:
+                seen = screen.open(address, PATIENCE_SECONDS)
                 if number == 0:
-                    found["first"] = _triple(seen)
+                    found["first"] = _pair(seen)
                 else:
-                    found["pages"].append(_triple(seen))
+                    found["pages"].append(_pair(seen))
                 if seen is None:
                     # It will not be there in the next minute either.
                     break
@@ -82,7 +82,7 @@ def see_points(folder: str, tracker: str, points: int, options: list[str], by_it
         by_itself: for TensorBoard: switch on that its page asks again (each 30 s, the least that it allows).
 
     Returns:
-        `seconds` from the return of `log()` to a picture with the point, one for each that was seen.
+        `seconds` from the return of `log()` to the frame with the point, one for each that was seen.
     """
     patience = 75.0 if tracker == TENSORBOARD else 20.0
     arguments = f"{folder!r}, {tracker!r}, {points}, {3 * patience}"
@@ -95,15 +95,14 @@ def see_points(folder: str, tracker: str, points: int, options: list[str], by_it
         with serving(tracker, folder, options) as served, browsing() as browser:
             if tracker == TENSORBOARD:
                 await_tensorboard(served, 1)
-            with new_page(browser, _RELOAD_BY_ITSELF if by_itself else "") as screen:
-                chart = CHARTS[tracker]
-                if screen.open(_address(tracker, served, folder, 1), chart, PATIENCE_SECONDS) is None:
+            with new_page(browser, CHARTS[tracker], _RELOAD_BY_ITSELF if by_itself else "") as screen:
+                if screen.open(_address(tracker, served, folder, 1), PATIENCE_SECONDS) is None:
                     raise RuntimeError("no curve was on the screen")
                 for number in range(points):
-                    before = screen.await_stillness(chart)
+                    known = screen.await_stillness()
                     with open(os.path.join(folder, f"tell-{number}"), "w", encoding="utf-8"):
                         pass
-                    seen = screen.await_change(chart, before, patience)
+                    seen = screen.await_change(known, patience)
                     if seen is None:
                         break
                     seconds.append(seen - float(_await_file(os.path.join(folder, f"told-{number}"))))
@@ -149,9 +148,9 @@ def _opening_figures(many: Answer, several: dict[str, Answer], large: int, same:
     never = [tracker for tracker, answer in several.items() if answer is not None and _median(answer, 0) is None]
     return [
         Figure("dashboard", f"first chart of a project of {large:,} runs, s", _median(many, 0), target=Target(at_most=0.5),
-               note="from the navigation's start to a screenshot of the first chart with half its colour; the server "
-               f"runs, the page has nothing in its cache; the median of {_counted(many)} pages. {_resolution(many)} "
-               "Chromium without a GPU."),
+               note="from the navigation's start to the first frame in which the first chart has half the colour that it has "
+               "in the end, known to a frame (17 ms); the server runs, the page has nothing in its cache; the median of "
+               f"{_counted(many)} pages. Chromium without a GPU."),
         Figure("dashboard", f"first chart of a project of {large:,} runs, the server's first page, s", _first(many)),
         Figure("dashboard", f"first chart of a project of {same:,} runs, s", _median(several.get(OURS), 0),
                _peers(several, lambda answer: _median(answer, 0)),
@@ -165,8 +164,8 @@ def _curve_figures(million: Answer, short: dict[str, Answer], rows: int, long: i
     return [
         Figure("dashboard", f"{CURVES} curves × {long:,} rows on the screen, s", _median(million, 1),
                target=Target(at_most=1),
-               note="from the navigation's start to the first screenshot of the chart that is as it stays; the median "
-               f"of {_counted(million)} pages. {_resolution(million)} Sealed files written by the sealing function "
+               note="from the navigation's start to the frame after which the chart stays as it is; the median of "
+               f"{_counted(million)} pages. Sealed files written by the sealing function "
                "itself, five different ones."),
         Figure("dashboard", f"{CURVES} curves × {long:,} rows, the server's first page, s", _first(million, 1)),
         Figure("dashboard", f"{CURVES} curves × {rows:,} rows on the screen, s", _median(short.get(OURS), 1),
@@ -207,7 +206,7 @@ def _point_figures(points: dict[str, dict[str, list[float]]], quick: bool) -> li
     return [
         Figure("dashboard", "a new point on the screen after log(), s", typical(OURS, "as it is"),
                {tracker: value for tracker, value in plain.items() if value is not None}, Target(at_most=1),
-               note=f"from the return of `log()` in a running training process to a screenshot with the point; the "
+               note=f"from the return of `log()` in a running training process to the frame with the point; the "
                f"median of {len(ours)}.{told if plain.get(TENSORBOARD) is None else ''}"),
         Figure("dashboard", "a new point, the slowest, s", max(ours, default=None)),
         Figure("dashboard", "a new point, TensorBoard hurried, s", None,
@@ -258,11 +257,6 @@ def _counted(answer: Answer) -> int:
     return 0 if answer is None else sum(page is not None for page in answer["pages"])
 
 
-def _resolution(answer: Answer) -> str:
-    gap = _median(answer, 2)
-    return "" if gap is None else f"The screenshot before was taken {1e3 * gap:.0f} ms earlier (median)."
-
-
 # -- the measurements --------------------------------------------------------------------------------------------------
 
 
@@ -311,21 +305,19 @@ def _points(session: Session, tracker: str) -> dict[str, list[float]]:
 
 
 def _zoom(screen: Screen, tracker: str) -> float:
-    chart = CHARTS[tracker]
     if tracker == "trackio":
-        return screen.frames_per_second(chart, lambda: screen.drag(chart, GESTURE_SECONDS))
+        return screen.changes_per_second(lambda: screen.drag(GESTURE_SECONDS))
     key, turn = ("Control", 20.0) if tracker == OURS else ("Alt", 10.0)
-    return screen.frames_per_second(chart, lambda: screen.wheel(chart, GESTURE_SECONDS, key=key, turn=turn))
+    return screen.changes_per_second(lambda: screen.wheel(GESTURE_SECONDS, key=key, turn=turn))
 
 
 def _pan(screen: Screen, tracker: str) -> float | None:
-    chart = CHARTS[tracker]
     if tracker == "trackio":
         return None
     key, turn, turns = ("Control", 100.0, 4) if tracker == OURS else ("Alt", 20.0, 2)
-    screen.zoom_in(chart, key=key, turn=turn, turns=turns)
-    screen.await_stillness(chart)
-    return screen.frames_per_second(chart, lambda: screen.drag(chart, GESTURE_SECONDS, key="Shift"))
+    screen.zoom_in(key=key, turn=turn, turns=turns)
+    screen.await_stillness()
+    return screen.changes_per_second(lambda: screen.drag(GESTURE_SECONDS, key="Shift"))
 
 
 def _address(tracker: str, served: Served, folder: str, runs: int) -> str:
@@ -343,8 +335,8 @@ def _has_dashboard(tracker: str) -> bool:
     return installed("tensorboard") if tracker == TENSORBOARD else installed(tracker)
 
 
-def _triple(seen: Seen | None) -> list[float] | None:
-    return None if seen is None else [seen.begun_seconds, seen.whole_seconds, seen.gap_seconds]
+def _pair(seen: Seen | None) -> list[float] | None:
+    return None if seen is None else [seen.begun_seconds, seen.whole_seconds]
 
 
 def _await_file(path: str, seconds: float = 60.0) -> str:

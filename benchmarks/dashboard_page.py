@@ -1,13 +1,17 @@
-"""A headless Chromium that looks at a dashboard as an eye would: what is on the screen, when, and how often it changes.
+"""A headless Chromium that looks at a dashboard as an eye would: when curves are there, and how often they change.
 
-Nothing in here knows whose page it is but the place of the chart. A curve is on the screen when a screenshot of the
-chart's rectangle has colour in it; a chart has changed when its canvas holds other pixels than a frame ago.
+Nothing in here knows whose page it is but the place of the chart. A script of ours, the same for all pages, looks at
+the chart's canvas once a frame: a curve is there when the canvas has colour in it, and a chart has changed when it holds
+other pixels than a frame ago. What the canvas holds at one frame was on the screen with the frame before, or is with
+this one, so moments are known to about 17 ms. A screenshot in the end makes sure that it is really seen. Screenshots all
+the time, or Chromium's screencast, would take most of a small machine from the page that is measured.
 """
 
 from __future__ import annotations
 
 import base64
 import io
+import json
 import os
 import shutil
 import time
@@ -27,13 +31,47 @@ FLAGS = (
 )  # fmt: skip
 WIDTH, HEIGHT = 1440, 900
 #: A pixel whose channels differ so much is of a curve: backgrounds, grids and letters are grey.
-COLOUR = 40
+COLOUR = 28
 #: So many coloured pixels are a curve.
-FEWEST_PIXELS = 60
-#: A picture that stays so long is the whole chart.
-STILL_SECONDS = 1.0
-#: Of the pixels, at the most, by which two pictures of one chart differ.
-ALIKE = 0.003
+FEWEST_PIXELS = 40
+#: A chart that stays as it is for so long is the whole chart.
+STILL_SECONDS = 1.5
+
+#: Called with the chart's canvas as `selector`. `seen` has [ms of the page's clock, share of the pixels that changed,
+#: coloured pixels] for each frame that was other than the one before.
+_WATCH = """(selector, colour) => {
+  const [widest, highest] = [400, 240];
+  const copy = new OffscreenCanvas(widest, highest);
+  const context = copy.getContext("2d", {willReadFrequently: true});
+  context.imageSmoothingEnabled = false;
+  const watch = {frames: 0, seen: []};
+  window.chartWatch = watch;
+  let before = null;
+  const look = (now) => {
+    requestAnimationFrame(look);
+    watch.frames += 1;
+    const canvas = document.querySelector(selector);
+    if (canvas === null || canvas.width < 20 || canvas.height < 20) return;
+    const [width, height] = [Math.min(widest, canvas.width), Math.min(highest, canvas.height)];
+    context.clearRect(0, 0, widest, highest);
+    context.drawImage(canvas, 0, 0, width, height);
+    const pixels = new Uint32Array(context.getImageData(0, 0, width, height).data.buffer);
+    let changed = pixels.length;
+    if (before !== null && before.length === pixels.length) {
+      changed = 0;
+      for (let at = 0; at < pixels.length; at += 1) if (pixels[at] !== before[at]) changed += 1;
+      if (changed === 0) return;
+    }
+    before = pixels;
+    let coloured = 0;
+    for (const pixel of pixels) {
+      const [red, green, blue] = [pixel & 255, (pixel >> 8) & 255, (pixel >> 16) & 255];
+      if (Math.max(red, green, blue) - Math.min(red, green, blue) > colour) coloured += 1;
+    }
+    watch.seen.push([now, changed / pixels.length, coloured]);
+  };
+  requestAnimationFrame(look);
+}"""
 
 _BOX = """selector => {
   const element = document.querySelector(selector);
@@ -42,47 +80,18 @@ _BOX = """selector => {
   return width > 20 && height > 20 ? {x, y, width, height} : null;
 }"""
 
-# Called once a frame: whether the chart's canvas holds what it held a frame ago.
-_COUNT = """selector => {
-  const small = new OffscreenCanvas(240, 120);
-  const context = small.getContext("2d", {willReadFrequently: true});
-  context.imageSmoothingEnabled = false;
-  const count = {on: true, frames: 0, changed: 0, begun: performance.now(), last: 0};
-  window.frameCount = count;
-  let before = null;
-  const look = () => {
-    if (!count.on) return;
-    const canvas = document.querySelector(selector);
-    if (canvas !== null && canvas.width > 0) {
-      context.clearRect(0, 0, 240, 120);
-      context.drawImage(canvas, 0, 0, 240, 120);
-      const now = new Uint32Array(context.getImageData(0, 0, 240, 120).data.buffer);
-      if (before !== null && now.some((pixel, at) => pixel !== before[at])) {
-        count.changed += 1;
-        count.last = performance.now();
-      }
-      before = now;
-    }
-    count.frames += 1;
-    requestAnimationFrame(look);
-  };
-  requestAnimationFrame(look);
-}"""
-
 
 @dataclass(frozen=True)
 class Seen:
     """When a chart came on the screen.
 
     Attributes:
-        begun_seconds: from the navigation's start to the first picture with half the colour that it has in the end.
-        whole_seconds: to the first picture that is as it stays.
-        gap_seconds: how long before that the last picture without it was taken.
+        begun_seconds: from the navigation's start to the first frame with half the colour that it has in the end.
+        whole_seconds: to the frame after which it stays as it is.
     """
 
     begun_seconds: float
     whole_seconds: float
-    gap_seconds: float
 
 
 def missing() -> str | None:
@@ -112,113 +121,97 @@ def browsing() -> Iterator[Browser]:
 
 
 @contextmanager
-def new_page(browser: Browser, script: str = "") -> Iterator[Screen]:
-    """A page with nothing in its cache.
+def new_page(browser: Browser, chart: str, script: str = "") -> Iterator[Screen]:
+    """A page with nothing in its cache, whose chart is watched from its beginning.
 
     Args:
+        chart: a selector of the chart's canvas.
         script: what the page runs before its own.
     """
     context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT})
     try:
-        if script:
-            context.add_init_script(script)
+        context.add_init_script(f"({_WATCH})({json.dumps(chart)}, {COLOUR});{script}")
         page = context.new_page()
-        yield Screen(page, context.new_cdp_session(page))
+        yield Screen(page, context.new_cdp_session(page), chart)
     finally:
         context.close()
 
 
 class Screen:
-    """One page and what is seen of it."""
+    """One page and what is seen of its chart."""
 
-    def __init__(self, page: Page, session: CDPSession) -> None:
+    def __init__(self, page: Page, session: CDPSession, chart: str) -> None:
         self.page = page
         self._session = session
+        self._chart = chart
 
-    def open(self, address: str, chart: str, patience_seconds: float) -> Seen | None:
+    def open(self, address: str, patience_seconds: float) -> Seen | None:
         """Open an address and watch its chart until it stays as it is; None where no curve was seen in time."""
         from playwright.sync_api import Error
 
-        begin = time.monotonic()
+        deadline = time.monotonic() + patience_seconds
         try:
             self.page.goto(address, wait_until="commit", timeout=1e3 * patience_seconds)
         except Error:
             return None
-        taken: list[tuple[float, Any, int]] = []
-        still = time.monotonic()
-        while time.monotonic() - begin < patience_seconds:
-            picture = self.picture(chart)
-            now = time.time()
-            if picture is None:
-                time.sleep(0.005)
-                continue
-            colour = coloured(picture)
-            if not taken or differs(picture, taken[-1][1]):
-                still = time.monotonic()
-            taken.append((now, picture, colour))
-            if colour >= FEWEST_PIXELS and time.monotonic() - still > STILL_SECONDS:
+        while True:
+            time.sleep(0.1)
+            seen, now_ms = self._seen()
+            if seen and seen[-1][2] >= FEWEST_PIXELS and now_ms - seen[-1][0] > 1e3 * STILL_SECONDS:
                 break
-        if not taken or taken[-1][2] < FEWEST_PIXELS:
-            return None
-        origin = self.page.evaluate("performance.timeOrigin") / 1e3
-        _, last, most = taken[-1]
-        begun = next(at for at, (_, _, colour) in enumerate(taken) if colour >= most / 2)
-        whole = next(at for at, (_, picture, _) in enumerate(taken) if not differs(picture, last))
-        before = taken[begun - 1][0] if begun > 0 else origin
-        return Seen(taken[begun][0] - origin, taken[max(begun, whole)][0] - origin, taken[begun][0] - before)
+            if time.monotonic() > deadline:
+                return None
+        if coloured(self.picture()) < FEWEST_PIXELS:
+            raise RuntimeError(f"{self._chart} has a curve, but it is not on the screen")
+        most = seen[-1][2]
+        begun_ms = next(at for at, _, colour in seen if colour >= most / 2)
+        return Seen(begun_ms / 1e3, seen[-1][0] / 1e3)
 
-    def picture(self, chart: str) -> Any:
-        """The chart's rectangle, shape (height, width, 3), uint8; None where it is not there or not to be had now."""
+    def picture(self) -> Any:
+        """What the screen shows where the chart is, shape (height, width, 3), uint8."""
         import numpy
         from PIL import Image
-        from playwright.sync_api import Error
 
-        try:
-            box = self.page.evaluate(_BOX, chart)
-            if box is None:
-                return None
-            # A page that comes in place of another has no pictures for a moment.
-            answer = self._session.send(
-                "Page.captureScreenshot",
-                {"format": "png", "optimizeForSpeed": True, "clip": {**box, "scale": 1}},
-            )
-        except Error:
-            return None
+        clip = {**self._box(), "scale": 1}
+        answer = self._session.send("Page.captureScreenshot", {"format": "png", "clip": clip})
         return numpy.asarray(Image.open(io.BytesIO(base64.b64decode(answer["data"]))).convert("RGB"))
 
-    def await_change(self, chart: str, before: Any, patience_seconds: float) -> float | None:
-        """The moment (Unix seconds) at which the chart was seen to be another than `before`; None: not in time."""
+    def await_stillness(self, patience_seconds: float = 20.0) -> int:
+        """Wait until the chart has not changed for a while; returns how often it has changed so far."""
+        deadline = time.monotonic() + patience_seconds
+        while True:
+            seen, now_ms = self._seen()
+            if not seen or now_ms - seen[-1][0] > 1e3 * STILL_SECONDS or time.monotonic() > deadline:
+                return len(seen)
+            time.sleep(0.1)
+
+    def await_change(self, known: int, patience_seconds: float) -> float | None:
+        """The moment (Unix seconds) of the first change after `known` ones; None: there was none in time."""
         deadline = time.monotonic() + patience_seconds
         while time.monotonic() < deadline:
-            picture = self.picture(chart)
-            if picture is not None and differs(picture, before):
-                return time.time()
+            time.sleep(0.05)
+            seen, _ = self._seen()
+            if len(seen) > known:
+                origin_ms = self.page.evaluate("performance.timeOrigin")
+                return float(origin_ms + seen[known][0]) / 1e3
         return None
 
-    def await_stillness(self, chart: str, patience_seconds: float = 20.0) -> Any:
-        """The chart's picture when it has not changed for a while."""
-        deadline = time.monotonic() + patience_seconds
-        before, since = self.picture(chart), time.monotonic()
-        while time.monotonic() < deadline and time.monotonic() - since < STILL_SECONDS:
-            time.sleep(0.1)
-            picture = self.picture(chart)
-            if picture is None or before is None or differs(picture, before):
-                before, since = picture, time.monotonic()
-        return before
-
-    def frames_per_second(self, canvas: str, gesture: Callable[[], None]) -> float:
+    def changes_per_second(self, gesture: Callable[[], None]) -> float:
         """How many frames a second showed the chart otherwise than the one before while `gesture` was made."""
-        self.page.evaluate(_COUNT, canvas)
+        seen, begin_ms = self._seen()
+        known = len(seen)
         gesture()
-        # What the last movement led to belongs to it.
-        self.page.wait_for_timeout(50)
-        count = self.page.evaluate("() => ({...window.frameCount, end: performance.now()})")
-        self.page.evaluate("() => { window.frameCount.on = false }")
-        return float(1e3 * count["changed"] / (count["end"] - 50 - count["begun"]))
+        seen, end_ms = self._seen()
+        return 1e3 * (len(seen) - known) / (end_ms - begin_ms)
 
-    def drag(self, chart: str, seconds: float, *, key: str | None = None, far: float = 0.3) -> None:
+    def _seen(self) -> tuple[list[tuple[float, float, int]], float]:
+        """The frames in which the chart changed, and the page's clock in ms."""
+        seen, now_ms = self.page.evaluate("() => [window.chartWatch?.seen ?? [], performance.now()]")
+        return seen, now_ms
+
+    def drag(self, seconds: float, *, key: str | None = None, far: float = 0.3) -> None:
         """Press in the middle of the chart and move to and fro."""
-        x, y, width = self._middle(chart)
+        x, y, width = self._middle()
         mouse = self.page.mouse
         mouse.move(x, y)
         if key is not None:
@@ -237,9 +230,9 @@ class Screen:
         if key is not None:
             self.page.keyboard.up(key)
 
-    def wheel(self, chart: str, seconds: float, *, key: str, turn: float) -> None:
+    def wheel(self, seconds: float, *, key: str, turn: float) -> None:
         """Turn the wheel over the middle of the chart, in and out again by turns of a dozen."""
-        x, y, _ = self._middle(chart)
+        x, y, _ = self._middle()
         self.page.mouse.move(x, y)
         self.page.keyboard.down(key)
         deadline = time.monotonic() + seconds
@@ -251,32 +244,29 @@ class Screen:
                         break
         self.page.keyboard.up(key)
 
-    def zoom_in(self, chart: str, *, key: str, turn: float, turns: int) -> None:
-        x, y, _ = self._middle(chart)
+    def zoom_in(self, *, key: str, turn: float, turns: int) -> None:
+        x, y, _ = self._middle()
         self.page.mouse.move(x, y)
         self.page.keyboard.down(key)
         for _ in range(turns):
             self.page.mouse.wheel(0, -turn)
         self.page.keyboard.up(key)
 
-    def _middle(self, chart: str) -> tuple[float, float, float]:
-        box = self.page.evaluate(_BOX, chart)
+    def _box(self) -> dict[str, float]:
+        box: dict[str, float] | None = self.page.evaluate(_BOX, self._chart)
         if box is None:
-            raise RuntimeError(f"{chart} is not on the page")
+            raise RuntimeError(f"{self._chart} is not on the page")
+        return box
+
+    def _middle(self) -> tuple[float, float, float]:
+        """A place within the chart's plot, and how wide the chart is."""
+        box = self._box()
         return box["x"] + 0.55 * box["width"], box["y"] + 0.45 * box["height"], box["width"]
 
 
 def coloured(picture: Any) -> int:
     """How many pixels are no grey."""
     return int(((picture.max(axis=2).astype(int) - picture.min(axis=2)) > COLOUR).sum())
-
-
-def differs(picture: Any, other: Any) -> bool:
-    """Whether two pictures differ by more than a few pixels."""
-    if picture.shape != other.shape:
-        return True
-    changed = (abs(picture.astype(int) - other) > 24).any(axis=2)
-    return bool(changed.mean() > ALIKE)
 
 
 def _chromium() -> str | None:

@@ -18,7 +18,8 @@ import orjson
 
 from lossbook.errors import LossbookError
 from lossbook.journal.line import merge_config
-from lossbook.layout import INDEX, RunFolder, cache_folder, is_settled, read_json, replace_file, run_entries
+from lossbook.layout import INDEX, RunFolder, cache_folder, is_settled, replace_file, run_entries
+from lossbook.store.shapes import read_identity, read_summary
 
 if TYPE_CHECKING:
     from lossbook.store.summary import LiveSummary
@@ -26,18 +27,20 @@ if TYPE_CHECKING:
 VERSION = 3
 #: The index is written anew when more than one run of so many has changed.
 FEW = 50
+_ENDED = ("finished", "failed", "interrupted", "killed")
 
 
 class Record:
-    """One run as the index knows it; `fields()` parses it, once."""
+    """One run as the index knows it; `fields()` parses it, once, unless it is known."""
 
     __slots__ = ("_fields", "_text", "created", "mtime_ns", "path", "state")
 
     def __init__(
-        self, path: str, mtime_ns: int, created: int, state: str, text: bytes | tuple[mmap.mmap, int, int, int]
-    ) -> None:
+        self, path: str, mtime_ns: int, created: int, state: str, text: bytes | tuple[mmap.mmap, int, int, int],
+        fields: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         self.path, self.mtime_ns, self.created, self.state, self._text = path, mtime_ns, created, state, text
-        self._fields: dict[str, Any] | None = None
+        self._fields = fields
 
     @property
     def folder(self) -> RunFolder:
@@ -112,27 +115,22 @@ def make_record(folder: RunFolder, live: LiveSummary | None = None) -> dict[str,
     """Read what is known of one run.
 
     Args:
-        live: of this folder, where one is kept: then only what was added to the journal is read.
+        live: of this folder, where one is kept: of a running run only what was added to the journal is read then.
 
     Returns:
         `id, name, project, state, error, created` (Unix seconds), `created_us, started, ended, duration` (seconds),
         `group, notes, tags, host, user, attempts, last_step, rows, config, summary, metrics, define, alerts, problems`.
     """
-    problems: list[str] = []
-    identity: dict[str, Any] = {}
-    summary: dict[str, Any] = {}
-    try:
-        identity = read_json(folder.run_json) or {}
-        if not identity:
-            problems.append(f"{folder.run_json} is missing: the run's name and configuration are not known")
-    except LossbookError as error:
-        problems.append(str(error))
-    try:
-        summary = read_json(folder.summary_json) or {}
-    except LossbookError as error:
-        problems.append(f"{error}; it is made anew")
-    if summary.get("state") not in ("finished", "failed", "interrupted", "killed") or not _covers(summary, identity):
-        summary = _bring_up_to_date(summary, folder, problems, live)
+    identity, problems = read_identity(folder)
+    summary = _of_live(live) if live is not None and live.updates else {}
+    if summary.get("state") != "running":
+        try:
+            summary = read_summary(folder)
+        except LossbookError as error:
+            summary = {}
+            problems.append(f"{error}; it is made anew")
+        if summary.get("state") not in _ENDED or not _covers(summary, identity):
+            summary = _bring_up_to_date(summary, folder, problems, live)
     config = merge_config(identity.get("config") or {}, summary.get("config") or {})
     created = int(identity.get("created") or summary.get("started") or 0)
     started, ended = summary.get("started") or created, summary.get("ended")
@@ -167,6 +165,13 @@ def make_record(folder: RunFolder, live: LiveSummary | None = None) -> dict[str,
         "alerts": summary.get("alerts", 0),
         "problems": [*problems, *(summary.get("problems") or [])],
     }
+
+
+def _of_live(live: LiveSummary) -> dict[str, Any]:
+    try:
+        return live.update()
+    except (LossbookError, OSError):
+        return {}
 
 
 def _covers(summary: dict[str, Any], identity: dict[str, Any]) -> bool:

@@ -281,7 +281,7 @@ class Listing:
         looked_ns = time.time_ns()
         live = None
         if row is not None and row.state == "running":
-            live = row.live = row.live or _live_summary(folder)
+            live = row.live = row.live or self._book.live_summary(folder)
         fields = make_record(folder, live)
         settled_ns = mtime_ns if is_settled(mtime_ns, looked_ns) else 0
         checksum = _checksum(fields)
@@ -557,12 +557,6 @@ class _Spill:
 
 def _checksum(fields: dict[str, Any]) -> int:
     return zlib.crc32(orjson.dumps({name: value for name, value in fields.items() if name not in _CLOCKS})) or 1
-
-
-def _live_summary(folder: RunFolder) -> LiveSummary:
-    from lossbook.store.summary import LiveSummary
-
-    return LiveSummary(folder)
 
 
 def _dotted(values: Mapping[str, Any], before: str = "") -> Iterable[str]:

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from lossbook.errors import StoreError, UnknownRun
 from lossbook.layout import RunFolder, default_store
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from lossbook.store.comparison import Comparison
     from lossbook.store.listing import Listing
+    from lossbook.store.summary import LiveSummary
     from lossbook.store.table import Table
 
 
@@ -71,6 +73,7 @@ class Book:
         self._lock = threading.Lock()
         self._arrays = ArrayCache(self._limits.arrays_bytes)
         self._kept = KeptRuns(self, self._limits.runs_bytes)
+        self._summaries: WeakValueDictionary[str, LiveSummary] = WeakValueDictionary()
 
     def connection(self) -> duckdb.DuckDBPyConnection:
         """The DuckDB that this book reads with; made when it is first needed. A cursor of it is for one thread."""
@@ -157,6 +160,16 @@ class Book:
             UnknownRun: there is no such run.
         """
         return self._kept.get(project, id)
+
+    def live_summary(self, folder: RunFolder) -> LiveSummary:
+        """The summary of a running run, read on and on: one for all who hold it."""
+        from lossbook.store.summary import LiveSummary
+
+        with self._lock:
+            found = self._summaries.get(folder.path)
+            if found is None:
+                found = self._summaries[folder.path] = LiveSummary(folder)
+            return found
 
     def listing(self) -> Listing:
         """A live table of all runs, which knows what changed since the last look; see `Listing`."""

@@ -12,6 +12,7 @@ from lossbook.layout import RunFolder, read_json
 from lossbook.metrics import AXES, find_key, goal_of, nearest
 from lossbook.store.index import Record, make_record
 from lossbook.store.kept import FilesReplaced
+from lossbook.store.shapes import IDENTITY, fit
 
 if TYPE_CHECKING:
     import numpy
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from lossbook.store.query import Book
     from lossbook.store.rows import RunRows
     from lossbook.store.smoothing import Smoothing
+    from lossbook.store.summary import LiveSummary
     from lossbook.store.table import Table
 
 Answer = TypeVar("Answer")
@@ -36,6 +38,8 @@ class RecordedRun:
         self._book = book
         self._record = record
         self._rows: RunRows | None = None
+        #: Of a running run that is asked for again and again.
+        self._live: LiveSummary | None = None
         #: Rows of the runs that it was forked from, by folder.
         self._parents: dict[str, RunRows] = {}
         self._lock = threading.Lock()
@@ -136,8 +140,12 @@ class RecordedRun:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """`run.json` as it is now."""
-        return read_json(self.folder.run_json) or {}
+        """`run.json` as it is now; what in it has not the type that it should have is left out.
+
+        Raises:
+            DamagedFile, StoreError: it cannot be read.
+        """
+        return fit(read_json(self.folder.run_json) or {}, IDENTITY)[0]
 
     @property
     def attempts(self) -> list[dict[str, Any]]:
@@ -150,10 +158,13 @@ class RecordedRun:
 
     def refresh(self) -> RecordedRun:
         """Read state, configuration and summary again."""
-        fields = make_record(self.folder)
         import orjson
 
-        self._record = Record(self.path, 0, int(fields["created_us"]), str(fields["state"]), orjson.dumps(fields))
+        live = self._live or self._book.live_summary(self.folder)
+        fields = make_record(self.folder, live)
+        state = str(fields["state"])
+        self._live = live if state == "running" else None
+        self._record = Record(self.path, 0, int(fields["created_us"]), state, orjson.dumps(fields), fields)
         return self
 
     def __repr__(self) -> str:
@@ -178,7 +189,8 @@ class RecordedRun:
         """What it keeps in memory between questions, about, arrays left out."""
         rows = [self._rows, *self._parents.values()]
         # A parsed record takes about eight times its text.
-        return 8 * len(self._record.text) + sum(one.kept_bytes() for one in rows if one is not None)
+        known = 8 * len(self._record.text) + (self._live.kept_bytes if self._live is not None else 0)
+        return known + sum(one.kept_bytes() for one in rows if one is not None)
 
     def _ask(self, question: Callable[[], Answer]) -> Answer:
         """Ask again when a file was merged into another while it was read."""

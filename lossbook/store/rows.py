@@ -19,12 +19,13 @@ import numpy
 from lossbook.errors import LossbookError, StoreError
 from lossbook.journal.line import Row
 from lossbook.journal.reader import find_gaps, read_segment
-from lossbook.layout import RunFolder, SegmentName, is_settled, read_json
+from lossbook.layout import RunFolder, SegmentName, is_settled
 from lossbook.store.attempts import NEVER, cutoffs, resume_steps
 from lossbook.store.kept import ArrayCache, FilesReplaced
 from lossbook.store.parts import SealedParts, SeriesPart
 from lossbook.store.schema import TOP_LEVEL, parquet
 from lossbook.store.segments import Segment, list_segments
+from lossbook.store.shapes import read_identity, read_sealing
 
 if TYPE_CHECKING:
     import duckdb
@@ -119,10 +120,7 @@ class RunRows:
             seen = (_mtime(self.folder.journal), _mtime(self.folder.metrics), _mtime(self.folder.run_json))
             if seen != self._seen or any(mark is None for mark in seen):
                 self._segments = list_segments(self.folder)
-                try:
-                    self._identity = read_json(self.folder.run_json) or {}
-                except LossbookError as error:
-                    self._damaged[self.folder.run_json] = str(error)
+                self._read_identity()
                 # A folder that changed within this tick of the clock may change again without showing it.
                 settled = all(is_settled(mark or 0, looked_ns) for mark in seen)
                 self._seen = seen if settled else ()
@@ -142,6 +140,13 @@ class RunRows:
                 self._parts = {path: parts for path, parts in self._parts.items() if path in sealed}
                 self._sealed_times = {path: times for path, times in self._sealed_times.items() if path in sealed}
                 self._looked_up.clear()
+
+    def _read_identity(self) -> None:
+        identity, wrong = read_identity(self.folder)
+        self._identity = identity or self._identity
+        self._damaged.pop(self.folder.run_json, None)
+        if wrong and os.path.exists(self.folder.run_json):
+            self._damaged[self.folder.run_json] = "; ".join(wrong)
 
     def kept_bytes(self) -> int:
         """What it keeps in memory beside arrays in the cache, about."""
@@ -211,7 +216,7 @@ class RunRows:
             return before[-1].next_row, before[-1].damaged
         if any(segment.name.rank == name.rank and segment.is_sealed for segment in self._segments):
             try:
-                sealed = read_json(os.path.join(self.folder.followers, "seal.json")) or {}
+                sealed = read_sealing(self.folder)
             except LossbookError:
                 return None, 0
             row, last = ((sealed.get(what) or {}).get(f"r{name.rank}") for what in ("next_row", "last_segment"))

@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import uvicorn
 from starlette.applications import Starlette
+from starlette.concurrency import iterate_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route as Address
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -44,7 +45,7 @@ from lossbook.web.routing import (
     question_of_body,
     question_of_parameters,
 )  # fmt: skip
-from lossbook.web.sending import SentFile, TooLarge, UnknownFile
+from lossbook.web.sending import Reply, SentFile, TooLarge, UnknownFile
 
 if TYPE_CHECKING:
     from lossbook.store import Book
@@ -62,6 +63,8 @@ CHUNK_SECONDS = 60.0
 #: No further question is begun while answers of so many bytes wait for their readers; whoever waits too long is told.
 MOST_WAITING_BYTES = 48 << 20
 TURN_SECONDS = 30.0
+#: So long nobody is told that requests are answered, while what the first of them needs is read.
+WARM_SECONDS = 1.0
 #: Threads for what is asked with GET, and as many for what is drawn: a chart never holds up the table.
 ANSWERERS = 3
 
@@ -96,7 +99,9 @@ def make_app(
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        pools["GET"].submit(reader.warm)
+        warming = asyncio.wrap_future(pools["GET"].submit(reader.warm))
+        # A page that is opened as soon as the address is told finds everything ready, unless that takes long.
+        await asyncio.wait([warming], timeout=WARM_SECONDS)
         yield
         for pool in pools.values():
             pool.shutdown(wait=False, cancel_futures=True)
@@ -190,8 +195,7 @@ def _answer(route: Route, reader: Reader, asked: _Asked, gone: threading.Event) 
         with awaited_while(lambda: not gone.is_set()):
             answer = route.answer(reader, question)
         if isinstance(answer, SentFile):
-            reply = answer.reply(asked.method, asked.headers)
-            return StreamingResponse(reply.chunks, reply.status, reply.headers)
+            return _PacedFile(answer.reply(asked.method, asked.headers))
         if isinstance(answer, Frame):
             return Response(encode_frame(answer), media_type=MEDIA_TYPE, headers={"cache-control": "no-store"})
         return _json(json_of(answer), asked)
@@ -290,6 +294,32 @@ class _Paced(Response):
                     # Closed in good order, the connection would wait for what its reader does not take.
                     scope["state"]["abort"]()
                     return
+
+
+class _PacedFile(Response):
+    """A file that is read as its reader takes it, piece by piece, and dropped when it does not."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(status_code=reply.status)
+        # Its length is the file's, or not told; that of no body would be nought.
+        self.raw_headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in reply.headers.items()]
+        self._chunks = reply.chunks
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        gone = threading.Event()
+        watching = asyncio.get_running_loop().create_task(_watch(receive, gone))
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            async for chunk in iterate_in_threadpool(self._chunks):
+                if gone.is_set():
+                    return
+                async with asyncio.timeout(CHUNK_SECONDS):
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        except TimeoutError:
+            scope["state"]["abort"]()
+        finally:
+            watching.cancel()
 
 
 # -- running it ---------------------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ def test_losses_come_first_the_machine_last_and_layers_stand_in_one_line(site: S
     assert machine.get_attribute("aria-expanded") == "false"
     layers = page.locator(".families li")
     assert "gradient/h.*.attn" in layers.inner_text()
-    assert "12 layers" in layers.inner_text()
+    assert "12 series of layers" in layers.inner_text()
     assert f"/p/sweep/r/{site.ids['sgd-8']}/layers" in (layers.get_by_role("link").get_attribute("href") or "")
     machine.click()
     until(page, lambda: charts_of(page)[-1:] == ["gpu_0_utilization_percent"])

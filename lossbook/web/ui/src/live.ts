@@ -10,11 +10,16 @@ export const connection = signal<"live" | "lost" | "still">("live");
 /** One slow answer, such as the first, must not keep what is new away for long: so many times the usual pause at the most. */
 const LONGEST_REST = 4;
 
+/** A question that is refused is hardly answered otherwise soon; a server that is gone may be back each moment. */
+const MOST_REFUSED = 16;
+const MOST_LOST = 3;
+
 /** Ask again and again until the returned function is called. A failure is tried again, more and more seldom. */
 export function keepAsking(milliseconds: number, ask: (signal: AbortSignal) => Promise<void>): () => void {
   const stop = new AbortController();
   let timer: ReturnType<typeof setTimeout> | undefined;
   let failures = 0;
+  let longest = MOST_REFUSED;
 
   async function once(): Promise<void> {
     if (stop.signal.aborted) return;
@@ -30,12 +35,13 @@ export function keepAsking(milliseconds: number, ask: (signal: AbortSignal) => P
     } catch (error) {
       if (stop.signal.aborted) return;
       failures += 1;
+      longest = error instanceof AnswerError && error.status === 0 ? MOST_LOST : MOST_REFUSED;
       if (error instanceof AnswerError && error.status === 0) connection.value = "lost";
       else if (!(error instanceof AnswerError)) console.error(error);
     }
     if (!isLive() && failures === 0) return;
     const took = performance.now() - begun;
-    timer = setTimeout(() => void once(), Math.max(milliseconds * Math.min(2 ** failures, 16), Math.min(9 * took, LONGEST_REST * milliseconds)));
+    timer = setTimeout(() => void once(), Math.max(milliseconds * Math.min(2 ** failures, longest), Math.min(9 * took, LONGEST_REST * milliseconds)));
   }
 
   void once();

@@ -15,8 +15,8 @@ export function Foot(props: { model: ChartModel; seen: Seen; axis: string }) {
   const at = (x: number): string => `${axisTitle(axis)} ${axisValue(axis, x)}`;
   return (
     <div class="foot">
-      {beyond !== null && beyond.above > 0 && <span>{number(beyond.above)} {beyond.above === 1 ? "point" : "points"} above the view (highest {number(beyond.highest!.value)} at {at(beyond.highest!.x)})</span>}
-      {beyond !== null && beyond.below > 0 && <span>{number(beyond.below)} {beyond.below === 1 ? "point" : "points"} below the view (lowest {number(beyond.lowest!.value)} at {at(beyond.lowest!.x)})</span>}
+      {beyond !== null && beyond.above > 0 && <span>{beyond.atLeast ? "at least " : ""}{number(beyond.above)} {beyond.above === 1 ? "point" : "points"} above the view (highest {number(beyond.highest!.value)} at {at(beyond.highest!.x)})</span>}
+      {beyond !== null && beyond.below > 0 && <span>{beyond.atLeast ? "at least " : ""}{number(beyond.below)} {beyond.below === 1 ? "point" : "points"} below the view (lowest {number(beyond.lowest!.value)} at {at(beyond.lowest!.x)})</span>}
       {beyond !== null && <button class="plain small" onClick={() => (model.showAll.value = true)}>show all</button>}
       {model.showAll.value && <button class="plain small" onClick={() => (model.showAll.value = false)}>leave out outliers</button>}
       {nonPositive > 0 && <span>{seen.nonPositiveAtLeast ? "at least " : ""}{number(nonPositive)} {nonPositive === 1 ? "value" : "values"} ≤ 0 {nonPositive === 1 ? "is" : "are"} not shown on a log axis</span>}

@@ -3,11 +3,12 @@
 import { useComputed } from "@preact/signals";
 import { useState } from "preact/hooks";
 
-import { axisValue, number } from "../format";
+import { axisTitle, axisValue, moment, number } from "../format";
 import { amount } from "./ticks";
 import { cursor, hover, hovered, sameRun } from "./cursor";
 import type { ChartSeries } from "./curve_chart";
 import { lastPlace, readingAt, type Line } from "./lines";
+import { MARK_KINDS, type MarkGroup } from "./marks";
 import type { ChartModel } from "./model";
 
 const SHOWN_AT_FIRST = 8;
@@ -55,9 +56,13 @@ function reachOf(model: ChartModel, x: number): number {
   return frame.x.log ? Math.abs(x) * 0.05 : (12 * frame.ratio * (frame.x.max - frame.x.min)) / frame.width;
 }
 
-/** The chart for those who cannot see it: what each line comes to. */
-export function TableOfLines(props: { lines: readonly Line[]; axis: string; title: string; unit: string | null }) {
+/** So many marks are listed. */
+const MOST_MARKS = 200;
+
+/** The chart for those who cannot see it: what each line comes to, and what happened. */
+export function TableOfLines(props: { lines: readonly Line[]; marks: readonly MarkGroup[]; axis: string; title: string; unit: string | null }) {
   const { lines, axis, unit } = props;
+  const marks = props.marks.flatMap((group) => group.marks).sort((one, other) => one.x - other.x);
   return (
     <div class="as-table">
       <table class="plain" aria-label={`${props.title} as a table`}>
@@ -77,6 +82,23 @@ export function TableOfLines(props: { lines: readonly Line[]; axis: string; titl
           })}
         </tbody>
       </table>
+      {marks.length > 0 && (
+        <table class="plain" aria-label={`Marks of ${props.title}`}>
+          <thead><tr><th>Mark</th><th>Run</th><th class="number">{axisTitle(axis)}</th><th>Time</th><th>Text</th></tr></thead>
+          <tbody>
+            {marks.slice(0, MOST_MARKS).map((mark, at) => (
+              <tr key={at}>
+                <td>{mark.title || MARK_KINDS[mark.kind]?.[0] || mark.kind}</td>
+                <td><i class="swatch" style={{ background: mark.color }} />{mark.label}</td>
+                <td class="number">{axisValue(axis, mark.x)}</td>
+                <td>{moment(mark.time)}</td>
+                <td>{mark.text}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      )}
+      {marks.length > MOST_MARKS && <p class="soft">and {number(marks.length - MOST_MARKS)} more marks</p>}
     </div>
   );
 }

@@ -10,10 +10,11 @@ import { bindKeys, isDark, type ChartSettings } from "../state";
 import { Foot } from "./chart_foot";
 import { Legend, TableOfLines } from "./chart_legend";
 import { Menu } from "./chart_menu";
-import { Tip, type TipPlace } from "./chart_tip";
-import { Flags } from "./flags";
+import { spoken, Tip, type TipPlace } from "./chart_tip";
+import { cursor } from "./cursor";
+import { Flags, focusFlag } from "./flags";
 import { ChartModel, type Seen } from "./model";
-import { pressKey, watchPointer, type Selection } from "./pointer";
+import { pressKey, stepOf, watchPointer, type Selection } from "./pointer";
 import { kindOfUnit } from "./ticks";
 
 export interface ChartSeries {
@@ -50,7 +51,9 @@ export function CurveChart(props: CurveChartProps) {
   const [selection, setSelection] = useState<Selection | null>(null);
   const [tip, setTip] = useState<TipPlace | null>(null);
   const [asTable, setAsTable] = useState(false);
+  const [said, setSaid] = useState("");
   const pinned = useRef(false);
+  const byKeys = useRef(false); // the cursor was put where it is by keys
   const seen = model.seen.value;
   const dark = isDark.value;
 
@@ -71,7 +74,10 @@ export function CurveChart(props: CurveChartProps) {
     measure();
     const release = watchPointer(element, model, {
       onSelection: setSelection,
-      onPoint: (point) => !pinned.current && setTip(point === null ? null : { ...point, pinned: false }),
+      onPoint: (point) => {
+        byKeys.current = false;
+        if (!pinned.current) setTip(point === null ? null : { ...point, pinned: false });
+      },
       onClick: () => setTip((before) => {
         pinned.current = before !== null && !before.pinned;
         return before === null || before.pinned ? null : { ...before, pinned: true, x: model.sheet.plotPlace(before.left, before.top).left };
@@ -93,6 +99,24 @@ export function CurveChart(props: CurveChartProps) {
   };
   useEffect(() => (tip?.pinned ? bindKeys([{ key: "Escape", does: "", act: unpin }]) : undefined), [tip?.pinned]);
 
+  const stepTo = (by: number): void => {
+    const place = model.stepCursor(by);
+    if (place === null) return;
+    byKeys.current = true;
+    setSaid(spoken(model, place.x, unit));
+    const { frame } = model.sheet;
+    const middle = frame.y.log ? Math.sqrt(frame.y.min * frame.y.max) : (frame.y.min + frame.y.max) / 2;
+    if (!pinned.current) setTip({ left: model.sheet.pageX(place.x), top: model.sheet.pageY(Number.isFinite(place.y) ? place.y : middle), pinned: false });
+  };
+  const letCursorGo = (): boolean => {
+    if (!byKeys.current) return false;
+    byKeys.current = false;
+    cursor.value = null;
+    setSaid("");
+    if (!pinned.current) setTip(null);
+    return true;
+  };
+
   const summary = useComputed(() => describe(title, model.seen.value, goal, settings.x));
   const nothing = !seen.loading && seen.lines.length === 0;
   return (
@@ -100,8 +124,14 @@ export function CurveChart(props: CurveChartProps) {
       ref={figure} class="curve-chart" tabIndex={0} aria-label={summary.value} data-drawn={seen.lines.length} data-loading={seen.loading ? "" : undefined}
       onKeyDown={(event) => {
         if (event.target !== figure.current || event.ctrlKey || event.altKey || event.metaKey) return;
-        if (pressKey(event.key, model)) event.preventDefault();
+        const by = stepOf(event.key);
+        if (by !== 0) stepTo(by);
+        else if (event.key === "m" || event.key === "M") {
+          if (!focusFlag(figure.current!, event.key === "m" ? 1 : -1)) return;
+        } else if (!(event.key === "Escape" && letCursorGo()) && !pressKey(event.key, model)) return;
+        event.preventDefault();
       }}
+      onBlur={(event) => event.target === figure.current && letCursorGo()}
     >
       <figcaption>
         <span class="cut" title={title}>{title}{unit !== null && unit !== "" && kindOfUnit(unit) === "number" && <span class="unit"> {unit}</span>}</span>
@@ -109,18 +139,19 @@ export function CurveChart(props: CurveChartProps) {
         {props.onExpand !== undefined && <button class="plain small" onClick={props.onExpand} aria-label={`Show ${title} large`} title="Show large">⤢</button>}
         <Menu model={model} title={title} asTable={asTable} onTable={setAsTable} />
       </figcaption>
-      <div ref={place} class="plot" style={{ height: `${height}px` }} role="img" aria-label={summary.value}>
-        <canvas />
-        <canvas class="over" />
+      <div ref={place} class="plot" style={{ height: `${height}px` }}>
+        <canvas role="img" aria-label={summary.value} />
+        <canvas class="over" aria-hidden="true" />
         {selection !== null && <div class="selection" style={{ left: `${selection.left}px`, top: `${selection.top}px`, width: `${selection.width}px`, height: `${selection.height}px` }} />}
         {settings.marks && <Flags model={model} seen={seen} />}
         {seen.lines.length === 0 && seen.loading && <div class="skeleton" aria-hidden="true" />}
         {nothing && <p class="nothing">{series.length === 0 ? "No run is chosen." : seen.failure ?? "Nothing to draw: none of these runs logged it."}</p>}
         {tip !== null && seen.lines.length > 0 && <Tip model={model} tip={tip} unit={unit} onClose={unpin} />}
       </div>
+      <div class="unseen" role="status">{said}</div>
       <Legend model={model} series={series} unit={unit} />
       <Foot model={model} seen={seen} axis={settings.x} />
-      {asTable && <TableOfLines lines={seen.lines} axis={settings.x} title={title} unit={unit} />}
+      {asTable && <TableOfLines lines={seen.lines} marks={settings.marks ? model.sheet.drawing?.marks ?? [] : []} axis={settings.x} title={title} unit={unit} />}
     </figure>
   );
 }

@@ -1,6 +1,6 @@
 // Curves for all charts of the page: asked for in few large questions, kept once however many charts draw them, and
-// followed while their runs go on. Promises: no more than three questions at a time, none for what nobody looks at,
-// memory bounded by what is drawn, no timer left when nothing is.
+// followed while their runs go on. Promises: no more than three questions at a time, what is smoothed last and little by
+// little, none for what nobody looks at, memory bounded by what is drawn, no timer left when nothing is.
 
 import { AnswerError, api, type CurveAnswer } from "../api";
 import { keepAsking } from "../live";
@@ -45,12 +45,15 @@ interface Entry extends Known {
 interface Batch {
   stop: AbortController;
   entries: Entry[];
+  smooths: boolean;
 }
 
 const CONCURRENT = 3;
 const MOST_SERIES = 100;
 /** So many points in one question: some hundred milliseconds of the server's time. */
 const MOST_POINTS = 60_000;
+/** Smoothing goes over every row: of long runs a few curves are as much work as all of them unsmoothed. */
+const MOST_SMOOTHED = 4;
 const LIVE_MS = 500;
 /** A delta has so few points that a run of any pace adds few. */
 const DELTA_POINTS = 6;
@@ -188,9 +191,10 @@ function schedule(): void {
 
 function flush(): void {
   while (queue.size > 0 && batches.size < CONCURRENT) {
-    const [first] = queue;
-    const { x, points, start, end, smoothing } = first!.question;
-    const most = Math.max(1, Math.min(MOST_SERIES, Math.floor(MOST_POINTS / points)));
+    const first = nextInTurn();
+    if (first === null) return;
+    const { x, points, start, end, smoothing } = first.question;
+    const most = smoothing === null ? Math.max(1, Math.min(MOST_SERIES, Math.floor(MOST_POINTS / points))) : MOST_SMOOTHED;
     const together: Entry[] = [];
     for (const entry of queue) {
       const other = entry.question;
@@ -203,8 +207,15 @@ function flush(): void {
   }
 }
 
+/** What was logged goes before what is smoothed of it; of that one question at a time, so that new points get through. */
+function nextInTurn(): Entry | null {
+  for (const entry of queue) if (entry.question.smoothing === null) return entry;
+  const [first] = queue;
+  return first === undefined || [...batches].some(({ smooths }) => smooths) ? null : first;
+}
+
 async function ask(together: Entry[]): Promise<void> {
-  const batch: Batch = { stop: new AbortController(), entries: together };
+  const batch: Batch = { stop: new AbortController(), entries: together, smooths: together[0]!.question.smoothing !== null };
   batches.add(batch);
   for (const entry of together) entry.batch = batch;
   const { x, points, start, end, smoothing } = together[0]!.question;

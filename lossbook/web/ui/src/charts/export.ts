@@ -1,8 +1,8 @@
 // A chart as a file: PNG with twice the pixels, SVG of true lines and text, CSV of exactly what is drawn.
 
 import { axisTitle, number } from "../format";
-import { lastPlace, type Line } from "./lines";
-import { placeX, placeY, type Frame } from "./paint";
+import { lastPlace, nearestPlace, type Line } from "./lines";
+import { beyondSigns, DOT, dotsOf, placeX, placeY, signsOf, type Frame, type Sign } from "./paint";
 import { fontAt, layOut, paintAxes, paintPlot, type Drawing, type Layout, type Sheet } from "./sheet";
 import { within } from "./view";
 
@@ -129,6 +129,13 @@ function areaOf(frame: Frame, lowXs: Float64Array, lows: Float64Array, highXs: F
   return pieces.join("");
 }
 
+/** The signs that the picture has, seven pixels wide. */
+function svgSign({ kind, x, y }: Sign, color: string): string {
+  if (kind === "cross") return `<path class="sign" d="M${short(x - 3)} ${short(y - 3)}l6 6m0 -6l-6 6" stroke="${color}" stroke-width="1.6"/>`;
+  const up = kind === "up" ? 1 : -1;
+  return `<path class="sign" d="M${short(x)} ${short(y - 3.5 * up)}l3.5 ${3.5 * up}h-2v${3.5 * up}h-3v${-3.5 * up}h-2Z" fill="${color}"/>`;
+}
+
 function svgLine(frame: Frame, line: Line): string {
   const { curve, band, spikes, color } = line;
   const range: [number, number] = [frame.x.min, frame.x.max];
@@ -150,12 +157,8 @@ function svgLine(frame: Frame, line: Line): string {
     if (x < range[0] || x > range[1] || (frame.y.log && (low <= 0 || high <= 0))) continue;
     parts.push(`<path d="M${short(placeX(frame, x))} ${short(placeY(frame, low))}V${short(placeY(frame, high))}" stroke="${color}" stroke-width="1"/>`);
   }
-  if (curve !== null) {
-    for (let at = from; at < to; at += 1) {
-      const x = placeX(frame, curve.x[at]!);
-      if (curve.nonfinite[at]! > 0 && x >= 0 && x <= frame.width) parts.push(`<path d="M${short(x - 3)} ${short(frame.height - 8)}l6 6m0 -6l-6 6" stroke="${color}" stroke-width="1.3"/>`);
-    }
-  }
+  for (const { x, y } of dotsOf(frame, line)) parts.push(`<circle cx="${short(x)}" cy="${short(y)}" r="${DOT}" fill="${color}"/>`);
+  for (const sign of signsOf(frame, line)) parts.push(svgSign(sign, color));
   return `<g fill="none" stroke-linejoin="round">${parts.join("")}</g>`;
 }
 
@@ -181,6 +184,7 @@ export function svgOf(drawing: Drawing, title: string, size: readonly [number, n
     `</g>`,
     `<g transform="translate(${left} ${top})" clip-path="url(#plot)">`,
     ...drawing.lines.map((line) => svgLine(frame, line)),
+    ...(drawing.beyond === null ? [] : beyondSigns(frame, drawing.beyond).map((sign) => svgSign(sign, sign.color))),
     `</g>`,
     `<path d="M${left} ${bottom}H${left + frame.width}" stroke="${colors.line}"/>`,
     `<g fill="${colors.axis}">`,
@@ -218,18 +222,25 @@ function cell(text: string): string {
 const exact = (value: number): string => (Number.isNaN(value) ? "nan" : value === Infinity ? "inf" : value === -Infinity ? "-inf" : String(value));
 
 export function csvOf(drawing: Drawing): string {
-  const rows = ["run,x,x_end,min,max,mean,last,count,nonfinite"];
+  const withSmoothed = drawing.lines.some(({ smoothed }) => smoothed);
+  const rows = [`run,x,x_end,min,max,mean,last,count,nonfinite${withSmoothed ? ",smoothed" : ""}`];
   const range: [number, number] = [drawing.x.min, drawing.x.max];
-  for (const { label, curve, band } of drawing.lines) {
+  for (const { label, curve, band, smooth } of drawing.lines) {
     const name = cell(label);
     if (band !== null) {
       const [first, end] = within(band.x, band.x, band.length, range);
-      for (let at = first; at < end; at += 1) rows.push([name, ...[band.x, band.x, band.low, band.high, band.mean, band.mean].map((array) => exact(array[at]!)), String(band.count[at]!), "0"].join(","));
+      for (let at = first; at < end; at += 1) rows.push([name, ...[band.x, band.x, band.low, band.high, band.mean, band.mean].map((array) => exact(array[at]!)), String(band.count[at]!), "0", ...(withSmoothed ? [""] : [])].join(","));
       continue;
     }
     const { x, x_end, min, max, mean, last, count, nonfinite, length } = curve!;
     const [first, end] = within(x, x_end, length, range);
-    for (let at = first; at < end; at += 1) rows.push([name, ...[x, x_end, min, max, mean, last, count, nonfinite].map((array) => exact(array[at]!))].join(","));
+    for (let at = first; at < end; at += 1) {
+      const cells = [x, x_end, min, max, mean, last, count, nonfinite].map((array) => exact(array[at]!));
+      // Buckets of the two curves begin at the same rows, unless the finer one is not here yet.
+      const same = smooth === null ? -1 : nearestPlace(smooth.x, smooth.length, x[at]!);
+      if (withSmoothed) cells.push(same < 0 ? "" : exact(smooth!.mean[same]!));
+      rows.push([name, ...cells].join(","));
+    }
   }
   return `${rows.join("\r\n")}\r\n`;
 }

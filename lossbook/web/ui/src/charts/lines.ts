@@ -130,14 +130,14 @@ export interface Reading {
 }
 
 export function readingAt(line: Line, x: number, reach: number): Reading | null {
-  const at = nearest(line.x, line.length, x);
+  const at = nearestPlace(line.x, line.length, x);
   if (at < 0) return null;
   const { curve, band } = line;
   if (band !== null) {
     if (x < band.x[0]! - reach || x > band.x[band.length - 1]! + reach) return null;
     return { line, x: band.x[at]!, xEnd: band.x[at]!, value: band.mean[at]!, raw: band.mean[at]!, low: band.low[at]!, high: band.high[at]!, count: band.count[at]!, nonfinite: 0 };
   }
-  const own = nearest(curve!.x, curve!.length, x, curve!.x_end);
+  const own = nearestPlace(curve!.x, curve!.length, x, curve!.x_end);
   if (own < 0) return null;
   const from = curve!.x[own]!;
   const to = curve!.x_end[own]!;
@@ -147,7 +147,8 @@ export function readingAt(line: Line, x: number, reach: number): Reading | null 
   };
 }
 
-function nearest(places: Float64Array, length: number, x: number, ends: Float64Array = places): number {
+/** The number of the place next to `x`; -1 where there is none. `ends`: where each place ends. */
+export function nearestPlace(places: Float64Array, length: number, x: number, ends: Float64Array = places): number {
   if (length === 0) return -1;
   const before = Math.max(0, placeBefore(places, length, x));
   if (before + 1 >= length) return before;

@@ -28,7 +28,8 @@ interface Asked {
 /** Marks of a run that goes on are asked for again so often. */
 const AGAIN_MS = 10_000;
 const MOST_KEPT = 500;
-const KINDS: Record<string, [string, string]> = {
+/** What kinds of marks are called, one and many. */
+export const MARK_KINDS: Record<string, [string, string]> = {
   attempt: ["resumed", "resumed"], fork: ["fork", "forks"], checkpoint: ["checkpoint", "checkpoints"], stage: ["stage", "stages"], alert: ["alert", "alerts"], note: ["note", "notes"],
 };
 
@@ -36,7 +37,7 @@ const kept = new Map<string, Asked>();
 
 /** In words: "checkpoint at step 800", "7 checkpoints". */
 export function markTitle(group: MarkGroup): string {
-  const [one, many] = KINDS[group.kind] ?? [group.kind, `${group.kind} marks`];
+  const [one, many] = MARK_KINDS[group.kind] ?? [group.kind, `${group.kind} marks`];
   return group.marks.length === 1 ? group.marks[0]!.title || one : `${group.marks.length} ${many}`;
 }
 
@@ -85,10 +86,9 @@ export class MarksInSight {
     const width = (to(high) - to(low)) / places;
     const groups = new Map<string, DrawnMark[]>();
     const seen = new Set<string>();
-    for (const { project, run, label, color, attempt, state } of this.series) {
+    for (const { project, run, label, color, attempt } of this.series) {
       if (attempt !== undefined || seen.has(run)) continue;
       seen.add(run);
-      void state;
       for (const mark of kept.get(nameOf({ project, run }, this.axis))?.marks ?? []) {
         if (!(mark.x >= low && mark.x <= high) || (log && mark.x <= 0)) continue;
         const name = `${mark.kind} ${Math.floor((to(mark.x) - to(low)) / width)}`;

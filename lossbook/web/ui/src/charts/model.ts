@@ -8,10 +8,10 @@ import type { ChartSeries } from "./curve_chart";
 import { CurvesInSight, type Question } from "./curves";
 import { cursor, hovered, moving } from "./cursor";
 import { BandsInSight } from "./groups";
-import { bandLine, lineOf, type Line, type LineHead } from "./lines";
+import { bandLine, lineOf, nearestPlace, type Line, type LineHead } from "./lines";
 import { MarksInSight } from "./marks";
 import { Sheet } from "./sheet";
-import { kindOfAxis, kindOfUnit } from "./ticks";
+import { kindOfAxis, kindOfUnit, type Scale } from "./ticks";
 import { beyond, bounded, extentOf, padded, survey, type Beyond, type Range } from "./view";
 
 export interface ChartWish {
@@ -66,6 +66,7 @@ export class ChartModel {
   private wide: ReadonlyMap<string, Line> = new Map(); // over all of x, by line
   private extent: Range | null = null;
   private frameAsked = 0;
+  private heldY: Scale | null = null; // while somebody drags
   private resting: ReturnType<typeof setTimeout> | undefined;
   private readonly stops: (() => void)[] = [];
 
@@ -278,20 +279,37 @@ export class ChartModel {
     const lines = range === null ? [] : this.lines.map((line) => this.reaching(line, range));
     const robust = settings.outliers === "robust" && !this.showAll.peek();
     const own = this.ownY.peek();
+    let quiet = false;
     let seen: Seen = { ...NOTHING, ...this.summary, lines, range: zoom === null ? null : range, extent: this.extent };
     if (range !== null) {
       const found = survey(lines, range, settings.logY, robust);
-      const y = own !== null ? { min: own[0], max: own[1], log: settings.logY } : padded(found.robustLow, found.robustHigh, settings.logY);
+      const y = this.held(own !== null ? { min: own[0], max: own[1], log: settings.logY } : padded(found.robustLow, found.robustHigh, settings.logY));
       const out = robust && own === null && (found.low < y.min || found.high > y.max) ? beyond(lines, range, y) : null;
       const nonPositiveX = settings.logX && lines.some((line) => (line.curve?.x[0] ?? line.x[0] ?? 1) <= 0);
       seen = { ...seen, beyond: out, nonPositive: found.nonPositive, nonPositiveAtLeast: found.nonPositiveAtLeast, nonPositiveX };
+      const marks = this.marks.merged(range, settings.logX);
+      // Words beside the picture wait until it rests, but for flags, which move with it.
+      quiet = this.isMoving && marks.length === 0;
       this.sheet.paint({
         lines, x: { min: range[0], max: range[1], log: settings.logX }, y, kindX: kindOfAxis(settings.x), kindY: kindOfUnit(wish.unit), axis: settings.x, beyond: out,
-        marks: this.marks.merged(range, settings.logX),
-      });
+        marks,
+      }, this.isMoving);
     } else this.sheet.clear();
-    this.seen.value = seen;
+    const before = this.seen.peek();
+    if (!quiet || before.lines.length !== lines.length || (before.range === null) !== (seen.range === null)) this.seen.value = seen;
     this.drawOver();
+  }
+
+  private get isMoving(): boolean {
+    return this.moved.peek() !== null || (!this.wish!.ownRange && moving.peek()?.axis === this.axis);
+  }
+
+  /** While somebody drags, the range on y only grows: what moves aside shall not jump up and down. */
+  private held(y: Scale): Scale {
+    const before = this.heldY ?? this.sheet.drawing?.y ?? null;
+    if (!this.isMoving || before === null || before.log !== y.log || this.ownY.peek() !== null) this.heldY = null;
+    else this.heldY = { min: Math.min(before.min, y.min), max: Math.max(before.max, y.max), log: y.log };
+    return this.heldY ?? y;
   }
 
   private reaching(line: Line, range: Range): Line {
@@ -304,6 +322,26 @@ export class ChartModel {
   drawOver(): void {
     const place = cursor.peek();
     this.sheet.drawOver(place !== null && place.axis === this.axis ? place.x : null, hovered.peek());
+  }
+
+  /** Move the cursor from bucket to bucket of the line that stands out, or the topmost; its place, null where there is none. */
+  stepCursor(by: number): { x: number; y: number } | null {
+    const lines = this.sheet.drawing?.lines ?? [];
+    const standing = hovered.peek();
+    const line = lines.find(({ project, run }) => run !== null && run === standing?.run && project === standing.project) ?? lines.at(-1);
+    const { min, max } = this.sheet.frame.x;
+    if (line === undefined || line.length === 0) return null;
+    const before = cursor.peek();
+    let at: number;
+    if (before === null || before.axis !== this.axis || before.x < min || before.x > max) {
+      at = nearestPlace(line.x, line.length, by > 0 ? min : max);
+      if (line.x[at]! < min && at + 1 < line.length) at += 1;
+      if (line.x[at]! > max && at > 0) at -= 1;
+    } else at = Math.max(0, Math.min(line.length - 1, nearestPlace(line.x, line.length, before.x) + by));
+    const x = line.x[at]!;
+    if (x < min || x > max) return null;
+    cursor.value = { axis: this.axis, x };
+    return { x, y: line.y[at]! };
   }
 
   // -- zoom ------------------------------------------------------------------------------------------------------

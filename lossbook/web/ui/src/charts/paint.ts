@@ -83,25 +83,23 @@ export function paintGrid(picture: Picture, frame: Frame, ticksX: Ticks, ticksY:
   });
 }
 
-/** So few points in sight are drawn one by one. */
-const MOST_DOTS = 3000;
-
-export function paintLines(picture: Picture, frame: Frame, lines: readonly Line[], emphasis: "usual" | "strong" = "usual"): void {
+/** `envelopes`: the areas between minima and maxima too, which are half of the work. */
+export function paintLines(picture: Picture, frame: Frame, lines: readonly Line[], envelopes = true): void {
   const range: Range = [frame.x.min, frame.x.max];
   const shade = lines.length <= 3 ? 52 : lines.length <= 12 ? 38 : 24;
   const usual = (lines.length > 24 ? 1.15 : 1.5) * frame.ratio;
-  for (const line of lines) paintEnvelope(picture, frame, range, line, emphasis === "strong" ? 70 : shade);
+  for (const line of lines) if (envelopes || line.band !== null) paintEnvelope(picture, frame, range, line, shade);
   for (const line of lines) {
     const color = pixelOf(line.color);
-    const thick = emphasis === "strong" || line.emphasised ? Math.max(2.4 * frame.ratio, usual) : usual;
+    const thick = line.emphasised ? Math.max(2.4 * frame.ratio, usual) : usual;
     if (line.smoothed) paintValues(picture, frame, range, line.curve!.mean, line.curve!.x, line.curve!.x_end, line.curve!.length, color, frame.ratio, 70, 0);
     const dash = line.attempt === null ? 0 : Math.round(4 * frame.ratio);
-    const drawn = line.smooth ?? line.curve;
     paintValues(picture, frame, range, line.y, line.x, line.x, line.length, color, thick, dash > 0 ? 140 : 256, dash);
-    if (drawn !== null) paintDots(picture, frame, range, line, color, thick);
+    for (const { x, y } of dotsOf(frame, line)) drawDot(picture, x, y, Math.max(thick, DOT * frame.ratio), color);
   }
   for (const line of lines) paintSpikes(picture, frame, range, line);
-  for (const line of lines) paintNonFinite(picture, frame, range, line);
+  const unit = Math.max(1, Math.round(frame.ratio));
+  for (const line of lines) for (const { kind, x, y } of signsOf(frame, line)) drawSign(picture, SIGNS[kind], x, y, unit, pixelOf(line.color));
 }
 
 function paintValues(
@@ -138,19 +136,28 @@ function paintEnvelope(picture: Picture, frame: Frame, range: Range, line: Line,
   drawArea(picture, end - first, lowXs, lows, highXs, highs, pixelOf(line.color), band === null ? strength : Math.max(strength, 44));
 }
 
-function paintDots(picture: Picture, frame: Frame, range: Range, line: Line, color: number, thick: number): void {
-  const drawn = line.smooth ?? line.curve!;
-  const [first, end] = within(drawn.x, drawn.x_end, drawn.length, range);
+/** So few points in sight are drawn one by one. */
+const MOST_DOTS = 3000;
+/** Half their width, in pixels of the page. */
+export const DOT = 1.9;
+
+/** Where rows are drawn as dots, in pixels: where few are in sight, and where a row has no neighbours. */
+export function dotsOf(frame: Frame, line: Line): { x: number; y: number }[] {
+  const drawn = line.smooth ?? line.curve;
+  if (drawn === null) return [];
+  const [first, end] = within(drawn.x, drawn.x_end, drawn.length, [frame.x.min, frame.x.max]);
+  if (end - first > MOST_DOTS) return [];
   const wide = Math.abs(placeX(frame, Math.min(drawn.x[end - 1] ?? 0, frame.x.max)) - placeX(frame, Math.max(drawn.x[first] ?? 0, frame.x.min)));
   const sparse = end - first === 1 || wide / Math.max(1, end - first - 1) > 8 * frame.ratio;
-  if (end - first > MOST_DOTS) return;
+  const dots: { x: number; y: number }[] = [];
   for (let at = first; at < end; at += 1) {
     const y = line.y[at]!;
     if (!Number.isFinite(y) || (frame.y.log && y <= 0)) continue;
     // A row whose neighbours are not finite has no line: without a dot it would not be seen.
     const alone = !Number.isFinite(line.y[at - 1] ?? NaN) && !Number.isFinite(line.y[at + 1] ?? NaN);
-    if ((sparse && drawn.count[at]! === 1) || alone) drawDot(picture, placeX(frame, line.x[at]!), placeY(frame, y), Math.max(thick, 1.9 * frame.ratio), color);
+    if ((sparse && drawn.count[at]! === 1) || alone) dots.push({ x: placeX(frame, line.x[at]!), y: placeY(frame, y) });
   }
+  return dots;
 }
 
 /** Extremes of single rows: solid, on top of everything, as far as they reach. */
@@ -174,36 +181,53 @@ function paintSpikes(picture: Picture, frame: Frame, range: Range, line: Line): 
   }
 }
 
-function paintNonFinite(picture: Picture, frame: Frame, range: Range, line: Line): void {
-  const { curve } = line;
-  if (curve === null) return;
+export type SignKind = "up" | "down" | "cross";
+
+export interface Sign {
+  kind: SignKind;
+  x: number; // its middle, in pixels
+  y: number;
+}
+
+const SIGNS: Record<SignKind, readonly number[]> = { up: UP, down: DOWN, cross: CROSS };
+
+/** Signs of what is not finite: arrows for infinities, crosses for the rest, side by side and never on top of each other. */
+export function signsOf(frame: Frame, { curve }: Line): Sign[] {
+  if (curve === null) return [];
   const unit = Math.max(1, Math.round(frame.ratio));
-  const color = pixelOf(line.color);
-  const [first, end] = within(curve.x, curve.x_end, curve.length, range);
+  const [first, end] = within(curve.x, curve.x_end, curve.length, [frame.x.min, frame.x.max]);
+  const signs: Sign[] = [];
   let before = -Infinity;
   for (let at = first; at < end; at += 1) {
     if (curve.nonfinite[at]! === 0) continue;
     const x = placeX(frame, (curve.x[at]! + curve.x_end[at]!) / 2);
-    // Signs side by side, not on top of each other: a long run of them is a row.
     if (x - before < 8 * unit) continue;
     before = x;
     const kinds = [curve.first[at]!, curve.last[at]!];
-    if (kinds.includes(Infinity)) drawSign(picture, UP, x, 5 * unit, unit, color);
-    else if (kinds.includes(-Infinity)) drawSign(picture, DOWN, x, frame.height - 5 * unit, unit, color);
-    else drawSign(picture, CROSS, x, frame.height - 5 * unit, unit, color);
+    const kind = kinds.includes(Infinity) ? "up" : kinds.includes(-Infinity) ? "down" : "cross";
+    signs.push({ kind, x, y: kind === "up" ? 5 * unit : frame.height - 5 * unit });
   }
+  return signs;
 }
 
 /** Small arrows at the edge where points lie beyond it. */
-export function paintBeyond(picture: Picture, frame: Frame, { places: found }: Beyond): void {
+export function beyondSigns(frame: Frame, { places: found }: Beyond): (Sign & { color: string })[] {
   const unit = Math.max(1, Math.round(frame.ratio));
   const taken = new Set<number>();
+  const signs: (Sign & { color: string })[] = [];
   for (const { x, above, line } of found) {
-    const column = Math.round(placeX(frame, x) / (8 * unit)) * (above ? 1 : -1);
+    const place = placeX(frame, x);
+    const column = (Math.round(place / (8 * unit)) + 1) * (above ? 1 : -1);
     if (taken.has(column)) continue;
     taken.add(column);
-    drawSign(picture, above ? UP : DOWN, placeX(frame, x), above ? 5 * unit : frame.height - 5 * unit, unit, pixelOf(line.color));
+    signs.push({ kind: above ? "up" : "down", x: place, y: above ? 5 * unit : frame.height - 5 * unit, color: line.color });
   }
+  return signs;
+}
+
+export function paintBeyond(picture: Picture, frame: Frame, beyond: Beyond): void {
+  const unit = Math.max(1, Math.round(frame.ratio));
+  for (const { kind, x, y, color } of beyondSigns(frame, beyond)) drawSign(picture, SIGNS[kind], x, y, unit, pixelOf(color));
 }
 
 export function colorsOf(element: Element): Colors {

@@ -22,7 +22,7 @@ export interface ParallelRun {
 const TOP = 40;
 const BOTTOM = 30; // where lines go that have no value
 const REACH = 14; // px beside an axis at which it is meant
-const NEAR = 8; // px from a line
+const NEAR = 12; // px from a line
 const AT_ONCE = 1200; // lines between two looks at the clock
 const FRAME = 12; // ms of drawing in one go
 

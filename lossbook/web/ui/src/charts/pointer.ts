@@ -145,7 +145,12 @@ export function watchPointer(element: HTMLElement, model: ChartModel, calls: Poi
   };
 }
 
-/** Keys of a focused chart; whether the key was one. */
+/** By how many buckets a key moves the cursor of a focused chart; 0: it is no such key. */
+export function stepOf(key: string): number {
+  return { ",": -1, ".": 1, "<": -10, ">": 10 }[key] ?? 0;
+}
+
+/** Keys of a focused chart that move and zoom it; whether the key was one. */
 export function pressKey(key: string, model: ChartModel): boolean {
   switch (key) {
     case "ArrowLeft": model.pan(-0.1); break;

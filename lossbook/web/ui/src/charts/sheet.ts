@@ -52,7 +52,7 @@ export function layOut(drawing: Drawing, width: number, height: number, ratio: n
 }
 
 /** The plot itself, without what stands beside it. */
-export function paintPlot(context: CanvasRenderingContext2D, layout: Layout, drawing: Drawing, colors: Colors): void {
+export function paintPlot(context: CanvasRenderingContext2D, layout: Layout, drawing: Drawing, colors: Colors, envelopes = true): void {
   const { frame, left, top } = layout;
   const picture = beginPicture(frame.width, frame.height, colors.background);
   paintGrid(picture, frame, layout.ticksX, layout.ticksY, colors);
@@ -61,7 +61,7 @@ export function paintPlot(context: CanvasRenderingContext2D, layout: Layout, dra
     const column = Math.round(placeX(frame, mark.x));
     for (let across = 0; across < Math.max(1, Math.round(frame.ratio)); across += 1) span(picture, column + across, 0, frame.height, markColor, mark.kind === "checkpoint" ? 80 : 170);
   }
-  paintLines(picture, frame, drawing.lines);
+  paintLines(picture, frame, drawing.lines, envelopes);
   if (drawing.beyond !== null) paintBeyond(picture, frame, drawing.beyond);
   showPicture(picture, context, left, top);
 }
@@ -91,18 +91,21 @@ export function paintAxes(context: CanvasRenderingContext2D, layout: Layout, dra
   context.fillRect(left, top + frame.height, frame.width, Math.max(1, Math.round(ratio)));
 }
 
+/** Lines that overlap so much that their envelopes tell little while they move; a frame has 16 ms. */
+const MANY = 20;
+const SLOW_MS = 6;
+
 export class Sheet {
   layout: Layout | null = null;
   drawing: Drawing | null = null;
   colors: Colors = { background: "#ffffff", grid: "#e8ebf0", axis: "#58616e", text: "#1b2027", line: "#b9c0cb" };
-  /** Frames drawn so far: for tests and measurements. */
-  drawn = 0;
   private place: HTMLElement | null = null;
   private canvas: HTMLCanvasElement | null = null;
   private over: HTMLCanvasElement | null = null;
   private width = 0; // of the page
   private height = 0;
   private ratio = 1;
+  private took = 0; // ms for the last whole picture
 
   get frame(): Frame {
     return this.layout?.frame ?? { x: { min: 0, max: 1, log: false }, y: { min: 0, max: 1, log: false }, width: 1, height: 1, ratio: 1 };
@@ -146,18 +149,21 @@ export class Sheet {
     for (const canvas of [this.canvas, this.over]) canvas?.getContext("2d")?.clearRect(0, 0, canvas.width, canvas.height);
   }
 
-  paint(drawing: Drawing): void {
+  /** `moves`: one of many pictures while somebody drags; where they are slow, envelopes of many lines wait for the last. */
+  paint(drawing: Drawing, moves = false): void {
     const { canvas, place } = this;
     const context = canvas?.getContext("2d");
     if (!canvas || !context || place === null) return;
-    this.colors = colorsOf(place);
+    const begun = performance.now();
+    const envelopes = !moves || drawing.lines.length <= MANY || this.took < SLOW_MS;
+    if (!moves) this.colors = colorsOf(place);
     context.font = fontAt(this.ratio);
     this.drawing = drawing;
     this.layout = layOut(drawing, canvas.width, canvas.height, this.ratio, (text) => context.measureText(text).width);
     context.clearRect(0, 0, canvas.width, canvas.height);
-    paintPlot(context, this.layout, drawing, this.colors);
+    paintPlot(context, this.layout, drawing, this.colors, envelopes);
     paintAxes(context, this.layout, drawing, this.colors);
-    this.drawn += 1;
+    if (envelopes) this.took = performance.now() - begun;
   }
 
   /** What each line has at a place on x. */

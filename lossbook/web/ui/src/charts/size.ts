@@ -3,6 +3,8 @@
 import type { RefObject } from "preact";
 import { useLayoutEffect, useState } from "preact/hooks";
 
+import { fileName, save } from "./export";
+
 export interface Size {
   width: number; // px of the page
   height: number;
@@ -58,4 +60,32 @@ export function shortened(context: CanvasRenderingContext2D, text: string, most:
     else high = middle - 1;
   }
   return `${text.slice(0, low)}…`;
+}
+
+/** What the canvases of an element show, one on top of the other, with the texts of `labels` above them, as a PNG. */
+export async function saveCanvases(box: Element, title: string, labels = ""): Promise<void> {
+  const layers = [...box.querySelectorAll("canvas")];
+  const [first] = layers;
+  if (first === undefined) return;
+  const style = getComputedStyle(document.documentElement);
+  const canvas = document.createElement("canvas");
+  const bounds = box.getBoundingClientRect();
+  const ratio = first.width / bounds.width;
+  canvas.width = first.width;
+  canvas.height = first.height;
+  const context = canvas.getContext("2d")!;
+  context.fillStyle = style.getPropertyValue("--background");
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  for (const layer of layers) context.drawImage(layer, 0, 0);
+  context.scale(ratio, ratio);
+  plainFont(context);
+  context.fillStyle = style.getPropertyValue("--text");
+  context.textAlign = "center";
+  context.textBaseline = "middle";
+  for (const label of labels === "" ? [] : box.querySelectorAll(labels)) {
+    const { left, width, top, height } = label.getBoundingClientRect();
+    context.fillText(label.textContent ?? "", left - bounds.left + width / 2, top - bounds.top + height / 2);
+  }
+  const blob = await new Promise<Blob | null>((done) => canvas.toBlob(done, "image/png"));
+  if (blob !== null) save(fileName(title, "png"), blob, "image/png");
 }

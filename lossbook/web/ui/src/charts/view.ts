@@ -63,8 +63,16 @@ export function within(starts: Float64Array, ends: Float64Array, length: number,
   return [first, placeBefore(starts, length, range[1]) + 1];
 }
 
+/** Of so many values quantiles are told; of more, every second, third, ... is taken. */
 const MOST_SORTED = 20_000;
+/** Usual is what lies between these shares of all buckets, and a spread and a half beyond on each side. */
+const USUAL = 0.05;
+const FENCE = 1.5;
+/** A line's beginning is kept though it is unusual: so many buckets that come steadily nearer, if the usual keeps this share of the height. */
+const STEADY = 3;
+const LEAST_SHARE = 0.1;
 
+/** `robust`: with the range of what is usual, as a box plot's whiskers tell it. */
 export function survey(lines: readonly Line[], range: Range, log: boolean, robust: boolean): Survey {
   let [low, high, nonPositive] = [Infinity, -Infinity, 0];
   let nonPositiveAtLeast = false;
@@ -107,13 +115,47 @@ export function survey(lines: readonly Line[], range: Range, log: boolean, robus
     }
   }
   if (!(low <= high) || (log && !(high > 0))) [low, high] = [NaN, NaN];
-  const robustLow = robust ? share(lows, 0.01) ?? low : low;
-  const robustHigh = robust ? share(highs, 0.99) ?? high : high;
+  const [robustLow, robustHigh] = robust && low < high ? usual(lines, range, log, lows, highs, low, high) : [low, high];
   return { low, high, robustLow, robustHigh, nonPositive, nonPositiveAtLeast };
 }
 
+/** The range that leaves far outliers out, but no line's steady beginning. */
+function usual(lines: readonly Line[], range: Range, log: boolean, lows: readonly number[], highs: readonly number[], low: number, high: number): Range {
+  const to = log ? Math.log : (value: number): number => value;
+  const [below, above] = [share(lows, USUAL), share(highs, 1 - USUAL)];
+  if (below === null || above === null || below > above) return [low, high];
+  const spread = to(above) - to(below);
+  const [least, most] = [to(below) - FENCE * spread, to(above) + FENCE * spread];
+  // Up to the furthest value that is still usual, as whiskers are drawn.
+  let [from, until] = [below, above];
+  for (const value of lows) if (value < from && to(value) >= least) from = value;
+  for (const value of highs) if (value > until && to(value) <= most) until = value;
+  for (const line of lines) {
+    for (const value of steadyBeginning(line, range, (one) => to(one) < least || to(one) > most)) {
+      const [wideLow, wideHigh] = [Math.min(from, value), Math.max(until, value)];
+      if (spread >= LEAST_SHARE * (to(wideHigh) - to(wideLow))) [from, until] = [wideLow, wideHigh];
+    }
+  }
+  return [Math.max(low, from), Math.min(high, until)];
+}
+
+/** The unusual values that a line begins with, the furthest first, where they come steadily nearer to the rest. */
+function steadyBeginning({ curve, band }: Line, range: Range, isUnusual: (value: number) => boolean): number[] {
+  const [starts, ends, values, length] = band !== null ? [band.x, band.x, band.mean, band.length] : [curve!.x, curve!.x_end, curve!.mean, curve!.length];
+  if (length === 0 || starts[0]! < range[0]) return [];
+  const end = within(starts, ends, length, range)[1];
+  const found: number[] = [];
+  let at = 0;
+  for (; at < end && Number.isFinite(values[at]!) && isUnusual(values[at]!); at += 1) found.push(values[at]!);
+  if (found.length < STEADY || at >= end) return [];
+  const down = found[0]! > values[at]!;
+  // Against the one before the last: a mean of few rows trembles.
+  const isSteady = found.every((value, place) => place < 2 || (down ? value < found[place - 2]! : value > found[place - 2]!));
+  return isSteady ? found : [];
+}
+
 /** The value below which a share of all lie. */
-function share(values: number[], part: number): number | null {
+function share(values: readonly number[], part: number): number | null {
   const every = Math.ceil(values.length / MOST_SORTED);
   const some = Float64Array.from(every > 1 ? values.filter((_, at) => at % every === 0) : values).sort();
   return some.length === 0 ? null : some[Math.min(some.length - 1, Math.max(0, Math.round(part * (some.length - 1))))]!;
@@ -133,6 +175,7 @@ export function padded(low: number, high: number, log: boolean): Scale {
 
 /** Points of the lines beyond the range on y, and the furthest of them. */
 export interface Beyond {
+  atLeast: boolean; // counted by buckets of several rows: there may be more
   above: number;
   highest: Place | null;
   below: number;
@@ -141,20 +184,22 @@ export interface Beyond {
 }
 
 export function beyond(lines: readonly Line[], range: Range, y: Scale): Beyond {
-  const found: Beyond = { above: 0, highest: null, below: 0, lowest: null, places: [] };
+  const found: Beyond = { atLeast: false, above: 0, highest: null, below: 0, lowest: null, places: [] };
   for (const line of lines) {
     const { curve } = line;
     if (curve === null) continue;
-    const { x, x_end, length, min, max, min_x, max_x } = curve;
+    const { x, x_end, length, min, max, min_x, max_x, count } = curve;
     const [first, end] = within(x, x_end, length, range);
     for (let at = first; at < end; at += 1) {
       if (max[at]! > y.max) {
         found.above += 1;
+        if (count[at]! > 1) found.atLeast = true;
         if (found.highest === null || max[at]! > found.highest.value) found.highest = { value: max[at]!, x: max_x[at]! };
         found.places.push({ x: max_x[at]!, above: true, line });
       }
       if (min[at]! < y.min && !(y.log && min[at]! <= 0)) {
         found.below += 1;
+        if (count[at]! > 1) found.atLeast = true;
         if (found.lowest === null || min[at]! < found.lowest.value) found.lowest = { value: min[at]!, x: min_x[at]! };
         found.places.push({ x: min_x[at]!, above: false, line });
       }

@@ -1,23 +1,23 @@
 // Many columns at once: each run a line over parallel axes, and which settings go together with the metric.
 
-import { useMemo } from "preact/hooks";
+import { useEffect, useMemo, useState } from "preact/hooks";
 
 import { ColorKey } from "../charts/color_key";
 import { brushOf, brushTexts, Parallel, passing, type Brush, type ParallelRun } from "../charts/parallel";
-import { correlate, signed, type Quantity } from "../charts/quantity";
+import { correlate, signed, type Correlation, type Quantity } from "../charts/quantity";
 import { colorsBy } from "../charts/scatter";
+import { saveCanvases } from "../charts/size";
 import { Menu } from "../parts/menu";
 import { decode, encode } from "../parts/table_columns";
 import { columnOf, names } from "../runs";
 import { go, isDark, place, setSettings } from "../state";
 import type { RunRow } from "../types";
 import { NamePicker } from "./compare_picker";
-import { axisOptions, categoryColor, quantity, telling, titleOf, useColumns, usualMetric } from "./compare_quantities";
+import { axisOptions, categoryColor, differingSettings, quantity, tellingFirst, titleOf, useColumns, usualMetric } from "./compare_quantities";
 import { DrawThese } from "./compare_selection";
 
 const AT_FIRST = 6; // settings beside the metric
 const MOST_AXES = 16;
-const MOST_SETTINGS = 40;
 const MOST_BARS = 12;
 
 const pack = (text: string): string => encode(text).replaceAll("~", "%7E");
@@ -39,9 +39,10 @@ export function ParallelView(props: { rows: readonly RunRow[] }) {
   const known = names.value;
   const options = useMemo(axisOptions, [known]);
   const metric = settings.get("pm") ?? usualMetric();
-  const differing = telling().slice(0, MOST_SETTINGS);
+  const asked = differingSettings();
+  const differing = tellingFirst(asked);
   const chosen = settings.get("pc") === null ? [...differing.slice(0, AT_FIRST), ...(metric === null ? [] : [metric])] : listOf(settings.get("pc"));
-  const isReady = useColumns([...new Set([...chosen, ...(metric === null ? [] : [metric]), ...differing])]);
+  const isReady = useColumns([...new Set([...chosen, ...(metric === null ? [] : [metric]), ...asked])]);
   // "a" is logarithmic, "!a" is not; what is not named decides by itself.
   const logs = listOf(settings.get("pl"));
   const logOf = (name: string): boolean | null => (logs.includes(name) ? true : logs.includes(`!${name}`) ? false : null);
@@ -88,6 +89,7 @@ export function ParallelView(props: { rows: readonly RunRow[] }) {
         {settings.get("pc") !== null && <button type="button" onClick={() => setSettings({ pc: null, pl: null, pb: null })}>As at first</button>}
         <span class="space" />
         {onColor !== null && <ColorKey color={onColor} categoryColor={categoryColor} />}
+        <button type="button" disabled={!isReady || axes.length === 0} onClick={(event) => void saveCanvases(event.currentTarget.closest("main")!.querySelector(".parallel")!, `${place.value.project}-parallel`, ".axis-head .cut")}>Save PNG</button>
       </div>
       {!isReady ? <p class="empty" role="status">Reading the columns …</p> : axes.length === 0 ? <p class="empty">No setting differs between the runs. Add an axis above.</p> : (
         <Parallel
@@ -143,11 +145,24 @@ function AxisMenu(props: {
 /** How the order of runs by a setting goes together with their order by the metric. */
 function Importance(props: { metric: Quantity; settings: readonly string[]; rows: readonly RunRow[] }) {
   const { metric, settings, rows } = props;
-  const columns = settings.map(columnOf);
-  const found = useMemo(() => {
-    const all = settings.map((name) => ({ name, correlation: correlate(quantity(name, rows, false), metric) }));
-    return all.flatMap(({ name, correlation }) => (correlation === null ? [] : [{ name, ...correlation }])).sort((one, other) => Math.abs(other.rho) - Math.abs(one.rho)).slice(0, MOST_BARS);
-  }, [metric, rows, settings.join("\n"), ...columns]);
+  const [found, setFound] = useState<readonly ({ name: string } & Correlation)[]>([]);
+  // One after the other, with time between them for whoever drags a brush meanwhile.
+  useEffect(() => {
+    const all: ({ name: string } & Correlation)[] = [];
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const next = (at: number): void => {
+      const name = settings[at];
+      if (name === undefined) {
+        setFound(all.sort((one, other) => Math.abs(other.rho) - Math.abs(one.rho)).slice(0, MOST_BARS));
+        return;
+      }
+      const correlation = correlate(quantity(name, rows, false), metric);
+      if (correlation !== null) all.push({ name, ...correlation });
+      timer = setTimeout(() => next(at + 1));
+    };
+    next(0);
+    return () => clearTimeout(timer);
+  }, [metric, rows, settings.join("\n")]);
   if (found.length === 0) return null;
   return (
     <section class="importance" aria-label="Correlation of settings with the metric">

@@ -37,13 +37,14 @@ export function usualMetric(): string | null {
 
 /** Ask for columns as long as the view is open; whether all of them are there. */
 export function useColumns(wanted: readonly string[]): boolean {
-  const asked = wanted.filter((name) => name !== "" && !isField(name)).slice(0, 100);
+  const asked = [...new Set(wanted)].filter((name) => name !== "" && !isField(name)).slice(0, 100).sort();
   const key = asked.join("\n");
   useEffect(() => {
     alsoWanted.value = asked;
   }, [key]);
   useEffect(() => () => void (alsoWanted.value = []), []);
-  return asked.every((name) => columnOf(name) !== undefined);
+  // Without the names it is not known yet what is wanted.
+  return names.value !== null && asked.every((name) => columnOf(name) !== undefined);
 }
 
 /** Whether numbers spread so far that a logarithmic axis shows them better. */
@@ -80,20 +81,43 @@ export function logSetting(text: string | null): boolean | null {
 
 const SEED = /(^|[._])seed$/;
 
-/** Settings that differ, those that could explain something first: a seed is chance, and what is only there or not says little. */
-export function telling(): string[] {
-  const rank = (name: string): number => {
-    const values = [...(columnOf(name)?.values() ?? [])].filter((any) => any !== undefined);
-    const isOne = values.length > 0 && values.every((any) => any === values[0]);
-    return (isOne ? 2 : 0) + (SEED.test(name) ? 1 : 0);
-  };
-  return [...(names.value?.differing ?? [])].sort((one, other) => rank(one) - rank(other));
+interface Character {
+  isOne: boolean; // the same wherever it is
+  isNumeric: boolean;
+  spreads: boolean;
+}
+
+/** What the values of a column are like; worked out once for each answer. */
+const characters = new WeakMap<ReadonlyMap<string, unknown>, Character>();
+
+function characterOf(name: string): Character | null {
+  const column = columnOf(name);
+  if (column === undefined) return null;
+  let character = characters.get(column);
+  if (character === undefined) {
+    const values = [...column.values()].filter((any) => any !== undefined);
+    const isNumeric = values.length > 0 && values.every((any) => asNumber(any) !== null);
+    character = { isOne: values.length > 0 && values.every((any) => any === values[0]), isNumeric, spreads: isNumeric && spreads(values) };
+    characters.set(column, character);
+  }
+  return character;
+}
+
+const MOST_ASKED = 40;
+
+/** Settings that differ, as many as are asked for. Always the same ones: what is asked must not follow from what was answered. */
+export function differingSettings(): readonly string[] {
+  return (names.value?.differing ?? []).slice(0, MOST_ASKED);
+}
+
+/** Those that could explain something first: a seed is chance, and what is only there or not says little. */
+export function tellingFirst(settings: readonly string[]): string[] {
+  const rank = (name: string): number => (characterOf(name)?.isOne ? 2 : 0) + (SEED.test(name) ? 1 : 0);
+  return [...settings].sort((one, other) => rank(one) - rank(other));
 }
 
 /** The setting that a metric is most likely looked at against: numbers that spread far, then any numbers. */
-export function mainSetting(): string | null {
-  const some = telling().slice(0, 8);
-  const valuesOf = (name: string): unknown[] => [...(columnOf(name)?.values() ?? [])].filter((any) => any !== undefined);
-  const numeric = some.filter((name) => valuesOf(name).length > 0 && valuesOf(name).every((any) => asNumber(any) !== null));
-  return numeric.find((name) => spreads(valuesOf(name))) ?? numeric[0] ?? some[0] ?? null;
+export function mainSetting(settings: readonly string[]): string | null {
+  const some = tellingFirst(settings);
+  return some.find((name) => characterOf(name)?.spreads) ?? some.find((name) => characterOf(name)?.isNumeric) ?? some[0] ?? null;
 }

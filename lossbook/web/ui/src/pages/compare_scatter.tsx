@@ -6,12 +6,13 @@ import { ColorKey } from "../charts/color_key";
 import { fileName, save } from "../charts/export";
 import { readsAs, sentence, type Quantity } from "../charts/quantity";
 import { Scatter, type ScatterRun } from "../charts/scatter";
+import { saveCanvases } from "../charts/size";
 import { colorOf, drawnIds, names, palette } from "../runs";
 import { go, place, setSettings } from "../state";
 import type { RunRow } from "../types";
 import { asCsv, Grid } from "./compare_grid";
 import { NamePicker } from "./compare_picker";
-import { axisOptions, categoryColor, logSetting, mainSetting, telling, titleOf, useColumns, usualMetric, useQuantity } from "./compare_quantities";
+import { axisOptions, categoryColor, differingSettings, logSetting, mainSetting, titleOf, useColumns, usualMetric, useQuantity } from "./compare_quantities";
 import { runHead } from "./compare_config";
 import { DrawThese } from "./compare_selection";
 
@@ -20,9 +21,10 @@ export function ScatterView(props: { rows: readonly RunRow[] }) {
   const { settings } = place.value;
   const options = useMemo(axisOptions, [names.value]);
   const y = settings.get("sy") ?? usualMetric() ?? "duration";
-  const x = settings.get("sx") ?? mainSetting() ?? "created";
+  const some = differingSettings().slice(0, 8);
+  const x = settings.get("sx") ?? mainSetting(some) ?? "created";
   const colored = settings.get("sc");
-  const isReady = useColumns([x, y, colored ?? "", ...(settings.get("sx") === null ? telling().slice(0, 8) : [])]);
+  const isReady = useColumns([x, y, colored ?? "", ...(settings.get("sx") === null ? some : [])]);
   const [logX, logY, logC] = [logSetting(settings.get("slx")), logSetting(settings.get("sly")), logSetting(settings.get("slc"))];
   const [onX, onY, onColor] = [useQuantity(x, rows, logX)!, useQuantity(y, rows, logY)!, useQuantity(colored, rows, logC)];
   const drawn = drawnIds.value;
@@ -53,6 +55,7 @@ export function ScatterView(props: { rows: readonly RunRow[] }) {
         <button type="button" title="Change x and y over" onClick={() => setSettings({ sx: y, sy: x, slx: settings.get("sly"), sly: settings.get("slx") })}>Swap x and y</button>
         <span class="space" />
         <button type="button" aria-pressed={asTable} onClick={() => setAsTable(!asTable)}>As a table</button>
+        <button type="button" disabled={asTable || !isReady} onClick={(event) => void saveCanvases(event.currentTarget.closest("main")!.querySelector(".scatter")!, `${onY.title}-${onX.title}`)}>Save PNG</button>
         <button type="button" onClick={() => save(fileName(`${onY.title}-${onX.title}`, "csv"), asCsv([["run", "id", ...shownColumns.map(({ name }) => name)], ...rows.map((row, at) => [row.name, row.id, ...shownColumns.map((one) => rawText(one, at))])]), "text/csv")}>Save CSV</button>
       </div>
       {onColor !== null && <div class="compare-key"><ColorKey color={onColor} categoryColor={categoryColor} /></div>}

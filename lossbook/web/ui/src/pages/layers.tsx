@@ -13,7 +13,7 @@ import { axisTitle, axisValue, number } from "../format";
 import { keepAsking } from "../live";
 import { useAnswer } from "../parts/asking";
 import { decode, encode } from "../parts/table_columns";
-import { palette, runById } from "../runs";
+import { names, palette, runById } from "../runs";
 import { chartSettings, place, setChart, setSettings } from "../state";
 import type { Family } from "../types";
 import { NamePicker } from "./compare_picker";
@@ -74,7 +74,7 @@ function Families(props: { project: string; run: string; live: boolean; state: s
         <label>
           <span class="soft">x</span>
           <select aria-label="X axis" value={chartSettings.value.x} onChange={(event) => setChart({ x: event.currentTarget.value })}>
-            {[...new Set([...AXES, chartSettings.value.x])].map((axis) => <option key={axis} value={axis}>{axisTitle(axis)}</option>)}
+            {[...new Set([...(names.value?.axes ?? AXES), chartSettings.value.x])].map((axis) => <option key={axis} value={axis}>{axisTitle(axis)}</option>)}
           </select>
         </label>
         <label>

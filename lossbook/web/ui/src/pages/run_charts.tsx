@@ -6,7 +6,8 @@ import { CurveChart, type ChartSeries } from "../charts/curve_chart";
 import "../parts/board.css";
 import { Dialog } from "../parts/dialog";
 import { InSight } from "../parts/in_sight";
-import { metricTest, sectionsOf, type Section } from "../parts/sections";
+import { metricTest, searchFor, sectionsOf, type Section } from "../parts/sections";
+import { decode, encode } from "../parts/table_columns";
 import { Toolbar } from "../parts/toolbar";
 import { baseline, colorOf } from "../runs";
 import { bindKeys, chartSettings, linkTo, place, setSettings } from "../state";
@@ -36,7 +37,7 @@ export function ChartsView(props: ViewProps) {
   const enlarged = page.metrics.find(({ key }) => key === large);
   return (
     <div class="run-charts">
-      <Toolbar />
+      <Toolbar single />
       <div class="board" data-size={settings.get("size") ?? "auto"}>
         {sections.length === 0 && <p class="empty">{metricTest(find) === null ? `${find} is no regular expression.` : `No series has “${find}” in its name.`}</p>}
         {sections.map((section) => <ChartSection key={section.name} section={section} view={props} />)}
@@ -52,8 +53,19 @@ export function ChartsView(props: ViewProps) {
 
 function ChartSection({ section, view }: { section: Section; view: ViewProps }) {
   const [count, setCount] = useState(AT_FIRST);
-  const [open, setOpen] = useState(true);
   const { settings } = place.value;
+  const turned = new Set((settings.get("sections") ?? "").split(",").filter((part) => part !== "").map(decode));
+  // As on the project's board: a link says which sections are not as they were at first.
+  const open = !turned.has(section.name);
+  const turn = (): void => {
+    if (!turned.delete(section.name)) turned.add(section.name);
+    setSettings({ sections: turned.size ? [...turned].map(encode).join(",") : null });
+  };
+  const heatMap = (pattern: string): string => {
+    const link = new URLSearchParams(settings);
+    link.set("family", pattern);
+    return linkTo({ project: view.page.project, run: view.row.id, view: "layers" }, link);
+  };
   const height = HEIGHTS[settings.get("size") ?? "3"] ?? 240;
   const id = `section-${section.name}`;
   const layers = section.families.reduce((sum, { keys }) => sum + keys.length, 0);
@@ -61,7 +73,7 @@ function ChartSection({ section, view }: { section: Section; view: ViewProps }) 
   return (
     <section aria-labelledby={id}>
       <h2 id={id}>
-        <button type="button" class="plain" aria-expanded={open} onClick={() => setOpen(!open)}>
+        <button type="button" class="plain" aria-expanded={open} onClick={turn}>
           <span class={`fold ${open ? "open" : ""}`} aria-hidden="true">›</span>
           <bdi>{section.name}</bdi> <span class="soft">{(section.metrics.length + layers).toLocaleString("en-US")}</span>
         </button>
@@ -72,9 +84,9 @@ function ChartSection({ section, view }: { section: Section; view: ViewProps }) 
             <ul class="families">
               {section.families.slice(0, 20).map(({ pattern, keys }) => (
                 <li key={pattern}>
-                  <code class="cut" title={pattern}><bdi>{pattern}</bdi></code> <span class="soft">{keys.length} layers</span>
-                  <a href={linkTo({ project: view.page.project, run: view.row.id, view: "layers" }, settings)}>Heat map</a>
-                  <button type="button" class="plain" onClick={() => setSettings({ find: `/^${pattern.replace(/[.+?^${}()|[\]\\/]/g, "\\$&").replaceAll("*", "\\d+")}$/` })}>As charts</button>
+                  <code class="cut" title={pattern}><bdi>{pattern}</bdi></code> <span class="soft">{keys.length.toLocaleString("en-US")} series of layers</span>
+                  <a href={heatMap(pattern)}>Heat map</a>
+                  <button type="button" class="plain" onClick={() => setSettings({ find: searchFor(pattern) })}>As charts</button>
                 </li>
               ))}
             </ul>

@@ -191,7 +191,7 @@ function Ranks({ answer }: { answer: Gpus }) {
     <section class="card" aria-label="Ranks">
       <header><h2>Ranks <span class="soft">{ranks.length}, the slowest first</span></h2>{stragglers.length > 0 && <span class="tag warning">{stragglers.length === 1 ? "1 straggler" : `${stragglers.length} stragglers`}</span>}</header>
       {key === null
-        ? <p class="soft hint">Which rank is slow is known where each rank logs its step time: <code>{'run.log({"step_time": seconds}, step=step)'}</code>.</p>
+        ? <p class="soft hint">Which rank is slow is known where every rank logs its step time: <code>{'lossbook.init(ranks="all")'}</code>, and on each of them <code>{'run.log({"step_time": seconds}, step=step)'}</code>. Without <code>ranks="all"</code> rank 0 alone logs.</p>
         : (
           <div class="wide-table short">
             <table class="plain">

@@ -87,7 +87,7 @@ export function MediaView(props: ViewProps) {
 
   if (asked.some(({ answer }) => answer === null)) return <p class="empty" role="status">{failure ?? "Asking for the media …"}</p>;
   if (all.length === 0) {
-    return <p class="empty">Nothing yet. <code>{'run.log({"sample": lossbook.Text(text)})'}</code> puts a text here; <code>lossbook.Image</code>, <code>lossbook.Histogram</code> and <code>lossbook.Table</code> their likes.</p>;
+    return <p class="empty">{props.live ? "Nothing yet." : "This run logged none."} <code>{'run.log({"sample": lossbook.Text(text)})'}</code> puts a text here; <code>lossbook.Image</code>, <code>lossbook.Histogram</code> and <code>lossbook.Table</code> their likes.</p>;
   }
   const found = all.filter(({ key }) => key.toLowerCase().includes(find.toLowerCase()));
   const shown = chosen === null ? found : all.filter(({ kind, key }) => `${kind}:${key}` === chosen || kind === chosen);

@@ -1,6 +1,6 @@
 // Every series of a run with what is known of it unread: last, least, greatest, mean, how many, how many not finite.
 
-import { asNumber, number } from "../format";
+import { asNumber, bytes, number } from "../format";
 import { LongList } from "../parts/long_list";
 import { MarkedText } from "../parts/marked_text";
 import { SearchBox } from "../parts/search_box";
@@ -15,14 +15,16 @@ interface Column {
 }
 
 const count = (value: number): string => value.toLocaleString("en-US");
-const at = (value: Metric["last"], step: number | null): string => (step === null ? number(asNumber(value)) : `${number(asNumber(value))} at ${count(step)}`);
+/** Bytes in units that can be read; all else as it is. */
+const amount = (value: Metric["last"], { unit }: Metric): string => (unit === "bytes" || unit === "B" ? bytes(asNumber(value)) : number(asNumber(value)));
+const at = (value: Metric["last"], step: number | null, metric: Metric): string => (step === null ? amount(value, metric) : `${amount(value, metric)} at ${count(step)}`);
 
 const COLUMNS: readonly Column[] = [
   { name: "key", title: "Metric", text: ({ key }) => key, value: ({ key }) => key },
-  { name: "last", title: "Last", text: ({ last }) => number(asNumber(last)), value: ({ last }) => asNumber(last) },
-  { name: "min", title: "Min", text: ({ min, min_step }) => at(min, min_step), value: ({ min }) => asNumber(min) },
-  { name: "max", title: "Max", text: ({ max, max_step }) => at(max, max_step), value: ({ max }) => asNumber(max) },
-  { name: "mean", title: "Mean", text: ({ mean }) => number(asNumber(mean)), value: ({ mean }) => asNumber(mean) },
+  { name: "last", title: "Last", text: (metric) => amount(metric.last, metric), value: ({ last }) => asNumber(last) },
+  { name: "min", title: "Min", text: (metric) => at(metric.min, metric.min_step, metric), value: ({ min }) => asNumber(min) },
+  { name: "max", title: "Max", text: (metric) => at(metric.max, metric.max_step, metric), value: ({ max }) => asNumber(max) },
+  { name: "mean", title: "Mean", text: (metric) => amount(metric.mean, metric), value: ({ mean }) => asNumber(mean) },
   { name: "count", title: "Rows", text: (metric) => count(metric.count), value: (metric) => metric.count },
   { name: "nonfinite", title: "Not finite", text: ({ nonfinite }) => (nonfinite === 0 ? "–" : count(nonfinite)), value: ({ nonfinite }) => nonfinite },
 ];
@@ -86,7 +88,7 @@ function Line({ metric, page, find }: { metric: Metric; page: RunPage; find: str
   return (
     <div role="row" class="metric" style={{ height: `${LINE}px` }}>
       {COLUMNS.map(({ name, text }) => (
-        <span key={name} role="gridcell" title={name === "key" ? metric.key : undefined} class={name === "nonfinite" && metric.nonfinite > 0 ? "failed" : ""}>
+        <span key={name} role="gridcell" title={name === "key" ? metric.key : text(metric)} class={name === "nonfinite" && metric.nonfinite > 0 ? "failed" : ""}>
           {name === "key" ? <a class="mono" href={linkTo({ project: page.project, run: page.row.id, view: "charts" }, link)}><MarkedText text={metric.key} find={find} /></a> : text(metric)}
         </span>
       ))}

@@ -10,7 +10,7 @@ import { drawnRuns, loaded, rows } from "../runs";
 import { chartSettings, linkTo, place, setSettings, setting } from "../state";
 import type { Name } from "../types";
 import { Dialog } from "./dialog";
-import { metricTest, sectionsOf, type Section } from "./sections";
+import { metricTest, searchFor, sectionsOf, type Section } from "./sections";
 import { chartRuns, groupText, MOST_DRAWN } from "./shown_runs";
 import { decode, encode } from "./table_columns";
 import "./board.css";
@@ -131,20 +131,24 @@ function Layers(props: { section: Section }) {
   const newest = chartRuns.value[0];
   const count = families.reduce((sum, { keys }) => sum + keys.length, 0);
   const shown = families.length <= SEVERAL ? families : [];
-  const target = newest === undefined ? null : linkTo({ project: newest.project, run: newest.id, view: "layers" }, place.value.settings);
+  const target = (pattern: string): string => {
+    const settings = new URLSearchParams(place.value.settings);
+    settings.set("family", pattern);
+    return newest === undefined ? "" : linkTo({ project: newest.project, run: newest.id, view: "layers" }, settings);
+  };
   return (
     <ul class="families">
       {shown.map(({ pattern, keys }) => (
         <li key={pattern}>
-          <code class="cut" title={pattern}><bdi>{pattern}</bdi></code> <span class="soft">{keys.length} layers</span>
-          {target !== null && <a href={target}>Heat map</a>}
-          <button type="button" class="plain" onClick={() => setSettings({ find: `/^${pattern.replace(/[.+?^${}()|[\]\\/]/g, "\\$&").replaceAll("*", "\\d+")}$/` })}>As charts</button>
+          <code class="cut" title={pattern}><bdi>{pattern}</bdi></code> <span class="soft">{keys.length.toLocaleString("en-US")} series of layers</span>
+          {newest !== undefined && <a href={target(pattern)} title={`Of ${newest.name}, the newest of those that are drawn`}>Heat map</a>}
+          <button type="button" class="plain" onClick={() => setSettings({ find: searchFor(pattern) })}>As charts</button>
         </li>
       ))}
       {shown.length === 0 && (
         <li>
           <code><bdi>{name}</bdi></code> <span class="soft">{count.toLocaleString("en-US")} series of layers, {families.length.toLocaleString("en-US")} of each</span>
-          {target !== null && <a href={target}>Heat map</a>}
+          {newest !== undefined && <a href={target(families[0]!.pattern)} title={`Of ${newest.name}, the newest of those that are drawn`}>Heat map</a>}
         </li>
       )}
     </ul>

@@ -2,19 +2,20 @@
 
 import { useEffect, useRef } from "preact/hooks";
 
-import { bindKeys, place, setSettings } from "../state";
+import { bindKeys } from "../state";
+import { useTyped } from "./typed_field";
 
 export function SearchBox(props: { setting: string; label: string; slash?: boolean; onEnter?: (back: boolean) => void; placeholder?: string }) {
+  const { text, type } = useTyped(props.setting);
   const field = useRef<HTMLInputElement>(null);
   useEffect(() => props.slash ? bindKeys([{ key: "/", does: props.label.toLowerCase(), act: () => field.current?.select() }]) : undefined, [props.slash, props.label]);
   return (
     <input
       ref={field} type="search" class="search-box" aria-label={props.label} placeholder={props.placeholder ?? props.label} spellcheck={false}
-      value={place.value.settings.get(props.setting) ?? ""}
-      onInput={(event) => setSettings({ [props.setting]: event.currentTarget.value || null })}
+      value={text} onInput={(event) => type(event.currentTarget.value)}
       onKeyDown={(event) => {
         if (event.key === "Escape") {
-          setSettings({ [props.setting]: null });
+          type("");
           field.current?.blur();
         } else if (event.key === "Enter" && props.onEnter) {
           event.preventDefault();

@@ -5,7 +5,7 @@ import type { Name } from "../types";
 
 /** Series that differ in the number of their layer only. */
 export interface LayerFamily {
-  pattern: string; // `gradient/h.*.attn.weight`
+  pattern: string; // `layers/*/grad_norm`, or `gradient/**` for all parameters
   keys: readonly string[];
 }
 
@@ -26,7 +26,8 @@ const MACHINE = /^(system[./]|gpu|cpu_|memory_|disk_|network_|torch_gpu_)/;
 const TRAINING = /^(train|training)$/;
 const VALIDATION = /^(val|valid|validation|eval|dev|test)$/;
 // A number that is a part of a path by itself, or ends one of its words: layers/3/x, h.3.x, layer_3.
-const NUMBER = /(?<![0-9])[0-9]+(?=[./_\-]|$)/g;
+const NUMBER = /(?<![A-Za-z0-9])[0-9]+(?![A-Za-z0-9])|(?<=[A-Za-z_])[0-9]+(?=$|[/.])/g;
+const PARAMETER_WORDS = new Set(["weight", "bias", "kernel", "scale", "embedding", "gamma", "beta", "wte", "wpe", "lm_head", "ln_f", "embed_tokens"]);
 
 function sectionOf(key: string): string {
   if (MACHINE.test(key)) return "machine";
@@ -75,6 +76,11 @@ export function metricTest(text: string): ((key: string) => boolean) | null {
   return (key) => words.every((word) => key.toLowerCase().includes(word));
 }
 
+/** What finds the series of a family. */
+export function searchFor(pattern: string): string {
+  return `/^${pattern.replace(/[.+?^${}()|[\]\\/]/g, "\\$&").replace("**", ".+").replace("*", "\\d+")}$/`;
+}
+
 /** The sections of a board. What was searched for is shown chart by chart, layers too. */
 export function sectionsOf(metrics: readonly Name[], find: string): Section[] {
   const test = metricTest(find);
@@ -100,14 +106,34 @@ export function sectionsOf(metrics: readonly Name[], find: string): Section[] {
   return sections.sort((one, other) => rankOfSection(one.name) - rankOfSection(other.name) || collator.compare(one.name, other.name));
 }
 
+/** As lossbook/store/layers.py has them, so that each has its heat map: series that differ in one number, or in a parameter's path. */
 function familiesOf(metrics: readonly Name[]): LayerFamily[] {
   const byPattern = new Map<string, string[]>();
-  for (const { name } of metrics) {
-    const pattern = name.replace(NUMBER, "*");
-    if (pattern === name) continue;
-    const there = byPattern.get(pattern);
-    if (there) there.push(name);
-    else byPattern.set(pattern, [name]);
+  const paths = new Map<string, string[]>();
+  const patternsOf = new Map<string, string[]>();
+  const add = (to: Map<string, string[]>, name: string, key: string): void => void (to.get(name)?.push(key) ?? to.set(name, [key]));
+  for (const { name: key } of metrics) {
+    for (const { index, 0: digits } of key.matchAll(NUMBER)) {
+      const pattern = `${key.slice(0, index)}*${key.slice(index + digits.length)}`;
+      add(byPattern, pattern, key);
+      add(patternsOf, key, pattern);
+    }
+    const slash = key.indexOf("/");
+    if (slash > 0 && isParameter(key.slice(slash + 1))) add(paths, `${key.slice(0, slash)}/**`, key);
   }
-  return [...byPattern].filter(([, keys]) => keys.length >= LAYERS).map(([pattern, keys]) => ({ pattern, keys }));
+  // Of a name with several numbers, the one that varies over most names is its layer's; the first among equals.
+  const chosen = new Map<string, string[]>();
+  for (const [key, patterns] of patternsOf) {
+    const best = patterns.reduce((most, one) => (byPattern.get(one)!.length > byPattern.get(most)!.length ? one : most));
+    add(chosen, best, key);
+  }
+  const wide = (from: Map<string, string[]>): LayerFamily[] => [...from].filter(([, keys]) => keys.length >= LAYERS).map(([pattern, keys]) => ({ pattern, keys }));
+  const families = wide(paths);
+  const covered = new Set(families.flatMap(({ keys }) => keys));
+  return [...families, ...wide(chosen).filter(({ keys }) => !keys.every((key) => covered.has(key)))];
+}
+
+function isParameter(path: string): boolean {
+  const words = path.split(/[./]/);
+  return words.length > 1 && words.some((word) => PARAMETER_WORDS.has(word));
 }

@@ -30,12 +30,23 @@ const bandsText = setting("bands");
 // -- filter: the server evaluates it, again when runs change -------------------------------------------------------
 
 const FILTER_WAIT = 250; // ms after the last key
+const HALF_WAIT = 2500; // where the expression does not look as if it ended there
 const FILTER_PAUSE = 3000; // ms between looks at runs that change
 
 /** The ids that fit, null where nothing is filtered. */
 const fitting = signal<ReadonlySet<string> | null>(null);
 /** Why the expression cannot be understood. */
 export const filterFailure = signal<string | null>(null);
+
+/** Whether an expression looks whole: nothing is left open, and its end asks for nothing more. */
+function looksWhole(where: string): boolean {
+  // What stands between quotes is text, whatever it looks like.
+  const bare = where.replace(/'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`/g, "x");
+  if (/['"`]/.test(bare) || /([=<>!,(+*/%-]|\b(and|or|not|in|is|like|ilike|contains))\s*$/i.test(bare)) return false;
+  if ((bare.match(/\(/g)?.length ?? 0) !== (bare.match(/\)/g)?.length ?? 0)) return false;
+  // A name alone is the beginning of a comparison, after `and` as well.
+  return bare.split(/\b(?:and|or)\b/i).every((part) => /[=<>]|\b(in|is|like|ilike|contains)\b/i.test(part));
+}
 
 let filterAsked = { question: "", at: 0 };
 const projectName = computed(() => place.value.project);
@@ -54,7 +65,7 @@ effect(() => {
   if (isEmpty) return undefined;
   const stop = new AbortController();
   const since = performance.now() - filterAsked.at;
-  const wait = filterAsked.at === 0 && untracked(() => fitting.value) === null ? 0 : question === filterAsked.question ? Math.max(FILTER_PAUSE - since, 0) : FILTER_WAIT;
+  const wait = filterAsked.at === 0 && untracked(() => fitting.value) === null ? 0 : question === filterAsked.question ? Math.max(FILTER_PAUSE - since, 0) : looksWhole(where) ? FILTER_WAIT : HALF_WAIT;
   const timer = setTimeout(async () => {
     filterAsked = { question, at: performance.now() };
     try {

@@ -35,7 +35,8 @@ export function smoothMore(by: 1 | -1): void {
   setChart({ smoothing: SMOOTHINGS[Math.max(0, Math.min(nearest + by, SMOOTHINGS.length - 1))] ?? null });
 }
 
-export function Toolbar() {
+/** `single`: of one run alone, which no band can be drawn of. */
+export function Toolbar(props: { single?: boolean }) {
   const settings = chartSettings.value;
   const axes = names.value?.axes ?? ["step"];
   const known = axes.includes(settings.x) ? axes : [...axes, settings.x];
@@ -65,7 +66,7 @@ export function Toolbar() {
       </span>
       <Smoothing />
       <button type="button" aria-pressed={settings.outliers === "robust"} title="Leave far outliers out of the y axis; each chart says how many" onClick={() => setChart({ outliers: settings.outliers === "robust" ? "all" : "robust" })}>Cut outliers</button>
-      <button type="button" aria-pressed={settings.bands} disabled={!hasGroups() && !settings.bands} title={hasGroups() ? "One line with a band for each group" : "Runs that are in groups can be drawn as bands: choose “group by” in the list"} onClick={() => setChart({ bands: !settings.bands })}>Bands</button>
+      {!props.single && <button type="button" aria-pressed={settings.bands} disabled={!hasGroups() && !settings.bands} title={hasGroups() ? "One line with a band for each group" : "Runs that are in groups can be drawn as bands: choose “group by” in the list"} onClick={() => setChart({ bands: !settings.bands })}>Bands</button>}
       <button type="button" aria-pressed={settings.marks} title="Attempts, checkpoints, stages and alerts as marks" onClick={() => setChart({ marks: !settings.marks })}>Marks</button>
       {settings.range !== null && <button type="button" class="primary" title="The whole x axis again (0)" onClick={() => setChart({ range: null })}>Reset zoom</button>}
       <span class="space" />

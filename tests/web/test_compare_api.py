@@ -1,0 +1,45 @@
+"""`/api/compare` as the page's tables ask it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from serving import Served
+
+import lossbook
+from lossbook.web.api import comparing
+
+Serve = Callable[..., Served]
+
+
+def make(store: Path, lr: float) -> str:
+    run = lossbook.init(store=store, project="p", config={"lr": lr, "same": 1}, console=False)
+    run.log({"train/loss": 1.0}, step=0)
+    run.finish()
+    return run.id
+
+
+def test_settings_that_are_the_same_are_told_when_asked_for(store: Path, served: Serve) -> None:
+    runs = [make(store, 0.1), make(store, 0.2)]
+    server = served(store)
+    told = server.post("/api/compare", {"project": "p", "runs": runs})
+    assert told["settings"] == ["lr"]
+    told = server.post("/api/compare", {"project": "p", "runs": runs, "every_setting": True})
+    assert told["settings"] == ["lr", "same"]
+    assert [one["same"] for one in told["config"]] == [1, 1]
+
+
+def test_more_than_can_be_compared_at_once_is_refused(
+    store: Path, served: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [make(store, 0.1), make(store, 0.2)]
+    server = served(store)
+    losses = server.send("/api/compare", {"project": "p", "runs": runs, "losses": [float(n) for n in range(11)]})
+    assert losses.status == 400
+    assert "at most 10" in losses.json["error"]
+    monkeypatch.setattr(comparing, "MOST_RUNS", 1)
+    answer = server.send("/api/compare", {"project": "p", "runs": runs})
+    assert answer.status == 400
+    assert "at most 1 are compared" in answer.json["error"]
