@@ -6,6 +6,7 @@ same way (`benchmarks.dashboard_page`).
 
 from __future__ import annotations
 
+import asyncio
 import os
 import statistics
 import subprocess
@@ -15,7 +16,7 @@ from typing import Any
 
 from benchmarks.dashboard_page import Screen, Seen, browsing, missing, new_page
 from benchmarks.dashboard_servers import Served, await_tensorboard, end, serving
-from benchmarks.dashboard_stores import CURVES, copy_runs, write_curves, write_runs
+from benchmarks.dashboard_stores import CURVES, DIFFERENT, copy_runs, write_curves, write_runs
 from benchmarks.harness import ROOT, start
 from benchmarks.listing import multiply, record_one
 from benchmarks.report import Figure, Target
@@ -50,27 +51,32 @@ def open_pages(folder: str, tracker: str, runs: int, pages: int, gestures: bool)
         each, null where no curve was seen; `memory_bytes` of the server then; `pan` and `zoom` of all curves
         in frames a second, null where the page has no such gesture.
     """
+    return asyncio.run(_open_pages(folder, tracker, runs, pages, gestures))
+
+
+async def _open_pages(folder: str, tracker: str, runs: int, pages: int, gestures: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"first": None, "pages": [], "pan": None, "zoom": None}
     chart = CHARTS[tracker]
-    with serving(tracker, folder) as served, browsing() as browser:
-        if tracker == TENSORBOARD:
-            await_tensorboard(served, runs)
-        address = _address(tracker, served, folder, runs)
-        script = _TICK_TEN if tracker == TENSORBOARD else ""
-        for number in range(pages + 1):
-            with new_page(browser, chart, script) as screen:
-                seen = screen.open(address, PATIENCE_SECONDS)
-                if number == 0:
-                    found["first"] = _pair(seen)
-                else:
-                    found["pages"].append(_pair(seen))
-                if seen is None:
-                    # It will not be there in the next minute either.
-                    break
-                if number == pages and gestures:
-                    found["zoom"] = _zoom(screen, tracker)
-                    found["pan"] = _pan(screen, tracker)
-        found["memory_bytes"] = served.memory_bytes()
+    with serving(tracker, folder) as served:
+        async with browsing() as browser:
+            if tracker == TENSORBOARD:
+                await_tensorboard(served, runs)
+            address = _address(tracker, served, folder, runs)
+            script = _TICK_TEN if tracker == TENSORBOARD else ""
+            for number in range(pages + 1):
+                async with new_page(browser, chart, script) as screen:
+                    seen = await screen.open(address, PATIENCE_SECONDS)
+                    if number == 0:
+                        found["first"] = _pair(seen)
+                    else:
+                        found["pages"].append(_pair(seen))
+                    if seen is None:
+                        # It will not be there in the next minute either.
+                        break
+                    if number == pages and gestures:
+                        found["zoom"] = await _zoom(screen, tracker)
+                        found["pan"] = await _pan(screen, tracker)
+            found["memory_bytes"] = served.memory_bytes()
     return found
 
 
@@ -84,6 +90,10 @@ def see_points(folder: str, tracker: str, points: int, options: list[str], by_it
     Returns:
         `seconds` from the return of `log()` to the frame with the point, one for each that was seen.
     """
+    return asyncio.run(_see_points(folder, tracker, points, options, by_itself))
+
+
+async def _see_points(folder: str, tracker: str, points: int, options: list[str], by_itself: bool) -> dict[str, Any]:
     patience = 75.0 if tracker == TENSORBOARD else 20.0
     arguments = f"{folder!r}, {tracker!r}, {points}, {3 * patience}"
     code = f"from benchmarks.dashboard_stores import log_when_told; log_when_told({arguments})"
@@ -92,20 +102,21 @@ def see_points(folder: str, tracker: str, points: int, options: list[str], by_it
     seconds: list[float] = []
     try:
         _await_file(os.path.join(folder, "told-begun"))
-        with serving(tracker, folder, options) as served, browsing() as browser:
-            if tracker == TENSORBOARD:
-                await_tensorboard(served, 1)
-            with new_page(browser, CHARTS[tracker], _RELOAD_BY_ITSELF if by_itself else "") as screen:
-                if screen.open(_address(tracker, served, folder, 1), PATIENCE_SECONDS) is None:
-                    raise RuntimeError("no curve was on the screen")
-                for number in range(points):
-                    known = screen.await_stillness()
-                    with open(os.path.join(folder, f"tell-{number}"), "w", encoding="utf-8"):
-                        pass
-                    seen = screen.await_change(known, patience)
-                    if seen is None:
-                        break
-                    seconds.append(seen - float(_await_file(os.path.join(folder, f"told-{number}"))))
+        with serving(tracker, folder, options) as served:
+            async with browsing() as browser:
+                if tracker == TENSORBOARD:
+                    await_tensorboard(served, 1)
+                async with new_page(browser, CHARTS[tracker], _RELOAD_BY_ITSELF if by_itself else "") as screen:
+                    if await screen.open(_address(tracker, served, folder, 1), PATIENCE_SECONDS) is None:
+                        raise RuntimeError("no curve was on the screen")
+                    for number in range(points):
+                        known = await screen.await_stillness()
+                        with open(os.path.join(folder, f"tell-{number}"), "w", encoding="utf-8"):
+                            pass
+                        seen = await screen.await_change(known, patience)
+                        if seen is None:
+                            break
+                        seconds.append(seen - float(_await_file(os.path.join(folder, f"told-{number}"))))
     finally:
         end(logging)
     return {"seconds": seconds}
@@ -166,7 +177,7 @@ def _curve_figures(million: Answer, short: dict[str, Answer], rows: int, long: i
                target=Target(at_most=1),
                note="from the navigation's start to the frame after which the chart stays as it is; the median of "
                f"{_counted(million)} pages. Sealed files written by the sealing function "
-               "itself, five different ones."),
+               f"itself, {DIFFERENT} different ones."),
         Figure("dashboard", f"{CURVES} curves × {long:,} rows, the server's first page, s", _first(million, 1)),
         Figure("dashboard", f"{CURVES} curves × {rows:,} rows on the screen, s", _median(short.get(OURS), 1),
                _peers(short, lambda answer: _median(answer, 1)),
@@ -179,8 +190,8 @@ def _gesture_figures(million: Answer, short: dict[str, Answer], rows: int, long:
     how = f"frames in which the chart's canvas held other pixels than a frame before, over {GESTURE_SECONDS:.0f} s; "
     return [
         Figure("dashboard", f"moving {CURVES} curves × {long:,} rows, frames/s", _of(million, "pan"),
-               target=Target(at_least=50), note=how + "dragged with the shift key to and fro, zoomed in before; each "
-               "movement of the mouse is sent when the page has taken the one before."),
+               target=Target(at_least=50), note=how + "dragged with the shift key to and fro, zoomed in before; the mouse "
+               "reports 125 times a second."),
         Figure("dashboard", f"zooming {CURVES} curves × {long:,} rows, frames/s", _of(million, "zoom"),
                target=Target(at_least=50), note=how + "the wheel with ctrl, in and out."),
         Figure("dashboard", f"moving {CURVES} curves × {rows:,} rows, frames/s", _of(short.get(OURS), "pan"),
@@ -304,20 +315,20 @@ def _points(session: Session, tracker: str) -> dict[str, list[float]]:
     return found
 
 
-def _zoom(screen: Screen, tracker: str) -> float:
+async def _zoom(screen: Screen, tracker: str) -> float:
     if tracker == "trackio":
-        return screen.changes_per_second(lambda: screen.drag(GESTURE_SECONDS))
+        return await screen.changes_per_second(lambda: screen.drag(GESTURE_SECONDS))
     key, turn = ("Control", 20.0) if tracker == OURS else ("Alt", 10.0)
-    return screen.changes_per_second(lambda: screen.wheel(GESTURE_SECONDS, key=key, turn=turn))
+    return await screen.changes_per_second(lambda: screen.wheel(GESTURE_SECONDS, key=key, turn=turn))
 
 
-def _pan(screen: Screen, tracker: str) -> float | None:
+async def _pan(screen: Screen, tracker: str) -> float | None:
     if tracker == "trackio":
         return None
     key, turn, turns = ("Control", 100.0, 4) if tracker == OURS else ("Alt", 20.0, 2)
-    screen.zoom_in(key=key, turn=turn, turns=turns)
-    screen.await_stillness()
-    return screen.changes_per_second(lambda: screen.drag(GESTURE_SECONDS, key="Shift"))
+    await screen.zoom_in(key=key, turn=turn, turns=turns)
+    await screen.await_stillness()
+    return await screen.changes_per_second(lambda: screen.drag(GESTURE_SECONDS, key="Shift"))
 
 
 def _address(tracker: str, served: Served, folder: str, runs: int) -> str:

@@ -9,19 +9,20 @@ the time, or Chromium's screencast, would take most of a small machine from the 
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, CDPSession, Page
+    from playwright.async_api import Browser, CDPSession, Page
 
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
@@ -30,6 +31,8 @@ FLAGS = (
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",
 )  # fmt: skip
 WIDTH, HEIGHT = 1440, 900
+#: So often a mouse says where it is.
+REPORTS_A_SECOND = 125
 #: A pixel whose channels differ so much is of a curve: backgrounds, grids and letters are grey.
 COLOUR = 28
 #: So many coloured pixels are a curve.
@@ -107,34 +110,34 @@ def missing() -> str | None:
     return None
 
 
-@contextmanager
-def browsing() -> Iterator[Browser]:
+@asynccontextmanager
+async def browsing() -> AsyncIterator[Browser]:
     """A running Chromium that reaches nothing but this machine."""
-    from playwright.sync_api import sync_playwright
+    from playwright.async_api import async_playwright
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=_chromium(), args=list(FLAGS))
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=_chromium(), args=list(FLAGS))
         try:
             yield browser
         finally:
-            browser.close()
+            await browser.close()
 
 
-@contextmanager
-def new_page(browser: Browser, chart: str, script: str = "") -> Iterator[Screen]:
+@asynccontextmanager
+async def new_page(browser: Browser, chart: str, script: str = "") -> AsyncIterator[Screen]:
     """A page with nothing in its cache, whose chart is watched from its beginning.
 
     Args:
         chart: a selector of the chart's canvas.
         script: what the page runs before its own.
     """
-    context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT})
+    context = await browser.new_context(viewport={"width": WIDTH, "height": HEIGHT})
     try:
-        context.add_init_script(f"({_WATCH})({json.dumps(chart)}, {COLOUR});{script}")
-        page = context.new_page()
-        yield Screen(page, context.new_cdp_session(page), chart)
+        await context.add_init_script(f"({_WATCH})({json.dumps(chart)}, {COLOUR});{script}")
+        page = await context.new_page()
+        yield Screen(page, await context.new_cdp_session(page), chart)
     finally:
-        context.close()
+        await context.close()
 
 
 class Screen:
@@ -145,123 +148,144 @@ class Screen:
         self._session = session
         self._chart = chart
 
-    def open(self, address: str, patience_seconds: float) -> Seen | None:
+    async def open(self, address: str, patience_seconds: float) -> Seen | None:
         """Open an address and watch its chart until it stays as it is; None where no curve was seen in time."""
-        from playwright.sync_api import Error
+        from playwright.async_api import Error
 
         deadline = time.monotonic() + patience_seconds
         try:
-            self.page.goto(address, wait_until="commit", timeout=1e3 * patience_seconds)
+            await self.page.goto(address, wait_until="commit", timeout=1e3 * patience_seconds)
         except Error:
             return None
         while True:
-            time.sleep(0.1)
-            seen, now_ms = self._seen()
+            await asyncio.sleep(0.1)
+            seen, now_ms = await self._seen()
             if seen and seen[-1][2] >= FEWEST_PIXELS and now_ms - seen[-1][0] > 1e3 * STILL_SECONDS:
                 break
             if time.monotonic() > deadline:
                 return None
-        if coloured(self.picture()) < FEWEST_PIXELS:
+        if coloured(await self.picture()) < FEWEST_PIXELS:
             raise RuntimeError(f"{self._chart} has a curve, but it is not on the screen")
         most = seen[-1][2]
         begun_ms = next(at for at, _, colour in seen if colour >= most / 2)
         return Seen(begun_ms / 1e3, seen[-1][0] / 1e3)
 
-    def picture(self) -> Any:
+    async def picture(self) -> Any:
         """What the screen shows where the chart is, shape (height, width, 3), uint8."""
         import numpy
         from PIL import Image
 
-        clip = {**self._box(), "scale": 1}
-        answer = self._session.send("Page.captureScreenshot", {"format": "png", "clip": clip})
+        clip = {**(await self._box()), "scale": 1}
+        answer = await self._session.send("Page.captureScreenshot", {"format": "png", "clip": clip})
         return numpy.asarray(Image.open(io.BytesIO(base64.b64decode(answer["data"]))).convert("RGB"))
 
-    def await_stillness(self, patience_seconds: float = 20.0) -> int:
+    async def await_stillness(self, patience_seconds: float = 20.0) -> int:
         """Wait until the chart has not changed for a while; returns how often it has changed so far."""
         deadline = time.monotonic() + patience_seconds
         while True:
-            seen, now_ms = self._seen()
+            seen, now_ms = await self._seen()
             if not seen or now_ms - seen[-1][0] > 1e3 * STILL_SECONDS or time.monotonic() > deadline:
                 return len(seen)
-            time.sleep(0.1)
+            await asyncio.sleep(0.1)
 
-    def await_change(self, known: int, patience_seconds: float) -> float | None:
+    async def await_change(self, known: int, patience_seconds: float) -> float | None:
         """The moment (Unix seconds) of the first change after `known` ones; None: there was none in time."""
         deadline = time.monotonic() + patience_seconds
         while time.monotonic() < deadline:
-            time.sleep(0.05)
-            seen, _ = self._seen()
+            await asyncio.sleep(0.05)
+            seen, _ = await self._seen()
             if len(seen) > known:
-                origin_ms = self.page.evaluate("performance.timeOrigin")
+                origin_ms = await self.page.evaluate("performance.timeOrigin")
                 return float(origin_ms + seen[known][0]) / 1e3
         return None
 
-    def changes_per_second(self, gesture: Callable[[], None]) -> float:
+    async def changes_per_second(self, gesture: Callable[[], Awaitable[None]]) -> float:
         """How many frames a second showed the chart otherwise than the one before while `gesture` was made."""
-        seen, begin_ms = self._seen()
+        seen, begin_ms = await self._seen()
         known = len(seen)
-        gesture()
-        seen, end_ms = self._seen()
+        await gesture()
+        seen, end_ms = await self._seen()
         return 1e3 * (len(seen) - known) / (end_ms - begin_ms)
 
-    def _seen(self) -> tuple[list[tuple[float, float, int]], float]:
+    async def _seen(self) -> tuple[list[tuple[float, float, int]], float]:
         """The frames in which the chart changed, and the page's clock in ms."""
-        seen, now_ms = self.page.evaluate("() => [window.chartWatch?.seen ?? [], performance.now()]")
+        seen, now_ms = await self.page.evaluate("() => [window.chartWatch?.seen ?? [], performance.now()]")
         return seen, now_ms
 
-    def drag(self, seconds: float, *, key: str | None = None, far: float = 0.3) -> None:
+    async def drag(self, seconds: float, *, key: str | None = None, far: float = 0.3) -> None:
         """Press in the middle of the chart and move to and fro."""
-        x, y, width = self._middle()
+        x, y, width = await self._middle()
         mouse = self.page.mouse
-        mouse.move(x, y)
-        if key is not None:
-            self.page.keyboard.down(key)
-        mouse.down()
-        deadline, place = time.monotonic() + seconds, 0.0
-        # Each movement is sent when the page has taken the one before it.
-        step = 2.0
-        while time.monotonic() < deadline:
-            for _ in range(8):
+        await mouse.move(x, y)
+        async with self._held(key):
+            await mouse.down()
+            place, step = 0.0, 2.0
+
+            def move() -> Awaitable[None]:
+                nonlocal place, step
                 if abs(place + step) > far * width:
                     step = -step
                 place += step
-                mouse.move(x + place, y)
-        mouse.up()
+                return mouse.move(x + place, y)
+
+            await _again(seconds, move)
+            await mouse.up()
+
+    async def wheel(self, seconds: float, *, key: str, turn: float) -> None:
+        """Turn the wheel over the middle of the chart, in and out again by turns of thirty."""
+        x, y, _ = await self._middle()
+        mouse = self.page.mouse
+        await mouse.move(x, y)
+        turns = 0
+
+        def roll() -> Awaitable[None]:
+            nonlocal turns
+            turns += 1
+            return mouse.wheel(0, turn if turns // 30 % 2 else -turn)
+
+        async with self._held(key):
+            await _again(seconds, roll)
+
+    async def zoom_in(self, *, key: str, turn: float, turns: int) -> None:
+        x, y, _ = await self._middle()
+        await self.page.mouse.move(x, y)
+        async with self._held(key):
+            for _ in range(turns):
+                await self.page.mouse.wheel(0, -turn)
+
+    @asynccontextmanager
+    async def _held(self, key: str | None) -> AsyncIterator[None]:
         if key is not None:
-            self.page.keyboard.up(key)
+            await self.page.keyboard.down(key)
+        yield
+        if key is not None:
+            await self.page.keyboard.up(key)
 
-    def wheel(self, seconds: float, *, key: str, turn: float) -> None:
-        """Turn the wheel over the middle of the chart, in and out again by turns of a dozen."""
-        x, y, _ = self._middle()
-        self.page.mouse.move(x, y)
-        self.page.keyboard.down(key)
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            for direction in (-1, 1):
-                for _ in range(12):
-                    self.page.mouse.wheel(0, direction * turn)
-                    if time.monotonic() > deadline:
-                        break
-        self.page.keyboard.up(key)
-
-    def zoom_in(self, *, key: str, turn: float, turns: int) -> None:
-        x, y, _ = self._middle()
-        self.page.mouse.move(x, y)
-        self.page.keyboard.down(key)
-        for _ in range(turns):
-            self.page.mouse.wheel(0, -turn)
-        self.page.keyboard.up(key)
-
-    def _box(self) -> dict[str, float]:
-        box: dict[str, float] | None = self.page.evaluate(_BOX, self._chart)
+    async def _box(self) -> dict[str, float]:
+        box: dict[str, float] | None = await self.page.evaluate(_BOX, self._chart)
         if box is None:
             raise RuntimeError(f"{self._chart} is not on the page")
         return box
 
-    def _middle(self) -> tuple[float, float, float]:
+    async def _middle(self) -> tuple[float, float, float]:
         """A place within the chart's plot, and how wide the chart is."""
-        box = self._box()
+        box = await self._box()
         return box["x"] + 0.55 * box["width"], box["y"] + 0.45 * box["height"], box["width"]
+
+
+async def _again(seconds: float, act: Callable[[], Awaitable[None]]) -> None:
+    """Begin `act` as often as a mouse reports, whether or not the page has taken what came before."""
+    deadline = time.monotonic() + seconds
+    begun: set[asyncio.Future[None]] = set()
+    while time.monotonic() < deadline:
+        # A page that does not keep up is not buried: what it has not taken within half a second holds the hand back.
+        if len(begun) < REPORTS_A_SECOND // 2:
+            one = asyncio.ensure_future(act())
+            begun.add(one)
+            one.add_done_callback(begun.discard)
+        await asyncio.sleep(1 / REPORTS_A_SECOND)
+    if begun:
+        await asyncio.wait(begun, timeout=30)
 
 
 def coloured(picture: Any) -> int:

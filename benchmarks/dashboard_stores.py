@@ -13,7 +13,7 @@ from benchmarks.work import SPIKED_KEY, Row, rows_of, ten_columns
 
 CURVES = 50
 #: So many of the curves are different; the others are copies of them.
-DIFFERENT = 5
+DIFFERENT = 3
 SHORT_ROWS = 100
 
 

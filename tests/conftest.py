@@ -9,6 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A timing never fails a test, nor does that of one example.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # A shell that starts a job in the background has it ignore Ctrl-C, and so do that job's children: here it is tested.
 signal.signal(signal.SIGINT, signal.default_int_handler)

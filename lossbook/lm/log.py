@@ -203,9 +203,10 @@ def snapshots_of(folder: str) -> Iterator[MetricsSnapshot]:
     """The rows of a run as a log has them, in the order in which they were logged; hidden ones left out."""
     from lossbook.store.attempts import resume_steps
     from lossbook.store.replay import visible
+    from lossbook.store.shapes import IDENTITY, fit
 
     where = RunFolder(folder)
-    resumed_from = resume_steps(read_json(where.run_json) or {})
+    resumed_from = resume_steps(fit(read_json(where.run_json) or {}, IDENTITY)[0])
     by_key = _resumed_by_key(_marked(where), resumed_from) if None in list(resumed_from.values())[1:] else {}
     for row in _marked(where):
         hidden = [key for key in _MARKS & row.body.keys() if not visible(row, by_key.get(key, resumed_from))]

@@ -6,21 +6,26 @@ import hashlib
 import os
 import shutil
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from lossbook.errors import DamagedFile
+from lossbook.errors import DamagedFile, LossbookError
 from lossbook.layout import RunFolder, cache_folder, run_folders, write_json
 from lossbook.sources.base import ForeignRun, Rewritten, Source
 from lossbook.sources.bring import bring_identity, bring_rows, is_brought
 from lossbook.store.index import Record
+from lossbook.store.listing import Changes, Listing, RunKey
 from lossbook.store.query import Book
 from lossbook.store.recorded import RecordedRun
 
 if TYPE_CHECKING:
     from lossbook.store.rows import RunRows
     from lossbook.store.table import Table
+
+#: What one look at a listing may spend on rows that are not here yet; one run is brought in any case.
+_BRING_SECONDS = 0.5
 
 
 class SourceBook(Book):
@@ -35,6 +40,7 @@ class SourceBook(Book):
         store = os.path.join(cache_folder(), "sources", f"{source.kind}-{digest}")
         os.makedirs(store, exist_ok=True)
         self._foreign: dict[str, ForeignRun] = {}
+        self._tried: set[str] = set()
         self._bringing: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)  # by folder
         super().__init__(store, memory_bytes=memory_bytes)
         self.refresh()
@@ -50,6 +56,7 @@ class SourceBook(Book):
                 # The source has it no more, and this is a cache of the source.
                 shutil.rmtree(folder.path, ignore_errors=True)
         self._foreign = found
+        self._tried = set()
         write_json(
             os.path.join(self.store, ".source.json"),
             {"kind": self.source.kind, "location": self.source.location},
@@ -85,6 +92,35 @@ class SourceBook(Book):
                 self.bring(run.path)
         return super().runs(project, where, sort, limit)
 
+    def listing(self) -> Listing:
+        """As `Book.listing`; where the source does not say the last values, each look brings the rows of some runs."""
+        return SourceListing(self)
+
+    def bring_some(self, seconds: float) -> list[str]:
+        """Bring runs of which not even the last values are known, the newest first, until the time is over.
+
+        Returns:
+            The folders of those that were brought; what cannot be read is tried again after `refresh()`.
+        """
+        if self.source.tells_last_values:
+            return []
+        begun = time.monotonic()
+        brought: list[str] = []
+        for path, run in sorted(self._foreign.items(), key=lambda pair: pair[1].created, reverse=True):
+            if path in self._tried or is_brought(RunFolder(path), run):
+                self._tried.add(path)
+                continue
+            if brought and time.monotonic() - begun > seconds:
+                break
+            self._tried.add(path)
+            try:
+                self.bring(path)
+            except (LossbookError, OSError):
+                # Who asks of this run is told; the others are shown all the same.
+                continue
+            brought.append(path)
+        return brought
+
     def sql(self, query: str, parameters: list[Any] | None = None) -> Table:
         """As `Book.sql`; every run's rows are brought first."""
         for run in self.runs():
@@ -96,6 +132,21 @@ class SourceBook(Book):
 
     def __repr__(self) -> str:
         return f"<lossbook book of {self.source.location}>"
+
+
+class SourceListing(Listing):
+    """A live table of a source's runs; it fills while it is looked at."""
+
+    def __init__(self, book: SourceBook) -> None:
+        super().__init__(book)
+        self._source_book = book
+
+    def look(self, *, everything: bool = False) -> Changes:
+        """As `Listing.look`; rows are brought for about half a second first, if some are missing."""
+        for path in self._source_book.bring_some(_BRING_SECONDS):
+            project, id = path.rsplit("/", 2)[-2:]
+            self.touch(RunKey(project, id))
+        return super().look(everything=everything)
 
 
 class SourceRun(RecordedRun):

@@ -128,7 +128,7 @@ _ATTEMPT = _has(
 )  # fmt: skip
 _DEFINITION = _has({"pattern": _maybe(_is_text), "goal": _maybe(_is_text)})
 _STATISTICS: dict[str, tuple[type, ...]] = {
-    "last": (int, float, str, _NONE), "last_step": (int, _NONE), "min": (int, float, str, _NONE),
+    "last": (int, float, str, _NONE), "last_step": (int, float, _NONE), "min": (int, float, str, _NONE),
     "min_step": (int, _NONE), "max": (int, float, str, _NONE), "max_step": (int, _NONE),
     "mean": (int, float, str, _NONE), "count": (int, _NONE), "nonfinite": (int, _NONE),
 }  # fmt: skip

@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A run that was resumed and warned, and thirty that differ by a little."""
+    """A run that was resumed and warned, and twenty that differ by a little."""
     store = tmp_path_factory.mktemp("keys")
     run = lossbook.init("marked", name="one", store=store)
     for step in range(200):
-        run.log({"loss": 2.0 + step / 100}, step=step)
+        run.log({"loss": 4.0 - step / 100}, step=step)
     run.finish()
     with lossbook.init("marked", id=run.id, resume="must", store=store) as again:
         for step in range(200, 300):
             again.log({"loss": 1.0}, step=step)
         again.alert("look here", text="<b>bold</b>", level="warning")
-    for number in range(30):
+    for number in range(20):
         with lossbook.init("many", name=f"run {number:02d}", store=store) as run:
-            for step in range(50):
+            for step in range(5):
                 run.log({"loss": number + step / 100}, step=step)
     with serving(store) as server:
         yield server
@@ -48,14 +48,14 @@ def test_keys_step_from_row_to_row_and_the_value_is_said(told: Served, page: Pag
     assert said.inner_text() == "", "nothing is said that nobody asked for"
     chart.focus()
     page.keyboard.press(".")
-    said.get_by_text("Step 100: one 3", exact=True).wait_for(state="attached")
+    said.get_by_text("step 100: one 3", exact=True).wait_for(state="attached")
     page.keyboard.press(".")
-    said.get_by_text("Step 101: one 3.01", exact=True).wait_for(state="attached")
+    said.get_by_text("step 101: one 2.99", exact=True).wait_for(state="attached")
     assert chart.locator(".chart-tip").is_visible()
     page.keyboard.press(",")
-    said.get_by_text("Step 100: one 3", exact=True).wait_for(state="attached")
+    said.get_by_text("step 100: one 3", exact=True).wait_for(state="attached")
     page.keyboard.press(">")
-    said.get_by_text("Step 110: one 3.1", exact=True).wait_for(state="attached")
+    said.get_by_text("step 110: one 2.9", exact=True).wait_for(state="attached")
     page.keyboard.press("Escape")
     chart.locator(".chart-tip").wait_for(state="detached")
     assert said.inner_text() == ""
@@ -83,7 +83,9 @@ def test_keys_go_from_mark_to_mark(told: Served, page: Page) -> None:
     assert box is not None
     assert box["x"] >= 0
     assert box["x"] + box["width"] <= 1280
-    assert [flag.get_attribute("tabindex") for flag in flags.all()].count("0") == 1, "Tab passes a chart's marks at once"
+    assert [flag.get_attribute("tabindex") for flag in flags.all()].count("0") == 1, (
+        "Tab passes a chart's marks at once"
+    )
 
 
 def test_the_table_tells_the_marks_too(told: Served, page: Page) -> None:
@@ -102,8 +104,8 @@ def test_a_tip_stays_in_the_window_and_off_its_point(
     told: Served, page: Page, part: float, size: tuple[int, int]
 ) -> None:
     page.set_viewport_size({"width": size[0], "height": size[1]})
-    ids = ",".join(run["id"] for run in told.get("/api/runs", project="many", limit=100)["runs"])
-    chart = _chart(page, told, "many", 30, f"marks=0&runs={ids}")
+    ids = ",".join(row["id"] for row in told.get("/api/runs", project="many")["rows"])
+    chart = _chart(page, told, "many", 20, f"marks=0&runs={ids}")
     plot = chart.locator(".plot").bounding_box()
     assert plot is not None
     x = plot["x"] + 60 + part * (plot["width"] - 80)
@@ -117,14 +119,14 @@ def test_a_tip_stays_in_the_window_and_off_its_point(
     assert box["x"] + box["width"] <= size[0]
     assert box["y"] + box["height"] <= size[1]
     assert not (box["x"] <= x <= box["x"] + box["width"] and box["y"] <= y <= box["y"] + box["height"])
-    # Of thirty lines those around the pointer are told, the nearest one stands out.
+    # Of twenty lines those around the pointer are told, the nearest one stands out.
     rows = tip.locator("tbody tr")
     assert rows.count() == 16
     assert tip.locator("tr.nearest, tr.standing").count() == 1
     near = int(tip.locator("tr.nearest, tr.standing").locator("td").first.inner_text().strip().removeprefix("run "))
     assert near < 8
     page.mouse.click(x, y)
-    assert rows.count() == 30
+    assert rows.count() == 20
     assert tip.locator("tr.nearest, tr.standing").is_visible()
 
 
@@ -141,8 +143,7 @@ def test_the_colours_follow_the_theme_at_once(told: Served, page: Page) -> None:
             break
         page.keyboard.press("t")
     page.wait_for_function(
-        "([plot, before]) => {"
-        f"const colour = ({corner})(plot); return Math.abs(colour[0] - before[0]) > 100; }}",
+        f"([plot, before]) => {{const colour = ({corner})(plot); return Math.abs(colour[0] - before[0]) > 100; }}",
         arg=[chart.locator(".plot").element_handle(), before],
     )
 

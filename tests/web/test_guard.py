@@ -391,3 +391,28 @@ def test_an_answer_that_nobody_takes_is_dropped(
                 return True
 
         wait_until(ended)
+
+
+def test_a_file_that_nobody_takes_is_dropped_and_one_that_is_taken_comes_whole(
+    store: Path, monkeypatch: pytest.MonkeyPatch, wait_until: Callable[..., None]
+) -> None:
+    monkeypatch.setattr(server_module, "CHUNK_SECONDS", 0.5)
+    with lossbook.init(store=store, project="large", id="one", console=False) as run:
+        Path(run.dir).mkdir(exist_ok=True)
+        (Path(run.dir) / "model.bin").write_bytes(bytes(range(256)) * (64 << 10))
+    path = "/api/run/file?project=large&run=one&path=files/model.bin"
+    with serving(store) as served, socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect((served.host, served.port))
+        slow.settimeout(20)
+        slow.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        whole = served.raw("GET", path)
+        assert (whole.status, len(whole.body)) == (200, 16 << 20)
+
+        def ended() -> bool:
+            try:
+                return slow.send(b" ") == 0
+            except OSError:
+                return True
+
+        wait_until(ended)

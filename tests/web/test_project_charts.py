@@ -77,14 +77,12 @@ def test_only_metrics_that_the_drawn_runs_have_are_charts(site: Site, page: Page
 
 def test_a_section_is_folded_and_the_link_says_so(site: Site, browser: Browser, page: Page) -> None:
     show(page, site.at("charts"))
-    page.get_by_role("button", name="train 1").click()
+    page.get_by_role("button", name="loss 2").click()
     until(page, lambda: "train/loss" not in charts_of(page))
     page.get_by_label("X axis").select_option("wallclock")
     page.get_by_label("Charts in a row").select_option("2")
     page.get_by_role("button", name="log y").click()
-    until(
-        page, lambda: all(part in settings_of(page) for part in ("sections=train", "x=wallclock", "size=2", "logy=1"))
-    )
+    until(page, lambda: all(part in settings_of(page) for part in ("sections=loss", "x=wallclock", "size=2", "logy=1")))
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     try:
         other = context.new_page()

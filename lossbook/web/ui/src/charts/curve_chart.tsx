@@ -67,7 +67,8 @@ export function CurveChart(props: CurveChartProps) {
     };
     const sizes = new ResizeObserver(measure);
     sizes.observe(element);
-    const sight = new IntersectionObserver(([entry]) => model.setVisible(entry!.isIntersecting), { rootMargin: NEAR });
+    // Where the page is busy several notes come at once: the last one holds.
+    const sight = new IntersectionObserver((entries) => model.setVisible(entries.at(-1)!.isIntersecting), { rootMargin: NEAR });
     sight.observe(figure.current!);
     // Dragged to a screen of other pixels, or zoomed by the browser.
     addEventListener("resize", measure);

@@ -24,13 +24,14 @@ export function Sparkline(props: SparklineProps) {
   useEffect(() => {
     const element = canvas.current!;
     let release: (() => void) | null = null;
-    const sight = new IntersectionObserver(([entry]) => {
-      if (entry!.isIntersecting && release === null) {
+    const sight = new IntersectionObserver((entries) => {
+      const isSeen = entries.at(-1)!.isIntersecting; // the last of several notes holds
+      if (isSeen && release === null) {
         release = watchSpark(project, run, metric, state, (answer) => {
           curve.current = answer;
           draw(element, answer, look.current);
         });
-      } else if (!entry!.isIntersecting && release !== null) {
+      } else if (!isSeen && release !== null) {
         release();
         release = null;
       }

@@ -68,7 +68,7 @@ const MOST_SORTED = 20_000;
 /** Usual is what lies between these shares of all buckets, and a spread and a half beyond on each side. */
 const USUAL = 0.05;
 const FENCE = 1.5;
-/** A line's beginning is kept though it is unusual: so many buckets that come steadily nearer, if the usual keeps this share of the height. */
+/** A line's beginning is kept though it is unusual: if its first so many buckets come steadily nearer and the usual keeps this share of the height. */
 const STEADY = 3;
 const LEAST_SHARE = 0.1;
 
@@ -147,10 +147,11 @@ function steadyBeginning({ curve, band }: Line, range: Range, isUnusual: (value:
   const found: number[] = [];
   let at = 0;
   for (; at < end && Number.isFinite(values[at]!) && isUnusual(values[at]!); at += 1) found.push(values[at]!);
-  if (found.length < STEADY || at >= end) return [];
+  if (found.length === 0 || at >= end) return [];
   const down = found[0]! > values[at]!;
+  const first = [...values.subarray(0, Math.max(STEADY, at + 1))];
   // Against the one before the last: a mean of few rows trembles.
-  const isSteady = found.every((value, place) => place < 2 || (down ? value < found[place - 2]! : value > found[place - 2]!));
+  const isSteady = first.every((value, place) => place < 2 || (down ? value < first[place - 2]! : value > first[place - 2]!));
   return isSteady ? found : [];
 }
 

@@ -131,7 +131,7 @@ function RankConsole({ project, run, rank, ranks, live }: Asked & { ranks: reado
         redraw((count) => count + 1);
         if (!live) stop();
       } catch (error) {
-        if (error instanceof AnswerError) setFailure(error.message);
+        if (error instanceof AnswerError && error.status !== 0) setFailure(error.message);
         throw error;
       }
     });

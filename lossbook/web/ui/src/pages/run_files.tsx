@@ -2,7 +2,7 @@
 
 import { useState } from "preact/hooks";
 
-import { api } from "../api";
+import { api, isLive } from "../api";
 import { bytes, moment } from "../format";
 import { useAnswer } from "../parts/asking";
 import { Dialog } from "../parts/dialog";
@@ -28,6 +28,7 @@ export function FilesView({ page, live }: ViewProps) {
   const find = settings.get("files") ?? "";
   const looked = settings.get("file");
   if (answer === null) return <p class="empty" role="status">{failure ?? "Asking for the files …"}</p>;
+  if (!isLive()) return <p class="empty">Files are not part of a copy, but for the pictures that were logged. They stand in the run’s folder, where it was made.</p>;
   if (answer.files.length === 0) return <p class="empty">No file. <code>run.save("samples.txt")</code> keeps one with the run.</p>;
   const found = answer.files.filter(({ path }) => path.toLowerCase().includes(find.toLowerCase()));
   const folders = new Map<string, File[]>();

@@ -2,7 +2,7 @@
 
 import { useState } from "preact/hooks";
 
-import { AnswerError, api } from "../api";
+import { AnswerError, api, isLive } from "../api";
 import { asNumber, duration, moment, number, short, value as valueText, withUnit } from "../format";
 import { useAnswer } from "../parts/asking";
 import { CopyButton } from "../parts/copy_button";
@@ -99,6 +99,7 @@ function atStep(step: number | null): string | undefined {
 // -- what a person may change ----------------------------------------------------------------------------------------
 
 function HowToEdit({ row }: { row: RunRow }) {
+  if (!isLive()) return row.notes ? null : <p class="soft hint">None.</p>;
   return <p class="soft hint">{row.notes ? "" : "None yet. "}This page only reads: <code>lossbook serve --edit</code> lets it change notes, names and tags; <code>lossbook note {row.id} "…"</code> writes notes from a terminal.</p>;
 }
 

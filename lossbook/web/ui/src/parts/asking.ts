@@ -26,8 +26,9 @@ export function useAnswer<T>(name: string, ask: (signal: AbortSignal) => Promise
         if (!live) stop();
       } catch (error) {
         if (error instanceof AnswerError && !signal.aborted) {
-          const { message } = error;
-          setAsked((before) => (before.name === name ? { ...before, failure: message } : { name, answer: null, failure: message, text: "" }));
+          const { message, status } = error;
+          // That nobody answers is said once, at the top of the page; what is known stays where it is.
+          setAsked((before) => (before.name === name && before.answer !== null && status === 0 ? before : before.name === name ? { ...before, failure: message } : { name, answer: null, failure: message, text: "" }));
         }
         throw error;
       }

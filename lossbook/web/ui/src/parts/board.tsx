@@ -6,7 +6,7 @@ import { useEffect, useState } from "preact/hooks";
 import { AnswerError, api } from "../api";
 import { CurveChart, type ChartSeries } from "../charts/curve_chart";
 import { keepAsking } from "../live";
-import { drawnRuns, loaded, rows } from "../runs";
+import { drawnRuns, loaded, rows, runById } from "../runs";
 import { chartSettings, linkTo, place, setSettings, setting } from "../state";
 import type { Name } from "../types";
 import { Dialog } from "./dialog";
@@ -30,6 +30,8 @@ const boardFailure = signal<string | null>(null);
 
 const askedIds = computed(() => drawnRuns.value.slice(0, MOST_DRAWN).map(({ id }) => id).sort().join(","));
 const someRuns = computed(() => drawnRuns.value.some(({ state }) => state === "running"));
+/** Where the ended ones among them stand: another tracker's runs are read one after the other, and have steps only then. */
+const endedAt = computed(() => drawnRuns.value.slice(0, MOST_DRAWN).map(({ id, state }) => (state === "running" ? "" : `${id} ${runById(id)?.last_step ?? ""}`)).sort().join(","));
 const sections = computed(() => sectionsOf(metrics.value?.found ?? [], findText.value ?? ""));
 /** Sections that a person opened or closed: the others than those that are so by themselves. */
 const turned = computed(() => new Set((turnedText.value ?? "").split(",").filter((part) => part !== "").map(decode)));
@@ -38,6 +40,7 @@ function useMetrics(): void {
   const { project } = place.value;
   const ids = askedIds.value;
   const isLiving = someRuns.value;
+  const ended = endedAt.value;
   useEffect(() => {
     if (project === null || ids === "") return undefined;
     // Metrics that a run begins to log while one looks are seen within seconds.
@@ -54,7 +57,7 @@ function useMetrics(): void {
       }
     });
     return stop;
-  }, [project, ids, isLiving]);
+  }, [project, ids, isLiving, ended]);
 }
 
 export function Board() {

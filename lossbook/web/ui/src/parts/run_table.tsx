@@ -8,7 +8,7 @@ import { bindKeys, go, place } from "../state";
 import { askColor } from "./color_picker";
 import { focused, focusOn, isAt, lineId, scrolling, toggleGroup, toggleRun } from "./run_focus";
 import { GroupLine, LINE, RunLine } from "./run_line";
-import { arrangement, folding, lines, sortNext, type Line } from "./shown_runs";
+import { arrangement, folding, lines, sortNext, sortReversed, type Line } from "./shown_runs";
 import { columns, widthOf } from "./table_columns";
 import { TableHead } from "./table_head";
 import "./run_table.css";
@@ -116,6 +116,7 @@ export function RunTable(props: { compact: boolean }) {
       { key: "b", does: "hold the others against the focused run (baseline)", act: () => { const id = run(); if (id !== null) setBaseline(baseline.peek() === id ? null : id); } },
       { key: "c", does: "colour of the focused run", act: () => { const id = run(); if (id !== null) askColor(id, runById(id)?.name ?? id); } },
       { key: "s", does: "sort by the next column", act: sortNext },
+      { key: "S", does: "sort the other way round", act: sortReversed },
     ]);
   }, []);
 

@@ -116,6 +116,12 @@ export function sortBy(name: string): void {
   else setSettings({ sort: now.descending ? null : `-${name}` });
 }
 
+/** The same column the other way round. */
+export function sortReversed(): void {
+  const now = sort.value;
+  if (now !== null) setSettings({ sort: now.descending ? now.name : `-${now.name}` });
+}
+
 /** The columns one after the other, each in both directions. */
 export function sortNext(): void {
   const [all, now] = [["name", ...columnNames.value], sort.value];

@@ -35,16 +35,19 @@ export function smoothMore(by: 1 | -1): void {
   setChart({ smoothing: SMOOTHINGS[Math.max(0, Math.min(nearest + by, SMOOTHINGS.length - 1))] ?? null });
 }
 
+function turnAxis(by: 1 | -1): void {
+  const all = names.peek()?.axes ?? ["step"];
+  setChart({ x: all[(all.indexOf(chartSettings.peek().x) + by + all.length) % all.length] ?? "step" });
+}
+
 /** `single`: of one run alone, which no band can be drawn of. */
 export function Toolbar(props: { single?: boolean }) {
   const settings = chartSettings.value;
   const axes = names.value?.axes ?? ["step"];
   const known = axes.includes(settings.x) ? axes : [...axes, settings.x];
   useEffect(() => bindKeys([
-    { key: "x", does: "next x axis", act: () => {
-      const all = names.peek()?.axes ?? ["step"];
-      setChart({ x: all[(all.indexOf(chartSettings.peek().x) + 1) % all.length] ?? "step" });
-    } },
+    { key: "x", does: "next x axis", act: () => turnAxis(1) },
+    { key: "X", does: "x axis before", act: () => turnAxis(-1) },
     { key: "l", does: "logarithmic y axis", act: () => setChart({ logY: !chartSettings.peek().logY }) },
     { key: "L", does: "logarithmic x axis", act: () => setChart({ logX: !chartSettings.peek().logX }) },
     { key: "]", does: "smooth more", act: () => smoothMore(1) },
