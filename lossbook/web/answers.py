@@ -98,7 +98,10 @@ class Name:
 
 @dataclass(frozen=True)
 class Names:
-    """`GET /api/names?project=P[&run=ID]...` (only those runs'): every column; config and summary with their prefix."""
+    """`GET /api/names?project=P[&run=ID]...[&newest=N]` (only those runs, or the newest N): every column.
+
+    Config and summary have their prefix.
+    """
 
     config: list[Name]
     summary: list[Name]

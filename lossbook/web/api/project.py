@@ -34,8 +34,11 @@ class RunsQuestion:
 
 @dataclass(frozen=True)
 class NamesQuestion:
+    """`newest`: of that many of the newest runs alone."""
+
     project: str
     run: list[str] = field(default_factory=list)
+    newest: int | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,9 @@ def names(reader: Reader, question: NamesQuestion) -> answers.Names:
         if missing:
             raise UnknownRun(f"there is no run {missing[0]!r} in the project {question.project!r}")
         keys = [by_id[run] for run in dict.fromkeys(question.run)]
+    elif question.newest is not None:
+        keys = keys[: max(question.newest, 0)]
+    if question.run or question.newest is not None:
         config, summary, metrics = _count_names(listing.fields(key) for key in keys)
     else:
         found = listing.names(question.project)

@@ -135,7 +135,7 @@ export const api = {
   store: (signal?: AbortSignal) => get<Store>("/api/store", {}, signal),
   runs: (query: { project: string; since?: string | null; column?: readonly string[]; limit?: number; run?: readonly string[] }, signal?: AbortSignal) =>
     get<Runs>("/api/runs", query, signal),
-  names: (query: { project: string; run?: readonly string[] }, signal?: AbortSignal) => get<Names>("/api/names", query, signal),
+  names: (query: { project: string; run?: readonly string[]; newest?: number }, signal?: AbortSignal) => get<Names>("/api/names", query, signal),
   where: (query: { project: string; where: string }, signal?: AbortSignal) => get<Matching>("/api/where", query, signal),
 
   async curves(request: CurvesRequest, signal?: AbortSignal): Promise<CurveAnswer[]> {

@@ -208,7 +208,8 @@ class Copy implements Transport {
   }
 
   private names(project: string, query: Query): Names {
-    const asked = query.run as readonly string[] | undefined;
+    const newest = query.newest == null ? undefined : this.packed.runs[project]?.rows.slice(0, Number(query.newest)).map(({ id }) => id);
+    const asked = (query.run as readonly string[] | undefined) ?? newest;
     const whole = known(this.packed.names[project]);
     if (!asked?.length) return whole;
     const present = new Set(asked.flatMap((run) => this.packed.metrics[run] ?? []));

@@ -50,3 +50,23 @@ export function keepAsking(milliseconds: number, ask: (signal: AbortSignal) => P
     clearTimeout(timer);
   };
 }
+
+// -- what goes first ---------------------------------------------------------------------------------------------
+
+let tellFirst: () => void = () => undefined;
+const first = new Promise<void>((resolve) => (tellFirst = resolve));
+
+/** Whether what stands beside and below the first chart may take its time: the chart has come, or will not soon. */
+export const firstCurveCame = signal(false);
+void first.then(() => (firstCurveCame.value = true));
+setTimeout(() => (firstCurveCame.value = true), 900);
+
+/** Say that a curve has come: what was put off may be asked for now. */
+export function curveHasCome(): void {
+  tellFirst();
+}
+
+/** Wait for the first curve of the page, because a person does; no longer than some milliseconds. */
+export function afterFirstCurve(milliseconds: number): Promise<void> {
+  return Promise.race([first, new Promise<void>((resolve) => setTimeout(resolve, milliseconds))]);
+}

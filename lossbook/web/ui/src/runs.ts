@@ -3,7 +3,7 @@
 import { batch, computed, effect, signal, type ReadonlySignal } from "@preact/signals";
 
 import { AnswerError, api, isLive } from "./api";
-import { keepAsking } from "./live";
+import { afterFirstCurve, keepAsking } from "./live";
 import { isDark, place, setSettings, setting } from "./state";
 import type { Names, RunRow } from "./types";
 
@@ -21,7 +21,7 @@ export interface DrawnRun {
 export const DRAWN_AT_FIRST = 10;
 /** So many rows are asked for before all of them. */
 const FIRST_ROWS = 60;
-const CHARTS_FIRST = 400; // ms that they have for their own questions
+const CHARTS_FIRST = 1000; // ms that they have for their own questions
 
 // Sixteen hues told apart side by side, each with 3:1 contrast to its background.
 const LIGHT = ["#2f6bd0", "#c8501e", "#1e8a4c", "#a8327f", "#7a5cc4", "#8a6d00", "#0e8291", "#c2334d", "#4f7a1c", "#8250a0", "#b0631a", "#2c7a70", "#5566b8", "#a0522d", "#6b7280", "#b03a9a"];
@@ -100,8 +100,8 @@ export function followProject(): void {
             takeIn(true, first.rows, [], first.columns, first.total);
             failure.value = null;
             loaded.value = true;
-            // Charts first, where there is much to tell of the table.
-            if (first.total > FIRST_ROWS && place.peek().view !== "table") await new Promise((resolve) => setTimeout(resolve, CHARTS_FIRST));
+            // Charts first; the table's columns after them.
+            if (place.peek().view !== "table") await afterFirstCurve(CHARTS_FIRST);
             if (signal.aborted) return;
             // The names tell which columns are wanted, and those begin this anew.
             await askNames(current, signal);

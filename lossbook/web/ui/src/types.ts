@@ -58,7 +58,7 @@ export interface Name {
   same_as: string | null;
 }
 
-/** `GET /api/names?project=P[&run=ID]...` (only those runs'): every column; config and summary with their prefix. */
+/** `GET /api/names?project=P[&run=ID]...[&newest=N]` (only those runs, or the newest N): every column. Config and summary have their prefix. */
 export interface Names {
   config: Name[];
   summary: Name[];

@@ -3,7 +3,7 @@
 // little, none for what nobody looks at, memory bounded by what is drawn, no timer left when nothing is.
 
 import { AnswerError, api, type CurveAnswer } from "../api";
-import { keepAsking } from "../live";
+import { curveHasCome, keepAsking } from "../live";
 import { appended } from "./tail";
 
 /** One series as it is asked for. */
@@ -66,6 +66,7 @@ const sights = new Set<CurvesInSight>();
 const queue = new Set<Entry>();
 const batches = new Set<Batch>();
 let flushing = false;
+let hasCome = false; // any curve at all
 let retry: ReturnType<typeof setTimeout> | undefined;
 let stopFollowing: (() => void) | null = null;
 
@@ -195,9 +196,12 @@ function flush(): void {
     if (first === null) return;
     const { x, points, start, end, smoothing } = first.question;
     const most = smoothing === null ? Math.max(1, Math.min(MOST_SERIES, Math.floor(MOST_POINTS / points))) : MOST_SMOOTHED;
+    // The first chart by itself: it is there before the server has drawn them all.
+    const isFirst = !hasCome && batches.size === 0;
     const together: Entry[] = [];
     for (const entry of queue) {
       const other = entry.question;
+      if (isFirst && other.key !== first.question.key) continue;
       if (other.x !== x || other.points !== points || other.start !== start || other.end !== end || other.smoothing !== smoothing) continue;
       together.push(entry);
       queue.delete(entry);
@@ -236,10 +240,12 @@ async function ask(together: Entry[]): Promise<void> {
     }
   }
   tell(together);
+  curveHasCome();
   schedule();
 }
 
 function takeIn(entry: Entry, answer: CurveAnswer, begun: number): void {
+  hasCome = true;
   entry.live = answer.state === "running";
   entry.curve = answer.error === null ? answer : null;
   entry.error = answer.error;

@@ -1,13 +1,14 @@
 // Small curves of a table: asked for in one question for all lines in sight, kept for each run and metric.
 
 import { api, type CurveAnswer } from "../api";
-import { keepAsking } from "../live";
+import { afterFirstCurve, keepAsking } from "../live";
 
 /** So many buckets of a curve no wider than a thumb. */
 const POINTS = 64;
 const AGAIN_MS = 5000;
 const MOST_KEPT = 2000;
 const MOST_SERIES = 200;
+const CURVES_FIRST = 800; // ms that the charts have for their own questions
 
 interface Spark {
   project: string;
@@ -52,7 +53,8 @@ export function sparksKept(): { sparks: number; watched: number; following: bool
 }
 
 function gather(): void {
-  gathering ??= setTimeout(() => {
+  gathering ??= setTimeout(async () => {
+    await afterFirstCurve(CURVES_FIRST);
     gathering = undefined;
     if (busy !== null) return; // what has come into sight meanwhile is asked for when the answer is here
     const wanted = [...sparks.values()].filter((one) => one.watchers.size > 0 && (!one.known || one.askedState !== one.state));

@@ -3,6 +3,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import { api } from "../api";
+import { afterFirstCurve, firstCurveCame } from "../live";
 import { Board } from "../parts/board";
 import { ColorPicker } from "../parts/color_picker";
 import { ListHead } from "../parts/list_head";
@@ -23,7 +24,7 @@ export function ProjectPage() {
   const [editable, setEditable] = useState(false);
   useEffect(() => {
     const stop = new AbortController();
-    api.store(stop.signal).then((store) => setEditable(store.editable), () => undefined);
+    void afterFirstCurve(1000).then(() => api.store(stop.signal)).then((store) => setEditable(store.editable), () => undefined);
     return () => stop.abort();
   }, []);
   const view = place.value.view === "table" || place.value.view === "compare" ? place.value.view : "charts";
@@ -71,7 +72,7 @@ function ChartsView(props: { editable: boolean }) {
       {list.isOpen && (
         <div class="list" ref={box} role="region" aria-label="Runs">
           <ListHead compact editable={props.editable} />
-          <RunTable compact />
+          {firstCurveCame.value && <RunTable compact />}
         </div>
       )}
       <div

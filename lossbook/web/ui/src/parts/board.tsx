@@ -5,8 +5,8 @@ import { useEffect, useState } from "preact/hooks";
 
 import { AnswerError, api } from "../api";
 import { CurveChart, type ChartSeries } from "../charts/curve_chart";
-import { keepAsking } from "../live";
-import { drawnRuns, loaded, rows, runById } from "../runs";
+import { firstCurveCame, keepAsking } from "../live";
+import { DRAWN_AT_FIRST, drawnRuns, loaded, rows, runById } from "../runs";
 import { chartSettings, linkTo, place, setSettings, setting } from "../state";
 import type { Name } from "../types";
 import { Dialog } from "./dialog";
@@ -16,6 +16,7 @@ import { decode, encode } from "./table_columns";
 import "./board.css";
 
 const AT_FIRST = 12; // charts of a section, and with each "more"
+const AT_ONCE = 4; // until the first curve has come: what is in sight then
 const OPEN_AT_FIRST = 8; // sections
 const SEVERAL = 5; // families with a line each; more of them share one
 
@@ -26,6 +27,7 @@ const turnedText = setting("sections");
 
 /** The metrics that the drawn runs have; null until they have been heard of. */
 const metrics = signal<{ project: string | null; found: readonly Name[] } | null>(null);
+let heardAt = -Infinity; // ms as of performance.now(), when they came before the list of runs
 const boardFailure = signal<string | null>(null);
 
 const askedIds = computed(() => drawnRuns.value.slice(0, MOST_DRAWN).map(({ id }) => id).sort().join(","));
@@ -42,9 +44,25 @@ function useMetrics(): void {
   const isLiving = someRuns.value;
   const ended = endedAt.value;
   useEffect(() => {
+    if (project === null || loaded.peek()) return undefined;
+    // What will be drawn is known before the list of runs has come: both are asked for at once.
+    const stop = new AbortController();
+    const linked = place.peek().settings.get("runs")?.split(",").filter((id) => id !== "");
+    api.names({ project, ...(linked?.length ? { run: linked.slice(0, MOST_DRAWN) } : { newest: DRAWN_AT_FIRST }) }, stop.signal).then(
+      (answer) => {
+        if (metrics.peek()?.project === project) return;
+        metrics.value = { project, found: answer.metrics };
+        heardAt = performance.now();
+      },
+      () => undefined, // asked again, and told, below
+    );
+    return () => stop.abort();
+  }, [project]);
+  useEffect(() => {
     if (project === null || ids === "") return undefined;
     // Metrics that a run begins to log while one looks are seen within seconds.
     const stop = keepAsking(3000, async (signal) => {
+      if (metrics.peek()?.project === project && performance.now() - heardAt < 1000) return; // just now, with the list
       try {
         const answer = await api.names({ project, run: ids.split(",") }, signal);
         const before = metrics.peek();
@@ -81,7 +99,7 @@ export function Board() {
             : metricTest(find) === null ? `${find} is no regular expression.` : `No metric of the drawn runs is called like “${find}”.`}
         </p>
       )}
-      {all.map((section, at) => <BoardSection key={section.name} section={section} isOpenAtFirst={find !== "" || (!section.isMachine && at < OPEN_AT_FIRST)} />)}
+      {all.slice(0, firstCurveCame.value ? all.length : 1).map((section, at) => <BoardSection key={section.name} section={section} isOpenAtFirst={find !== "" || (!section.isMachine && at < OPEN_AT_FIRST)} />)}
       <LargeChart />
     </div>
   );
@@ -115,7 +133,7 @@ function BoardSection(props: { section: Section; isOpenAtFirst: boolean }) {
         <>
           {section.families.length > 0 && <Layers section={section} />}
           <div class={section.isFirst ? "charts first" : "charts"}>
-            {section.metrics.slice(0, count).map((metric) => <BoardChart key={metric.name} metric={metric} isFirst={section.isFirst} />)}
+            {section.metrics.slice(0, firstCurveCame.value ? count : AT_ONCE).map((metric) => <BoardChart key={metric.name} metric={metric} isFirst={section.isFirst} />)}
           </div>
           {section.metrics.length > count && (
             <p class="rest">
