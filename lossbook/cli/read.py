@@ -239,7 +239,7 @@ def export_command(
     points: int | None,
     force: bool,
 ) -> None:
-    """Write the history of runs as CSV, Parquet or JSON, or as a page for the browser.
+    """Write runs as CSV, Parquet or JSON, or as one page to send.
 
     Without a run it is the latest one, or with --project every run of that project.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ def test_what_was_captured_is_shown(
     subprocess.run(["git", "commit", "-q", "-m", "first"], cwd=repository, check=True)
     (repository / "train.py").write_text('lr = 2\npassword = "hunter2hunter2"\n')
     monkeypatch.chdir(repository)
+    monkeypatch.setattr(sys, "argv", [str(repository / "train.py")])
     monkeypatch.setenv("WANDB_API_KEY", "not-for-anybody")
     run = lossbook.init(store=store, project="p", id="two", console=False)
     capture(RunFolder(run.path), attempt=0, main=True)

@@ -44,6 +44,14 @@ export const failure = signal<string | null>(null);
 export const total = signal(0);
 /** Every column that could be shown. */
 export const names = signal<Names | null>(null);
+const firstAxes = signal<readonly string[]>(["step"]);
+/** What curves can be drawn against here; of the runs that are drawn first, until all have been asked. */
+export const axes = computed(() => names.value?.axes ?? firstAxes.value);
+
+/** Tell the axes of the runs that are drawn first: charts do not wait for the names of a whole project. */
+export function tellAxes(known: readonly string[]): void {
+  firstAxes.value = known;
+}
 
 export function runById(id: string): RunRow | undefined {
   return rowsById.value.get(id);

@@ -9,7 +9,7 @@ import { InSight } from "../parts/in_sight";
 import { metricTest, searchFor, sectionsOf, type Section } from "../parts/sections";
 import { decode, encode } from "../parts/table_columns";
 import { Toolbar } from "../parts/toolbar";
-import { baseline, colorOf } from "../runs";
+import { baseline, colorOf, tellAxes } from "../runs";
 import { bindKeys, chartSettings, linkTo, place, setSettings } from "../state";
 import type { Metric, Name } from "../types";
 import type { ViewProps } from "./run";
@@ -31,6 +31,7 @@ export function ChartsView(props: ViewProps) {
   const { settings } = place.value;
   const find = settings.get("find") ?? "";
   const large = settings.get("large");
+  useEffect(() => tellAxes(page.axes), [page.axes.join()]);
   useEffect(() => bindKeys([{ key: "/", does: "find charts", act: () => document.querySelector<HTMLInputElement>(".toolbar input")?.select() }]), []);
   if (page.metrics.length === 0) return <p class="empty">No series yet. <code>{'run.log({"train/loss": loss}, step=step)'}</code> begins one; it appears here by itself.</p>;
   const sections = sectionsOf(page.metrics.map(nameOf), find);

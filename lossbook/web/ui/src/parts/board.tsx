@@ -6,7 +6,7 @@ import { useEffect, useState } from "preact/hooks";
 import { AnswerError, api } from "../api";
 import { CurveChart, type ChartSeries } from "../charts/curve_chart";
 import { firstCurveCame, keepAsking } from "../live";
-import { DRAWN_AT_FIRST, drawnRuns, loaded, rows, runById } from "../runs";
+import { DRAWN_AT_FIRST, drawnRuns, loaded, rows, runById, tellAxes } from "../runs";
 import { chartSettings, linkTo, place, setSettings, setting } from "../state";
 import type { Name } from "../types";
 import { Dialog } from "./dialog";
@@ -50,6 +50,7 @@ function useMetrics(): void {
     const linked = place.peek().settings.get("runs")?.split(",").filter((id) => id !== "");
     api.names({ project, ...(linked?.length ? { run: linked.slice(0, MOST_DRAWN) } : { newest: DRAWN_AT_FIRST }) }, stop.signal).then(
       (answer) => {
+        tellAxes(answer.axes);
         if (metrics.peek()?.project === project) return;
         metrics.value = { project, found: answer.metrics };
         heardAt = performance.now();

@@ -3,7 +3,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import { axisTitle } from "../format";
-import { names } from "../runs";
+import { axes } from "../runs";
 import { bindKeys, chartSettings, place, setChart, setSettings, setting, SMOOTHINGS } from "../state";
 import { hasGroups } from "./board";
 import { CopyButton } from "./copy_button";
@@ -36,15 +36,14 @@ export function smoothMore(by: 1 | -1): void {
 }
 
 function turnAxis(by: 1 | -1): void {
-  const all = names.peek()?.axes ?? ["step"];
+  const all = axes.peek();
   setChart({ x: all[(all.indexOf(chartSettings.peek().x) + by + all.length) % all.length] ?? "step" });
 }
 
 /** `single`: of one run alone, which no band can be drawn of. */
 export function Toolbar(props: { single?: boolean }) {
   const settings = chartSettings.value;
-  const axes = names.value?.axes ?? ["step"];
-  const known = axes.includes(settings.x) ? axes : [...axes, settings.x];
+  const known = axes.value.includes(settings.x) ? axes.value : [...axes.value, settings.x];
   useEffect(() => bindKeys([
     { key: "x", does: "next x axis", act: () => turnAxis(1) },
     { key: "X", does: "x axis before", act: () => turnAxis(-1) },
