@@ -20,7 +20,7 @@ demo: $(VENV)/train.stamp  ## train a small GPT-2 on real text, tracked, in abou
 	$(BIN)/python scripts/demo.py
 
 test: $(VENV)/test.stamp   ## run every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 25
 
 lint: $(VENV)/lint.stamp   ## ruff, mypy --strict, the direction of imports, and the types of the dashboard's page
 	$(BIN)/ruff check .
