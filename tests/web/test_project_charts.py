@@ -158,5 +158,5 @@ def test_a_narrow_window_shows_everything(site: Site, page: Page, width: int) ->
     page.set_viewport_size({"width": width, "height": 800})
     show(page, site.at("charts"))
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.locator("[role=grid]").is_visible()
+    page.locator("[role=grid]").wait_for()
     assert page.locator(".chart-card").first.is_visible()
