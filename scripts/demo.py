@@ -89,6 +89,7 @@ def main() -> int:
   See its curve          {lossbook_command} show {run.id}
   Draw any metric        {lossbook_command} curve {run.id} train_loss
   All runs               {lossbook_command} ls
+  Open the dashboard     {lossbook_command} serve
   Train on your text     {programs / "python"} gpt2/train.py --dataset FILE
 """)
     return 0
