@@ -23,8 +23,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # run from a checkout
 
 import lossbook
-from lossbook.follow.cursor import load_cursor
-from lossbook.follow.deliver import cursor_name, is_complete
+from lossbook.follower.cursor import load_cursor
+from lossbook.follower.deliver import cursor_name, is_complete
 
 STEPS = 50
 PROJECT = "lossbook-test-tracking"

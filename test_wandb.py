@@ -24,8 +24,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # run from a checkout
 
 import lossbook
-from lossbook.follow.cursor import load_cursor
-from lossbook.follow.deliver import is_complete
+from lossbook.follower.cursor import load_cursor
+from lossbook.follower.deliver import is_complete
 
 ROOT = Path(__file__).resolve().parent
 STEPS = 10

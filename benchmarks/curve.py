@@ -36,9 +36,10 @@ def write_long_run(folder: str, rows: int) -> dict[str, float]:
     import numpy
 
     import lossbook
-    from lossbook.layout import RunFolder, SegmentName
-    from lossbook.store.sealing import JournalRows, write_sealed
-    from lossbook.store.segments import Partials, _put_in_place
+    from lossbook.paths import RunFolder, SegmentName
+    from lossbook.storage.compaction import _put_in_place
+    from lossbook.storage.segment_file import JournalRows, write_sealed
+    from lossbook.storage.segments import Partials
 
     begin = perf_counter()
     store = os.path.join(folder, "lossbook")

@@ -49,7 +49,7 @@ def copy_runs(folder: str) -> None:
     """Copy our first runs until there are 50; not while a follower may still write to them."""
     import orjson
 
-    from lossbook.layout import RunFolder, new_run_id, read_json, replace_file
+    from lossbook.paths import RunFolder, new_run_id, read_json, replace_file
 
     project = os.path.join(folder, "lossbook", PROJECT)
     originals = sorted(os.listdir(project))
@@ -104,9 +104,10 @@ def _write_sealed_run(folder: str, name: str, values: Any) -> None:
     import numpy
 
     import lossbook
-    from lossbook.layout import RunFolder, SegmentName
-    from lossbook.store.sealing import JournalRows, write_sealed
-    from lossbook.store.segments import Partials, _put_in_place
+    from lossbook.paths import RunFolder, SegmentName
+    from lossbook.storage.compaction import _put_in_place
+    from lossbook.storage.segment_file import JournalRows, write_sealed
+    from lossbook.storage.segments import Partials
 
     run = lossbook.init(project=PROJECT, name=name, store=os.path.join(folder, "lossbook"))
     run.log({SPIKED_KEY: float(values[0])}, 0)

@@ -35,7 +35,7 @@ def multiply(folder: str, path: str, runs: int) -> None:
 
     import orjson
 
-    from lossbook.layout import RunFolder, new_run_id, read_json, replace_file, run_folder
+    from lossbook.paths import RunFolder, new_run_id, read_json, replace_file, run_folder
 
     chance = random.Random(0)
     original = RunFolder(path)
@@ -88,7 +88,7 @@ def in_terminal(command: list[str]) -> tuple[bytes, int]:
 def list_runs(folder: str, api_repeats: int) -> dict[str, float]:
     """Seconds of `ls` of the store, as a whole command and as a call: the first, again, after one run changed."""
     import lossbook
-    from lossbook.layout import INDEX, RunFolder, update_run_json
+    from lossbook.paths import INDEX, RunFolder, update_run_json
 
     store = os.path.join(folder, "lossbook")
     command = [sys.executable, "-m", "lossbook.cli", "ls", "--store", store]

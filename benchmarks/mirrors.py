@@ -46,7 +46,10 @@ def mirror_steadily(folder: str, mirrors: str, seconds: float) -> dict[str, floa
     def processor_seconds() -> float:
         used = 0.0
         for process in psutil.process_iter(["cmdline"]):
-            if "lossbook.follow.mirroring" in (process.info["cmdline"] or []) and run.path in process.info["cmdline"]:
+            if (
+                "lossbook.follower.mirror_process" in (process.info["cmdline"] or [])
+                and run.path in process.info["cmdline"]
+            ):
                 spent = process.cpu_times()
                 used += spent.user + spent.system
         return used

@@ -19,15 +19,16 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from lossbook import errors
+from lossbook.compat.wandb import run_methods as _familiar
 from lossbook.errors import CommError, Error, UsageError
-from lossbook.run import begin as _begin
-from lossbook.run import familiar as _familiar
-from lossbook.run.begin import finish, init, log
+from lossbook.run import init as _begin
+from lossbook.run.init import finish, init, log
 from lossbook.run.run import Run
 from lossbook.run.values import Histogram, Image, Table, Text
 
 if TYPE_CHECKING:
-    from lossbook.integrations.wandb import (
+    from lossbook.book import Book
+    from lossbook.compat.wandb import (
         AlertLevel,
         Api,
         Artifact,
@@ -51,8 +52,9 @@ if TYPE_CHECKING:
         util,
         watch,
     )
-    from lossbook.sources import open
-    from lossbook.store import Book, Curve, RecordedRun
+    from lossbook.curves.downsample import Curve
+    from lossbook.reading.run import RecordedRun
+    from lossbook.trackers.sources import open
 
     #: The current run's configuration and summary, by attribute and by key; empty before `init()`.
     config: Any
@@ -105,25 +107,27 @@ __all__ = [
     "watch",
 ]
 
-_READING = ("Book", "Curve", "RecordedRun")
+#: Where the names of the reading side are: loaded when they are first asked for.
+_READING = {
+    "open": "lossbook.trackers.sources",
+    "Book": "lossbook.book",
+    "Curve": "lossbook.curves.downsample",
+    "RecordedRun": "lossbook.reading.run",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "open":
-        import lossbook.sources
-
-        return lossbook.sources.open
     if name in _READING:
-        import lossbook.store
+        import importlib
 
-        return getattr(lossbook.store, name)
+        return getattr(importlib.import_module(_READING[name]), name)
     if name.startswith("_"):
         raise AttributeError(f"module 'lossbook' has no attribute {name!r}")
     return getattr(_words_of_wandb(), name)
 
 
 def _words_of_wandb() -> ModuleType:
-    import lossbook.integrations.wandb as words
+    import lossbook.compat.wandb as words
 
     return words
 

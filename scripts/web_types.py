@@ -16,17 +16,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from lossbook.web import answers
+from lossbook.web import schemas
 
 PLACE = ROOT / "lossbook" / "web" / "ui" / "src" / "types.ts"
 _PLAIN = {str: "string", int: "number", float: "number", bool: "boolean", type(None): "null", typing.Any: "unknown"}
 
 
 def typescript() -> str:
-    """All types, in the order in which `answers` has them."""
-    written = ["// Made by scripts/web_types.py from lossbook/web/answers.py: change that, and run it again.\n"]
-    for name, one in inspect.getmembers(answers, inspect.isclass):
-        if dataclasses.is_dataclass(one) and one.__module__ == answers.__name__:
+    """All types, in the order in which `schemas` has them."""
+    written = ["// Made by scripts/web_types.py from lossbook/web/schemas.py: change that, and run it again.\n"]
+    for name, one in inspect.getmembers(schemas, inspect.isclass):
+        if dataclasses.is_dataclass(one) and one.__module__ == schemas.__name__:
             written.append((inspect.getsourcelines(one)[1], _interface(name, one)))  # type: ignore[arg-type]
     first, *rest = written
     return "\n".join([str(first), *[text for _, text in sorted(rest)]])  # type: ignore[misc]
@@ -68,7 +68,7 @@ def main() -> int:
     if "--check" in sys.argv[1:]:
         if PLACE.read_text() == wanted:
             return 0
-        print(f"{PLACE} is not what lossbook/web/answers.py says: run `python scripts/web_types.py`", file=sys.stderr)
+        print(f"{PLACE} is not what lossbook/web/schemas.py says: run `python scripts/web_types.py`", file=sys.stderr)
         return 1
     PLACE.write_text(wanted)
     return 0

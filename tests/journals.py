@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lossbook.journal.line import encode_event, encode_scalars
-from lossbook.layout import RunFolder, SegmentName, write_json
+from lossbook.paths import RunFolder, SegmentName, write_json
 
 BEGIN = 1_763_688_000_000_000  # µs
 
@@ -84,8 +84,8 @@ class WrittenRun:
 def all_rows(folder: RunFolder) -> list[tuple[str, int, int, float, int, int]]:
     """Every scalar of a run, sealed or live, as (key, row, step, value, rank, attempt), sorted."""
     from lossbook.journal.reader import read_segment
-    from lossbook.store.schema import connect, parquet
-    from lossbook.store.segments import list_segments
+    from lossbook.storage.schema import connect, parquet
+    from lossbook.storage.segments import list_segments
 
     found: list[tuple[str, int, int, float, int, int]] = []
     connection = connect()

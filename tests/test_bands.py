@@ -11,9 +11,9 @@ import pytest
 from journals import WrittenRun
 
 import lossbook
+from lossbook.analysis.seed_bands import seed_band
 from lossbook.errors import BadArgument, UnknownKey
-from lossbook.store import RecordedRun
-from lossbook.store.bands import seed_band
+from lossbook.reading.run import RecordedRun
 
 Seed = Callable[..., RecordedRun]
 

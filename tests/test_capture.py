@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 import lossbook
-from lossbook.follow import capture
-from lossbook.follow.capture import environment, git_state, packages
-from lossbook.layout import RunFolder, read_json
-from lossbook.masking import is_secret_name, mask_arguments, mask_config, mask_text
+from lossbook.follower import capture
+from lossbook.follower.capture import environment, git_state, packages
+from lossbook.paths import RunFolder, read_json
+from lossbook.redaction import is_secret_name, mask_arguments, mask_config, mask_text
 
 TOKEN = "hf_" + "abcdefghij" * 3
 

@@ -14,12 +14,12 @@ import pytest
 from journals import BEGIN, WrittenRun
 
 import lossbook
+from lossbook.analysis.compare import compare, differing_settings
+from lossbook.analysis.table_formats import Cells, latex, markdown, plain_text
+from lossbook.analysis.time_to_target import first_reached
+from lossbook.book import Book
 from lossbook.errors import BadArgument, UnknownKey, UnknownRun
-from lossbook.store import Book
-from lossbook.store.compare import compare, differing_settings
-from lossbook.store.layouts import Cells, latex, markdown, plain_text
-from lossbook.store.reaching import first_reached
-from lossbook.store.segments import seal_run
+from lossbook.storage.compaction import seal_run
 
 MakeRun = Callable[..., WrittenRun]
 Row = Mapping[str, float]

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 import lossbook
 from lossbook.errors import BadArgument, StoreError
-from lossbook.layout import RunFolder
-from lossbook.store import console as console_module
-from lossbook.store.console import follow_console, list_consoles, read_console, search_console
-from lossbook.store.terminal import ConsoleSpan, show_line
+from lossbook.paths import RunFolder
+from lossbook.reading import console as console_module
+from lossbook.reading.ansi import ConsoleSpan, show_line
+from lossbook.reading.console import follow_console, list_consoles, read_console, search_console
 
 
 @pytest.fixture

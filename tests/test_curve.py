@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from journals import BEGIN, WrittenRun
 
 import lossbook
+from lossbook.curves.downsample import Curve
 from lossbook.errors import BadArgument, UnknownKey
 from lossbook.journal.line import encode_event, encode_scalars
 from lossbook.processes import host_name
-from lossbook.store import Curve, RecordedRun
-from lossbook.store.rows import RunRows
-from lossbook.store.segments import seal_run
+from lossbook.reading.run import RecordedRun
+from lossbook.storage.compaction import seal_run
+from lossbook.storage.series_reader import RunRows
 
 Logged = Sequence[tuple[int, float]]  # step, value
 MakeRun = Callable[..., WrittenRun]

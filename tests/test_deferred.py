@@ -20,7 +20,7 @@ import pytest
 
 import lossbook
 from lossbook.journal.reader import journal_segments, read_segment
-from lossbook.layout import RunFolder
+from lossbook.paths import RunFolder
 from lossbook.run import deferred
 from lossbook.run.deferred import DeferredRows
 

@@ -14,12 +14,12 @@ import pytest
 
 import lossbook
 from lossbook.cli.followers import living_followers
-from lossbook.follow.loop import follow
+from lossbook.follower.loop import follow
 from lossbook.journal.reader import journal_segments
-from lossbook.layout import RunFolder, read_json, run_folders
+from lossbook.paths import RunFolder, read_json, run_folders
 from lossbook.processes import process_start
-from lossbook.run import begin
-from lossbook.store.segments import seal_run
+from lossbook.run import init
+from lossbook.storage.compaction import seal_run
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 WaitUntil = Callable[..., None]
@@ -172,7 +172,7 @@ def test_two_followers_of_one_run_do_its_work_once(
     process = train(TRAIN + WAIT)
     wait_until(lambda: followers(folder))
     again = subprocess.Popen(
-        [sys.executable, "-m", "lossbook.follow", folder.path, "--pid", str(process.pid)],
+        [sys.executable, "-m", "lossbook.follower", folder.path, "--pid", str(process.pid)],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     process.communicate(b"\n")
@@ -204,8 +204,8 @@ def test_a_notebook_that_lives_on_leaves_no_follower_behind(store: Path, wait_un
 
     def collected() -> bool:
         # As the next `init()` does.
-        begin._collect_followers()
-        return not begin._followers
+        init._collect_followers()
+        return not init._followers
 
     wait_until(collected)
     assert {read_json(folder.summary_json)["state"] for folder in run_folders(str(store))} == {"finished"}  # type: ignore[index]
@@ -218,13 +218,13 @@ def slow_follower(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(
         "import os, sys, time\n"
-        "if 'lossbook.follow' in sys.orig_argv:\n"
-        "    import lossbook.follow.loop\n"
+        "if 'lossbook.follower' in sys.orig_argv:\n"
+        "    import lossbook.follower.loop\n"
         "    def work(*arguments, **named):\n"
         f"        with open({str(folder / 'noted')!r}, 'w') as file: file.write(str(os.getpid()))\n"
         f"        os.rename({str(folder / 'noted')!r}, {str(folder / 'alive')!r})\n"
         "        time.sleep(60)\n"
-        "    lossbook.follow.loop.follow = work\n"
+        "    lossbook.follower.loop.follow = work\n"
     )
     yield folder
     if (folder / "alive").exists():
@@ -281,8 +281,8 @@ def test_the_follower_of_another_rank_stays_until_it_has_something_or_training_e
         looks += 1
         return looks < 3
 
-    monkeypatch.setattr("lossbook.follow.loop.is_alive", training_ends)
-    monkeypatch.setattr("lossbook.follow.loop.POLL_SECONDS", 0.0)
+    monkeypatch.setattr("lossbook.follower.loop.is_alive", training_ends)
+    monkeypatch.setattr("lossbook.follower.loop.POLL_SECONDS", 0.0)
     follow(folder, os.getpid(), attempt=0, rank=8)
     assert looks == 3
     assert process_start(os.getpid()) is not None

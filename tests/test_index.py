@@ -16,9 +16,9 @@ from journals import BEGIN, WrittenRun
 
 import lossbook
 from lossbook.journal.line import encode_scalars
-from lossbook.layout import INDEX, update_run_json
+from lossbook.paths import INDEX, update_run_json
 from lossbook.processes import host_name
-from lossbook.store import index as index_module
+from lossbook.reading import index as index_module
 
 MakeRun = Callable[..., WrittenRun]
 

@@ -20,7 +20,7 @@ from lossbook.journal.durability import choose_durability, file_system, is_netwo
 from lossbook.journal.line import DamagedLine, decode, encode_event, encode_scalars
 from lossbook.journal.reader import find_gaps, first_row, journal_segments, last_row, read_segment, rows_backwards
 from lossbook.journal.writer import Attempt, Journal, NotPlain, last_step, next_child_rank, next_row, next_segment
-from lossbook.layout import RunFolder, write_json
+from lossbook.paths import RunFolder, write_json
 
 
 @pytest.fixture

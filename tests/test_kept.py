@@ -14,12 +14,12 @@ import pytest
 from journals import WrittenRun
 
 import lossbook
+from lossbook.book import open as open_store
 from lossbook.errors import BadArgument, UnknownRun
-from lossbook.layout import update_run_json
+from lossbook.paths import update_run_json
 from lossbook.processes import host_name
-from lossbook.store import open as open_store
-from lossbook.store.kept import ArrayCache
-from lossbook.store.segments import seal_run
+from lossbook.storage.array_cache import ArrayCache
+from lossbook.storage.compaction import seal_run
 
 MakeRun = Callable[..., WrittenRun]
 
@@ -158,7 +158,7 @@ def test_a_fork_keeps_what_it_read_of_its_parent(store: Path) -> None:
     book = open_store(store, memory_bytes=64 << 20)
     run = book.kept_run("tests", child.id)
     assert run.curve("loss").last.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0, 105.0, 106.0, 107.0]
-    assert run._sources()[0].rows is run._sources()[0].rows
+    assert run.sources()[0].rows is run.sources()[0].rows
 
 
 def test_a_book_that_was_closed_reads_again(make_run: MakeRun, store: Path) -> None:

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lossbook import layout
+from lossbook import paths
 from lossbook.errors import BadArgument, DamagedFile, StoreError
-from lossbook.layout import (
+from lossbook.paths import (
     RunFolder,
     SegmentName,
     cache_folder,
@@ -174,7 +174,7 @@ def test_a_file_that_cannot_be_replaced_stays_as_it_was(tmp_path: Path, monkeypa
     def refuse(*paths: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(layout.os, "replace", refuse)
+    monkeypatch.setattr(paths.os, "replace", refuse)
     with pytest.raises(OSError, match="No space"):
         replace_file(str(path), b"new")
     assert path.read_bytes() == b"old"

@@ -14,11 +14,11 @@ import pytest
 from journals import BEGIN, WrittenRun
 
 import lossbook
+from lossbook.book import open as open_store
 from lossbook.errors import BadQuery, UnknownRun
-from lossbook.layout import INDEX, RunFolder, update_run_json
+from lossbook.paths import INDEX, RunFolder, update_run_json
 from lossbook.processes import host_name
-from lossbook.store import open as open_store
-from lossbook.store.listing import Listing, RunKey
+from lossbook.reading.listing import Listing, RunKey
 
 MakeRun = Callable[..., WrittenRun]
 
@@ -130,7 +130,7 @@ def test_a_touched_run_is_looked_at_with_the_next_look(listing: Listing, store: 
 def test_every_folder_is_looked_at_within_some_looks(
     listing: Listing, store: Path, wait_until: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lossbook.store.listing.LOOK_SECONDS", 0.2)
+    monkeypatch.setattr("lossbook.reading.listing.LOOK_SECONDS", 0.2)
     time.sleep(0.1)  # so that no folder is looked at for having changed just now
     listing.look(everything=True)
     change(store, "a2", notes="quietly")

@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from journals import WrittenRun
 
+from lossbook.book import open as open_store
 from lossbook.journal.line import encode_event, encode_scalars
-from lossbook.layout import read_json
+from lossbook.paths import read_json
 from lossbook.processes import host_name
-from lossbook.store import open as open_store
-from lossbook.store import summary as module
-from lossbook.store.segments import MERGE_FILES, SealReport, merge_segments, seal_run
-from lossbook.store.summary import LiveSummary, compute_summary, overlay
+from lossbook.storage import summary as module
+from lossbook.storage.compaction import MERGE_FILES, SealReport, merge_segments, seal_run
+from lossbook.storage.summary import LiveSummary, compute_summary, overlay
 
 T = 1_763_688_000_000_000
 

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from journals import WrittenRun
 
 import lossbook
+from lossbook.curves import heatmap as matrix_module
+from lossbook.curves.heatmap import Matrix
+from lossbook.curves.layers import layer_families
 from lossbook.errors import BadArgument, UnknownKey
 from lossbook.processes import host_name
-from lossbook.store import RecordedRun
-from lossbook.store import matrix as matrix_module
-from lossbook.store.layers import layer_families
-from lossbook.store.matrix import Matrix
-from lossbook.store.segments import seal_run
+from lossbook.reading.run import RecordedRun
+from lossbook.storage.compaction import seal_run
 
 Rows = list[tuple[str, int, float]]
 MakeRun = Callable[..., WrittenRun]

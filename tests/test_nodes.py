@@ -8,9 +8,9 @@ import pytest
 from journals import WrittenRun
 
 import lossbook
-from lossbook.layout import MONITOR_RANK
-from lossbook.store.nodes import read_nodes
-from lossbook.store.segments import seal_run
+from lossbook.analysis.nodes import read_nodes
+from lossbook.paths import MONITOR_RANK
+from lossbook.storage.compaction import seal_run
 
 
 def head(rank: int, host: str) -> tuple[str, dict[str, object]]:

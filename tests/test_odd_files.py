@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from journals import WrittenRun
 
+from lossbook.book import open as open_store
 from lossbook.cli.app import main
 from lossbook.errors import LossbookError
-from lossbook.layout import read_json
-from lossbook.store import open as open_store
-from lossbook.store.segments import seal_run
-from lossbook.store.summary import LiveSummary
+from lossbook.paths import read_json
+from lossbook.storage.compaction import seal_run
+from lossbook.storage.summary import LiveSummary
 
 WRONG_IDENTITY: list[dict[str, Any]] = [
     {"attempts": 7}, {"attempts": [7]}, {"attempts": [{"number": "x"}]}, {"attempts": [{"started": "now"}]},

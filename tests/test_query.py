@@ -16,13 +16,14 @@ import pytest
 from journals import BEGIN, WrittenRun
 
 import lossbook
+from lossbook.book import Book
 from lossbook.errors import BadArgument, BadQuery, MissingLibrary, StoreError, UnknownKey, UnknownRun
 from lossbook.journal.line import encode_scalars
-from lossbook.layout import update_run_json
+from lossbook.paths import update_run_json
 from lossbook.processes import host_name
-from lossbook.store import Book, RecordedRun
-from lossbook.store import segments as segments_module
-from lossbook.store.segments import seal_run
+from lossbook.reading.run import RecordedRun
+from lossbook.storage import compaction as segments_module
+from lossbook.storage.compaction import seal_run
 
 MakeRun = Callable[..., WrittenRun]
 

@@ -21,9 +21,9 @@ import pytest
 import lossbook
 from lossbook.errors import BadArgument
 from lossbook.journal.reader import journal_segments, read_segment
-from lossbook.layout import RunFolder, read_json
-from lossbook.run import begin
-from lossbook.run.launch import Launch, detect, shared_run_id
+from lossbook.paths import RunFolder, read_json
+from lossbook.run import init
+from lossbook.run.distributed import Launch, detect, shared_run_id
 from lossbook.run.run import DisabledRun
 
 
@@ -159,11 +159,11 @@ def test_a_damaged_setting_of_the_segment_size_does_not_stop_the_import(monkeypa
 
 
 def test_a_run_is_ended_even_when_nobody_holds_it_any_more(store: Path) -> None:
-    from lossbook.run import endings
+    from lossbook.run import exit_hooks
 
     path = lossbook.init(store=store, project="p", console=False).path
     lossbook.init(store=store, project="p", console=False)
-    assert path in [one.path for one in endings.live_runs()]
+    assert path in [one.path for one in exit_hooks.live_runs()]
 
 
 # -- configuration ------------------------------------------------------------------------------------------------
@@ -516,7 +516,7 @@ def test_a_run_that_cannot_be_recorded_still_takes_every_call(
     def refuse(*arguments: Any, **named: Any) -> Any:
         raise RuntimeError("no such thing")
 
-    monkeypatch.setattr(begin, "start", refuse)
+    monkeypatch.setattr(init, "start", refuse)
     run = lossbook.init(store=store, config={"lr": 0.1})
     run.log({"loss": 1.0})
     assert run.config["lr"] == 0.1
@@ -580,7 +580,7 @@ def test_rank_0_writes_the_run_and_the_others_what_is_asked_of_all(
     for rank in (0, 1):
         place(monkeypatch, rank)
         # Each rank is a process of its own: none of them has begun a run before.
-        monkeypatch.setattr(begin, "_begun", 0)
+        monkeypatch.setattr(init, "_begun", 0)
         runs.append(lossbook.init(store=store, project="p", config={"lr": rank}, console=False))
     first, second = runs
     assert first.path == second.path
@@ -604,7 +604,7 @@ def test_a_restart_by_torchrun_is_another_attempt_of_the_same_run(store: Path, m
     for restart in (0, 1):
         for rank in (0, 1):
             place(monkeypatch, rank, TORCHELASTIC_RESTART_COUNT=str(restart))
-            monkeypatch.setattr(begin, "_begun", 0)
+            monkeypatch.setattr(init, "_begun", 0)
             run = lossbook.init(store=store, project="p", console=False)
             run.log({"memory": 1.0}, step=restart, ranks="all")
             run.finish()

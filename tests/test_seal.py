@@ -22,10 +22,11 @@ from journals import BEGIN, WrittenRun, all_rows
 
 from lossbook.errors import StoreError
 from lossbook.journal.line import encode_scalars
-from lossbook.layout import RunFolder
-from lossbook.store import segments as segments_module
-from lossbook.store.schema import EVENTS, METRICS, ROLLUP, connect, parquet
-from lossbook.store.segments import list_segments, seal_run
+from lossbook.paths import RunFolder
+from lossbook.storage import compaction as segments_module
+from lossbook.storage.compaction import seal_run
+from lossbook.storage.schema import EVENTS, METRICS, ROLLUP, connect, parquet
+from lossbook.storage.segments import list_segments
 
 
 def query(path: str | None, text: str) -> list[Any]:
@@ -497,7 +498,7 @@ def test_two_processes_that_seal_at_once_keep_every_row_once(tmp_path: Path) -> 
         run.segment([{"a": float(number), "b": 1.0}] * 500, end="finished" if number == 11 else None)
     rows = all_rows(run.folder)
     code = (
-        "import sys; from lossbook.layout import RunFolder; from lossbook.store.segments import seal_run; "
+        "import sys; from lossbook.paths import RunFolder; from lossbook.storage.compaction import seal_run; "
         "seal_run(RunFolder(sys.argv[1]), finished=True)"
     )
     both = [subprocess.Popen([sys.executable, "-c", code, run.folder.path]) for _ in range(2)]
@@ -593,13 +594,13 @@ def test_a_merge_that_cannot_be_read_back_keeps_its_inputs(run: WrittenRun, monk
         seal_run(run.folder, finished=False)
     rows = all_rows(run.folder)
     monkeypatch.undo()
-    from lossbook.store import sealing
+    from lossbook.storage import segment_file
 
     def wrong(*_: Any) -> None:
         raise StoreError("reads back with 1 row in place of 2")
 
     with monkeypatch.context() as patch:
-        patch.setattr(sealing, "_check_count", wrong)
+        patch.setattr(segment_file, "_check_count", wrong)
         with pytest.raises(StoreError):
             seal_run(run.folder, finished=True)
     assert all_rows(run.folder) == rows
@@ -636,7 +637,7 @@ def test_what_a_killed_sort_left_is_removed_by_the_next_sealing(run: WrittenRun)
 
 
 def test_a_merge_in_small_pieces_makes_the_same_rollup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lossbook.store import sealing
+    from lossbook.storage import segment_file
 
     generator = random.Random(11)
     begun = WrittenRun(tmp_path / "begun")
@@ -653,7 +654,7 @@ def test_a_merge_in_small_pieces_makes_the_same_rollup(tmp_path: Path, monkeypat
         begun.next_row[0] -= 1
     rollups = []
     for rows_at_once in (1 << 20, 128):
-        monkeypatch.setattr(sealing, "PIECE_ROWS", rows_at_once, raising=False)
+        monkeypatch.setattr(segment_file, "PIECE_ROWS", rows_at_once, raising=False)
         folder = RunFolder(shutil.copytree(begun.folder.path, tmp_path / str(rows_at_once)))
         seal_run(folder, finished=True)
         (segment,) = list_segments(folder)

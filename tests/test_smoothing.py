@@ -14,11 +14,8 @@ from hypothesis import strategies as st
 from journals import BEGIN, WrittenRun
 
 import lossbook
-import lossbook.store.curve
-from lossbook.errors import BadArgument
-from lossbook.store import RecordedRun
-from lossbook.store.segments import seal_run
-from lossbook.store.smoothing import (
+import lossbook.curves.downsample
+from lossbook.curves.smoothing import (
     Smoothing,
     exponential_moving_average,
     gaussian,
@@ -28,6 +25,9 @@ from lossbook.store.smoothing import (
     smooth,
     smooth_buckets,
 )
+from lossbook.errors import BadArgument
+from lossbook.reading.run import RecordedRun
+from lossbook.storage.compaction import seal_run
 
 FILTERS = ["ema:0.9", "mean:1", "mean:7", "mean:50", "median:7", "median:50", "gaussian:2", "gaussian:20"]
 rows = st.lists(st.floats(-1e6, 1e6) | st.sampled_from([math.nan, math.inf, -math.inf]), max_size=200)
@@ -277,8 +277,8 @@ def test_a_run_beyond_the_limit_is_smoothed_by_its_rollup(make_run: MakeRun, mon
     run.segment([{"loss": value} for value in values])
     seal_run(run.folder, finished=True)
     by_rows = reading(run).curve("loss", points=200, smoothing="ema:0.999")
-    monkeypatch.setattr("lossbook.store.axes.SMOOTHED_POINTS", 1500)
-    monkeypatch.setattr(lossbook.store.curve, "RAW_ROWS", 1000)
+    monkeypatch.setattr("lossbook.curves.axes.SMOOTHED_POINTS", 1500)
+    monkeypatch.setattr(lossbook.curves.downsample, "RAW_ROWS", 1000)
     by_buckets = reading(run).curve("loss", points=200, smoothing="ema:0.999")
     assert by_buckets.count.sum() == 120_000
     at = numpy.interp(by_rows.x, by_buckets.x, by_buckets.mean)

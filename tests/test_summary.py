@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from journals import BEGIN, WrittenRun
 
-from lossbook.layout import RunFolder, read_json, write_json
+from lossbook.paths import RunFolder, read_json, write_json
 from lossbook.processes import boot_id, host_name, process_start
-from lossbook.store.segments import seal_run
-from lossbook.store.summary import LiveSummary, compute_summary, overlay
+from lossbook.storage.compaction import seal_run
+from lossbook.storage.summary import LiveSummary, compute_summary, overlay
 
 
 @pytest.fixture
@@ -275,7 +275,7 @@ def test_what_the_follower_saw_of_a_vanished_process_is_its_end(run: WrittenRun)
 def test_a_live_summary_reads_only_what_is_new_and_is_always_right(
     run: WrittenRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lossbook.store import summary as module
+    from lossbook.storage import summary as module
 
     read_bytes: list[int] = []
     real = module.read_segment

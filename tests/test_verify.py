@@ -10,10 +10,11 @@ import pytest
 from journals import BEGIN, WrittenRun
 
 from lossbook.journal.line import encode_scalars
-from lossbook.store.schema import connect, copy_to, parquet
-from lossbook.store.segments import list_segments, seal_run
-from lossbook.store.summary import LiveSummary
-from lossbook.store.verify import Finding, verify_run
+from lossbook.storage.compaction import seal_run
+from lossbook.storage.schema import connect, copy_to, parquet
+from lossbook.storage.segments import list_segments
+from lossbook.storage.summary import LiveSummary
+from lossbook.storage.verify import Finding, verify_run
 
 
 @pytest.fixture
@@ -226,6 +227,6 @@ def test_verify_changes_nothing(run: WrittenRun) -> None:
 
 
 def test_a_folder_without_anything_is_one_fault(tmp_path: Path) -> None:
-    from lossbook.layout import RunFolder
+    from lossbook.paths import RunFolder
 
     assert [finding.path for finding in verify_run(RunFolder(str(tmp_path))) if not finding.ok] == ["run.json"]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lossbook.errors import BadQuery
-from lossbook.store.where import compile_value, compile_where
+from lossbook.reading.where import compile_value, compile_where
 
 RECORD: dict[str, Any] = {
     "id": "k3v9", "name": "gpt2_adamw", "project": "tests", "state": "finished", "error": None, "group": None,

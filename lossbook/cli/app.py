@@ -18,10 +18,11 @@ import click
 from click.shell_completion import CompletionItem
 
 from lossbook.errors import BadArgument, LossbookError, StoreError
-from lossbook.layout import default_store
+from lossbook.paths import default_store
 
 if TYPE_CHECKING:
-    from lossbook.store import Book, RecordedRun
+    from lossbook.book import Book
+    from lossbook.reading.run import RecordedRun
 
     TextType = click.ParamType[str]
 else:
@@ -89,7 +90,7 @@ class Settings:
         return self.store or default_store()
 
     def book(self, memory_bytes: int | None = None) -> Book:
-        """Open the store, or another tracker's runs; `memory_bytes` as `lossbook.sources.open`.
+        """Open the store, or another tracker's runs; `memory_bytes` as `lossbook.trackers.sources.open`.
 
         Raises:
             StoreError: there is no such folder.
@@ -98,7 +99,7 @@ class Settings:
             raise StoreError(
                 f"there is no store at {self.location}: name one with --store or LOSSBOOK_STORE, or log a run first"
             )
-        from lossbook.sources import open as open_book
+        from lossbook.trackers.sources import open as open_book
 
         return open_book(self.location, memory_bytes=memory_bytes)
 
@@ -108,7 +109,7 @@ class Settings:
         Raises:
             BadArgument: the runs are another tracker's, and here is but a copy of them in the cache.
         """
-        from lossbook.sources import find_source, only_read
+        from lossbook.trackers.sources import find_source, only_read
 
         if find_source(self.location) is not None:
             raise BadArgument(only_read(self.location))

@@ -14,8 +14,8 @@ from lossbook.cli.runs import plain_run
 from lossbook.errors import BadArgument, StoreError
 
 if TYPE_CHECKING:
-    from lossbook.store import RecordedRun
-    from lossbook.store.comparison import Comparison
+    from lossbook.analysis.comparison import Comparison
+    from lossbook.reading.run import RecordedRun
 
 #: Runs that are compared where none are named, unless more are asked for.
 COMPARED_RUNS = 50
@@ -140,7 +140,7 @@ def _check_output(output: str, force: bool) -> None:
 
 
 def _write(path: str, text: str) -> None:
-    from lossbook.layout import replace_file
+    from lossbook.paths import replace_file
 
     try:
         replace_file(os.path.realpath(path), text.encode("utf-8", "replace"))
@@ -171,7 +171,7 @@ def best_command(
 
     METRIC is val/loss unless it is named. NaN never wins.
     """
-    from lossbook.store.best import best_value, direction
+    from lossbook.analysis.best import best_value, direction
 
     runs = _fitting(settings, where, group, tags)
     run, value = settings.book().best(metric, runs=runs, goal=goal)
@@ -213,7 +213,7 @@ def report_command(
     settings: Settings, where: str | None, group: str | None, tags: tuple[str, ...], limit: int | None, output: str
 ) -> None:
     """Write or refresh an experiment log in Markdown."""
-    from lossbook.lm.report import entries_of_runs, write_report
+    from lossbook.analysis.report import entries_of_runs, write_report
 
     runs = _fitting(settings, where, group, tags)
     runs = runs[: len(runs) if limit is None else limit]

@@ -18,7 +18,7 @@ from lossbook.cli.followers import living_followers
 from lossbook.cli.format import age, plural, size
 from lossbook.errors import LossbookError
 from lossbook.journal.durability import choose_durability, file_system
-from lossbook.layout import INDEX, RunFolder, run_folders
+from lossbook.paths import INDEX, RunFolder, run_folders
 
 _NEEDED = ("orjson", "duckdb", "numpy", "click", "psutil")
 _OPTIONAL = ("torch", "tokenizers", "pandas", "polars", "pyarrow", "wandb", "trackio", "tensorboard", "tensorboardX",
@@ -76,7 +76,7 @@ def _version(distribution: str) -> str | None:
 
 def _mirrors() -> Section:
     """Which trackers a run can be mirrored to here, and what of a run each cannot hold."""
-    from lossbook.follow.mirrors import MIRRORS, mirror_class
+    from lossbook.trackers.mirrors import MIRRORS, mirror_class
 
     section = Section("mirrors")
     for name in MIRRORS:
@@ -280,7 +280,7 @@ def _runs(store: str) -> Section:
         section.facts["foreign"] = f"{plural(len(odd), 'folder')} that are no runs, passed over: {', '.join(odd[:3])}"
     followers = living_followers()
     try:
-        from lossbook.store import open as open_book
+        from lossbook.book import open as open_book
 
         running = [run for run in open_book(store).runs() if run.state == "running"]
     except LossbookError as error:

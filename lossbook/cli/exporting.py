@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from lossbook.errors import LossbookError, StoreError
 from lossbook.metrics import find_key
-from lossbook.store.schema import quote
-from lossbook.store.sealing import quote_name
-from lossbook.store.sql import prepare
-from lossbook.store.table import Table
+from lossbook.reading.query_result import QueryResult
+from lossbook.reading.sql import prepare
+from lossbook.storage.schema import quote, quote_name
 
 if TYPE_CHECKING:
-    from lossbook.store import Book, RecordedRun
+    from lossbook.book import Book
+    from lossbook.reading.run import RecordedRun
 
 _LONG = ("run", "name", "project", "key", "row", "step", "time", "value", "rank", "attempt")
 
@@ -51,7 +51,7 @@ def export_wide(book: Book, runs: Sequence[RecordedRun], keys: list[str] | None,
         return _write(book, query, format, output, scratch=folder)
 
 
-def _history(run: RecordedRun, keys: list[str] | None) -> Table:
+def _history(run: RecordedRun, keys: list[str] | None) -> QueryResult:
     if keys is None:
         return run.history()
     present = set(run.keys())
@@ -72,7 +72,7 @@ def export_long(book: Book, runs: Sequence[RecordedRun], keys: list[str] | None,
     prepare(connection, query, list(runs))
     with tempfile.TemporaryDirectory(prefix="lossbook-export-") as folder:
         path = os.path.join(folder, "long.parquet")
-        Table(connection, query).write(path, "parquet")
+        QueryResult(connection, query).write(path, "parquet")
         rows = f"SELECT * FROM read_parquet({quote(path)}, hive_partitioning = false)"
         return _write(book, rows, format, output, scratch=folder)
 
@@ -92,9 +92,9 @@ def export_page(
         BadArgument: it would be too large for a page.
         StoreError: the file cannot be written, or this copy of Lossbook has no built page.
     """
-    from lossbook.layout import replace_file
-    from lossbook.web.copy import POINTS, make_copy
-    from lossbook.wording import plural
+    from lossbook.formatting import plural
+    from lossbook.paths import replace_file
+    from lossbook.web.html_export import POINTS, make_copy
 
     copied = make_copy(book, runs, keys=keys, points=points or POINTS)
     if output == "-":
@@ -118,9 +118,9 @@ def export_page(
 
 def _write(book: Book, query: str, format: str, output: str, *, scratch: str) -> int:
     connection = book.connection().cursor()
-    table = Table(connection, query)
+    table = QueryResult(connection, query)
     if format in ("json", "jsonl"):
-        table = Table(connection, _json_safe(query, table))
+        table = QueryResult(connection, _json_safe(query, table))
     count = len(table)
     if output != "-":
         folder = os.path.dirname(os.path.abspath(output))
@@ -143,7 +143,7 @@ def _write(book: Book, query: str, format: str, output: str, *, scratch: str) ->
     return count
 
 
-def _json_safe(query: str, table: Table) -> str:
+def _json_safe(query: str, table: QueryResult) -> str:
     """The same rows with NaN and the infinities as strings: JSON has no numbers for them."""
     columns = []
     for name, kind in zip(table.columns, table.types, strict=True):

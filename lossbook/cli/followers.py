@@ -10,7 +10,7 @@ def living_followers() -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for pid, arguments in _command_lines():
         try:
-            at = arguments.index("lossbook.follow")
+            at = arguments.index("lossbook.follower")
             path = arguments[at + 1]
         except (ValueError, IndexError):
             continue
@@ -37,7 +37,7 @@ def _command_lines() -> list[tuple[int, list[str]]]:
                 raw = file.read()
         except OSError:
             continue
-        if b"lossbook.follow" in raw:
+        if b"lossbook.follower" in raw:
             lines.append((pid, [os.fsdecode(part) for part in raw.split(b"\0")[:-1]]))
     return lines
 
@@ -48,5 +48,5 @@ def _command_lines_elsewhere() -> list[tuple[int, list[str]]]:
     return [
         (process.pid, process.info["cmdline"])
         for process in psutil.process_iter(["cmdline"])
-        if process.info["cmdline"] and "lossbook.follow" in process.info["cmdline"]
+        if process.info["cmdline"] and "lossbook.follower" in process.info["cmdline"]
     ]

@@ -9,18 +9,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from lossbook.formatting import age as age
+from lossbook.formatting import clip as clip
+from lossbook.formatting import clock as clock
+from lossbook.formatting import duration as duration
+from lossbook.formatting import number as number
+from lossbook.formatting import pad as pad
+from lossbook.formatting import plural as plural
+from lossbook.formatting import printable as printable
+from lossbook.formatting import short_number as short_number
+from lossbook.formatting import size as size
+from lossbook.formatting import text_width as text_width
 from lossbook.terminal.pieces import STATE_COLORS as STATE_COLORS
-from lossbook.wording import age as age
-from lossbook.wording import clip as clip
-from lossbook.wording import clock as clock
-from lossbook.wording import duration as duration
-from lossbook.wording import number as number
-from lossbook.wording import pad as pad
-from lossbook.wording import plural as plural
-from lossbook.wording import printable as printable
-from lossbook.wording import short_number as short_number
-from lossbook.wording import size as size
-from lossbook.wording import text_width as text_width
 
 GAP = "  "
 _MIN_COLUMN = 8

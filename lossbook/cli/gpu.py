@@ -15,8 +15,8 @@ from lossbook.cli.read import group_of
 from lossbook.errors import LossbookError, UnknownKey
 
 if TYPE_CHECKING:
-    from lossbook.store import RecordedRun
-    from lossbook.store.gpus import Gpu, GpuFigures, Reading
+    from lossbook.analysis.gpus import Gpu, GpuFigures, Reading
+    from lossbook.reading.run import RecordedRun
 
 _GIBIBYTE_BYTES = 2.0**30
 _MEBIBYTE_BYTES = 2.0**20
@@ -79,7 +79,7 @@ _Lines = Callable[["RecordedRun", "GpuFigures"], Iterator[str]]
 
 
 def _answer(run: RecordedRun, as_json: bool, lines_of: _Lines) -> None:
-    from lossbook.store.gpus import read_gpus, total_memory
+    from lossbook.analysis.gpus import read_gpus, total_memory
 
     figures = read_gpus(run.metrics)
     if not figures:
@@ -125,7 +125,7 @@ def _of_gpu(gpu: Gpu) -> Iterator[str]:
 
 def _overall(run: RecordedRun, figures: GpuFigures) -> Iterator[list[str]]:
     """What is known of all GPUs together: sums, and such means as no single GPU has."""
-    from lossbook.store.gpus import total_memory
+    from lossbook.analysis.gpus import total_memory
 
     overall, lines = figures.overall, list[str]()
     if not any("utilisation_percent" in gpu.readings for gpu in figures.gpus):

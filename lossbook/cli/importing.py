@@ -14,7 +14,7 @@ from lossbook.cli.progress import Bar
 from lossbook.errors import BadArgument, LossbookError, UnknownRun
 
 if TYPE_CHECKING:
-    from lossbook.sources.base import ForeignRun, Source
+    from lossbook.trackers.source import ForeignRun, Source
 
 
 @click.command(
@@ -43,7 +43,7 @@ def import_command(
     wandb://ENTITY/PROJECT. Each row arrives exactly once: cut off anywhere, the same command goes on; called again
     later, it brings what is new.
     """
-    from lossbook.sources import find_source
+    from lossbook.trackers.sources import find_source
 
     store = os.path.abspath((target or settings.location).removeprefix("file://"))
     if "://" in (target or settings.location).removeprefix("file://"):
@@ -89,7 +89,7 @@ def _chosen(runs: list[ForeignRun], wanted: tuple[str, ...], source: str) -> lis
 
 def _import(source: Source, run: ForeignRun, store: str, project: str | None, *, quiet: bool) -> dict[str, Any]:
     """Bring one run; what goes wrong with it is one sentence, and the others go on."""
-    from lossbook.sources.bring import bring_identity, bring_rows, rows_brought
+    from lossbook.trackers.ingest import bring_identity, bring_rows, rows_brought
 
     result: dict[str, Any] = {
         "run": None, "name": run.name, "project": project or run.project, "source": run.id, "rows": 0, "path": None,

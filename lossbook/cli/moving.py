@@ -20,7 +20,7 @@ from lossbook.cli.app import RUN, Settings, common_options
 from lossbook.cli.followers import follower_of
 from lossbook.cli.format import age, plural, printable, size, to_json
 from lossbook.errors import BadArgument, LossbookError, StoreError, UnknownRun
-from lossbook.layout import (
+from lossbook.paths import (
     TRASH,
     RunFolder,
     fsync_folder,
@@ -33,7 +33,7 @@ from lossbook.layout import (
 )
 
 if TYPE_CHECKING:
-    from lossbook.store import RecordedRun
+    from lossbook.reading.run import RecordedRun
 
 #: How long a follower that still seals a finished run is waited for, in seconds.
 FOLLOWER_SECONDS = 15.0

@@ -9,7 +9,7 @@ import click
 from lossbook.cli.app import RUN, Settings, common_options
 from lossbook.cli.format import printable, to_json
 from lossbook.errors import BadArgument
-from lossbook.store.labels import change_identity, name_of, set_name, set_notes, writable
+from lossbook.reading.edit import change_identity, name_of, set_name, set_notes, writable
 
 
 class _TagCommand(click.Command):

@@ -15,7 +15,7 @@ from lossbook.metrics import find_key, nearest
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from lossbook.store import RecordedRun
+    from lossbook.reading.run import RecordedRun
 
 
 class _RunOrKeyType(RunType):
@@ -67,7 +67,7 @@ def plot_command(
     no_marks: bool, no_raw: bool, width: float, height: float,
 ) -> None:  # fmt: skip
     """Draw metrics of one or more runs into a file."""
-    from lossbook.lm.drawing import loss_keys, plot
+    from lossbook.plots.figure import loss_keys, plot
 
     book = settings.book()
     candidates = book.runs(project=settings.project, where=where)

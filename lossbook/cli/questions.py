@@ -16,10 +16,10 @@ import click
 from lossbook.cli.app import Settings, main
 from lossbook.cli.format import plural, printable, to_json
 from lossbook.errors import BadArgument, LossbookError, UnknownRun
-from lossbook.layout import MIRRORS, read_json
+from lossbook.paths import MIRRORS, read_json
 
 if TYPE_CHECKING:
-    from lossbook.store import RecordedRun
+    from lossbook.reading.run import RecordedRun
 
 RULE = "-" * 80
 

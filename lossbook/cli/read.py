@@ -17,7 +17,7 @@ from lossbook.cli.series import curves, picture
 from lossbook.errors import BadArgument, BadQuery, StoreError, UnknownKey, UnknownRun
 
 if TYPE_CHECKING:
-    from lossbook.store import RecordedRun
+    from lossbook.reading.run import RecordedRun
 
 _GROUPS = ("training", "validation", "GPU", "system", "other")
 _CURVE_COLUMNS = ("x", "first", "last", "min", "max", "mean", "count", "nonfinite")
@@ -369,8 +369,8 @@ def _ask(settings: Settings, query: str) -> tuple[list[str], list[tuple[Any, ...
     import duckdb
     import orjson
 
-    from lossbook.store.sealing import quote_name
-    from lossbook.store.table import first_sentence
+    from lossbook.reading.query_result import first_sentence
+    from lossbook.storage.schema import quote_name
 
     book = settings.book()
     try:

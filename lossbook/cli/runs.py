@@ -25,12 +25,12 @@ from lossbook.cli.format import (
     to_json,
 )
 from lossbook.errors import BadArgument, LossbookError
+from lossbook.formatting import flatten as flatten
 from lossbook.metrics import find_key
-from lossbook.store.where import compile_value
-from lossbook.wording import flatten as flatten
+from lossbook.reading.where import compile_value
 
 if TYPE_CHECKING:
-    from lossbook.store import RecordedRun
+    from lossbook.reading.run import RecordedRun
 
 #: Runs listed on a terminal unless more are asked for.
 SHOWN_RUNS = 50

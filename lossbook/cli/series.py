@@ -11,7 +11,8 @@ from lossbook.errors import UnknownKey
 from lossbook.terminal.drawing import to_line
 
 if TYPE_CHECKING:
-    from lossbook.store import Curve, RecordedRun
+    from lossbook.curves.downsample import Curve
+    from lossbook.reading.run import RecordedRun
 
 _WIDTH, _HEIGHT = 100, 20
 

@@ -177,7 +177,7 @@ def _read(path: str) -> str:
 
 
 def _write(path: str, text: str) -> None:
-    from lossbook.layout import replace_file
+    from lossbook.paths import replace_file
 
     try:
         replace_file(os.path.realpath(path), text.encode())

@@ -10,10 +10,10 @@ from lossbook.cli.app import RUN, Settings, common_options
 from lossbook.cli.format import plural, to_json
 from lossbook.cli.progress import Bar
 from lossbook.errors import BadArgument, LossbookError, UnknownRun
-from lossbook.layout import MIRRORS
+from lossbook.paths import MIRRORS
 
 if TYPE_CHECKING:
-    from lossbook.store import RecordedRun
+    from lossbook.reading.run import RecordedRun
 
 
 @click.command(
@@ -38,7 +38,7 @@ def sync_command(
 
     Each row arrives exactly once. Ctrl-C is safe: the next call goes on.
     """
-    from lossbook.run.mirrors import mirror_specs
+    from lossbook.run.mirror_request import mirror_specs
 
     wanted = mirror_specs(targets) if targets is not None else None
     if targets is not None and not wanted:
@@ -64,8 +64,8 @@ def _work(
     settings: Settings, refs: tuple[str, ...], wanted: list[str] | None, every: bool
 ) -> tuple[list[RecordedRun], list[tuple[RecordedRun, str]]]:
     """Which run is to be delivered where."""
-    from lossbook.follow.cursor import load_cursor
-    from lossbook.follow.deliver import cursor_name, is_complete
+    from lossbook.follower.cursor import load_cursor
+    from lossbook.follower.deliver import cursor_name, is_complete
 
     if refs:
         runs = settings.own_store().runs(refs)
@@ -104,8 +104,8 @@ def _asked(run: RecordedRun) -> list[str]:
 
 def _deliver(run: RecordedRun, spec: str, options: dict[str, str], *, quiet: bool) -> dict[str, Any]:
     """Deliver one run to one mirror; what goes wrong is one sentence of the result."""
-    from lossbook.follow.deliver import Busy, Delivery, ending_of, undelivered_rows
-    from lossbook.follow.mirrors.base import MirrorUnavailable
+    from lossbook.follower.deliver import Busy, Delivery, ending_of, undelivered_rows
+    from lossbook.trackers.mirror import MirrorUnavailable
 
     name, _, mode = spec.partition(":")
     delivery = Delivery(run.folder, name, mode=mode or "online", options=options)

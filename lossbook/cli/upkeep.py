@@ -10,10 +10,10 @@ import click
 from lossbook.cli.app import COMPLETE, RUN, Settings, cli, common_options
 from lossbook.cli.format import plural, printable, screen, size, to_json
 from lossbook.errors import LossbookError, StoreError
-from lossbook.layout import RunFolder, run_folders
+from lossbook.paths import RunFolder, run_folders
 
 if TYPE_CHECKING:
-    from lossbook.store.segments import SealReport
+    from lossbook.storage.compaction import SealReport
 
 
 def _chosen(settings: Settings, refs: tuple[str, ...], everything: bool) -> list[RunFolder]:
@@ -83,10 +83,10 @@ def seal_folder(folder: RunFolder) -> tuple[SealReport, list[str]]:
     Raises:
         StoreError: the folder cannot be written or the disk is full; the journal is as it was.
     """
+    from lossbook.journal.async_writer import bring_home
     from lossbook.journal.liveness import live_writers
-    from lossbook.journal.spill import bring_home
-    from lossbook.store.segments import seal_run
-    from lossbook.store.summary import LiveSummary
+    from lossbook.storage.compaction import seal_run
+    from lossbook.storage.summary import LiveSummary
 
     try:
         added = bring_home(folder)
@@ -139,7 +139,7 @@ Examples:
 @click.pass_obj
 def verify_command(settings: Settings, refs: tuple[str, ...], everything: bool, quiet: bool) -> int:
     """Check every file: what is damaged, and what was saved."""
-    from lossbook.store.verify import verify_run
+    from lossbook.storage.verify import verify_run
 
     view = screen()
     found, damaged, files = [], 0, 0

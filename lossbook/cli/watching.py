@@ -13,7 +13,8 @@ from lossbook.cli.format import Screen, screen
 from lossbook.errors import MissingLibrary
 
 if TYPE_CHECKING:
-    from lossbook.store import Book, RecordedRun
+    from lossbook.book import Book
+    from lossbook.reading.run import RecordedRun
 
 #: Runs that --once lists where none are named, and draws.
 _LISTED, _DRAWN = 20, 6
@@ -73,7 +74,7 @@ def watch_command(
     if os.environ.get("TERM", "dumb") == "dumb":
         raise click.UsageError("this terminal (TERM=dumb) cannot be drawn on; --once prints what watch shows")
     if where:
-        from lossbook.store.where import compile_where
+        from lossbook.reading.where import compile_where
 
         compile_where(where)
     try:

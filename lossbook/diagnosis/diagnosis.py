@@ -13,11 +13,11 @@ from lossbook.diagnosis.loss import Divergence, LossSpike, Plateau
 from lossbook.diagnosis.machine import GpuIdle, MemoryLimit, Overheating, Throttling
 from lossbook.diagnosis.pace import Stall, Straggler, Throughput
 from lossbook.diagnosis.thresholds import Thresholds
-from lossbook.layout import is_monitor
+from lossbook.paths import is_monitor
 
 if TYPE_CHECKING:
-    from lossbook.layout import RunFolder
-    from lossbook.store.replay import LoggedRow
+    from lossbook.paths import RunFolder
+    from lossbook.storage.scan import LoggedRow
 
 _DETECTORS: tuple[type[Detector], ...] = (
     LossSpike, Divergence, Plateau, Stall, Throughput, Straggler, GpuIdle, MemoryLimit, Overheating, Throttling,
@@ -214,7 +214,7 @@ def diagnose(folder: RunFolder, *, now_us: int | None = None, limits: Thresholds
     Raises:
         StoreError: a file of the run cannot be read.
     """
-    from lossbook.store.replay import Replay
+    from lossbook.storage.scan import Replay
 
     diagnosis = Diagnosis(limits)
     diagnosis.feed(Replay(folder).rows())

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from lossbook.diagnosis.finding import Evidence, Finding, Report
 from lossbook.diagnosis.thresholds import Thresholds
+from lossbook.formatting import number
 from lossbook.metrics import find_key
-from lossbook.wording import number
 
 #: Keys that are followed at once; a run in which more go bad has said enough.
 _MOST_KEYS = 1000

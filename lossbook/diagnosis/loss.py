@@ -10,8 +10,8 @@ from lossbook.diagnosis.detector import Detector
 from lossbook.diagnosis.finding import Evidence, Finding, Report, Take
 from lossbook.diagnosis.thresholds import Thresholds
 from lossbook.diagnosis.windows import SortedWindow, median, sigma
+from lossbook.formatting import number
 from lossbook.metrics import find_key
-from lossbook.wording import number
 
 #: Rows between two looks at the window: the limit moves little meanwhile, and most rows cost one comparison.
 _REFRESH_ROWS = 8

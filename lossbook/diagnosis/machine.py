@@ -9,7 +9,7 @@ from lossbook.diagnosis.detector import Detector
 from lossbook.diagnosis.finding import Evidence, Finding, Report, Take
 from lossbook.diagnosis.thresholds import Thresholds
 from lossbook.diagnosis.windows import Held
-from lossbook.wording import duration, number
+from lossbook.formatting import duration, number
 
 _OF_GPU = re.compile(r"system\.gpu\.(\d+)\.([\w.]+)\Z")
 _HOST_MEMORY = re.compile(r"(?:system\.)?memory_percent(/node_\d+)?\Z")

@@ -8,8 +8,8 @@ from lossbook.diagnosis.detector import Detector
 from lossbook.diagnosis.finding import Evidence, Finding, Report, Take
 from lossbook.diagnosis.thresholds import Thresholds
 from lossbook.diagnosis.windows import SortedWindow, median
+from lossbook.formatting import duration, number
 from lossbook.metrics import is_speed, is_step_time
-from lossbook.wording import duration, number
 
 _MOST_RANKS = 10_000
 #: Rows between two times that a pace is taken from.

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
-from lossbook.run.saying import say
+from lossbook.run.messages import say
 from lossbook.run.values import describe
 
 _Arguments = ParamSpec("_Arguments")

@@ -6,7 +6,7 @@ import os
 import time
 
 from lossbook.journal.reader import JournalSegment, first_row, journal_segments, last_row
-from lossbook.layout import is_monitor
+from lossbook.paths import is_monitor
 from lossbook.processes import host_name, is_alive
 
 #: A writer on another machine counts as gone when its file has not changed for that long.

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from lossbook.journal.line import DamagedLine, Row, decode
-from lossbook.layout import SegmentName, file_names, parse_segment_name
+from lossbook.paths import SegmentName, file_names, parse_segment_name
 
 #: How much of a segment one read takes: bounds the reader's memory whatever the journal's size.
 CHUNK_BYTES = 8 << 20

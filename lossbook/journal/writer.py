@@ -22,7 +22,7 @@ import orjson
 from lossbook.errors import StoreError
 from lossbook.journal.line import NEWLINE, encode_event, encode_scalars
 from lossbook.journal.reader import journal_segments, last_row, rows_backwards
-from lossbook.layout import (
+from lossbook.paths import (
     LAST_MONITOR_RANK,
     RunFolder,
     SegmentName,

@@ -16,17 +16,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lossbook.analysis.report import write_report
+    from lossbook.curves.smoothing import exponential_moving_average, gaussian, moving_average, moving_median
     from lossbook.lm.analyzer import ExperimentAnalyzer, LossTrajectories, Trajectory, print_experiment_summary
     from lossbook.lm.config import ExperimentConfig
     from lossbook.lm.devices import peak_flops
-    from lossbook.lm.drawing import plot
     from lossbook.lm.log import ExperimentLog, MetricsSnapshot, load_experiment_log
-    from lossbook.lm.machine import Timer, gpu_memory, model_parameters, system_memory
-    from lossbook.lm.report import write_report
+    from lossbook.lm.memory import Timer, gpu_memory, model_parameters, system_memory
     from lossbook.lm.shapes import estimate_parameters
     from lossbook.lm.throughput import flops_per_token, model_flops_utilisation, perplexity, tokens_per_second
     from lossbook.lm.tracker import ExperimentTracker
-    from lossbook.store.smoothing import exponential_moving_average, gaussian, moving_average, moving_median
+    from lossbook.plots.figure import plot
 
 __all__ = [
     "ExperimentAnalyzer",
@@ -64,25 +64,25 @@ _HOMES = {
     "ExperimentTracker": "lossbook.lm.tracker",
     "LossTrajectories": "lossbook.lm.analyzer",
     "MetricsSnapshot": "lossbook.lm.log",
-    "Timer": "lossbook.lm.machine",
+    "Timer": "lossbook.lm.memory",
     "Trajectory": "lossbook.lm.analyzer",
     "estimate_parameters": "lossbook.lm.shapes",
-    "exponential_moving_average": "lossbook.store.smoothing",
+    "exponential_moving_average": "lossbook.curves.smoothing",
     "flops_per_token": "lossbook.lm.throughput",
-    "gaussian": "lossbook.store.smoothing",
-    "gpu_memory": "lossbook.lm.machine",
+    "gaussian": "lossbook.curves.smoothing",
+    "gpu_memory": "lossbook.lm.memory",
     "load_experiment_log": "lossbook.lm.log",
     "model_flops_utilisation": "lossbook.lm.throughput",
-    "model_parameters": "lossbook.lm.machine",
-    "moving_average": "lossbook.store.smoothing",
-    "moving_median": "lossbook.store.smoothing",
+    "model_parameters": "lossbook.lm.memory",
+    "moving_average": "lossbook.curves.smoothing",
+    "moving_median": "lossbook.curves.smoothing",
     "peak_flops": "lossbook.lm.devices",
     "perplexity": "lossbook.lm.throughput",
-    "plot": "lossbook.lm.drawing",
+    "plot": "lossbook.plots.figure",
     "print_experiment_summary": "lossbook.lm.analyzer",
-    "system_memory": "lossbook.lm.machine",
+    "system_memory": "lossbook.lm.memory",
     "tokens_per_second": "lossbook.lm.throughput",
-    "write_report": "lossbook.lm.report",
+    "write_report": "lossbook.analysis.report",
 }
 
 

@@ -133,8 +133,8 @@ class ExperimentAnalyzer:
     def _from_store(self) -> list[ExperimentLog]:
         import datetime
 
+        from lossbook.book import Book
         from lossbook.lm.config import ExperimentConfig
-        from lossbook.store import Book
 
         found: list[ExperimentLog] = []
         for run in Book(self._store).runs():
@@ -379,7 +379,7 @@ class ExperimentAnalyzer:
         Raises:
             DamagedFile: a marker in the file was damaged; nothing is changed then.
         """
-        from lossbook.lm.report import ReportEntry, write_report
+        from lossbook.analysis.report import ReportEntry, write_report
 
         entries = [
             ReportEntry(

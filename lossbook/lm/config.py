@@ -209,7 +209,7 @@ class ExperimentConfig:
         Raises:
             BadArgument: another ending, or something in `extra` that such a file has no form for.
         """
-        from lossbook.layout import replace_file
+        from lossbook.paths import replace_file
 
         where = os.fspath(path)
         values = {**self.to_dict(), **({"extra": self.extra} if self.extra else {})}

@@ -27,11 +27,11 @@ import orjson
 
 from lossbook.errors import BadArgument, DamagedFile, LossbookError
 from lossbook.journal.line import encode_number
-from lossbook.layout import RunFolder, read_json, replace_file
 from lossbook.lm.config import ExperimentConfig
+from lossbook.paths import RunFolder, read_json, replace_file
 
 if TYPE_CHECKING:
-    from lossbook.store.replay import LoggedRow
+    from lossbook.storage.scan import LoggedRow
 
 COLUMNS = (
     "iteration", "gradient_step", "wallclock_time", "train_loss", "val_loss", "learning_rate", "tokens_per_sec",
@@ -201,9 +201,9 @@ def _write_history(file: IO[bytes], snapshots: Iterator[MetricsSnapshot]) -> dic
 
 def snapshots_of(folder: str) -> Iterator[MetricsSnapshot]:
     """The rows of a run as a log has them, in the order in which they were logged; hidden ones left out."""
-    from lossbook.store.attempts import resume_steps
-    from lossbook.store.replay import visible
-    from lossbook.store.shapes import IDENTITY, fit
+    from lossbook.run_info import IDENTITY, fit
+    from lossbook.storage.attempts import resume_steps
+    from lossbook.storage.scan import visible
 
     where = RunFolder(folder)
     resumed_from = resume_steps(fit(read_json(where.run_json) or {}, IDENTITY)[0])
@@ -227,7 +227,7 @@ def snapshots_of(folder: str) -> Iterator[MetricsSnapshot]:
 
 def _marked(where: RunFolder) -> Iterator[LoggedRow]:
     """The rows of a run that a log has, hidden ones among them."""
-    from lossbook.store.replay import Replay
+    from lossbook.storage.scan import Replay
 
     for row in Replay(where).rows():
         if row.kind is None and row.rank <= 0 and row.step is not None and _MARKS & row.body.keys():
@@ -344,7 +344,7 @@ def _parse(path: str, contents: bytes) -> tuple[dict[str, Any], list[str]]:
         except UnicodeDecodeError as error:
             line = contents.count(b"\n", 0, error.start) + 1
             problems.append(f"{path}:{line}: this is no UTF-8; letters that cannot be read are shown as \ufffd")
-        from lossbook.salvage import parse, salvage
+        from lossbook.json_repair import parse, salvage
 
         try:
             values = parse(text)

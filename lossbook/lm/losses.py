@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from lossbook.lm.readings import difference, exponential, is_on_device, least, plain_number
+from lossbook.lm.device_scalars import difference, exponential, is_on_device, least, plain_number
 from lossbook.lm.throughput import perplexity
 
 
@@ -22,7 +22,7 @@ class Losses:
 
         Args:
             of: "train" or "val".
-            loss: held (see `lossbook.lm.readings.held`); None adds nothing.
+            loss: held (see `lossbook.lm.device_scalars.held`); None adds nothing.
         """
         if loss is None:
             return

@@ -8,7 +8,7 @@ from typing import Any
 
 from lossbook.errors import BadArgument, LossbookError
 from lossbook.lm.config import ExperimentConfig
-from lossbook.lm.machine import model_parameters
+from lossbook.lm.memory import model_parameters
 from lossbook.lm.throughput import flops_per_token, model_flops_utilisation
 
 #: The model's parameters and what the configuration makes of them may differ by this much.

@@ -16,17 +16,17 @@ from typing import Any, Self, TypeVar
 
 from lossbook.errors import BadArgument, LossbookError
 from lossbook.lm.config import ExperimentConfig
-from lossbook.lm.counting import GradientSteps, HandCount, Progress, Stretches
+from lossbook.lm.counters import GradientSteps, HandCount, Progress, Stretches
 from lossbook.lm.logfile import LogFile
 from lossbook.lm.losses import Losses
-from lossbook.lm.machine import gpu_memory, system_memory
+from lossbook.lm.memory import gpu_memory, system_memory
 from lossbook.lm.model_cost import ModelCost
-from lossbook.lm.resuming import counts_of_run, state_of_log, store_of
-from lossbook.run import begin
-from lossbook.run.launch import detect
+from lossbook.lm.resume import counts_of_run, state_of_log, store_of
+from lossbook.run import init
+from lossbook.run.create import check
+from lossbook.run.distributed import detect
+from lossbook.run.messages import say
 from lossbook.run.run import Run
-from lossbook.run.saying import say
-from lossbook.run.start import check
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -139,7 +139,7 @@ class TrackedRun:
                 resume_step = iteration - 1
             elif self._resume_from:
                 resume_step = self._resume_from
-        run = begin.init(
+        run = init.init(
             name=self.config.name, config=self._recorded_config(), id=self._run_id,
             resume="allow" if resumes else "never", resume_step=resume_step, **self._init,
         )  # fmt: skip

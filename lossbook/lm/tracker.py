@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from lossbook.errors import BadArgument
-from lossbook.lm.readings import add_learning_rates, held
+from lossbook.lm.device_scalars import add_learning_rates, held
 from lossbook.lm.tracked_run import TrackedRun, never_raises
 
 
@@ -307,13 +307,13 @@ class ExperimentTracker(TrackedRun):
     def plot(
         self, path: str | os.PathLike[str] = "loss.png", keys: Sequence[str] | None = None, **options: Any
     ) -> Path:
-        """Draw training and validation loss (or `keys`) to a PNG or SVG file; options as `lossbook.lm.drawing.plot`.
+        """Draw training and validation loss (or `keys`) to a PNG or SVG file; options as `lossbook.plots.figure.plot`.
 
         Raises:
             UnknownKey: nothing of that name was logged yet.
         """
-        from lossbook.lm.drawing import plot
-        from lossbook.store import Book
+        from lossbook.book import Book
+        from lossbook.plots.figure import plot
 
         run = self.run
         if not run.path:

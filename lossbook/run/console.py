@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from lossbook.masking import mask_text
+from lossbook.redaction import mask_text
 
 #: Kept at the most, in bytes of text: a progress bar left on for weeks must not fill the disk.
 LARGEST_CONSOLE_BYTES = 64 << 20

@@ -11,17 +11,18 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from types import TracebackType
 from typing import Any
 
+from lossbook.compat.wandb.run_methods import AlertPause, Familiar, state_of
 from lossbook.journal.line import encode_number
 from lossbook.journal.writer import Journal, NotPlain
-from lossbook.layout import RunFolder, read_json
-from lossbook.masking import mask_config
-from lossbook.run import endings
+from lossbook.paths import RunFolder, read_json
+from lossbook.redaction import mask_config
+from lossbook.run import exit_hooks
 from lossbook.run.allocator import AllocatorWatch, has_gpu_build
+from lossbook.run.config import plain, plain_config
 from lossbook.run.console import Console
+from lossbook.run.create import Started, start_child
 from lossbook.run.deferred import DeferredRows
-from lossbook.run.familiar import AlertPause, Familiar, state_of
-from lossbook.run.saying import say
-from lossbook.run.start import Started, plain, plain_config, start_child
+from lossbook.run.messages import say
 from lossbook.run.values import Media, Split, describe, shown, split, text_of
 
 STATES = ("finished", "failed", "interrupted", "killed")
@@ -134,7 +135,7 @@ class Run(Familiar):
         if console:
             self._console = Console(self._keep_console)
             self._console.start()
-        endings.watch(self)
+        exit_hooks.watch(self)
 
     # -- logging ------------------------------------------------------------------------------------------------
 
@@ -388,7 +389,7 @@ class Run(Familiar):
             if self._is_child:
                 self._finished = True
                 self._journal.close()
-                endings.forget(self)
+                exit_hooks.forget(self)
                 return
             try:
                 if self._console is not None:
@@ -403,7 +404,7 @@ class Run(Familiar):
             except Exception as problem:
                 say(f"the end of the run {self.name} could not be recorded ({describe(problem)})")
             self._finished = True
-            endings.forget(self)
+            exit_hooks.forget(self)
 
     def _after_finish(self, metrics: Any, step: int | None) -> None:
         raise NotPlain
@@ -419,7 +420,7 @@ class Run(Familiar):
         elif isinstance(error, KeyboardInterrupt):
             self.end("interrupted", "KeyboardInterrupt")
         else:
-            self.end("failed", endings.last_lines(error))
+            self.end("failed", exit_hooks.last_lines(error))
 
     def __repr__(self) -> str:
         return f"<lossbook run {self.name} ({self.id}) in {self.path}>"

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from lossbook.journal.line import encode_number
-from lossbook.run.saying import say_once
+from lossbook.run.messages import say_once
 
 #: A table larger than this (bytes of JSON) goes to a file in `media/`, so the journal stays quick to read.
 INLINE_TABLE_BYTES = 1 << 16
@@ -250,7 +250,7 @@ class Image(Media):
             say_once("the boxes and masks of an Image are not kept; draw them into the picture")
 
     def event(self, key: str) -> Event:
-        from lossbook.run.pictures import draw_picture
+        from lossbook.run.images import draw_picture
 
         contents, ending, width, height = draw_picture(self.image, self.mode)
         file = FileOfRun(f"media/{_sha256(contents)}.{ending}", contents)

@@ -23,7 +23,7 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from lossbook.store import Book
+from lossbook.book import Book
 from lossbook.terminal.model import Model
 from lossbook.terminal.page import Page, make_page
 from lossbook.terminal.pieces import Piece, TextLine, fit, visible
@@ -100,7 +100,7 @@ def _strip(line: TextLine, theme: Theme) -> Strip:
 
 def _cells(line: TextLine, theme: Theme) -> list[tuple[str, Style]]:
     """What stands in each column; behind a wide character an empty text."""
-    from lossbook.wording import text_width
+    from lossbook.formatting import text_width
 
     cells: list[tuple[str, Style]] = []
     for piece in line:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lossbook.errors import LossbookError
+from lossbook.formatting import age, clock, duration, flatten, number
 from lossbook.metrics import find_key
-from lossbook.wording import age, clock, duration, flatten, number
 
 if TYPE_CHECKING:
-    from lossbook.store import RecordedRun
+    from lossbook.reading.run import RecordedRun
 
 _SHOWN_EVENTS = 200
 _NODE = re.compile(r"/node_(\d+)$")

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from lossbook.formatting import clip, duration, number, pad, printable, short_number, text_width
 from lossbook.terminal.pieces import Piece, TextLine
-from lossbook.wording import clip, duration, number, pad, printable, short_number, text_width
 
 if TYPE_CHECKING:
-    from lossbook.store import Curve
+    from lossbook.curves.downsample import Curve
 
 COLORS = ("cyan", "yellow", "magenta", "green", "red", "blue")
 SYMBOLS = "*o+x#@%&"

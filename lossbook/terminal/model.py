@@ -233,7 +233,7 @@ class Model:
 
     def _set_where(self, text: str) -> None:
         from lossbook.errors import BadQuery
-        from lossbook.store.where import compile_where
+        from lossbook.reading.where import compile_where
 
         if text:
             try:

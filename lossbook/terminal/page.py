@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from lossbook.formatting import clip, plural
 from lossbook.terminal.model import VIEWS, Model
 from lossbook.terminal.pieces import Piece, TextLine, beside, fit, visible, width_of
 from lossbook.terminal.plots import curves_view
 from lossbook.terminal.prompt import Picker
 from lossbook.terminal.table import Table, runs_table
 from lossbook.terminal.views import console_view, gpus_view, overview_view
-from lossbook.wording import clip, plural
 
 SMALLEST = (40, 10)
 _TITLES = {"runs": "Runs", "curves": "Curves", "gpus": "GPUs", "console": "Console", "overview": "Overview"}

@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from lossbook.wording import clip, text_width
+from lossbook.formatting import clip, text_width
 
 STATE_COLORS = {
     "running": "green",

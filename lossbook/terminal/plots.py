@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
+from lossbook.formatting import clip, number, pad, short_number
 from lossbook.terminal.drawing import Line, Look, draw, has_dots, sign_of, to_line
 from lossbook.terminal.model import SMOOTHINGS, Model
 from lossbook.terminal.pieces import Piece, TextLine, beside, fit, plain_text, visible, width_of
 from lossbook.terminal.reading import Drawn, Panel
 from lossbook.terminal.table import significant
 from lossbook.terminal.themes import THEMES
-from lossbook.wording import clip, number, pad, short_number
 
 if TYPE_CHECKING:
-    from lossbook.store import Curve
-    from lossbook.store.bands import Band
+    from lossbook.analysis.seed_bands import Band
+    from lossbook.curves.downsample import Curve
 
 #: Panels stand next to each other from so many columns on.
 _WIDE = 90

@@ -21,9 +21,11 @@ from lossbook.terminal.runs import RunLine, RunLines
 from lossbook.terminal.tail import Tail, console_files
 
 if TYPE_CHECKING:
-    from lossbook.store import Book, Curve, RecordedRun
-    from lossbook.store.bands import Band
-    from lossbook.store.gpus import GpuFigures
+    from lossbook.analysis.gpus import GpuFigures
+    from lossbook.analysis.seed_bands import Band
+    from lossbook.book import Book
+    from lossbook.curves.downsample import Curve
+    from lossbook.reading.run import RecordedRun
 
 #: Runs that are drawn over one another at the most, and whose rows are held.
 MOST_DRAWN = 24
@@ -381,7 +383,7 @@ class Reader:
         choice = {"x": wanted.x, "points": wanted.points, "start": wanted.start, "end": wanted.end}
         try:
             if group is not None and len(paths) > 1:
-                from lossbook.store.bands import seed_band
+                from lossbook.analysis.seed_bands import seed_band
 
                 runs = [self._opened(path) for path in paths]
                 return Drawn(paths, group, seed_band(runs, key, smoothing=wanted.smoothing, **choice))  # type: ignore[arg-type]
@@ -419,7 +421,7 @@ class Reader:
         else:
             run = self._opened(focus).refresh()
             if wanted.view == "gpus":
-                from lossbook.store.gpus import read_gpus
+                from lossbook.analysis.gpus import read_gpus
 
                 figures = read_gpus(run.metrics)
                 if figures != self._snapshot.gpus:

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from lossbook.formatting import age, clip, duration, number, pad, short_number, text_width
 from lossbook.terminal.model import Model
 from lossbook.terminal.pieces import STATE_COLORS, Piece, TextLine, visible
 from lossbook.terminal.runs import RunLine
 from lossbook.terminal.themes import THEMES
-from lossbook.wording import age, clip, duration, number, pad, short_number, text_width
 
 _GAP = 2
 _NARROWEST = 8

@@ -7,12 +7,12 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from lossbook.formatting import clip, number, pad, text_width
 from lossbook.terminal.model import Model
 from lossbook.terminal.pieces import STATE_COLORS, Piece, TextLine, visible
-from lossbook.wording import clip, number, pad, text_width
 
 if TYPE_CHECKING:
-    from lossbook.store.gpus import Gpu, Reading
+    from lossbook.analysis.gpus import Gpu, Reading
 
 _GIBIBYTE_BYTES = 2.0**30
 _HOT_CELSIUS = 83.0

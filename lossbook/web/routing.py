@@ -23,7 +23,7 @@ import orjson
 from lossbook.errors import BadArgument
 
 if TYPE_CHECKING:
-    from lossbook.web.reader import Reader
+    from lossbook.web.session import Reader
 
 Question = TypeVar("Question")
 Answer = Callable[["Reader", Any], Any]

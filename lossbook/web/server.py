@@ -33,10 +33,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from lossbook.errors import LossbookError, StoreError, UnknownKey, UnknownRun
 from lossbook.web import api
-from lossbook.web.frames import MEDIA_TYPE, Frame, encode_frame
-from lossbook.web.guard import Guard
-from lossbook.web.page import STATIC, serve_page
-from lossbook.web.reader import Reader
+from lossbook.web.auth import Guard
+from lossbook.web.binary import MEDIA_TYPE, Frame, encode_frame
+from lossbook.web.file_response import Reply, SentFile, TooLarge, UnknownFile
 from lossbook.web.routing import (
     Forbidden,
     Route,
@@ -45,10 +44,11 @@ from lossbook.web.routing import (
     question_of_body,
     question_of_parameters,
 )  # fmt: skip
-from lossbook.web.sending import Reply, SentFile, TooLarge, UnknownFile
+from lossbook.web.session import Reader
+from lossbook.web.static import STATIC, serve_page
 
 if TYPE_CHECKING:
-    from lossbook.store import Book
+    from lossbook.book import Book
 
 MOST_BODY_BYTES = 1 << 20
 MOST_CONNECTIONS = 512

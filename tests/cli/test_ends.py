@@ -155,7 +155,7 @@ def test_a_read_only_file_system_is_one_sentence(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("lossbook.layout.os.replace", refuse)
+    monkeypatch.setattr("lossbook.paths.os.replace", refuse)
     ended = command("tag", "wide", "+x")
     assert ended.status == 1
     assert "cannot be written (Read-only file system)" in ended.err
@@ -172,7 +172,7 @@ def test_a_bug_is_one_sentence_too(store: Path, command: Command, monkeypatch: p
     def break_down(*_: object, **__: object) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr("lossbook.store.query.Book.runs", break_down)
+    monkeypatch.setattr("lossbook.book.Book.runs", break_down)
     ended = command("ls")
     assert ended.status == 1
     assert "ZeroDivisionError: oops" in ended.err

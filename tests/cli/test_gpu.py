@@ -10,8 +10,8 @@ import pytest
 from recorded import Command
 
 import lossbook
+from lossbook.analysis.gpus import read_gpus
 from lossbook.cli.app import main
-from lossbook.store.gpus import read_gpus
 
 GIB = 2**30
 HEADING = """\

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lossbook.diagnosis import Diagnosis, Finding, Thresholds
-from lossbook.store.replay import LoggedRow
+from lossbook.storage.scan import LoggedRow
 
 BEGIN = 1_763_688_000_000_000  # µs
 MONITOR = -1000

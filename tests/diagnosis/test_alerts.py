@@ -19,12 +19,12 @@ from rows import learning
 import lossbook
 from lossbook.cli.followers import follower_of
 from lossbook.diagnosis import Finding
-from lossbook.follow import sinks as sinks_module
-from lossbook.follow.alerts import Alerts, is_diagnosed, raise_alert
-from lossbook.follow.own_rows import OwnRows
-from lossbook.follow.sinks import Alert, RunName, Sinks
-from lossbook.layout import RunFolder
-from lossbook.store.segments import seal_run
+from lossbook.follower import sinks as sinks_module
+from lossbook.follower.alerts import Alerts, is_diagnosed, raise_alert
+from lossbook.follower.journal import OwnRows
+from lossbook.follower.sinks import Alert, RunName, Sinks
+from lossbook.paths import RunFolder
+from lossbook.storage.compaction import seal_run
 
 WaitUntil = Callable[..., None]
 REPOSITORY = Path(__file__).resolve().parents[2]

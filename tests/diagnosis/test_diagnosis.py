@@ -13,8 +13,8 @@ from rows import curves, findings, learning, real_rows, row
 
 import lossbook
 from lossbook.diagnosis import KINDS, Diagnosis, Finding, Thresholds, diagnose
-from lossbook.layout import RunFolder
-from lossbook.store.segments import seal_run
+from lossbook.paths import RunFolder
+from lossbook.storage.compaction import seal_run
 
 
 def log_a_run_that_goes_wrong(store: Path) -> RunFolder:

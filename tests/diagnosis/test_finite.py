@@ -7,7 +7,7 @@ import math
 import pytest
 from rows import findings, row
 
-from lossbook.store.replay import LoggedRow
+from lossbook.storage.scan import LoggedRow
 
 
 def training(steps: int, **bad: dict[int, float]) -> list[LoggedRow]:

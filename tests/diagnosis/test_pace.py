@@ -7,7 +7,7 @@ import random
 from rows import BEGIN, attempt, event, findings, kinds, row
 
 from lossbook.diagnosis import Diagnosis
-from lossbook.store.replay import LoggedRow
+from lossbook.storage.scan import LoggedRow
 
 
 def steady(steps: int, *, start: int = 0, begin: float = 0.0, pace: float = 1.0, rank: int = 0) -> list[LoggedRow]:

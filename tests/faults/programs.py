@@ -13,7 +13,7 @@ from typing import Any
 
 import lossbook
 from lossbook.journal.reader import journal_segments, read_segment
-from lossbook.layout import RunFolder, run_folders
+from lossbook.paths import RunFolder, run_folders
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 #: What every program begins with; `store` is its first argument.

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import lossbook
 from lossbook.journal.line import DamagedLine, Row, decode, encode_event, encode_scalars
 from lossbook.journal.reader import find_gaps, first_row, last_row, read_segment, rows_backwards
-from lossbook.layout import write_json
+from lossbook.paths import write_json
 
 BEGIN = 1_763_688_000_000_000
 

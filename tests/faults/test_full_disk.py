@@ -14,8 +14,8 @@ import lossbook
 from lossbook.errors import StoreError
 from lossbook.journal import writer
 from lossbook.journal.reader import journal_segments
-from lossbook.layout import RunFolder
-from lossbook.store.segments import seal_run
+from lossbook.paths import RunFolder
+from lossbook.storage.compaction import seal_run
 
 pytestmark = pytest.mark.root
 #: A row of this is longer than what a page has left, so some writes are short.

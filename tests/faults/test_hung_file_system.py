@@ -12,9 +12,9 @@ from programs import all_runs, begin, journal_rows, kill_group, only_run, record
 
 import lossbook
 from lossbook.errors import UnknownRun
-from lossbook.journal import durability, spill
+from lossbook.journal import async_writer, durability
 from lossbook.journal.durability import choose_durability
-from lossbook.layout import RunFolder
+from lossbook.paths import RunFolder
 
 #: No call of a training thread comes near it; a call that waits for a hung file system takes for ever.
 HANGS_SECONDS = 60.0
@@ -35,7 +35,7 @@ def exactly_once(folder: RunFolder, expected: int) -> bool:
 def test_logging_goes_on_while_the_file_system_hangs_and_all_arrives_when_it_answers(
     hanging: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], wait_until: Any
 ) -> None:
-    monkeypatch.setattr(spill, "QUEUE_BYTES", 50_000)
+    monkeypatch.setattr(async_writer, "QUEUE_BYTES", 50_000)
     one = lossbook.init(store=hanging.path / "store", project="p", console=False)
     for step in range(10):
         one.log({"loss": step}, step=step)
@@ -61,7 +61,7 @@ def test_logging_goes_on_while_the_file_system_hangs_and_all_arrives_when_it_ans
 def test_finish_returns_in_its_time_and_the_rest_arrives_while_the_process_lives(
     hanging: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], wait_until: Any
 ) -> None:
-    monkeypatch.setattr(spill, "QUEUE_BYTES", 50_000)
+    monkeypatch.setattr(async_writer, "QUEUE_BYTES", 50_000)
     one = lossbook.init(store=hanging.path / "store", project="p", console=False)
     one.log({"loss": 0}, step=0)
     assert one.sync()
@@ -87,7 +87,7 @@ def test_a_process_that_ends_while_it_hangs_leaves_its_rows_to_be_brought_home(
 ) -> None:
     code = """
         from lossbook.journal import spill
-        spill.QUEUE_BYTES = 50_000
+        async_writer.QUEUE_BYTES = 50_000
         run = lossbook.init(store=store, project="p", console=False)
         run.log({"loss": 0}, step=0)
         run.sync()
@@ -106,10 +106,10 @@ def test_a_process_that_ends_while_it_hangs_leaves_its_rows_to_be_brought_home(
     hanging.answer()
     folder = only_run(hanging.behind / "store")
     seen = RunFolder(os.path.join(hanging.path, os.path.relpath(folder.path, hanging.behind)))
-    (sentence,) = spill.bring_home(seen)
+    (sentence,) = async_writer.bring_home(seen)
     assert "rows that waited" in sentence
     assert exactly_once(folder, 3000)
-    assert spill.bring_home(seen) == []
+    assert async_writer.bring_home(seen) == []
     assert exactly_once(folder, 3000)
     assert recorded(folder).state == "finished"
     assert recorded(folder).problems() == []
@@ -128,7 +128,7 @@ def test_a_process_that_is_killed_while_it_hangs_loses_only_what_was_in_its_memo
 ) -> None:
     code = """
         from lossbook.journal import spill
-        spill.QUEUE_BYTES = 5_000
+        async_writer.QUEUE_BYTES = 5_000
         run = lossbook.init(store=store, project="p", console=False)
         run.log({"loss": 0}, step=0)
         run.sync()
@@ -148,7 +148,7 @@ def test_a_process_that_is_killed_while_it_hangs_loses_only_what_was_in_its_memo
     kill_group(process)
     hanging.answer()
     folder = only_run(hanging.behind / "store")
-    spill.bring_home()
+    async_writer.bring_home()
     logged = steps(folder)
     assert logged == sorted(set(logged))
     # The queue's 5 kB and the one batch in flight were in memory; the rest was on the local disk.
@@ -160,9 +160,9 @@ def test_a_process_that_is_killed_while_it_hangs_loses_only_what_was_in_its_memo
 def test_init_does_not_wait_for_a_file_system_that_hangs_already(
     hanging: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, wait_until: Any
 ) -> None:
-    from lossbook.run import start
+    from lossbook.run import create
 
-    monkeypatch.setattr(start, "OPEN_SECONDS", 0.2)
+    monkeypatch.setattr(create, "OPEN_SECONDS", 0.2)
     hanging.hang()
     began = time.monotonic()
     one = lossbook.init(store=hanging.path / "store", project="p", name="early", config={"lr": 1}, console=False)
@@ -183,7 +183,7 @@ def test_a_run_of_which_nothing_could_be_written_is_brought_home_whole(
 ) -> None:
     code = """
         from lossbook.run import start
-        start.OPEN_SECONDS = 0.2
+        create.OPEN_SECONDS = 0.2
         run = lossbook.init(store=store, project="p", name="never seen", config={"lr": 1}, console=False)
         for step in range(100):
             run.log({"loss": step}, step=step)
@@ -195,7 +195,7 @@ def test_a_run_of_which_nothing_could_be_written_is_brought_home_whole(
     _, said = process.communicate(timeout=HANGS_SECONDS)
     assert process.returncode == 0, said
     hanging.answer()
-    assert len(spill.bring_home()) == 1
+    assert len(async_writer.bring_home()) == 1
     folder = only_run(hanging.behind / "store")
     assert exactly_once(folder, 100)
     assert (recorded(folder).name, recorded(folder).config) == ("never seen", {"lr": 1})
@@ -216,11 +216,11 @@ def test_what_cannot_wait_anywhere_is_counted(
 ) -> None:
     import threading
 
-    monkeypatch.setattr(spill, "QUEUE_BYTES", 2_000)
+    monkeypatch.setattr(async_writer, "QUEUE_BYTES", 2_000)
     one = lossbook.init(store=store, project="p", durability="async", console=False)
     assert one.sync()
     monkeypatch.setenv("LOSSBOOK_CACHE", str(below_a_file))
-    monkeypatch.setattr(one._journal, "_spill_path", str(below_a_file / "spill.jsonl"))
+    monkeypatch.setattr(one._journal, "_spill_path", str(below_a_file / "async_writer.jsonl"))
     answers = threading.Event()
     write = os.write
 
@@ -352,9 +352,9 @@ def test_a_mount_table_that_cannot_be_read_means_a_local_disk(
 def test_what_the_user_says_counts(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOSSBOOK_DURABILITY", "async")
     one = lossbook.init(store=store, project="p", console=False)
-    assert isinstance(one._journal, spill.AsyncJournal)
+    assert isinstance(one._journal, async_writer.AsyncJournal)
     one.finish()
     two = lossbook.init(store=store, project="p", durability="process", console=False)
-    assert not isinstance(two._journal, spill.AsyncJournal)
+    assert not isinstance(two._journal, async_writer.AsyncJournal)
     two.finish()
     assert len(all_runs(store)) == 2

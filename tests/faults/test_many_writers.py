@@ -17,7 +17,7 @@ import lossbook
 from lossbook.journal import writer
 from lossbook.journal.reader import journal_segments
 from lossbook.journal.writer import Attempt, Journal
-from lossbook.layout import RunFolder, read_json
+from lossbook.paths import RunFolder, read_json
 
 #: Waits until its standard input is closed, so that several begin at the same moment.
 AT_ONCE = """

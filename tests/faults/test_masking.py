@@ -122,7 +122,7 @@ def test_planted_secrets_reach_no_file_of_the_run(
     ],
 )
 def test_names_of_secrets_are_known(name: str) -> None:
-    from lossbook.masking import is_secret_name
+    from lossbook.redaction import is_secret_name
 
     assert is_secret_name(name)
 
@@ -143,6 +143,6 @@ def test_names_of_secrets_are_known(name: str) -> None:
     ],
 )
 def test_names_of_what_is_no_secret_are_left_alone(name: str) -> None:
-    from lossbook.masking import is_secret_name
+    from lossbook.redaction import is_secret_name
 
     assert not is_secret_name(name)

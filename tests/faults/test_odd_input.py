@@ -18,7 +18,7 @@ from programs import all_runs, journal_rows, only_run, recorded, row_numbers, st
 
 import lossbook
 from lossbook.errors import BadArgument
-from lossbook.layout import RunFolder
+from lossbook.paths import RunFolder
 
 
 def logged(store: Path, *calls: Any, **kwargs: Any) -> tuple[dict[str, float], list[str]]:

@@ -14,7 +14,7 @@ import pytest
 from programs import begin, journal_rows, kill_group, only_run, recorded, row_numbers, run, steps
 
 from lossbook.cli.followers import follower_of
-from lossbook.layout import read_json
+from lossbook.paths import read_json
 
 #: Logs for ever, and says in shared memory, which outlives it, which step's `log()` has returned.
 LOG_FOR_EVER = """

@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 
 from programs import begin
 
-from lossbook.layout import read_json
+from lossbook.paths import read_json
 
 TRAIN = """
 rank = int(os.environ["RANK"])

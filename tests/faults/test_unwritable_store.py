@@ -9,7 +9,7 @@ from programs import only_run, recorded, steps
 
 import lossbook
 from lossbook.errors import UnknownRun
-from lossbook.layout import RunFolder
+from lossbook.paths import RunFolder
 from lossbook.run.run import DisabledRun
 
 

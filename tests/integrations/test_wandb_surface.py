@@ -23,8 +23,8 @@ import lossbook
 import lossbook as wandb
 from lossbook.errors import BadArgument, StoreError
 from lossbook.journal.reader import journal_segments, read_segment
-from lossbook.layout import RunFolder, read_json
-from lossbook.run import saying
+from lossbook.paths import RunFolder, read_json
+from lossbook.run import messages
 from lossbook.run.run import DisabledRun
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -35,7 +35,7 @@ def here(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A working directory and a store of the test's own; nothing has been said yet."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LOSSBOOK_STORE", str(store))
-    monkeypatch.setattr(saying, "_said", set())
+    monkeypatch.setattr(messages, "_said", set())
 
 
 def rows(run: Any) -> list[Any]:
@@ -515,7 +515,7 @@ def test_a_file_in_the_runs_own_folder_stays_where_it_is() -> None:
     run.save(str(path))
     assert events(run, "file") == [{"path": "model.pt", "file": "files/model.pt", "bytes": 7}]
     run.finish()
-    from lossbook.store.verify import verify_run
+    from lossbook.storage.verify import verify_run
 
     assert [finding for finding in verify_run(RunFolder(run.path)) if not finding.ok] == []
 
@@ -822,7 +822,7 @@ def test_no_name_and_no_argument_of_the_installed_package_is_missing() -> None:
         pytest.skip("wandb is not installed: pip install 'lossbook[test]'")
     theirs = json.loads(done.stdout)
     assert [name for name in theirs["all"] if not hasattr(lossbook, name)] == []
-    from lossbook.run.arguments import WandbArguments
+    from lossbook.compat.wandb.init_arguments import WandbArguments
 
     ours = {*inspect.signature(lossbook.init).parameters, *WandbArguments.__annotations__}
     assert set(theirs["init"]) - ours == set()

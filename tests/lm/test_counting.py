@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lossbook.lm.counting import GradientSteps, HandCount, Progress, Stretches
+from lossbook.lm.counters import GradientSteps, HandCount, Progress, Stretches
 
 
 def counts(accumulation: int, numbers: Iterable[int | None]) -> list[int]:
@@ -127,7 +127,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("lossbook.lm.counting.time", clock)
+    monkeypatch.setattr("lossbook.lm.counters.time", clock)
     return clock
 
 

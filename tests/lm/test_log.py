@@ -172,8 +172,8 @@ def test_nor_are_those_that_an_attempt_logged_again_which_never_said_where_it_be
 
 
 def test_a_run_that_was_sealed_reads_as_it_did_before(store: Path) -> None:
-    from lossbook.layout import RunFolder
-    from lossbook.store.segments import seal_run
+    from lossbook.paths import RunFolder
+    from lossbook.storage.compaction import seal_run
 
     tracker = logged(store, 20)
     tracker.finish()

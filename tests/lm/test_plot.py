@@ -16,8 +16,8 @@ import pytest
 
 import lossbook
 from lossbook.errors import BadArgument, MissingLibrary, UnknownKey
-from lossbook.lm.drawing import plot
-from lossbook.store import RecordedRun
+from lossbook.plots.figure import plot
+from lossbook.reading.run import RecordedRun
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'lossbook[plot]'")
 

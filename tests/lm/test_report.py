@@ -12,8 +12,8 @@ import pytest
 from journals import BEGIN, WrittenRun
 
 import lossbook
+from lossbook.analysis.report import ReportEntry, entries_of_runs, write_report
 from lossbook.errors import DamagedFile, StoreError
-from lossbook.lm.report import ReportEntry, entries_of_runs, write_report
 
 BASELINE = ReportEntry(
     "baseline", 1_760_000_000.0, 1_760_003_600.0, "finished", 3600.0, {"lr": 3e-4, "seed": 1, "model": {"layers": 6}},
@@ -214,7 +214,7 @@ def test_the_file_behind_a_symbolic_link_is_the_one_that_is_refreshed(log: Path,
 
 
 def test_what_an_editor_saves_while_a_refresh_is_at_work_is_kept(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lossbook.lm import report
+    from lossbook.analysis import report
 
     write_report([BASELINE], log)
     made = report._refreshed

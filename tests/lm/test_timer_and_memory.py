@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from lossbook.lm.machine import Timer, container_memory_bytes, gpu_memory, model_parameters, system_memory
+from lossbook.lm.memory import Timer, container_memory_bytes, gpu_memory, model_parameters, system_memory
 
 
 class Clock:
@@ -186,7 +186,7 @@ def test_system_memory_is_that_of_this_machine_or_less() -> None:
 
 
 def test_a_containers_limit_is_the_total(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lossbook.lm.machine.container_memory_bytes", lambda: (GIB // 4, GIB))
+    monkeypatch.setattr("lossbook.lm.memory.container_memory_bytes", lambda: (GIB // 4, GIB))
     assert system_memory() == {
         "memory/system_memory_used_gb": 0.25,
         "memory/system_memory_total_gb": 1.0,

@@ -18,16 +18,17 @@ from fake_nvml import REPOSITORY, FakeNvml
 
 import lossbook
 from lossbook.cli.followers import living_followers
-from lossbook.follow.loop import _end
-from lossbook.follow.own_rows import OwnRows
-from lossbook.follow.system import SystemMetrics, interval_seconds
+from lossbook.follower.journal import OwnRows
+from lossbook.follower.loop import _end
+from lossbook.follower.system import SystemMetrics, interval_seconds
 from lossbook.journal.liveness import live_writers, writer_is_over
 from lossbook.journal.reader import journal_segments, read_segment
 from lossbook.journal.writer import next_child_rank, next_row
-from lossbook.layout import MONITOR_RANK, RunFolder, is_monitor, read_json
 from lossbook.monitor import Monitor
-from lossbook.store.segments import list_segments, seal_run
-from lossbook.store.verify import verify_run
+from lossbook.paths import MONITOR_RANK, RunFolder, is_monitor, read_json
+from lossbook.storage.compaction import seal_run
+from lossbook.storage.segments import list_segments
+from lossbook.storage.verify import verify_run
 
 WaitUntil = Callable[..., None]
 
@@ -183,7 +184,7 @@ def test_a_follower_that_was_killed_is_followed_by_another_without_a_gap(
     wait_until(lambda: not followers(folder))
     rows = len(measured_rows(folder))
     another = subprocess.Popen(
-        [sys.executable, "-P", "-m", "lossbook.follow", folder.path, "--pid", str(process.pid)],
+        [sys.executable, "-P", "-m", "lossbook.follower", folder.path, "--pid", str(process.pid)],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     wait_until(lambda: len(measured_rows(folder)) > rows)
@@ -330,7 +331,7 @@ def test_a_follower_is_no_writer_of_the_run(store: Path) -> None:
 def test_another_processs_open_journal_is_not_sealed(store: Path) -> None:
     run, folder = a_run(store)
     code = (
-        "import sys, time\nfrom lossbook.follow.own_rows import OwnRows\nfrom lossbook.layout import RunFolder\n"
+        "import sys, time\nfrom lossbook.follower.journal import OwnRows\nfrom lossbook.paths import RunFolder\n"
         "OwnRows(RunFolder(sys.argv[1])).append_scalars({'cpu_percent': 1.0}, time_us=1)\n"
         "print(flush=True)\nsys.stdin.readline()"
     )

@@ -20,9 +20,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lossbook.follow.mirrors import mirror_class
-from lossbook.follow.mirrors.base import Ending, LoggedRow, Mirror, MirrorSettings, Subject
-from lossbook.layout import RunFolder
+from lossbook.paths import RunFolder
+from lossbook.trackers.mirror import Ending, LoggedRow, Mirror, MirrorSettings, Subject
+from lossbook.trackers.mirrors import mirror_class
 
 CREATED = 1_763_688_000.0
 BATCH_ROWS = 20

@@ -19,9 +19,9 @@ import pytest
 from driving_mirrors import CREATED, deliver_through_kills, drive, ending, other, scalars, subject
 
 import lossbook
-from lossbook.follow.mirrors.base import LoggedRow, MirrorSettings, MirrorUnavailable
-from lossbook.follow.mirrors.mlflow import METRICS_A_BATCH, MlflowMirror
-from lossbook.follow.mirrors.mlflow_entries import DistinctTimes, safe_key
+from lossbook.trackers.mirror import LoggedRow, MirrorSettings, MirrorUnavailable
+from lossbook.trackers.mlflow.entries import DistinctTimes, safe_key
+from lossbook.trackers.mlflow.mirror import METRICS_A_BATCH, MlflowMirror
 
 pytest.importorskip("mlflow")
 pytest.importorskip("alembic")
@@ -435,7 +435,7 @@ def test_a_kill_while_the_database_is_made_leaves_none(tmp_path: Path, monkeypat
 
 
 def test_naming_the_mirror_loads_no_library() -> None:
-    program = "import sys, lossbook.follow.mirrors.mlflow; print('mlflow' in sys.modules)"
+    program = "import sys, lossbook.trackers.mlflow.mirror; print('mlflow' in sys.modules)"
     surroundings = {**os.environ, "PYTHONPATH": str(Path(lossbook.__file__).parents[1])}
     ran = subprocess.run([sys.executable, "-c", program], env=surroundings, capture_output=True, text=True, check=True)
     assert ran.stdout == "False\n"

@@ -14,11 +14,10 @@ from typing import Any
 import pytest
 from driving_mirrors import CREATED, deliver_through_kills, drive, ending, other, scalars, subject
 
-from lossbook import tfrecord
-from lossbook.follow.mirrors import event_file
-from lossbook.follow.mirrors.base import Ending, LoggedRow, MirrorSettings, MirrorUnavailable
-from lossbook.follow.mirrors.tensorboard import TensorBoardMirror
 from lossbook.run.values import Image
+from lossbook.trackers.mirror import Ending, LoggedRow, MirrorSettings, MirrorUnavailable
+from lossbook.trackers.tensorboard import event_writer, tfrecord
+from lossbook.trackers.tensorboard.mirror import TensorBoardMirror
 
 pytest.importorskip("tensorboard")
 
@@ -297,7 +296,7 @@ def test_a_run_resumed_after_its_end_loses_the_end_and_no_byte_of_its_length(tmp
 def test_a_record_of_any_length_can_be_blotted_out(length: int) -> None:
     from tensorboard.compat.proto import event_pb2
 
-    blank = event_file._blank(length)
+    blank = event_writer._blank(length)
     assert len(blank) == length
     assert event_pb2.Event.FromString(blank).WhichOneof("what") == "log_message"
 
@@ -358,7 +357,7 @@ def test_sigkill_at_any_moment_neither_loses_nor_repeats_a_row(tmp_path: Path) -
 
 
 def test_writing_needs_no_library() -> None:
-    code = "import sys, lossbook.follow.mirrors.tensorboard; print([m for m in sys.modules if m.startswith(('tensor', 'torch', 'numpy'))])"
+    code = "import sys, lossbook.trackers.tensorboard.mirror; print([m for m in sys.modules if m.startswith(('tensor', 'torch', 'numpy'))])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "[]"
 

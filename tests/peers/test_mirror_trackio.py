@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from driving_mirrors import CREATED, deliver_through_kills, drive, ending, other, scalars, subject
 
-from lossbook.follow.mirrors.base import LoggedRow, MirrorSettings, MirrorUnavailable
-from lossbook.follow.mirrors.trackio import TrackioMirror
-from lossbook.follow.mirrors.trackio_places import ServerPlace
 from lossbook.run.values import Image
+from lossbook.trackers.mirror import LoggedRow, MirrorSettings, MirrorUnavailable
+from lossbook.trackers.trackio.mirror import TrackioMirror
+from lossbook.trackers.trackio.places import ServerPlace
 
 pytest.importorskip("trackio")
 
@@ -385,7 +385,7 @@ def test_without_trackio_the_sentence_says_what_to_install(tmp_path: Path, monke
 
 
 def test_importing_the_mirror_does_not_import_trackio() -> None:
-    code = "import sys, lossbook.follow.mirrors.trackio; print([m for m in sys.modules if m.startswith(('trackio', 'numpy', 'httpx'))])"
+    code = "import sys, lossbook.trackers.trackio.mirror; print([m for m in sys.modules if m.startswith(('trackio', 'numpy', 'httpx'))])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "[]"
 

@@ -21,9 +21,9 @@ import pytest
 from driving_mirrors import CREATED, deliver_through_kills, drive, ending, other, scalars, subject
 from wandb_server import WandbServer
 
-from lossbook.follow.mirrors.base import LoggedRow, MirrorSettings, MirrorUnavailable
-from lossbook.follow.mirrors.wandb import WandbMirror
-from lossbook.wandb_file import TransactionLog, read_records
+from lossbook.trackers.mirror import LoggedRow, MirrorSettings, MirrorUnavailable
+from lossbook.trackers.wandb.mirror import WandbMirror
+from lossbook.trackers.wandb.transaction_log import TransactionLog, read_records
 
 WANDB = Path(sys.executable).with_name("wandb")
 NAN, INF = float("nan"), float("inf")
@@ -407,7 +407,7 @@ def test_without_the_package_the_sentence_says_what_to_install(tmp_path: Path, m
 
 
 def test_the_mirror_is_imported_without_wandb() -> None:
-    code = "import sys, lossbook.follow.mirrors.wandb; print('wandb' in sys.modules, 'google.protobuf' in sys.modules)"
+    code = "import sys, lossbook.trackers.wandb.mirror; print('wandb' in sys.modules, 'google.protobuf' in sys.modules)"
     printed = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60
     ).stdout

@@ -21,9 +21,9 @@ import pytest
 from wandb_server import WandbServer
 
 import lossbook
-from lossbook.follow.cursor import load_cursor
-from lossbook.follow.deliver import is_complete
-from lossbook.layout import RunFolder
+from lossbook.follower.cursor import load_cursor
+from lossbook.follower.deliver import is_complete
+from lossbook.paths import RunFolder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 WaitUntil = Callable[..., None]
@@ -164,16 +164,16 @@ def test_ten_thousand_steps_reach_three_trackers_once_though_follower_and_traini
     training = Training(steps, 0.0005, "wandb:offline,trackio,tensorboard", "600")
     seen: set[int] = set()
     for _ in range(2):
-        wait_until(lambda: len(set(training.processes("lossbook.follow.mirroring")) - seen) == 3, 60)
-        seen.update(training.processes("lossbook.follow.mirroring"))
+        wait_until(lambda: len(set(training.processes("lossbook.follower.mirror_process")) - seen) == 3, 60)
+        seen.update(training.processes("lossbook.follower.mirror_process"))
         time.sleep(1.0)
-        followers = training.processes("lossbook.follow")
+        followers = training.processes("lossbook.follower")
         assert followers
         for pid in followers:
             os.kill(pid, signal.SIGKILL)
-        wait_until(lambda gone=followers: set(training.processes("lossbook.follow")) - set(gone), 60)
+        wait_until(lambda gone=followers: set(training.processes("lossbook.follower")) - set(gone), 60)
     wait_until(lambda: lossbook.open(training.path.parents[1]).run().metrics["m3"]["last_step"] == steps - 1, 120)
-    for pid in [*training.processes("lossbook.follow"), *training.processes("lossbook.follow.mirroring")]:
+    for pid in [*training.processes("lossbook.follower"), *training.processes("lossbook.follower.mirror_process")]:
         os.kill(pid, signal.SIGKILL)
     training.process.kill()
     training.end()
@@ -266,7 +266,7 @@ def test_a_mirror_that_hangs_is_ended_and_started_again(
     cloud.before = stall
     training = Training(30, 0.01, "wandb,tensorboard", "25", LOSSBOOK_MIRROR_TIMEOUT="4")
     begun = time.monotonic()
-    wait_until(lambda: training.delivered("tensorboard") or training.processes("lossbook.follow.mirroring"), 60)
+    wait_until(lambda: training.delivered("tensorboard") or training.processes("lossbook.follower.mirror_process"), 60)
     assert stalled or time.monotonic() - begun < 60
     training.end()
     wait_until(lambda: training.delivered("tensorboard"), 60)

@@ -1,4 +1,4 @@
-"""A source whose runs are made up: what `lossbook.sources.bring` promises is tested on it."""
+"""A source whose runs are made up: what `lossbook.trackers.ingest` promises is tested on it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import orjson
 
-from lossbook.sources.base import ForeignRow, ForeignRun, Source
+from lossbook.trackers.source import ForeignRow, ForeignRun, Source
 
 
 class Recorded(Source):
@@ -58,12 +58,12 @@ def expected_losses(rows: int) -> dict[int, float]:
 
 def import_all(store: str, rows: int, version: str) -> None:
     """Import the run, as a program that may be killed anywhere."""
-    from lossbook.sources import bring
+    from lossbook.trackers import ingest
 
-    bring.BATCH_ROWS = int(os.environ.get("BATCH_ROWS", "50"))
+    ingest.BATCH_ROWS = int(os.environ.get("BATCH_ROWS", "50"))
     source = Recorded("memory", rows=rows, version=version)
     for run in source.runs():
-        bring.bring_rows(bring.bring_identity(store, source, run), source, run)
+        ingest.bring_rows(ingest.bring_identity(store, source, run), source, run)
 
 
 def check_every_place(source: Source) -> int:

@@ -15,16 +15,16 @@ from made_up_source import Recorded, expected_losses
 
 import lossbook
 from lossbook.errors import StoreError
-from lossbook.layout import RunFolder, read_json
-from lossbook.sources import bring
-from lossbook.sources.base import ForeignRow, ForeignRun, Rewritten
-from lossbook.sources.book import SourceBook
+from lossbook.paths import RunFolder, read_json
+from lossbook.trackers import ingest
+from lossbook.trackers.source import ForeignRow, ForeignRun, Rewritten
+from lossbook.trackers.source_book import SourceBook
 
 
 def bring_all(store: Path, source: Recorded) -> RunFolder:
     (run,) = source.runs()
-    folder = bring.bring_identity(str(store), source, run)
-    bring.bring_rows(folder, source, run)
+    folder = ingest.bring_identity(str(store), source, run)
+    ingest.bring_rows(folder, source, run)
     return folder
 
 
@@ -60,7 +60,7 @@ def test_importing_again_brings_nothing_and_later_only_what_is_new(store: Path) 
     bring_all(store, Recorded("memory", rows=25))
     (run,) = Recorded("memory", rows=25).runs()
     same = Recorded("memory", rows=25)
-    assert bring.bring_rows(bring.bring_identity(str(store), same, run), same, run) == 0
+    assert ingest.bring_rows(ingest.bring_identity(str(store), same, run), same, run) == 0
     assert same.asked == []
     grown = Recorded("memory", rows=60, version="2")
     folder = bring_all(store, grown)
@@ -71,7 +71,7 @@ def test_importing_again_brings_nothing_and_later_only_what_is_new(store: Path) 
 
 
 def test_a_source_that_breaks_off_is_read_on_from_there(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bring, "BATCH_ROWS", 10)
+    monkeypatch.setattr(ingest, "BATCH_ROWS", 10)
     source = Recorded("memory", rows=95)
     source.stop_at = 37
     with pytest.raises(OSError, match="dead"):
@@ -85,7 +85,7 @@ def test_a_source_that_breaks_off_is_read_on_from_there(store: Path, monkeypatch
 
 
 def test_an_update_that_breaks_off_leaves_the_run_as_it_was(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bring, "BATCH_ROWS", 10)
+    monkeypatch.setattr(ingest, "BATCH_ROWS", 10)
     bring_all(store, Recorded("memory", rows=20))
     for stop in (22, 24, 47, 48, 59):
         source = Recorded("memory", rows=60, version="2")
@@ -131,11 +131,11 @@ def test_a_death_while_the_rows_are_moved_into_the_run_is_mended(
 ) -> None:
     bring_all(store, Recorded("memory", rows=40))
     source = Recorded("memory", rows=80, version="2")
-    real = bring._publish
+    real = ingest._publish
 
     def dying(*arguments: object) -> object:
         with monkeypatch.context() as patch:
-            target = "lossbook.sources.bring." + moment
+            target = "lossbook.trackers.ingest." + moment
 
             def die(*_: object, **__: object) -> None:
                 raise KeyboardInterrupt
@@ -144,7 +144,7 @@ def test_a_death_while_the_rows_are_moved_into_the_run_is_mended(
             return real(*arguments)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(bring, "_publish", dying)
+        patch.setattr(ingest, "_publish", dying)
         with pytest.raises(KeyboardInterrupt):
             bring_all(store, source)
     bring_all(store, source)
@@ -154,7 +154,7 @@ def test_a_death_while_the_rows_are_moved_into_the_run_is_mended(
 
 
 def test_what_was_changed_here_stays_and_what_the_source_says_anew_arrives(store: Path) -> None:
-    from lossbook.layout import update_run_json
+    from lossbook.paths import update_run_json
 
     folder = bring_all(store, Recorded("memory", rows=10, tags=("theirs",)))
     update_run_json(folder, lambda known: known.update(name="mine", notes="seen", tags=["theirs", "own"]))
@@ -170,7 +170,7 @@ def test_looking_again_writes_nothing(store: Path) -> None:
     folder = bring_all(store, source)
     before = {path: os.stat(path).st_mtime_ns for path in (folder.run_json, folder.summary_json)}
     (run,) = source.runs()
-    bring.bring_identity(str(store), source, run)
+    ingest.bring_identity(str(store), source, run)
     assert before == {path: os.stat(path).st_mtime_ns for path in before}
 
 
@@ -179,8 +179,8 @@ def test_two_runs_of_one_id_from_two_projects_do_not_mix(store: Path) -> None:
     folders = []
     for source in (first, second):
         (run,) = source.runs()
-        folder = bring.bring_identity(str(store), source, run, project="one")
-        bring.bring_rows(folder, source, run)
+        folder = ingest.bring_identity(str(store), source, run, project="one")
+        ingest.bring_rows(folder, source, run)
         folders.append(folder.path)
     assert folders[0] != folders[1]
     assert {run.id for run in lossbook.open(store).runs()} == {os.path.basename(path) for path in folders}

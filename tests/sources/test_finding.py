@@ -9,8 +9,8 @@ import pytest
 import lossbook
 from lossbook.cli.app import main
 from lossbook.errors import BadArgument, StoreError
-from lossbook.sources import SOURCES, find_source, source_class
-from lossbook.sources.base import kind_of
+from lossbook.trackers.source import kind_of
+from lossbook.trackers.sources import SOURCES, find_source, source_class
 
 
 def test_a_store_is_no_source(store: Path) -> None:

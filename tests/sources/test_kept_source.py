@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import lossbook
-from lossbook.sources.book import SourceBook
-from lossbook.store.listing import Listing, RunKey
+from lossbook.reading.listing import Listing, RunKey
+from lossbook.trackers.source_book import SourceBook
 
 WaitUntil = Callable[..., None]
 

@@ -13,7 +13,7 @@ from made_up_source import check_every_place
 import lossbook
 from lossbook.cli.app import main
 from lossbook.errors import StoreError
-from lossbook.sources import find_source
+from lossbook.trackers.sources import find_source
 
 EXPERIMENTS = Path(__file__).parents[1] / "lm" / "logs"
 
@@ -156,9 +156,9 @@ def test_a_hundred_thousand_rows_need_no_memory_of_their_own(tmp_path: Path, pro
             file.write(f'{{"step": {step}, "loss": {1 / (step + 1)}, "lr": 0.001, "grad_norm": {step % 7}}}\n')
     grown = program(
         "import resource, sys\n"
-        "import lossbook.sources.bring as bring\n"
-        "import duckdb, numpy, lossbook.store.sealing\n"
-        "from lossbook.sources import find_source\n"
+        "import lossbook.trackers.ingest as bring\n"
+        "import duckdb, numpy, lossbook.storage.segment_file\n"
+        "from lossbook.trackers.sources import find_source\n"
         "source = find_source(sys.argv[1])\n"
         "(run,) = source.runs()\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"

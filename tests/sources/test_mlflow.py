@@ -15,8 +15,8 @@ from made_up_source import check_every_place
 import lossbook
 from lossbook.cli.app import main
 from lossbook.errors import StoreError
-from lossbook.sources import find_source
-from lossbook.sources.mlflow import _value
+from lossbook.trackers.mlflow.source import _value
+from lossbook.trackers.sources import find_source
 
 pytest.importorskip("mlflow")
 # MLflow's own use of its database library.

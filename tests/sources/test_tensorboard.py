@@ -12,10 +12,10 @@ import pytest
 from made_up_source import check_every_place
 
 import lossbook
-from lossbook import tfrecord
 from lossbook.cli.app import main
 from lossbook.errors import StoreError
-from lossbook.sources import find_source
+from lossbook.trackers.sources import find_source
+from lossbook.trackers.tensorboard import tfrecord
 
 WRITE = """
 import sys, math, numpy

@@ -13,7 +13,7 @@ from made_up_source import check_every_place
 import lossbook
 from lossbook.cli.app import main
 from lossbook.errors import StoreError
-from lossbook.sources import find_source
+from lossbook.trackers.sources import find_source
 
 pytest.importorskip("trackio")
 

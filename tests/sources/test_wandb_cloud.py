@@ -16,7 +16,7 @@ import pytest
 
 import lossbook
 from lossbook.errors import BadArgument, MissingLibrary
-from lossbook.sources import find_source
+from lossbook.trackers.sources import find_source
 
 pytest.importorskip("wandb")
 
@@ -242,7 +242,7 @@ def test_an_import_that_was_cut_off_half_way_goes_on(cloud: Any, tmp_path: Path)
     made_up(cloud, {step: float(step) for step in range(3000)})
     code = """
 import os, signal, sys
-from lossbook.sources import bring, find_source
+from lossbook.trackers.sources import bring, find_source
 bring.BATCH_ROWS = 200
 source = find_source("wandb://team/lab")
 (run,) = source.runs()

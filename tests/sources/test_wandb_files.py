@@ -18,9 +18,10 @@ import pytest
 
 import lossbook
 from lossbook.errors import StoreError
-from lossbook.sources import bring, find_source
-from lossbook.sources.base import ForeignRow, Rewritten
-from lossbook.wandb_file import TransactionLog, read_records
+from lossbook.trackers import ingest
+from lossbook.trackers.source import ForeignRow, Rewritten
+from lossbook.trackers.sources import find_source
+from lossbook.trackers.wandb.transaction_log import TransactionLog, read_records
 
 pytest.importorskip("wandb")
 
@@ -201,7 +202,7 @@ def test_a_growing_file_is_read_on_where_it_was_torn(offline: Path, store: Path)
         assert source is not None
         (run,) = source.runs()
         assert run.state == ("finished" if cut == len(contents) else "running")
-        bring.bring_rows(bring.bring_identity(str(store), source, run), source, run)
+        ingest.bring_rows(ingest.bring_identity(str(store), source, run), source, run)
     recorded = lossbook.open(store).run("abc123")
     assert recorded.state == "finished"
     expected = [row.body["loss"] for row in whole if "loss" in row.body]
@@ -234,7 +235,7 @@ def test_a_damaged_block_costs_that_block_and_is_said(tmp_path: Path) -> None:
 
 
 def test_a_large_file_is_read_to_its_end_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lossbook.sources import wandb_files
+    from lossbook.trackers.wandb import offline_files
 
     folder = tmp_path / "offline-run-20260101_000000-x"
     folder.mkdir()
@@ -247,17 +248,17 @@ def test_a_large_file_is_read_to_its_end_once(tmp_path: Path, monkeypatch: pytes
     log.flush()
     assert path.stat().st_size > 1 << 20
     read: list[int] = []
-    real = wandb_files.read_head
-    monkeypatch.setattr(wandb_files, "read_head", lambda records: (read.append(1), real(records))[1])
-    listed = [list(wandb_files.WandbFiles(str(tmp_path)).runs()) for _ in range(3)]
+    real = offline_files.read_head
+    monkeypatch.setattr(offline_files, "read_head", lambda records: (read.append(1), real(records))[1])
+    listed = [list(offline_files.WandbFiles(str(tmp_path)).runs()) for _ in range(3)]
     assert listed[0] == listed[1] == listed[2]
     assert len(read) == 1
     log.append(history_record(25_000, 0.5))
     log.flush()
     log.close()
-    (run,) = wandb_files.WandbFiles(str(tmp_path)).runs()
+    (run,) = offline_files.WandbFiles(str(tmp_path)).runs()
     assert len(read) == 2
-    assert wandb_files.WandbFiles(str(tmp_path)).row_count(run) == 25_001
+    assert offline_files.WandbFiles(str(tmp_path)).row_count(run) == 25_001
 
 
 def history_record(step: int, loss: float) -> bytes:
@@ -349,8 +350,8 @@ def peers() -> Any:
     assert spec.loader is not None
     module: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    from lossbook.follow.mirrors.base import MirrorSettings
-    from lossbook.follow.mirrors.wandb import WandbMirror
+    from lossbook.trackers.mirror import MirrorSettings
+    from lossbook.trackers.wandb.mirror import WandbMirror
 
     make: Callable[[Path], WandbMirror] = lambda folder: WandbMirror(  # noqa: E731
         module.subject(folder), MirrorSettings(mode="offline", cwd=str(folder)), {}
@@ -360,7 +361,7 @@ def peers() -> Any:
 
 
 def test_a_folder_without_runs_is_one_sentence(tmp_path: Path) -> None:
-    from lossbook.sources.wandb_files import WandbFiles
+    from lossbook.trackers.wandb.offline_files import WandbFiles
 
     with pytest.raises(StoreError, match="there is no .wandb file"):
         WandbFiles(str(tmp_path))

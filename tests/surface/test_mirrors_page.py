@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lossbook.follow.mirrors import MIRRORS, mirror_class
-from lossbook.layout import MIRRORS as NAMES
+from lossbook.paths import MIRRORS as NAMES
+from lossbook.trackers.mirrors import MIRRORS, mirror_class
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "mirrors.md").read_text(encoding="utf-8")
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import lossbook
-from lossbook.layout import default_store
+from lossbook.paths import default_store
 
 pytest.importorskip("textual")
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import lossbook
-from lossbook.follow.cursor import load_cursor
-from lossbook.follow.deliver import is_complete
-from lossbook.layout import default_project
+from lossbook.follower.cursor import load_cursor
+from lossbook.follower.deliver import is_complete
+from lossbook.paths import default_project
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [

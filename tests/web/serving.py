@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 import orjson
 
 import lossbook
-from lossbook.web.frames import decode_frame, split_arrays
+from lossbook.web.binary import decode_frame, split_arrays
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ import pytest
 
 import lossbook
 from lossbook.errors import BadArgument
-from lossbook.follow.capture import capture
-from lossbook.layout import RunFolder
-from lossbook.web import answers
+from lossbook.follower.capture import capture
+from lossbook.paths import RunFolder
+from lossbook.web import schemas
 from lossbook.web.api import code as code_api
 from lossbook.web.api.code import CodeQuestion
-from lossbook.web.reader import Reader
+from lossbook.web.session import Reader
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def reader(store: Path, run_path: Path) -> Iterator[Reader]:
     reader.close()
 
 
-def asked(reader: Reader, attempt: int | None = None) -> answers.Code:
+def asked(reader: Reader, attempt: int | None = None) -> schemas.Code:
     return code_api.code(reader, CodeQuestion("p", "one", attempt))
 
 

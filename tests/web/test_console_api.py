@@ -11,10 +11,10 @@ import pytest
 
 import lossbook
 from lossbook.errors import BadArgument, StoreError
-from lossbook.web import answers
+from lossbook.web import schemas
 from lossbook.web.api import console
 from lossbook.web.api.console import ConsoleQuestion, SearchQuestion
-from lossbook.web.reader import Reader
+from lossbook.web.session import Reader
 
 LINES = 1000
 
@@ -38,11 +38,11 @@ def reader(store: Path, log: Path) -> Iterator[Reader]:
     reader.close()
 
 
-def asked(reader: Reader, **more: Any) -> answers.Console:
+def asked(reader: Reader, **more: Any) -> schemas.Console:
     return console.console(reader, ConsoleQuestion("p", "one", **more))
 
 
-def searched(reader: Reader, text: str, **more: Any) -> answers.ConsoleFound:
+def searched(reader: Reader, text: str, **more: Any) -> schemas.ConsoleFound:
     return console.search(reader, SearchQuestion("p", "one", text, **more))
 
 
@@ -140,7 +140,7 @@ def test_searches_that_cannot_be_meant_are_refused(reader: Reader, question: dic
 
 
 def test_a_rank_that_printed_nothing_has_no_lines(reader: Reader) -> None:
-    assert asked(reader, rank=5) == answers.Console([], 0, True)
+    assert asked(reader, rank=5) == schemas.Console([], 0, True)
     assert asked(reader, rank=5, start=100).lines == []
     assert searched(reader, "x", rank=5).lines == []
     assert asked(reader, rank=2**80).lines == []

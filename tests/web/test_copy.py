@@ -118,7 +118,7 @@ def unpack(text: str) -> tuple[dict, numpy.ndarray]:
     import base64
     import gzip
 
-    from lossbook.web.frames import decode_frame
+    from lossbook.web.binary import decode_frame
 
     found = re.search(r'id="lossbook-copy">([^<]+)<', text)
     assert found

@@ -16,10 +16,10 @@ from serving import Served
 
 import lossbook
 from lossbook.errors import DamagedFile
-from lossbook.store import RecordedRun
-from lossbook.web import answers
+from lossbook.reading.run import RecordedRun
+from lossbook.web import schemas
 from lossbook.web.api import curves as curves_module
-from lossbook.web.frames import Frame, decode_frame, encode_frame
+from lossbook.web.binary import Frame, decode_frame, encode_frame
 
 Serve = Callable[..., Served]
 
@@ -40,7 +40,7 @@ def series(run: lossbook.Run, key: str = "train/loss", **more: Any) -> dict[str,
 
 @pytest.mark.parametrize("name", ["", "a", "ab", "abc", "é" * 7])
 def test_arrays_of_a_frame_begin_at_a_multiple_of_eight(name: str) -> None:
-    header = answers.BandsHeader([], name, [])
+    header = schemas.BandsHeader([], name, [])
     body = encode_frame(
         Frame(header, [numpy.array([1.5, math.nan]), numpy.zeros(0), numpy.array([7], dtype=numpy.int64)])
     )

@@ -14,10 +14,10 @@ import pytest
 import lossbook
 from lossbook.cli import main
 from lossbook.errors import BadArgument, StoreError, UnknownRun
-from lossbook.web import answers
+from lossbook.web import schemas
 from lossbook.web.api import edit as edit_api
-from lossbook.web.reader import Reader
 from lossbook.web.routing import Forbidden
+from lossbook.web.session import Reader
 
 
 @pytest.fixture
@@ -34,8 +34,8 @@ def reader(store: Path, run_json: Path) -> Iterator[Reader]:
     reader.close()
 
 
-def edit(reader: Reader, **changes: Any) -> answers.RunRow:
-    return edit_api.edit(reader, answers.Change("p", "one", **changes))
+def edit(reader: Reader, **changes: Any) -> schemas.RunRow:
+    return edit_api.edit(reader, schemas.Change("p", "one", **changes))
 
 
 def test_what_is_given_is_set_and_the_rest_stays(reader: Reader, run_json: Path) -> None:
@@ -149,15 +149,15 @@ def test_another_trackers_runs_are_only_read(tmp_path: Path) -> None:
     reader = Reader(book, editable=True)
     run = book.runs()[0]
     with pytest.raises(Forbidden, match=r"another tracker's and are only read here: `lossbook import .* --to STORE`"):
-        edit_api.edit(reader, answers.Change(run.project, run.id, name="new"))
+        edit_api.edit(reader, schemas.Change(run.project, run.id, name="new"))
     reader.close()
 
 
 def test_a_run_that_is_not_there_and_one_that_is_damaged_are_named(reader: Reader, run_json: Path) -> None:
     with pytest.raises(UnknownRun):
-        edit_api.edit(reader, answers.Change("p", "none", name="new"))
+        edit_api.edit(reader, schemas.Change("p", "none", name="new"))
     with pytest.raises(UnknownRun):
-        edit_api.edit(reader, answers.Change("p", "../p/one", name="new"))
+        edit_api.edit(reader, schemas.Change("p", "../p/one", name="new"))
     run_json.write_bytes(b"{")
     with pytest.raises(StoreError, match="damaged"):
         edit(reader, name="new")

@@ -13,13 +13,13 @@ import pytest
 
 import lossbook
 from lossbook.errors import BadArgument, DamagedFile
-from lossbook.store import event_pages
-from lossbook.store.segments import seal_run
-from lossbook.web import answers
+from lossbook.reading import event_pages
+from lossbook.storage.compaction import seal_run
+from lossbook.web import schemas
 from lossbook.web.api import events
 from lossbook.web.api.events import EventsQuestion, TableQuestion, pages_of
-from lossbook.web.reader import Reader
-from lossbook.web.sending import TooLarge
+from lossbook.web.file_response import TooLarge
+from lossbook.web.session import Reader
 
 STEPS = 40
 
@@ -57,7 +57,7 @@ def reader(request: pytest.FixtureRequest, store: Path, begun: lossbook.Run) -> 
     reader.close()
 
 
-def asked(reader: Reader, *kinds: str, **more: Any) -> answers.Events:
+def asked(reader: Reader, *kinds: str, **more: Any) -> schemas.Events:
     return events.events(reader, EventsQuestion("p", "one", kind=list(kinds), **more))
 
 
@@ -132,13 +132,13 @@ def test_an_odd_key_finds_nothing_rather_than_everything(reader: Reader) -> None
 # -- tables ---------------------------------------------------------------------------------------------------------
 
 
-def table(reader: Reader, key: str, **more: Any) -> answers.TablePage:
+def table(reader: Reader, key: str, **more: Any) -> schemas.TablePage:
     (event,) = asked(reader, key=key).events
     return events.table(reader, TableQuestion("p", "one", event.row, **more))
 
 
 def test_a_small_table_is_in_its_row(reader: Reader) -> None:
-    assert table(reader, "small") == answers.TablePage(["a", "b"], [[1, "x"], [2, None]], 2)
+    assert table(reader, "small") == schemas.TablePage(["a", "b"], [[1, "x"], [2, None]], 2)
 
 
 def test_a_large_table_is_read_a_page_at_a_time(reader: Reader) -> None:

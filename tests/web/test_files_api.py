@@ -17,8 +17,8 @@ import lossbook
 from lossbook.errors import BadArgument
 from lossbook.web.api import files
 from lossbook.web.api.files import FileQuestion, FilesQuestion
-from lossbook.web.reader import Reader
-from lossbook.web.sending import CHUNK_BYTES, SentFile, UnknownFile, range_of
+from lossbook.web.file_response import CHUNK_BYTES, SentFile, UnknownFile, range_of
+from lossbook.web.session import Reader
 
 RUN = ("p", "one")
 

@@ -12,7 +12,7 @@ from serving import Served, serving
 
 import lossbook
 from lossbook.web import server as server_module
-from lossbook.web.guard import split_host
+from lossbook.web.auth import split_host
 
 TOKEN = "correct-horse-battery"
 STORE = "/api/store"

@@ -11,13 +11,13 @@ import pytest
 
 import lossbook
 from lossbook.errors import BadArgument, UnknownKey
-from lossbook.web import answers
+from lossbook.web import schemas
 from lossbook.web.api import gpus as gpus_api
 from lossbook.web.api import matrix as matrix_api
 from lossbook.web.api.gpus import GpusQuestion
 from lossbook.web.api.matrix import FamiliesQuestion
-from lossbook.web.frames import Frame, decode_frame, split_arrays
-from lossbook.web.reader import Reader
+from lossbook.web.binary import Frame, decode_frame, split_arrays
+from lossbook.web.session import Reader
 
 GIBIBYTE = 2.0**30
 
@@ -30,7 +30,7 @@ def reader(store: Path) -> Iterator[Reader]:
     reader.close()
 
 
-def asked(reader: Reader) -> answers.Gpus:
+def asked(reader: Reader) -> schemas.Gpus:
     return gpus_api.gpus(reader, GpusQuestion("p", "one"))
 
 
@@ -149,7 +149,7 @@ def test_series_of_many_layers_are_a_family_in_their_order(reader: Reader, layer
 
 def pictured(reader: Reader, **more: Any) -> Frame:
     keys = more.pop("keys", [f"layers/{layer}/grad_norm" for layer in range(12)])
-    return matrix_api.matrix(reader, answers.MatrixRequest("p", "one", keys, **more))
+    return matrix_api.matrix(reader, schemas.MatrixRequest("p", "one", keys, **more))
 
 
 def test_a_picture_of_layers_counts_every_row_once(reader: Reader, layers: None) -> None:

@@ -410,7 +410,7 @@ def copy_runs(store: Path, count: int) -> None:
     """Many runs made of one: their folders as the journal and the summary leave them."""
     import orjson
 
-    from lossbook.layout import RunFolder, new_run_id, run_folder
+    from lossbook.paths import RunFolder, new_run_id, run_folder
 
     run = lossbook.init(store=store, project="many", name="run-0", config={"lr": 1.0}, console=False)
     run.log({"val/loss": 1.0}, step=0)

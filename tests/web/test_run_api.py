@@ -13,15 +13,15 @@ import pytest
 
 import lossbook
 from lossbook.errors import UnknownRun
-from lossbook.follow.cursor import Cursor
-from lossbook.follow.deliver import Delivery, ending_of
-from lossbook.layout import RunFolder
-from lossbook.store.segments import seal_run
-from lossbook.web import answers
+from lossbook.follower.cursor import Cursor
+from lossbook.follower.deliver import Delivery, ending_of
+from lossbook.paths import RunFolder
+from lossbook.storage.compaction import seal_run
+from lossbook.web import schemas
 from lossbook.web.api import run as run_api
 from lossbook.web.api.run import RunQuestion
-from lossbook.web.reader import Reader
 from lossbook.web.routing import json_of
+from lossbook.web.session import Reader
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def reader(store: Path) -> Iterator[Reader]:
     reader.close()
 
 
-def page(reader: Reader, id: str = "one") -> answers.RunPage:
+def page(reader: Reader, id: str = "one") -> schemas.RunPage:
     found = run_api.run_page(reader, RunQuestion("p", id))
     json.loads(json_of(found))
     return found

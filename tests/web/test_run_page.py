@@ -16,8 +16,8 @@ import pytest
 from serving import Served, serving
 
 import lossbook
-from lossbook.follow.capture import capture
-from lossbook.layout import RunFolder
+from lossbook.follower.capture import capture
+from lossbook.paths import RunFolder
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

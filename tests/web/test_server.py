@@ -12,7 +12,7 @@ from serving import Served
 
 import lossbook
 from lossbook.errors import BadArgument
-from lossbook.web import answers
+from lossbook.web import schemas
 from lossbook.web.api import routes
 from lossbook.web.api.project import WhereQuestion
 from lossbook.web.routing import Nothing, json_of, question_of_body, question_of_parameters
@@ -200,12 +200,12 @@ def test_a_text_in_a_question_is_no_book() -> None:
 )
 def test_a_body_that_cannot_be_meant_is_refused(body: bytes, said: str) -> None:
     with pytest.raises(BadArgument, match=None) as refused:
-        question_of_body(answers.CurvesRequest, body)
+        question_of_body(schemas.CurvesRequest, body)
     assert said in str(refused.value)
 
 
 def test_whole_numbers_stand_for_numbers_and_null_for_nothing() -> None:
-    asked = question_of_body(answers.CurvesRequest, b'{"series": [], "start": 3, "end": null}')
+    asked = question_of_body(schemas.CurvesRequest, b'{"series": [], "start": 3, "end": null}')
     assert (asked.start, type(asked.start), asked.end, asked.points) == (3.0, float, None, 1000)
 
 
@@ -272,8 +272,8 @@ def test_a_head_is_answered_without_a_body(store: Path, served: Serve) -> None:
 
 
 def test_numbers_in_an_answer_keep_their_names() -> None:
-    metric = answers.Metric("k", float("nan"), 1, float("-inf"), 2, 3.0, 3, float("inf"), 4, 0, None, None)
-    told = json_of({"metric": [metric], "row": answers.Name("n", 1)})
+    metric = schemas.Metric("k", float("nan"), 1, float("-inf"), 2, 3.0, 3, float("inf"), 4, 0, None, None)
+    told = json_of({"metric": [metric], "row": schemas.Name("n", 1)})
     assert b'"last":"NaN"' in told
     assert b'"min":"-Infinity"' in told
     assert b'"max":3.0' in told

@@ -13,11 +13,11 @@ from typing import Any
 import orjson
 
 from lossbook.errors import BadArgument, LossbookError
-from lossbook.store import RecordedRun
-from lossbook.web import answers
-from lossbook.web.reader import Reader
+from lossbook.reading.run import RecordedRun
+from lossbook.web import schemas
+from lossbook.web.file_response import open_inside
 from lossbook.web.routing import get
-from lossbook.web.sending import open_inside
+from lossbook.web.session import Reader
 
 MOST_DIFF_BYTES = 2 << 20
 MOST_TEXT_BYTES = 1 << 20
@@ -34,7 +34,7 @@ class CodeQuestion:
     attempt: int | None = None
 
 
-def code(reader: Reader, question: CodeQuestion) -> answers.Code:
+def code(reader: Reader, question: CodeQuestion) -> schemas.Code:
     """What one attempt of a run was made of.
 
     Raises:
@@ -58,7 +58,7 @@ def code(reader: Reader, question: CodeQuestion) -> answers.Code:
         problems.append(
             f"the diff is longer than {MOST_DIFF_BYTES >> 20} MB; all that was kept is in {where}/diff.patch"
         )
-    return answers.Code(
+    return schemas.Code(
         git=git,
         diff=diff,
         diff_truncated=diff_truncated,

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from lossbook.analysis.compare import differing_settings, flatten_settings
 from lossbook.errors import BadArgument
-from lossbook.store.compare import differing_settings, flatten_settings
-from lossbook.web import answers
-from lossbook.web.reader import Reader
+from lossbook.web import schemas
 from lossbook.web.routing import post
+from lossbook.web.session import Reader
 
 MOST_RUNS = 1_000
 MOST_LOSSES = 10
 
 
-def compare(reader: Reader, question: answers.CompareRequest) -> answers.Compared:
+def compare(reader: Reader, question: schemas.CompareRequest) -> schemas.Compared:
     """Hold runs against one another, the best first.
 
     Raises:
@@ -36,15 +36,15 @@ def compare(reader: Reader, question: answers.CompareRequest) -> answers.Compare
         settings = list(dict.fromkeys(name for one in flat for name in one))
     else:
         settings = differing_settings([run.config for run in order])
-    return answers.Compared(
+    return schemas.Compared(
         metric=found["metric"],
         goal=found["goal"],
         baseline=found["baseline"],
-        columns=[answers.ComparedColumn(**column) for column in found["columns"]],
+        columns=[schemas.ComparedColumn(**column) for column in found["columns"]],
         runs=found["runs"],
         settings=settings,
         config=[{name: one[name] for name in settings if name in one} for one in flat],
     )
 
 
-ROUTES = [post("/api/compare", answers.CompareRequest, compare)]
+ROUTES = [post("/api/compare", schemas.CompareRequest, compare)]

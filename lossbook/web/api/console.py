@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lossbook.errors import BadArgument
-from lossbook.layout import RunFolder
-from lossbook.store.console import ConsoleLine as Printed
-from lossbook.store.console import ConsolePage, follow_console, read_console, search_console
-from lossbook.web import answers
-from lossbook.web.reader import Reader
+from lossbook.paths import RunFolder
+from lossbook.reading.console import ConsoleLine as Printed
+from lossbook.reading.console import ConsolePage, follow_console, read_console, search_console
+from lossbook.web import schemas
 from lossbook.web.routing import get
+from lossbook.web.session import Reader
 
 MOST_MATCHES = 1_000
 _FAR = 1 << 60
@@ -38,7 +38,7 @@ class SearchQuestion:
     limit: int = 100
 
 
-def console(reader: Reader, question: ConsoleQuestion) -> answers.Console:
+def console(reader: Reader, question: ConsoleQuestion) -> schemas.Console:
     """Some lines of what a rank printed; none where it printed nothing.
 
     Raises:
@@ -57,7 +57,7 @@ def console(reader: Reader, question: ConsoleQuestion) -> answers.Console:
         page = read_console(folder, rank, start_line=min(question.start, _FAR), lines=limit)
     last = page.lines[-1].number if page.lines else page.first_line
     known = last + len(page.lines[-1:]) if last is not None else 0
-    return answers.Console(
+    return schemas.Console(
         lines=_lines(page.lines, before_end=len(page.lines) if page.at_end else 0),
         total=page.total_lines if page.total_lines is not None else known,
         whole=page.total_lines is not None,
@@ -67,13 +67,13 @@ def console(reader: Reader, question: ConsoleQuestion) -> answers.Console:
     )
 
 
-def _lines(lines: tuple[Printed, ...], before_end: int = 0) -> list[answers.ConsoleLine]:
+def _lines(lines: tuple[Printed, ...], before_end: int = 0) -> list[schemas.ConsoleLine]:
     return [
-        answers.ConsoleLine(
+        schemas.ConsoleLine(
             number=line.number if line.number is not None else position - before_end,
             text=line.text,
             offset=line.offset,
-            spans=[answers.ConsoleSpan(span.start, span.end, span.style) for span in line.spans],
+            spans=[schemas.ConsoleSpan(span.start, span.end, span.style) for span in line.spans],
             whole=line.is_whole,
             cut=line.is_cut,
         )
@@ -81,7 +81,7 @@ def _lines(lines: tuple[Printed, ...], before_end: int = 0) -> list[answers.Cons
     ]
 
 
-def search(reader: Reader, question: SearchQuestion) -> answers.ConsoleFound:
+def search(reader: Reader, question: SearchQuestion) -> schemas.ConsoleFound:
     """Lines that hold a text, upper and lower case alike, from a line on.
 
     Raises:
@@ -94,7 +94,7 @@ def search(reader: Reader, question: SearchQuestion) -> answers.ConsoleFound:
     begin = read_console(folder, rank, start_line=min(question.start, _FAR), lines=1).offset if question.start else 0
     found = search_console(folder, rank, question.text, offset=begin, most=question.limit)
     behind = found.next_offset if found.next_offset is not None else found.size_bytes
-    return answers.ConsoleFound(
+    return schemas.ConsoleFound(
         lines=_lines(found.lines),
         next=_line_at(folder, rank, found.next_offset) if found.next_offset is not None else None,
         searched=behind / found.size_bytes if found.size_bytes else 1.0,

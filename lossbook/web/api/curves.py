@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lossbook.errors import BadArgument, LossbookError
-from lossbook.web import answers
+from lossbook.web import schemas
 from lossbook.web.api.events import pages_of
-from lossbook.web.frames import Frame
-from lossbook.web.reader import Reader
+from lossbook.web.binary import Frame
 from lossbook.web.routing import is_awaited, post
+from lossbook.web.session import Reader
 
 if TYPE_CHECKING:
-    from lossbook.store import RecordedRun
+    from lossbook.reading.run import RecordedRun
 
 FIELDS = ("x", "x_end", "first", "last", "min", "max", "min_x", "max_x", "mean", "count", "nonfinite")
 BAND_FIELDS = ("x", "mean", "low", "high", "count")
@@ -32,11 +32,11 @@ Asked = TypeVar("Asked")
 Drawn = TypeVar("Drawn")
 
 
-def curves(reader: Reader, question: answers.CurvesRequest) -> Frame:
+def curves(reader: Reader, question: schemas.CurvesRequest) -> Frame:
     """Draw many series on one axis; of `start` and `end`, only rows between them."""
     points = _points(question, len(question.series))
 
-    def draw(series: answers.SeriesRequest) -> tuple[answers.CurveHeader, list[Any]]:
+    def draw(series: schemas.SeriesRequest) -> tuple[schemas.CurveHeader, list[Any]]:
         attempts, state = 0, ""
         try:
             run = reader.run(series.project, series.run)
@@ -48,47 +48,47 @@ def curves(reader: Reader, question: answers.CurvesRequest) -> Frame:
             )  # fmt: skip
         except Exception as error:
             sentence = _sentence(error, series.key)
-            return answers.CurveHeader(series.project, series.run, series.key, None, 0, attempts, state, sentence), []
-        header = answers.CurveHeader(
+            return schemas.CurveHeader(series.project, series.run, series.key, None, 0, attempts, state, sentence), []
+        header = schemas.CurveHeader(
             series.project, series.run, series.key, curve.key, len(curve), attempts, state
         )  # fmt: skip
         return header, [getattr(curve, name) for name in FIELDS]
 
     drawn = _drawn_together(reader, draw, question.series)
-    header = answers.CurvesHeader(list(FIELDS), question.x, [one for one, _ in drawn])
+    header = schemas.CurvesHeader(list(FIELDS), question.x, [one for one, _ in drawn])
     return Frame(header, [array for _, arrays in drawn for array in arrays])
 
 
-def bands(reader: Reader, question: answers.BandsRequest) -> Frame:
+def bands(reader: Reader, question: schemas.BandsRequest) -> Frame:
     """Mean and range over the runs of each group."""
-    from lossbook.store.bands import seed_band
+    from lossbook.analysis.seed_bands import seed_band
 
     if sum(len(group.runs) for group in question.groups) > MOST_SERIES:
         raise BadArgument(f"the groups have more than {MOST_SERIES:,} runs together: choose fewer")
     points = _points(question, len(question.groups))
 
-    def draw(group: answers.BandGroup) -> tuple[answers.BandHeader, list[Any]]:
+    def draw(group: schemas.BandGroup) -> tuple[schemas.BandHeader, list[Any]]:
         try:
             band = seed_band(
                 [reader.run(group.project, run) for run in group.runs], question.key, x=question.x, points=points,
                 start=question.start, end=question.end, smoothing=question.smoothing,
             )  # fmt: skip
         except Exception as error:
-            return answers.BandHeader(group.name, 0, len(group.runs), _sentence(error, question.key)), []
-        return answers.BandHeader(group.name, len(band), len(group.runs)), [getattr(band, name) for name in BAND_FIELDS]
+            return schemas.BandHeader(group.name, 0, len(group.runs), _sentence(error, question.key)), []
+        return schemas.BandHeader(group.name, len(band), len(group.runs)), [getattr(band, name) for name in BAND_FIELDS]
 
     drawn = _drawn_together(reader, draw, question.groups)
-    header = answers.BandsHeader(list(BAND_FIELDS), question.x, [one for one, _ in drawn])
+    header = schemas.BandsHeader(list(BAND_FIELDS), question.x, [one for one, _ in drawn])
     return Frame(header, [array for _, arrays in drawn for array in arrays])
 
 
-def _points(question: answers.CurvesRequest | answers.BandsRequest, lines: int) -> int:
+def _points(question: schemas.CurvesRequest | schemas.BandsRequest, lines: int) -> int:
     """How many points each line gets.
 
     Raises:
         BadArgument: there are too many lines or points, or the range or the smoothing cannot be meant.
     """
-    from lossbook.store.smoothing import parse_smoothing
+    from lossbook.curves.smoothing import parse_smoothing
 
     if lines > MOST_SERIES:
         raise BadArgument(f"{lines:,} series are too many at once: {MOST_SERIES:,} are the most")
@@ -126,12 +126,12 @@ def _sentence(error: Exception, key: str) -> str:
 # -- marks --------------------------------------------------------------------------------------------------------
 
 
-def marks(reader: Reader, question: answers.MarksRequest) -> answers.Marks:
+def marks(reader: Reader, question: schemas.MarksRequest) -> schemas.Marks:
     """What happened in some runs, at its place on the axis of a curve; a run without that curve has no marks."""
     if len(question.runs) > MOST_SERIES:
         raise BadArgument(f"{len(question.runs):,} runs are too many at once: {MOST_SERIES:,} are the most")
 
-    def find(id: str) -> list[answers.Mark]:
+    def find(id: str) -> list[schemas.Mark]:
         try:
             run = reader.run(question.project, id)
             return _marks_of(reader, run, question.key, question.x)
@@ -139,10 +139,10 @@ def marks(reader: Reader, question: answers.MarksRequest) -> answers.Marks:
             return []
 
     found = _drawn_together(reader, find, question.runs)
-    return answers.Marks([mark for marks in found for mark in marks])
+    return schemas.Marks([mark for marks in found for mark in marks])
 
 
-def _marks_of(reader: Reader, run: RecordedRun, key: str, x: str) -> list[answers.Mark]:
+def _marks_of(reader: Reader, run: RecordedRun, key: str, x: str) -> list[schemas.Mark]:
     events = [*_beginnings(run)]
     pages = pages_of(reader, run)
     counts = pages.count_kinds()
@@ -180,7 +180,7 @@ def _event(kind: str, step: int | None, time: float, attempt: int, value: dict[s
     return {"kind": kind, "step": step, "time": time, "attempt": attempt, "value": value}
 
 
-def _mark(run: str, event: dict[str, Any], x: float) -> answers.Mark:
+def _mark(run: str, event: dict[str, Any], x: float) -> schemas.Mark:
     kind, value = event["kind"], event["value"] if isinstance(event["value"], dict) else {}
     title, text, level = str(value.get("title", "")), str(value.get("text", "")), "info"
     if kind == "checkpoint":
@@ -191,11 +191,11 @@ def _mark(run: str, event: dict[str, Any], x: float) -> answers.Mark:
         title = "note"
     elif kind == "alert":
         level = str(value.get("level") or "warning")
-    return answers.Mark(run, kind, x, event["step"], float(event["time"]), title, text, level)
+    return schemas.Mark(run, kind, x, event["step"], float(event["time"]), title, text, level)
 
 
 ROUTES = [
-    post("/api/curves", answers.CurvesRequest, curves),
-    post("/api/bands", answers.BandsRequest, bands),
-    post("/api/marks", answers.MarksRequest, marks),
+    post("/api/curves", schemas.CurvesRequest, curves),
+    post("/api/bands", schemas.BandsRequest, bands),
+    post("/api/marks", schemas.MarksRequest, marks),
 ]

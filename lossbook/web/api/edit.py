@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from lossbook.errors import BadArgument
-from lossbook.store.labels import set_labels
-from lossbook.web import answers
-from lossbook.web.reader import Reader, row_of
+from lossbook.reading.edit import set_labels
+from lossbook.web import schemas
 from lossbook.web.routing import Forbidden, post
+from lossbook.web.session import Reader, row_of
 
 #: In characters; what is longer was meant for another field.
 LONGEST_NAME = 500
@@ -15,7 +15,7 @@ LONGEST_TAG = 200
 MOST_TAGS = 200
 
 
-def edit(reader: Reader, question: answers.Change) -> answers.RunRow:
+def edit(reader: Reader, question: schemas.Change) -> schemas.RunRow:
     """Set what is given; the run as the table has it then.
 
     Raises:
@@ -27,7 +27,7 @@ def edit(reader: Reader, question: answers.Change) -> answers.RunRow:
         raise Forbidden("this dashboard only reads: start it with `lossbook serve --edit` to change runs")
     source = getattr(reader.book, "source", None)
     if source is not None:
-        from lossbook.sources import only_read
+        from lossbook.trackers.sources import only_read
 
         raise Forbidden(only_read(source.location))
     _check(question)
@@ -37,7 +37,7 @@ def edit(reader: Reader, question: answers.Change) -> answers.RunRow:
     return row_of(reader.run(question.project, question.run).record)
 
 
-def _check(change: answers.Change) -> None:
+def _check(change: schemas.Change) -> None:
     if all(one is None for one in (change.name, change.notes, change.tags, change.group)):
         raise BadArgument("nothing is to be changed: give a name, notes, tags or a group")
     for what, text, longest in (
@@ -52,4 +52,4 @@ def _check(change: answers.Change) -> None:
         raise BadArgument(f"{len(change.tags or ()):,} tags are too many: {MOST_TAGS} are the most")
 
 
-ROUTES = [post("/api/edit", answers.Change, edit, edits=True)]
+ROUTES = [post("/api/edit", schemas.Change, edit, edits=True)]

@@ -10,12 +10,12 @@ from typing import Any
 import orjson
 
 from lossbook.errors import BadArgument, DamagedFile
-from lossbook.store import RecordedRun
-from lossbook.store.event_pages import EventPages
-from lossbook.web import answers
-from lossbook.web.reader import Reader
+from lossbook.reading.event_pages import EventPages
+from lossbook.reading.run import RecordedRun
+from lossbook.web import schemas
+from lossbook.web.file_response import TooLarge, UnknownFile, open_inside
 from lossbook.web.routing import get
-from lossbook.web.sending import TooLarge, UnknownFile, open_inside
+from lossbook.web.session import Reader
 
 #: A logged table is parsed as a whole; a larger one (bytes) is something to save.
 LARGEST_TABLE_BYTES = 24 << 20
@@ -57,7 +57,7 @@ def pages_of(reader: Reader, run: RecordedRun) -> EventPages:
     return found
 
 
-def events(reader: Reader, question: EventsQuestion) -> answers.Events:
+def events(reader: Reader, question: EventsQuestion) -> schemas.Events:
     """Events that fit, oldest first.
 
     Raises:
@@ -67,15 +67,15 @@ def events(reader: Reader, question: EventsQuestion) -> answers.Events:
     found = pages_of(reader, run).choose(
         question.kind, key=question.key, after=question.after, limit=question.limit, thin=question.thin
     )
-    return answers.Events(
-        events=[answers.Event(**event) for event in found.events],
+    return schemas.Events(
+        events=[schemas.Event(**event) for event in found.events],
         total=found.total,
         left_out=found.total - len(found.events),
         problems=found.problems,
     )
 
 
-def table(reader: Reader, question: TableQuestion) -> answers.TablePage:
+def table(reader: Reader, question: TableQuestion) -> schemas.TablePage:
     """Lines of one logged table.
 
     Raises:
@@ -95,7 +95,7 @@ def table(reader: Reader, question: TableQuestion) -> answers.TablePage:
     columns, rows = value.get("columns"), value.get("rows")
     if not isinstance(columns, list) or not isinstance(rows, list):
         raise DamagedFile(f"row {question.row} of rank {question.rank} of the run {run.name} holds no whole table")
-    return answers.TablePage(
+    return schemas.TablePage(
         columns=[str(column) for column in columns],
         rows=[_cells(row) for row in rows[question.start : question.start + question.limit]],
         count=len(rows),

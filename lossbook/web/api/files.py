@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from lossbook.web import answers
-from lossbook.web.reader import Reader
+from lossbook.web import schemas
+from lossbook.web.file_response import SentFile, open_inside, written
 from lossbook.web.routing import get
-from lossbook.web.sending import SentFile, open_inside, written
+from lossbook.web.session import Reader
 
 MOST_FILES = 10_000
 DEEPEST = 32
@@ -35,14 +35,14 @@ class FileQuestion:
     text: bool = False
 
 
-def files(reader: Reader, question: FilesQuestion) -> answers.Files:
+def files(reader: Reader, question: FilesQuestion) -> schemas.Files:
     """The plain files of a run's folder, and of folders in it; links that lead out of it are not among them."""
     root = os.path.realpath(reader.run(question.project, question.run).path)
     found = list(islice(_files(root, root, "", 0), MOST_FILES + 1))
-    return answers.Files(files=found[:MOST_FILES], whole=len(found) <= MOST_FILES)
+    return schemas.Files(files=found[:MOST_FILES], whole=len(found) <= MOST_FILES)
 
 
-def _files(root: str, folder: str, before: str, depth: int) -> Iterator[answers.File]:
+def _files(root: str, folder: str, before: str, depth: int) -> Iterator[schemas.File]:
     try:
         with os.scandir(folder) as entries:
             # A folder of millions is not read to its end; what it has is sorted as far as it was read.
@@ -61,7 +61,7 @@ def _files(root: str, folder: str, before: str, depth: int) -> Iterator[answers.
         except OSError:  # removed meanwhile, or a link to itself
             continue
         picture = entry.name.lower().endswith(_PICTURES)
-        yield answers.File(written(before + entry.name), found.st_size, found.st_mtime, picture)
+        yield schemas.File(written(before + entry.name), found.st_size, found.st_mtime, picture)
 
 
 def _is_inside(root: str, path: str) -> bool:

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lossbook.store import RecordedRun
-from lossbook.store.gpus import Reading, read_gpus
-from lossbook.web import answers
+from lossbook.analysis.gpus import Reading, read_gpus
+from lossbook.reading.run import RecordedRun
+from lossbook.web import schemas
 from lossbook.web.api.events import pages_of
-from lossbook.web.reader import Reader
 from lossbook.web.routing import get
+from lossbook.web.session import Reader
 
 if TYPE_CHECKING:
-    from lossbook.store.nodes import GpuState, NodeState
+    from lossbook.analysis.nodes import GpuState, NodeState
 
 #: Kinds of findings that are about the machine and the pace rather than about the curve.
 MACHINE_KINDS = ("straggler", "throttling", "overheating", "gpu_idle", "memory", "throughput", "stall")
@@ -28,19 +28,19 @@ class GpusQuestion:
     run: str
 
 
-def gpus(reader: Reader, question: GpusQuestion) -> answers.Gpus:
+def gpus(reader: Reader, question: GpusQuestion) -> schemas.Gpus:
     """What each GPU did and how fast each rank is; readings are statistics that the run keeps of its series."""
-    from lossbook.store.nodes import read_nodes
+    from lossbook.analysis.nodes import read_nodes
 
     run = reader.run(question.project, question.run)
     findings = [alert["value"]["finding"] for alert in _alerts(reader, run)]
     found = read_nodes(run)
     behind = _stragglers(findings)
     overall = read_gpus(run.record["metrics"]).overall
-    return answers.Gpus(
+    return schemas.Gpus(
         gpus=[_gpu(node, state) for node in found.nodes for state in node.gpus],
         ranks=[
-            answers.RankSpeed(
+            schemas.RankSpeed(
                 rank=state.rank,
                 node=state.host,
                 step_seconds=_seconds(found.step_key, state.step_time, found.is_speed),
@@ -58,14 +58,14 @@ def gpus(reader: Reader, question: GpusQuestion) -> answers.Gpus:
     )
 
 
-def _gpu(node: NodeState, state: GpuState) -> answers.Gpu:
+def _gpu(node: NodeState, state: GpuState) -> schemas.Gpu:
     readings = [_reading(quantity, one) for quantity, one in state.gpu.readings.items()]
     if state.throttled is not None:
         readings.append(_reading("throttled", state.throttled))
     ranks = {one.rank for one in node.ranks}
     # A GPU is numbered as the rank that has it, where each rank has one.
     rank = state.gpu.number if len(ranks) > 1 and state.gpu.number in ranks else node.first_rank
-    return answers.Gpu(
+    return schemas.Gpu(
         node=state.gpu.node or node.host, rank=rank, index=state.gpu.number, model=None, readings=readings,
         active=state.gpu.is_active, throttle_reasons=state.throttle_reasons,
     )  # fmt: skip
@@ -78,8 +78,8 @@ def _seconds(key: str | None, value: float | None, is_speed: bool) -> float | No
     return value / 1000 if key.endswith("_ms") else value
 
 
-def _reading(quantity: str, reading: Reading) -> answers.GpuReading:
-    return answers.GpuReading(quantity, reading.current, reading.average, reading.maximum, reading.key)
+def _reading(quantity: str, reading: Reading) -> schemas.GpuReading:
+    return schemas.GpuReading(quantity, reading.current, reading.average, reading.maximum, reading.key)
 
 
 def _alerts(reader: Reader, run: RecordedRun) -> list[dict[str, Any]]:

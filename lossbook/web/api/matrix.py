@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lossbook.curves.layers import layer_families
 from lossbook.errors import BadArgument
-from lossbook.store.layers import layer_families
-from lossbook.web import answers
-from lossbook.web.frames import Frame
-from lossbook.web.reader import Reader
+from lossbook.web import schemas
+from lossbook.web.binary import Frame
 from lossbook.web.routing import get, post
+from lossbook.web.session import Reader
 
 MOST_KEYS = 5_000
 MOST_CELLS = 1_000_000
@@ -21,12 +21,12 @@ class FamiliesQuestion:
     run: str
 
 
-def families(reader: Reader, question: FamiliesQuestion) -> answers.Families:
+def families(reader: Reader, question: FamiliesQuestion) -> schemas.Families:
     """Series that are the same quantity of different layers or parameters."""
     run = reader.run(question.project, question.run)
-    return answers.Families(
+    return schemas.Families(
         [
-            answers.Family(
+            schemas.Family(
                 pattern=family.pattern,
                 keys=[member.key for member in family.members],
                 labels=[member.label for member in family.members],
@@ -36,7 +36,7 @@ def families(reader: Reader, question: FamiliesQuestion) -> answers.Families:
     )
 
 
-def matrix(reader: Reader, question: answers.MatrixRequest) -> Frame:
+def matrix(reader: Reader, question: schemas.MatrixRequest) -> Frame:
     """Many series on one axis, each cut into the same columns.
 
     Raises:
@@ -50,7 +50,7 @@ def matrix(reader: Reader, question: answers.MatrixRequest) -> Frame:
         raise BadArgument(f"{len(keys):,} keys in {question.columns:,} columns: {MOST_CELLS:,} cells are the most")
     run = reader.run(question.project, question.run)
     found = run.matrix(keys, x=question.x, columns=question.columns, start=question.start, end=question.end)
-    header = answers.MatrixHeader(
+    header = schemas.MatrixHeader(
         keys=list(found.keys), columns=len(found.edges) - 1, x=question.x, beyond=found.beyond
     )
     return Frame(header, [found.edges, found.mean, found.min, found.max, found.count, found.nonfinite])
@@ -58,5 +58,5 @@ def matrix(reader: Reader, question: answers.MatrixRequest) -> Frame:
 
 ROUTES = [
     get("/api/run/families", FamiliesQuestion, families),
-    post("/api/run/matrix", answers.MatrixRequest, matrix),
+    post("/api/run/matrix", schemas.MatrixRequest, matrix),
 ]

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lossbook.analysis.compare import flatten_settings
+from lossbook.curves.axes import CLOCKS
 from lossbook.errors import BadArgument, UnknownRun
 from lossbook.metrics import AXES, find_key, goal_of, same_quantities, unit_of, usual_keys
-from lossbook.store.axes import CLOCKS
-from lossbook.store.compare import flatten_settings
-from lossbook.web import answers
-from lossbook.web.reader import Reader
+from lossbook.web import schemas
 from lossbook.web.routing import get
+from lossbook.web.session import Reader
 
 MOST_COLUMNS = 200
 #: So many of the newest runs are asked what they said of their metrics, and which names of one quantity they use.
@@ -47,7 +47,7 @@ class WhereQuestion:
     where: str
 
 
-def runs(reader: Reader, question: RunsQuestion) -> answers.Runs:
+def runs(reader: Reader, question: RunsQuestion) -> schemas.Runs:
     """The table of a project, or what of it changed since a revision that an earlier answer had."""
     if len(question.column) > MOST_COLUMNS:
         raise BadArgument(f"{len(question.column)} columns are too many at once: {MOST_COLUMNS} are the most")
@@ -73,7 +73,7 @@ def runs(reader: Reader, question: RunsQuestion) -> answers.Runs:
         present = {row.id for row in rows}
         keys = [key for key in keys if key.id in present]
     columns = listing.columns(question.column, keys) if question.column else {}
-    return answers.Runs(f"{reader.epoch}-{revision}", whole, rows, removed, columns, total)
+    return schemas.Runs(f"{reader.epoch}-{revision}", whole, rows, removed, columns, total)
 
 
 def _revision(reader: Reader, since: str | None) -> int | None:
@@ -82,7 +82,7 @@ def _revision(reader: Reader, since: str | None) -> int | None:
     return int(number) if epoch == reader.epoch and number.isascii() and number.isdigit() else None
 
 
-def names(reader: Reader, question: NamesQuestion) -> answers.Names:
+def names(reader: Reader, question: NamesQuestion) -> schemas.Names:
     """Every column that a project's table (or some runs') could have, and every metric that could be drawn."""
     keys = newest = reader.project_keys(question.project)
     listing = reader.listing()
@@ -103,11 +103,11 @@ def names(reader: Reader, question: NamesQuestion) -> answers.Names:
     defined = [one for record in records for one in record["define"]]
     same = same_quantities(record["metrics"] for record in records)
     units = {str(one.get("pattern")): str(one["unit"]) for one in defined if one.get("unit")}
-    return answers.Names(
+    return schemas.Names(
         config=_prefixed("config", config),
         summary=_prefixed("summary", summary),
         metrics=[
-            answers.Name(
+            schemas.Name(
                 key, metrics[key], units.get(key) or unit_of(key) or None, goal_of(key, defined), same.get(key)
             )
             for key in sorted(metrics)
@@ -145,14 +145,14 @@ def _count_names(records: Iterable[dict[str, Any]]) -> tuple[Mapping[str, int], 
     return config, summary, metrics
 
 
-def _prefixed(section: str, counts: Mapping[str, int]) -> list[answers.Name]:
-    return [answers.Name(f"{section}.{name}", counts[name]) for name in sorted(counts)]
+def _prefixed(section: str, counts: Mapping[str, int]) -> list[schemas.Name]:
+    return [schemas.Name(f"{section}.{name}", counts[name]) for name in sorted(counts)]
 
 
-def where(reader: Reader, question: WhereQuestion) -> answers.Matching:
+def where(reader: Reader, question: WhereQuestion) -> schemas.Matching:
     """Which runs of a project fit an expression."""
     keys = reader.project_keys(question.project)
-    return answers.Matching([key.id for key in reader.listing().where(question.where, keys)])
+    return schemas.Matching([key.id for key in reader.listing().where(question.where, keys)])
 
 
 ROUTES = [

@@ -13,18 +13,19 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from lossbook.book import Book
 from lossbook.errors import LossbookError
-from lossbook.layout import MIRRORS, RunFolder, open_plain, project_folder, read_json
 from lossbook.metrics import AXES, find_key, goal_of, unit_of
-from lossbook.store import Book, RecordedRun
-from lossbook.store.console import list_consoles
-from lossbook.web import answers
+from lossbook.paths import MIRRORS, RunFolder, open_plain, project_folder, read_json
+from lossbook.reading.console import list_consoles
+from lossbook.reading.run import RecordedRun
+from lossbook.web import schemas
 from lossbook.web.api.events import pages_of
-from lossbook.web.reader import Reader, row_of
 from lossbook.web.routing import get
+from lossbook.web.session import Reader, row_of
 
 if TYPE_CHECKING:
-    from lossbook.follow.cursor import Cursor
+    from lossbook.follower.cursor import Cursor
 
 #: Axes that every curve can be drawn against, beside "step".
 _CLOCKS = ("wallclock", "elapsed", "time")
@@ -38,7 +39,7 @@ class RunQuestion:
     run: str
 
 
-def run_page(reader: Reader, question: RunQuestion) -> answers.RunPage:
+def run_page(reader: Reader, question: RunQuestion) -> schemas.RunPage:
     """What is known of a run; of a damaged one what is whole, and `problems`."""
     run = reader.run(question.project, question.run)
     problems = _Problems()
@@ -48,7 +49,7 @@ def run_page(reader: Reader, question: RunQuestion) -> answers.RunPage:
     identity = problems.or_else({}, lambda: run.identity)
     # Only now: another tracker's runs are brought with the first question about their rows.
     record = run.record
-    return answers.RunPage(
+    return schemas.RunPage(
         project=run.project,
         row=row_of(record),
         path=run.path,
@@ -104,10 +105,10 @@ class _Problems:
 # -- what the index and run.json say ------------------------------------------------------------------------------
 
 
-def _metrics(metrics: Mapping[str, Mapping[str, Any]], defined: Sequence[Mapping[str, Any]]) -> list[answers.Metric]:
+def _metrics(metrics: Mapping[str, Mapping[str, Any]], defined: Sequence[Mapping[str, Any]]) -> list[schemas.Metric]:
     said = [one for one in defined if one.get("goal") or one.get("unit")]
     return [
-        answers.Metric(
+        schemas.Metric(
             key=key, last=one.get("last"), last_step=one.get("last_step"), min=one.get("min"),
             min_step=one.get("min_step"), max=one.get("max"), max_step=one.get("max_step"), mean=one.get("mean"),
             count=one.get("count") or 0, nonfinite=one.get("nonfinite") or 0,
@@ -135,10 +136,10 @@ def _axes(metrics: Mapping[str, Any], defined: Sequence[Mapping[str, Any]]) -> l
     return list(dict.fromkeys(["step", *named, *own, *_CLOCKS]))
 
 
-def _attempts(identity: Mapping[str, Any]) -> list[answers.Attempt]:
+def _attempts(identity: Mapping[str, Any]) -> list[schemas.Attempt]:
     listed = identity.get("attempts")
     return [
-        answers.Attempt(
+        schemas.Attempt(
             number=_whole(one.get("number"), position),
             started=(one.get("started") or 0) / 1e6 if isinstance(one.get("started"), (int, float)) else 0.0,
             host=_text(one.get("host")),
@@ -224,18 +225,18 @@ def _parent_of(path: str) -> tuple[str, str] | None:
 # -- followers ----------------------------------------------------------------------------------------------------
 
 
-def _followers(folder: RunFolder, identity: Mapping[str, Any], state: str) -> list[answers.Follower]:
+def _followers(folder: RunFolder, identity: Mapping[str, Any], state: str) -> list[schemas.Follower]:
     """The mirrors that a run asked for or was brought to, as their cursors tell."""
-    from lossbook.follow.cursor import cursors
+    from lossbook.follower.cursor import cursors
 
     attempts = len(identity.get("attempts") or ())
     found = [_follower(folder, one, attempts, is_running=state == "running") for one in cursors(folder, list(MIRRORS))]
     begun = {one.name.removesuffix("-offline") for one in found}
     asked = dict.fromkeys(spec.partition(":")[0] for spec in _texts(identity.get("mirrors")))
-    return [*found, *(answers.Follower(name, "waiting", None, None, None) for name in asked if name not in begun)]
+    return [*found, *(schemas.Follower(name, "waiting", None, None, None) for name in asked if name not in begun)]
 
 
-def _follower(folder: RunFolder, cursor: Cursor, attempts: int, *, is_running: bool) -> answers.Follower:
+def _follower(folder: RunFolder, cursor: Cursor, attempts: int, *, is_running: bool) -> schemas.Follower:
     behind = _rows_behind(folder, cursor)
     if cursor.state == "stopped":
         state = "failed"
@@ -243,12 +244,12 @@ def _follower(folder: RunFolder, cursor: Cursor, attempts: int, *, is_running: b
         state = "done"
     else:
         state = "delivering" if is_running and cursor.state == "open" else "waiting"
-    return answers.Follower(cursor.name, state, behind, cursor.error, cursor.url)
+    return schemas.Follower(cursor.name, state, behind, cursor.error, cursor.url)
 
 
 def _rows_behind(folder: RunFolder, cursor: Cursor) -> int | None:
     """How many rows a mirror does not have; None for a job of so many ranks that counting them takes long."""
-    from lossbook.follow.deliver import undelivered_rows
+    from lossbook.follower.deliver import undelivered_rows
 
     if len(cursor.delivered) > _MOST_COUNTED_RANKS:
         return None

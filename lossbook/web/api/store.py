@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
-from lossbook.sources.book import SourceBook
-from lossbook.web import answers
-from lossbook.web.reader import Reader
+from lossbook.trackers.source_book import SourceBook
+from lossbook.web import schemas
 from lossbook.web.routing import Nothing, get
+from lossbook.web.session import Reader
 
 
-def store(reader: Reader, question: Nothing) -> answers.Store:
+def store(reader: Reader, question: Nothing) -> schemas.Store:
     """Where the store is and what projects it has, those with the newest runs first."""
     import lossbook
 
@@ -23,13 +23,13 @@ def store(reader: Reader, question: Nothing) -> answers.Store:
             running[name] += state == "running"
             newest[name] = max(newest.get(name, 0.0), created)
     source = reader.book.source if isinstance(reader.book, SourceBook) else None
-    return answers.Store(
+    return schemas.Store(
         location=source.location if source is not None else reader.book.store,
         source=source.kind if source is not None else None,
         version=lossbook.__version__,
         editable=reader.editable,
         projects=[
-            answers.Project(str(name), runs[name], running[name], newest[name])
+            schemas.Project(str(name), runs[name], running[name], newest[name])
             for name in sorted(runs, key=lambda name: (-newest[name], name))
         ],
     )

@@ -101,7 +101,7 @@ function openFrame<T>(frame: ArrayBuffer): { header: T; at: number } {
   return { header, at: 4 + length };
 }
 
-/** Arrays of one curve; the names are those of `lossbook.store.Curve`. */
+/** Arrays of one curve; the names are those of `lossbook.Curve`. */
 export interface CurveArrays {
   x: Float64Array; x_end: Float64Array; first: Float64Array; last: Float64Array; min: Float64Array; max: Float64Array;
   min_x: Float64Array; max_x: Float64Array; mean: Float64Array; count: Float64Array; nonfinite: Float64Array;

@@ -1,4 +1,4 @@
-// A page that carries its answers: what `lossbook export --html` packed beside the script (lossbook/web/copy.py), so that
+// A page that carries its answers: what `lossbook export --html` packed beside the script (lossbook/web/html_export.py), so that
 // nothing is asked of anybody.
 
 import { AnswerError, type Query, type Transport } from "./api";
@@ -136,7 +136,7 @@ class Copy implements Transport {
     return frame({ fields: FIELDS, x, curves }, arrays);
   }
 
-  /** Mean and range over runs, on a common grid, as `lossbook.store.bands` does it. */
+  /** Mean and range over runs, on a common grid, as `lossbook.analysis.seed_bands` does it. */
   private bands(request: BandsRequest): ArrayBuffer {
     const x = request.x ?? "step";
     const points = request.points ?? 1000;

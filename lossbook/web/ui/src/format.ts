@@ -1,4 +1,4 @@
-// How numbers, times and names read; the same words as `lossbook.wording` has for the terminal.
+// How numbers, times and names read; the same words as `lossbook.formatting` has for the terminal.
 
 /** A value as JSON has it: numbers that are not finite come as their names. */
 export function asNumber(value: unknown): number | null {

@@ -1,4 +1,4 @@
-// Made by scripts/web_types.py from lossbook/web/answers.py: change that, and run it again.
+// Made by scripts/web_types.py from lossbook/web/schemas.py: change that, and run it again.
 
 /** Why a request could not be answered: one sentence, with an HTTP status of 400 or above. */
 export interface Failure {
@@ -103,7 +103,7 @@ export interface CurveHeader {
   error: string | null;
 }
 
-/** `fields`: x, x_end, first, last, min, max, min_x, max_x, mean, count, nonfinite (see `lossbook.store.Curve`). */
+/** `fields`: x, x_end, first, last, min, max, min_x, max_x, mean, count, nonfinite (see `lossbook.Curve`). */
 export interface CurvesHeader {
   fields: string[];
   x: string;

@@ -106,7 +106,7 @@ export function sectionsOf(metrics: readonly Name[], find: string): Section[] {
   return sections.sort((one, other) => rankOfSection(one.name) - rankOfSection(other.name) || collator.compare(one.name, other.name));
 }
 
-/** As lossbook/store/layers.py has them, so that each has its heat map: series that differ in one number, or in a parameter's path. */
+/** As lossbook/curves/layers.py has them, so that each has its heat map: series that differ in one number, or in a parameter's path. */
 function familiesOf(metrics: readonly Name[]): LayerFamily[] {
   const byPattern = new Map<string, string[]>();
   const paths = new Map<string, string[]>();

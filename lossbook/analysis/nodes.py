@@ -1,0 +1,210 @@
+"""The machines of a run: of each node its GPUs, of each rank what a step takes, and which rank is slower than the others.
+
+GPUs are read from the run's statistics (`lossbook.analysis.gpus`); which node a rank is on, from the row that its journal
+begins with. Step times are means over the run's last steps, so they say how it goes now.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy
+
+from lossbook.analysis.best import number_of
+from lossbook.analysis.gpus import Gpu, Reading, read_gpus
+from lossbook.curves.downsample import gather
+from lossbook.errors import LossbookError
+from lossbook.metrics import is_speed, is_step_time
+from lossbook.paths import MONITOR_RANK, is_monitor
+
+if TYPE_CHECKING:
+    from lossbook.reading.run import RecordedRun
+
+#: Step times are taken from this part of the steps at the end of the run, and from so many steps at the least.
+RECENT_SHARE, RECENT_STEPS = 0.1, 200
+_POINTS = 100
+
+
+@dataclass(frozen=True)
+class GpuState:
+    """One GPU: its readings (see `Gpu.readings`), and whether its clock was held down.
+
+    Attributes:
+        throttled: 1 where it is held down by heat, power or the hardware: now, the share of samples, and whether it ever
+            was; None where that was not logged.
+        throttle_reasons: NVML's bits as they were logged last.
+    """
+
+    gpu: Gpu
+    throttled: Reading | None
+    throttle_reasons: int | None
+
+
+@dataclass(frozen=True)
+class RankState:
+    """One rank of the run, as its last attempt has it.
+
+    Attributes:
+        host, pid: where it ran.
+        step_time: the mean of `RunNodes.step_key` over the run's last steps, in that key's own unit; None where it was
+            not logged by rank.
+        slower_percent: by how much it is slower than the median of the other ranks; below 0 when it is faster. None
+            where there are no others.
+        last_step: the last step of which it logged that key.
+    """
+
+    rank: int
+    host: str | None
+    pid: int | None
+    step_time: float | None
+    slower_percent: float | None
+    last_step: int | None
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """One machine of the run; `first_rank` is its lowest rank, `gpus` those that its follower measured."""
+
+    host: str | None
+    first_rank: int
+    ranks: tuple[RankState, ...]
+    gpus: tuple[GpuState, ...]
+
+
+@dataclass(frozen=True)
+class RunNodes:
+    """The machines of a run, by their first ranks.
+
+    Attributes:
+        step_key: the series that ranks are compared by; None where none was logged by several ranks.
+        is_speed: whether more of it is faster.
+        slowest: the rank that is slowest, None where there is nobody to compare with.
+    """
+
+    nodes: tuple[NodeState, ...]
+    step_key: str | None
+    is_speed: bool
+    slowest: RankState | None
+
+
+def read_nodes(run: RecordedRun) -> RunNodes:
+    """What is known of each node and rank of a run. Models and serial numbers of GPUs are not recorded."""
+    metrics = run.metrics
+    begun = _attempt_rows(run)
+    times, key = _step_times(run, metrics)
+    ranks = sorted({*begun, *times} or {0})
+    slower = _slower_percent({rank: mean for rank, (mean, _) in times.items()}, key is not None and is_speed(key))
+    states = []
+    for rank in ranks:
+        said = begun.get(rank, {})
+        mean, last_step = times.get(rank, (None, None))
+        pid = said.get("pid")
+        states.append(RankState(
+            rank, said.get("host"), pid if isinstance(pid, int) else None, mean, slower.get(rank), last_step
+        ))  # fmt: skip
+    compared = [state for state in states if state.slower_percent is not None]
+    slowest = max(compared, key=lambda state: state.slower_percent or 0.0) if compared else None
+    return RunNodes(_nodes(run, states, metrics), key, key is not None and is_speed(key), slowest)
+
+
+def _attempt_rows(run: RecordedRun) -> dict[int, dict[str, Any]]:
+    """What each rank said when its last attempt began."""
+    found: dict[int, dict[str, Any]] = {}
+    try:
+        events = run.events("attempt")
+    except LossbookError:
+        return found
+    for event in events:
+        if event["rank"] >= 0 and isinstance(event["value"], dict):
+            found[event["rank"]] = event["value"]
+    return found
+
+
+def _step_times(
+    run: RecordedRun, metrics: Mapping[str, Mapping[str, Any]]
+) -> tuple[dict[int, tuple[float, int]], str | None]:
+    """Per rank the mean of a step-time series over the last steps, and its last step; and which series."""
+    candidates = sorted(
+        (key for key in metrics if is_step_time(key) or is_speed(key)),
+        key=lambda key: (not is_step_time(key), len(key), key),
+    )
+    alone: tuple[dict[int, tuple[float, int]], str | None] = ({}, None)
+    for key in candidates:
+        found = run._ask(lambda key=key: _by_rank(run, key))  # type: ignore[misc]
+        if len(found) > 1:
+            return found, key
+        if found and alone[1] is None:
+            alone = found, key
+    return alone
+
+
+def _by_rank(run: RecordedRun, key: str) -> dict[int, tuple[float, int]]:
+    sources = run.sources()[-1:]
+    parts = [part for part in sources[0].rows.parts(key) if part.rank >= 0]
+    if not parts:
+        return {}
+    newest = max(part.attempt for part in parts)
+    parts = [part for part in parts if part.attempt == newest]
+    first, last = min(part.first_step for part in parts), max(part.last_step for part in parts)
+    since = max(first, last - max(RECENT_STEPS, int((last - first) * RECENT_SHARE)))
+    buckets = gather(sources, key, points=_POINTS, first=since, last=last, attempt=newest)
+    found: dict[int, tuple[float, int]] = {}
+    for rank in sorted({part.rank for part in parts}):
+        own = buckets["rank"] == rank
+        finite = int((buckets["count"] - buckets["nonfinite"])[own].sum())
+        if finite:
+            ended = max(part.last_step for part in parts if part.rank == rank)
+            found[rank] = (float(numpy.sum(buckets["sum"][own])) / finite, ended)
+    return found
+
+
+def _slower_percent(means: Mapping[int, float], speed: bool) -> dict[int, float]:
+    """By how much each rank is slower than the median of the others."""
+    found = {}
+    for rank, mean in means.items():
+        others = [other for number, other in means.items() if number != rank]
+        if not others:
+            continue
+        usual = statistics.median(others)
+        taken, expected = (usual, mean) if speed else (mean, usual)
+        if expected > 0:
+            found[rank] = 100.0 * (taken / expected - 1.0)
+    return found
+
+
+def _nodes(
+    run: RecordedRun, ranks: list[RankState], metrics: Mapping[str, Mapping[str, Any]]
+) -> tuple[NodeState, ...]:  # fmt: skip
+    measured = {MONITOR_RANK - one.name.rank for one in run.rows().segments if is_monitor(one.name.rank)}
+    firsts: list[int] = []
+    for position, state in enumerate(ranks):
+        before = ranks[position - 1].host if position else None
+        # Ranks of a machine are neighbours; where hosts are not known, a follower begins a node.
+        if position == 0 or (state.host != before if state.host and before else state.rank in measured):
+            firsts.append(state.rank)
+    gpus = [_gpu_state(gpu, metrics) for gpu in read_gpus(metrics).gpus]
+    nodes = []
+    for position, first in enumerate(firsts):
+        end = firsts[position + 1] if position + 1 < len(firsts) else None
+        own = tuple(state for state in ranks if state.rank >= first and (end is None or state.rank < end))
+        # A node's GPUs are numbered from its first rank on.
+        here = tuple(
+            one for one in gpus if (one.gpu.number >= first or position == 0) and (end is None or one.gpu.number < end)
+        )
+        nodes.append(NodeState(own[0].host, first, own, here))
+    return tuple(nodes)
+
+
+def _gpu_state(gpu: Gpu, metrics: Mapping[str, Mapping[str, Any]]) -> GpuState:
+    label = f"/l:{gpu.node}" if gpu.node else ""
+    throttled = metrics.get(f"system.gpu.{gpu.number}.throttled{label}")
+    reasons = number_of((metrics.get(f"system.gpu.{gpu.number}.throttle{label}") or {}).get("last"))
+    reading = None
+    if throttled is not None:
+        now, share, ever = (number_of(throttled.get(name)) for name in ("last", "mean", "max"))
+        count = int(throttled.get("count") or 0)
+        reading = Reading(now, share, ever, count, f"system.gpu.{gpu.number}.throttled{label}")
+    return GpuState(gpu, reading, int(reasons) if reasons is not None and reasons == reasons else None)

@@ -1,0 +1,256 @@
+"""The reading side's face: a `Book` of runs, each a `RecordedRun`. Reads files only; no server, no lock on them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lossbook.errors import StoreError, UnknownRun
+from lossbook.metrics import nearest
+from lossbook.paths import RunFolder, default_store
+from lossbook.reading.cache import KeptRuns, share_out
+from lossbook.reading.context import ReadContext
+from lossbook.reading.index import Record, read_index
+from lossbook.reading.run import RecordedRun
+from lossbook.reading.where import compile_value, compile_where
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from lossbook.analysis.comparison import Comparison
+    from lossbook.reading.listing import Listing
+    from lossbook.reading.query_result import QueryResult
+
+
+def open(store: str | os.PathLike[str] | None = None, *, memory_bytes: int | None = None) -> Book:
+    """Open a store for reading.
+
+    Args:
+        store: a folder; default `LOSSBOOK_STORE`, else `./lossbook-runs`.
+        memory_bytes: as `Book`.
+
+    Raises:
+        StoreError: there is no such folder, or it cannot be read.
+    """
+    return Book(store, memory_bytes=memory_bytes)
+
+
+class Book:
+    """All runs of a store. Every call looks at the files anew, so running runs are seen as they are.
+
+    A book and its runs may be asked from several threads at once; what `sql` and `history` give, from one each.
+
+    Args:
+        store: a folder; default `LOSSBOOK_STORE`, else `./lossbook-runs`.
+        memory_bytes: what the book may keep and use while it reads, libraries not counted: arrays of all its runs
+            together, the reading state of its kept runs, and DuckDB's own memory, file blocks included; 32 MB at least.
+            None: 4 GB for DuckDB (a history of a hundred million rows is sorted), a quarter of a gigabyte for the rest.
+
+    Raises:
+        StoreError: there is no such folder, or it cannot be read.
+        BadArgument: `memory_bytes` is too little.
+    """
+
+    def __init__(self, store: str | os.PathLike[str] | None = None, *, memory_bytes: int | None = None) -> None:
+        named = os.fspath(store) if store is not None else default_store()
+        self.store = os.path.abspath(named.removeprefix("file://"))
+        if "://" in self.store.replace(":/", "://", 1) and "://" in named and not named.startswith("file://"):
+            raise StoreError(f"the store {named!r} cannot be read here: copy it to a folder first")
+        if not os.path.isdir(self.store):
+            raise StoreError(
+                f"there is no store at {named}: name one with --store or LOSSBOOK_STORE, or train a run first"
+            )
+        try:
+            with os.scandir(self.store):
+                pass
+        except OSError as error:
+            raise StoreError(f"the store {named} cannot be read ({error.strerror}); check who owns it") from None
+        self._limits = share_out(memory_bytes)
+        self.context = ReadContext(
+            self.store, arrays_bytes=self._limits.arrays_bytes, duckdb_memory=self._limits.duckdb
+        )
+        self._kept = KeptRuns(self.store, self._make_run, self._limits.runs_bytes)
+
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """The DuckDB that this book reads with; made when it is first needed. A cursor of it is for one thread."""
+        return self.context.connection()
+
+    def close(self) -> None:
+        """Let go of everything that is kept between questions; the next question reads it again."""
+        self._kept.clear()
+        self.context.close()
+
+    def projects(self) -> list[str]:
+        """The names of all projects, sorted."""
+        return sorted({str(record.fields()["project"]) for record in read_index(self.store)})
+
+    def runs(
+        self, project: str | None = None, where: str | None = None, sort: str | None = None, limit: int | None = None
+    ) -> list[RecordedRun]:
+        """Runs that fit, the newest first unless sorted otherwise.
+
+        Args:
+            project: only that project's.
+            where: an expression such as `config.lr > 1e-4 and state = 'finished'` (see `lossbook.reading.where`).
+            sort: a name as in `where`: ascending, or descending with `-` before it; runs without it come last.
+            limit: so many at the most.
+
+        Raises:
+            BadQuery: `where` cannot be understood.
+        """
+        test = compile_where(where) if where else None
+        records = read_index(self.store)
+        if project is not None:
+            records = [record for record in records if record.fields()["project"] == project]
+        if test is not None:
+            records = [record for record in records if test(record.fields())]
+        if sort:
+            records = _sorted(records, sort)
+        return [self._recorded(record) for record in records[: limit if limit is not None else len(records)]]
+
+    def run(self, ref: str = "latest", project: str | None = None) -> RecordedRun:
+        """One run, by id, name or a unique beginning of either; "latest" is the one begun last.
+
+        A run that has ended without being sealed is sealed now, if it can be.
+
+        Raises:
+            UnknownRun: none answers to `ref`, or several do; the message names them.
+        """
+        records = read_index(self.store)
+        if project is not None:
+            records = [record for record in records if record.fields()["project"] == project]
+            if not records:
+                known = ", ".join(self.projects()) or "none"
+                raise UnknownRun(f"there is no project {project!r} in {self.store}; it has {known}")
+        if not records:
+            raise UnknownRun(f"there is no run in {self.store} yet")
+        found = self._recorded(_find(records, str(ref), self.store))
+        found._seal_if_left()
+        return found
+
+    def kept_run(self, project: str, id: str) -> RecordedRun:
+        """One run by its project and id: the same object each time, so that what it has read is not read again.
+
+        Its state, configuration and last values are those of its files now, of a running run at most a second old. The
+        runs asked for last are kept, within the book's memory. Nothing is sealed.
+
+        Args:
+            project: its name, or its folder's.
+            id: the name of the run's folder.
+
+        Raises:
+            UnknownRun: there is no such run.
+        """
+        return self._kept.get(project, id)
+
+    def listing(self) -> Listing:
+        """A live table of all runs, which knows what changed since the last look; see `Listing`."""
+        from lossbook.reading.listing import Listing
+
+        return Listing(self.context)
+
+    def compare(
+        self, runs: Sequence[RecordedRun | str] | None = None, *, project: str | None = None,
+        where: str | None = None, limit: int | None = None, metric: str | None = None, losses: Sequence[float] = (),
+        columns: Sequence[str] = (), baseline: RecordedRun | str | None = None, sort: str | None = None,
+        goal: str | None = None,
+    ) -> Comparison:  # fmt: skip
+        """Hold runs side by side: the configuration that differs, losses, throughput and time; the best first.
+
+        Args:
+            runs: these, or what answers to these names; None for all that fit `project` and `where`.
+            limit: the newest so many at the most, where no runs are named.
+            metric, losses, columns, baseline, sort, goal: see `lossbook.analysis.compare.compare`.
+
+        Raises:
+            UnknownRun, UnknownKey, BadArgument, BadQuery: something that was named is not there or cannot be meant.
+        """
+        from lossbook.analysis.compare import compare
+
+        chosen = self._named(runs, project) if runs is not None else self.runs(project, where, limit=limit)
+        held = self._named([baseline], project)[0] if baseline is not None else None
+        return compare(chosen, metric=metric, losses=losses, columns=columns, baseline=held, sort=sort, goal=goal)
+
+    def best(
+        self, metric: str = "val/loss", *, project: str | None = None, where: str | None = None,
+        runs: Sequence[RecordedRun | str] | None = None, goal: str | None = None,
+    ) -> tuple[RecordedRun, float]:  # fmt: skip
+        """The run with the best value of a metric, and that value; NaN and infinities never win.
+
+        Args:
+            metric: any name of it; each run is asked for what it calls it.
+            runs: only these, or what answers to these names.
+            goal: "minimize" or "maximize"; default what `define_metric` said, else what the name tells.
+
+        Raises:
+            UnknownRun: there is no run that fits.
+            UnknownKey: none has a finite value of it.
+            BadArgument: which way is better is not known.
+        """
+        from lossbook.analysis.best import best_run
+
+        return best_run(self._named(runs, project) if runs is not None else self.runs(project, where), metric, goal)
+
+    def _named(self, runs: Sequence[RecordedRun | str], project: str | None) -> list[RecordedRun]:
+        return [self.run(run, project) if isinstance(run, str) else run for run in runs]
+
+    def sql(self, query: str, parameters: list[Any] | None = None) -> QueryResult:
+        """Ask SQL (DuckDB's) of all runs: views `metrics`, `all_metrics` (with hidden rows), `runs` and `events`.
+
+        Raises:
+            BadQuery: the query cannot be run; the message is DuckDB's first sentence.
+        """
+        from lossbook.reading.query_result import QueryResult
+        from lossbook.reading.sql import prepare
+
+        connection = self.context.cursor()
+        prepare(connection, query, self.runs())
+        return QueryResult(connection, query.strip().rstrip(";"), parameters)
+
+    def _recorded(self, record: Record) -> RecordedRun:
+        """A run of this book; a book of another tracker's runs makes them otherwise."""
+        return RecordedRun(self.context, record)
+
+    def _make_run(self, folder: RunFolder) -> RecordedRun:
+        """A run of which nothing was read yet."""
+        return self._recorded(Record(folder.path, 0, 0, "", b"{}"))
+
+    def __repr__(self) -> str:
+        return f"<lossbook book of {self.store}>"
+
+
+def _sorted(records: list[Record], sort: str) -> list[Record]:
+    name = sort.strip()
+    descending = name.startswith("-")
+    value_of = compile_value(name.lstrip("+-"))
+    found = [(value_of(record.fields()), record) for record in records]
+    # NaN is no place in an order: such runs stand with those that have no value.
+    known = [(value, record) for value, record in found if value is not None and value == value]
+    unknown = [record for value, record in found if value is None or value != value]
+    numbers = [pair for pair in known if isinstance(pair[0], (int, float))]
+    texts = [pair for pair in known if not isinstance(pair[0], (int, float))]
+    numbers.sort(key=lambda pair: pair[0], reverse=descending)
+    texts.sort(key=lambda pair: str(pair[0]), reverse=descending)
+    return [record for _, record in [*numbers, *texts]] + unknown
+
+
+def _find(records: list[Record], ref: str, store: str) -> Record:
+    if ref == "latest":
+        return records[0]
+    named: Callable[[Record], tuple[str, str]] = lambda record: (record.fields()["id"], record.fields()["name"])  # noqa: E731
+    for matches in (
+        [record for record in records if os.path.basename(record.path) == ref],
+        [record for record in records if record.fields()["id"] == ref],
+        [record for record in records if record.fields()["name"] == ref],
+        [record for record in records if any(text.startswith(ref) for text in named(record))] if ref else [],
+    ):
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            listed = ", ".join(f"{record.fields()['id']} ({record.fields()['name']})" for record in matches[:8])
+            more = f" and {len(matches) - 8} more" if len(matches) > 8 else ""
+            raise UnknownRun(f"{len(matches)} runs answer to {ref!r}: {listed}{more}; name one by its id")
+    close = nearest(ref, {text for record in records for text in named(record)})
+    hint = f"; the nearest are {', '.join(close)}" if close else ""
+    raise UnknownRun(f"there is no run {ref!r} in {store}{hint}; `lossbook ls` lists them")

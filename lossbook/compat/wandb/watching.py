@@ -1,0 +1,50 @@
+"""`watch()`: gradients and parameters of torch models, by the hooks of `lossbook.integrations.torch`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lossbook.integrations import torch as hooks
+from lossbook.run.messages import say_once
+from lossbook.run.run import Run
+
+WHAT = ("gradients", "parameters", "all")
+#: By run folder: each watched model and what takes its hooks off again.
+_watched: dict[str, list[tuple[Any, hooks.Watched]]] = {}
+
+
+def watch(run: Run, models: Any, *, log: str | None, log_freq: int, log_graph: bool) -> None:
+    """Record norms and histograms per parameter, every so many gradient steps, of one model or several."""
+    if log_graph:
+        say_once("watch(log_graph=True) draws no graph; gradients and parameters are recorded as asked")
+    if log is not None and log not in WHAT:
+        say_once(f"watch(log={log!r}) is not known: use one of {', '.join(WHAT)}; gradients are recorded")
+        log = "gradients"
+    if log is None or not run.path:
+        return
+    found = _listed(models)
+    for number, model in enumerate(found):
+        watching = hooks.watch(
+            model, run, log_every=max(1, int(log_freq)), histograms=True, gradients=log != "parameters",
+            parameters=log != "gradients", prefix=f"model_{number}/" if len(found) > 1 else "",
+            # As with W&B, what is watched belongs to the step that the next `log()` without a step gets.
+            step=lambda: run.step + 1,
+        )  # fmt: skip
+        _watched.setdefault(run.path, []).append((model, watching))
+
+
+def unwatch(run: Run, models: Any = None) -> None:
+    """Stop recording these models, or all of the run's."""
+    found = _listed(models)
+    left = []
+    for model, watching in _watched.pop(run.path, []):
+        if models is None or any(model is one for one in found):
+            watching.remove()
+        else:
+            left.append((model, watching))
+    if left:
+        _watched[run.path] = left
+
+
+def _listed(models: Any) -> list[Any]:
+    return list(models) if isinstance(models, (list, tuple, set)) else [models]

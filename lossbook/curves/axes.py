@@ -1,0 +1,281 @@
+"""What a curve can be drawn against: step, time, clocks, or any other metric; and which runs its rows come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy
+
+from lossbook.curves.downsample import (
+    MOST_POINTS,
+    SMOOTHED_POINTS,
+    SMOOTHED_ROWS,
+    Curve,
+    Source,
+    draw,
+    gather,
+    smoothed,
+)
+from lossbook.curves.smoothing import Smoothing
+from lossbook.storage.attempts import NEVER
+from lossbook.storage.rollup import FINEST_LEVEL
+from lossbook.storage.series_reader import Buckets, RunRows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: Axes that are made of the time at which a row was logged.
+CLOCKS = ("time", "wallclock", "elapsed")
+#: A fork of a fork of a fork: deeper than that is a circle.
+_DEEPEST_FORK = 50
+
+
+def make_sources(rows: RunRows, find_parent: Callable[[dict[str, Any]], RunRows | None]) -> list[Source]:
+    """A run's rows and those of the runs that it was forked from, the oldest first."""
+    chain: list[tuple[RunRows, int]] = [(rows, NEVER)]
+    last = NEVER
+    while len(chain) < _DEEPEST_FORK:
+        parent = chain[0][0].identity.get("parent")
+        if not parent:
+            break
+        found = find_parent(parent)
+        if found is None:
+            break
+        last = min(last, int(parent.get("step", 0)))
+        chain.insert(0, (found, last))
+    clocks = _Clocks([one for one, _ in chain])
+    return [
+        Source(one, last, partial(clocks.seconds, number), clocks.elapsed_seconds)
+        for number, (one, last) in enumerate(chain)
+    ]
+
+
+class _Clocks:
+    """The clocks of a run and of those that it was forked from: seconds that attempts ran, and those between them."""
+
+    def __init__(self, chain: list[RunRows]) -> None:
+        self._chain = chain
+        self._known: list[dict[int, tuple[int, float]]] | None = None
+
+    def seconds(self, number: int, time_us: NDArray[Any], attempt: int) -> NDArray[Any]:
+        """What the clock that leaves gaps out showed at some times of an attempt of the chain's `number`-th run."""
+        begun, offset = self._offsets()[number].get(attempt, (0, 0.0))
+        shown: NDArray[Any] = (time_us - begun) / 1e6 + offset
+        return shown
+
+    def elapsed_seconds(self, time_us: NDArray[Any]) -> NDArray[Any]:
+        """How long the first attempt of the first run of the chain had begun before some times."""
+        begun = min((one for offsets in self._offsets() for one, _ in offsets.values()), default=0)
+        shown: NDArray[Any] = (time_us - begun) / 1e6
+        return shown
+
+    def _offsets(self) -> list[dict[int, tuple[int, float]]]:
+        if self._known is None:
+            # Only an axis that needs it looks it up.
+            self._known, elapsed = [], 0.0
+            for rows in self._chain:
+                offsets, elapsed = _offsets(rows, elapsed)
+                self._known.append(offsets)
+        return self._known
+
+
+def _offsets(rows: RunRows, elapsed: float) -> tuple[dict[int, tuple[int, float]], float]:
+    """Per attempt its beginning (µs) and what the clock showed then; and what it shows at the end."""
+    times = rows.attempt_times()
+    begins = {attempt: first for attempt, (first, _) in times.items()}
+    for number, attempt in enumerate(rows.identity.get("attempts") or ()):
+        if attempt.get("started"):
+            begins[int(attempt.get("number", number))] = int(attempt["started"])
+    offsets: dict[int, tuple[int, float]] = {}
+    for number, begun in sorted(begins.items()):
+        offsets[number] = (begun, elapsed)
+        elapsed += max(0.0, (times.get(number, (begun, begun))[1] - begun) / 1e6)
+    return offsets, elapsed
+
+
+def draw_on_axis(
+    sources: list[Source], key: str, axis: str, *, points: int, start: float | None, end: float | None,
+    attempt: int | None, smoothing: Smoothing | None = None,
+) -> Curve:  # fmt: skip
+    """Draw one key against an axis (one of `CLOCKS`, "step" or a key)."""
+    if smoothing is not None:
+        return _draw_smoothed(sources, key, axis, points, start, end, attempt, smoothing)
+    if axis == "step":
+        first = None if start is None else int(numpy.ceil(start))
+        last = None if end is None else int(numpy.floor(end))
+        buckets = gather(sources, key, points=points, first=first, last=last, attempt=attempt)
+        x_first, x_last = buckets["first_step"], buckets["last_step"]
+        return draw(key, axis, buckets, x_first, x_last, lambda step: step, points)
+    first = last = None
+    buckets = gather(sources, key, points=points, first=None, last=None, attempt=attempt)
+    place = _placer(sources, axis, buckets, points, attempt)
+    x_first, x_last = place(buckets)
+    if start is not None or end is not None:
+        inside = numpy.ones(len(x_first), dtype=bool)
+        inside &= True if start is None else x_last >= start
+        inside &= True if end is None else x_first <= end
+        if bool(inside.any()):
+
+            def rows_of(at: int) -> tuple[Buckets, NDArray[Any]]:
+                """The rows of the bucket that an end of the zoom cuts through, and where they lie on the axis."""
+                low, high = int(buckets["first_step"][at]), int(buckets["last_step"][at])
+                rows = gather(sources, key, points=MOST_POINTS, first=low, last=high, attempt=attempt)
+                return rows, place(rows)[0]
+
+            # Which steps these are is known now: read them as finely as the zoom asks for.
+            chosen = numpy.flatnonzero(inside)
+            first, last = int(buckets["first_step"][chosen].min()), int(buckets["last_step"][chosen].max())
+            if start is not None and x_first[chosen[0]] < start:
+                rows, at = rows_of(int(chosen[0]))
+                first = int(rows["first_step"][at >= start].min(initial=last))
+            if end is not None and x_last[chosen[-1]] > end:
+                rows, at = rows_of(int(chosen[-1]))
+                last = int(rows["last_step"][at <= end].max(initial=first))
+            buckets = gather(sources, key, points=points, first=first, last=last, attempt=attempt)
+            x_first, x_last = place(buckets)
+            inside = numpy.ones(len(x_first), dtype=bool)
+            inside &= True if start is None else x_first >= start
+            inside &= True if end is None else x_last <= end
+        buckets = {name: array[inside] for name, array in buckets.items()}
+        x_first, x_last = x_first[inside], x_last[inside]
+
+    return _drawn(key, axis, buckets, x_first, x_last, points)
+
+
+def place_events(
+    sources: list[Source], key: str, axis: str, events: Sequence[Mapping[str, Any]]
+) -> NDArray[numpy.float64]:
+    """Say where events of a run (`read_events`) lie on the axis of a drawing of `key`.
+
+    Returns:
+        Shape (n,); NaN for those whose place is not known, and for those that a later attempt went back beyond.
+    """
+    own = sources[-1]
+    parts = own.rows.parts(key)
+    visible = own.rows.last_visible(parts)
+    line = gather(sources, key, points=1000, first=None, last=None, attempt=None)
+    steps = numpy.array([event["step"] if event["step"] is not None else numpy.nan for event in events], dtype=float)
+    times = numpy.array([event["time"] * 1e6 for event in events])
+    attempts = [int(event["attempt"]) for event in events]
+    cuts = numpy.array([float(visible.get(attempt, NEVER)) for attempt in attempts])
+    hidden = steps > cuts
+    if axis == "time":
+        at = times / 1e6
+    elif axis == "elapsed":
+        at = own.elapsed(times)
+    elif axis == "wallclock":
+        at = numpy.array([float(own.clock(when, attempt)) for when, attempt in zip(times, attempts, strict=True)])
+    else:
+        known_times, known_steps = _points(line, line["first_step"], line["last_step"], by="time")
+        if len(known_times):
+            steps = numpy.where(numpy.isnan(steps), numpy.interp(times, known_times, known_steps), steps)
+        at = steps
+        if axis != "step":
+            carrier = gather(sources, axis, points=1000, first=None, last=None, attempt=None)
+            known, values = _points(carrier, carrier["first"], carrier["last"])
+            finite = numpy.isfinite(values)
+            at = numpy.full(len(steps), numpy.nan)
+            if bool(finite.any()):
+                # Beyond the last row of the axis nothing is known of it; the nearest row is the honest place.
+                at = numpy.interp(steps, known[finite], values[finite])
+    return numpy.where(hidden, numpy.nan, at).astype(numpy.float64)
+
+
+def _draw_smoothed(
+    sources: list[Source], key: str, axis: str, points: int, start: float | None, end: float | None,
+    attempt: int | None, smoothing: Smoothing,
+) -> Curve:  # fmt: skip
+    """Smooth every row that counts, then cut out the range and decimate: a zoom shows the same line, only nearer."""
+    rows = gather(
+        sources, key, points=_smoothed_points(sources, key, smoothing), first=None, last=None, attempt=attempt
+    )
+    buckets = smoothed(rows, smoothing)
+    del rows
+    if axis == "step":
+        x_first, x_last = buckets["first_step"], buckets["last_step"]
+    else:
+        x_first, x_last = _placer(sources, axis, buckets, points, attempt)(buckets)
+    if start is not None or end is not None:
+        inside = numpy.ones(len(x_first), dtype=bool)
+        inside &= True if start is None else x_first >= start
+        inside &= True if end is None else x_last <= end
+        buckets = {name: array[inside] for name, array in buckets.items()}
+        x_first, x_last = x_first[inside], x_last[inside]
+    return _drawn(key, axis, buckets, x_first, x_last, points)
+
+
+def _smoothed_points(sources: list[Source], key: str, smoothing: Smoothing) -> int:
+    """How finely a key is read to be smoothed: by its rows, unless they are many and the smoothing remembers more of
+    them than the finest buckets have."""
+    bucket_rows = 1 << FINEST_LEVEL
+    count = sum(part.count for source in sources for part in source.rows.parts(key))
+    if smoothing.kind != "ema" or (1 - smoothing.amount) * bucket_rows > 1 or count <= SMOOTHED_ROWS:
+        return SMOOTHED_POINTS
+    # So many points are drawn from the finest buckets, whatever the count.
+    return min(SMOOTHED_POINTS, count // (2 * bucket_rows))
+
+
+def _drawn(
+    key: str, axis: str, buckets: Buckets, x_first: NDArray[Any], x_last: NDArray[Any], points: int
+) -> Curve:  # fmt: skip
+    def x_of_step(step: NDArray[Any]) -> NDArray[Any]:
+        known, at = _points(buckets, x_first, x_last)
+        return numpy.interp(step, known, at) if len(known) else step
+
+    return draw(key, axis, buckets, x_first, x_last, x_of_step, points)
+
+
+def place_buckets(sources: list[Source], axis: str, buckets: Buckets, points: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Where buckets of `gather` begin and end on an axis other than step; NaN where it is not known."""
+    return _placer(sources, axis, buckets, points, None)(buckets)
+
+
+def _placer(
+    sources: list[Source], axis: str, buckets: Buckets, points: int, attempt: int | None
+) -> Callable[[Buckets], tuple[NDArray[Any], NDArray[Any]]]:
+    """A function that says where buckets begin and end on an axis other than step."""
+    if axis in CLOCKS:
+        return lambda some: _times(sources, axis, some)
+    carrier = gather(sources, axis, points=max(points, 1000), first=None, last=None, attempt=attempt)
+    known, at = _points(carrier, carrier["first"], carrier["last"])
+    finite = numpy.isfinite(at)
+    known, at = known[finite], at[finite]
+
+    def place(some: Buckets) -> tuple[NDArray[Any], NDArray[Any]]:
+        if len(known) == 0:
+            nothing = numpy.full(len(some["first_step"]), numpy.nan)
+            return nothing, nothing
+        x_first = numpy.interp(some["first_step"], known, at)
+        x_last = numpy.interp(some["last_step"], known, at)
+        return numpy.minimum(x_first, x_last), numpy.maximum(x_first, x_last)
+
+    return place
+
+
+def _times(sources: list[Source], axis: str, buckets: Buckets) -> tuple[NDArray[Any], NDArray[Any]]:
+    first = numpy.asarray(buckets["first_time"], dtype=numpy.float64)
+    last = numpy.asarray(buckets["last_time"], dtype=numpy.float64)
+    if axis == "time":
+        return first / 1e6, last / 1e6
+    if axis == "elapsed":
+        # Every source of a run counts from the same beginning.
+        return sources[0].elapsed(first), sources[0].elapsed(last)
+    x_first, x_last = numpy.zeros(len(first)), numpy.zeros(len(first))
+    for number, source in enumerate(sources):
+        for attempt in numpy.unique(buckets["attempt"][buckets["source"] == number]):
+            chosen = (buckets["source"] == number) & (buckets["attempt"] == attempt)
+            x_first[chosen] = source.clock(first[chosen], int(attempt))
+            x_last[chosen] = source.clock(last[chosen], int(attempt))
+    return x_first, x_last
+
+
+def _points(
+    buckets: Buckets, first: NDArray[Any], last: NDArray[Any], by: str = "step"
+) -> tuple[NDArray[numpy.float64], NDArray[numpy.float64]]:
+    """(step or time, value) at both ends of each bucket, sorted by the former, for interpolation."""
+    steps = numpy.concatenate((buckets[f"first_{by}"], buckets[f"last_{by}"])).astype(numpy.float64)
+    values = numpy.concatenate((first, last)).astype(numpy.float64)
+    order = numpy.argsort(steps, kind="stable")
+    return steps[order], values[order]

@@ -1,0 +1,221 @@
+"""The diagnosis beside a training: what it finds becomes alert rows of the follower, and goes to the sinks.
+
+Rows are read on from the journal every few seconds. A finding is said once, also when the follower was killed and
+another one reads the same rows again. `run.alert()` goes to the webhook and the command as well.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from lossbook.diagnosis import Diagnosis, Finding
+from lossbook.errors import LossbookError
+from lossbook.follower.sinks import Alert, RunName, Sinks
+from lossbook.journal.reader import first_row
+from lossbook.journal.writer import next_row
+from lossbook.paths import RunFolder, is_monitor, make_folder, read_json, write_json
+from lossbook.storage.scan import LoggedRow, Replay
+
+#: Rows are looked at every so often, and never for more than a twentieth of the time.
+LOOK_SECONDS = 2.0
+_SHARE = 20
+#: Findings of one kind on one key that are said while the run goes on; `lossbook check` has all of them.
+_MOST_SAID = 5
+
+
+class AlertRows(Protocol):
+    """Takes rows that the follower writes; `OwnRows` is one."""
+
+    def append_event(
+        self, kind: str, value: dict[str, Any], *, key: str | None = None, step: int | None = None
+    ) -> bool: ...
+
+
+def raise_alert(finding: Finding, rows: AlertRows | None, sinks: Sinks) -> None:
+    """Write a finding down as an alert row, at the step where it begins, and carry it to the sinks.
+
+    A run whose folder takes no row any more (a full disk) is no reason not to tell anybody.
+    """
+    plain = finding.plain()
+    alert = Alert(finding.title, finding.sentence, finding.severity, finding.first_step, plain)
+    try:
+        if rows is not None:
+            value = {"title": alert.title, "text": alert.text, "level": alert.level, "finding": plain}
+            rows.append_event("alert", value, step=alert.step)
+    finally:
+        sinks.show(alert.text)
+        sinks.send(alert)
+
+
+class Alerts:
+    """Diagnoses one run while it is written.
+
+    Args:
+        pid: the training process.
+        attempt: the attempt that it writes; what earlier ones came to has been said.
+        rows: where alert rows go; None for nowhere.
+    """
+
+    def __init__(
+        self, folder: RunFolder, pid: int | None, attempt: int, rows: AlertRows | None = None, *,
+        sinks: Sinks | None = None,
+    ) -> None:  # fmt: skip
+        self._folder = folder
+        self._attempt = attempt
+        self._rows = rows
+        self._is_off = os.environ.get("LOSSBOOK_DIAGNOSIS", "").strip().lower() in ("off", "0", "false", "none")
+        self._sinks = sinks
+        self._pid = pid
+        self._diagnosis = Diagnosis()
+        self._replay: Replay | None = None
+        self._said: set[tuple[str, str, int]] = set()
+        self._sent: dict[int, int] = {}  # by rank, the last alert of the training that was sent on
+        self._next_look = 0.0
+
+    def tick(self) -> None:
+        """Look at what was logged since, if it is time to.
+
+        Raises:
+            LossbookError, OSError: the run's folder cannot be read or written.
+        """
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + LOOK_SECONDS
+        self._look()
+        self._tell(self._diagnosis.clock(time.time_ns() // 1000))
+        self._next_look = time.monotonic() + max(LOOK_SECONDS, _SHARE * (time.monotonic() - now))
+
+    def close(self) -> None:
+        """Look at the last rows; after this, mirrors need not wait for alerts."""
+        try:
+            self._look()
+            self._tell(self._diagnosis.close())
+        finally:
+            self._save(is_over=True)
+
+    def wait(self) -> None:
+        """Give the sinks a little time for what they still have; the follower ends after this."""
+        if self._sinks is not None:
+            self._sinks.close()
+
+    def _look(self) -> None:
+        if self._replay is None:
+            self._begin()
+        assert self._replay is not None
+        assert self._sinks is not None
+        if self._is_off and not self._sinks.are_any:
+            return
+        self._tell(self._diagnosis.feed(self._passing(self._replay)))
+
+    def _begin(self) -> None:
+        if self._sinks is None:
+            identity = read_json(self._folder.run_json) or {}
+            name = os.path.basename(self._folder.path)
+            run = RunName(
+                str(identity.get("id") or name), str(identity.get("name") or name), str(identity.get("project") or ""),
+                self._folder.path,
+            )  # fmt: skip
+            self._sinks = Sinks(run, self._pid)
+        state = _read_state(self._folder)
+        self._sent = {int(rank): int(i) for rank, i in (state.get("sent") or {}).items()}
+        if not self._is_off:
+            self._said = _said_before(self._folder)
+        self._replay = Replay(self._folder, _where_live_rows_begin(self._folder))
+        self._save(is_over=False)
+
+    def _passing(self, replay: Replay) -> Iterator[LoggedRow]:
+        """The rows for the diagnosis; on their way alerts of the training are sent on."""
+        for row in replay.rows():
+            if row.kind == "alert" and not is_monitor(row.rank):
+                self._send_on(row)
+            if self._is_off:
+                continue
+            if row.attempt < self._attempt and not is_monitor(row.rank):
+                continue  # an attempt that is over, whose journal nobody has sealed
+            yield row
+
+    def _send_on(self, row: LoggedRow) -> None:
+        if row.attempt < self._attempt or row.i <= self._sent.get(row.rank, -1) or self._sinks is None:
+            return
+        body = row.body
+        self._sent[row.rank] = row.i
+        self._sinks.send(
+            Alert(str(body.get("title") or "alert"), str(body.get("text") or ""), str(body.get("level")), row.step)
+        )
+        self._save(is_over=False)
+
+    def _tell(self, found: list[Finding]) -> None:
+        for finding in found:
+            if finding.identity in self._said or self._sinks is None:
+                continue
+            same = sum((kind, key) == (finding.kind, finding.key) for kind, key, _ in self._said)
+            self._said.add(finding.identity)
+            if same < _MOST_SAID:
+                raise_alert(finding, self._rows, self._sinks)
+
+    def _save(self, *, is_over: bool) -> None:
+        state = {"attempt": self._attempt, "over": is_over, "sent": {str(rank): i for rank, i in self._sent.items()}}
+        try:
+            make_folder(self._folder.followers)
+            write_json(_state_path(self._folder), state)
+        except (LossbookError, OSError):
+            pass  # a full disk: an alert may be sent a second time, no more
+
+
+def is_diagnosed(folder: RunFolder, attempt: int) -> bool:
+    """Whether the follower of an attempt has written its last alert row."""
+    state = _read_state(folder)
+    return bool(state.get("over")) and int(state.get("attempt", -1)) >= attempt
+
+
+def _state_path(folder: RunFolder) -> str:
+    return os.path.join(folder.followers, "alerts.json")
+
+
+def _read_state(folder: RunFolder) -> dict[str, Any]:
+    try:
+        return read_json(_state_path(folder)) or {}
+    except LossbookError:
+        return {}
+
+
+def _said_before(folder: RunFolder) -> set[tuple[str, str, int]]:
+    """The identities of findings that a follower of this run has written down already."""
+    from lossbook.reading.events import read_events
+    from lossbook.storage.schema import connect
+    from lossbook.storage.segments import list_segments
+    from lossbook.storage.series_reader import RunRows
+
+    if not any(is_monitor(segment.name.rank) for segment in list_segments(folder)):
+        return set()
+    connection = connect()
+    rows = RunRows(folder, connection.cursor())
+    rows.refresh()
+    found = set()
+    for event in read_events(rows, connection, "alert"):
+        one = event["value"].get("finding")
+        if isinstance(one, dict) and is_monitor(event["rank"]):
+            found.add((str(one.get("kind")), str(one.get("key")), int(one.get("first_step") or 0)))
+    return found
+
+
+def _where_live_rows_begin(folder: RunFolder) -> dict[int, int]:
+    """By rank the last row that is sealed: a follower that begins late, or again, need not read a whole long run."""
+    from lossbook.storage.segments import list_segments
+
+    sealed: set[int] = set()
+    journals: dict[int, str] = {}
+    for segment in list_segments(folder):
+        if segment.journal is None:
+            sealed.add(segment.name.rank)
+        else:
+            journals.setdefault(segment.name.rank, segment.journal)
+    after: dict[int, int] = {}
+    for rank in sealed:
+        head = first_row(journals[rank]) if rank in journals else None
+        after[rank] = (head.i if head is not None else next_row(folder, rank)) - 1
+    return after

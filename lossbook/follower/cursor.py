@@ -1,0 +1,80 @@
+"""How far one mirror of one run is: `followers/<name>.json`, replaced atomically after each delivery."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from lossbook.errors import LossbookError
+from lossbook.paths import FORMAT, RunFolder, make_folder, read_json, write_json
+
+
+@dataclass
+class Cursor:
+    """What was delivered, and what the mirror wrote down for itself.
+
+    Attributes:
+        name: the tracker and, where that is not "online", the mode: `wandb`, `wandb-offline`.
+        delivered: by rank the number of the last row that the tracker holds for certain.
+        remote: the mirror's own notes (remote id, files, counters).
+        state: "open", "closed" (all is delivered and the tracker knows how the run ended) or "stopped".
+        error: what kept the last delivery from going on, one sentence.
+        attempts: of the run, as many as it had when the mirror was closed.
+    """
+
+    name: str
+    delivered: dict[int, int] = field(default_factory=dict)
+    remote: dict[str, Any] = field(default_factory=dict)
+    state: str = "open"
+    error: str | None = None
+    url: str | None = None
+    attempts: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows delivered so far."""
+        return sum(i + 1 for i in self.delivered.values())
+
+    def save(self, folder: RunFolder) -> None:
+        """Write it down, so that it survives power loss.
+
+        Raises:
+            OSError: the run's folder cannot be written.
+        """
+        make_folder(folder.followers)
+        value = {
+            "format": FORMAT, "mirror": self.name, "state": self.state, "error": self.error, "url": self.url,
+            "delivered": {f"r{rank}": i for rank, i in sorted(self.delivered.items())}, "attempts": self.attempts,
+            "remote": self.remote, "updated": time.time_ns() // 1000,
+        }  # fmt: skip
+        write_json(cursor_path(folder, self.name), value)
+
+
+def cursor_path(folder: RunFolder, name: str) -> str:
+    return os.path.join(folder.followers, f"{name}.json")
+
+
+def load_cursor(folder: RunFolder, name: str) -> Cursor:
+    """The cursor of a mirror; a new one where there is none, or where it is damaged (the mirror then finds out itself)."""
+    try:
+        value = read_json(cursor_path(folder, name)) or {}
+        delivered = {int(str(rank).removeprefix("r")): int(i) for rank, i in (value.get("delivered") or {}).items()}
+        return Cursor(
+            name=name, delivered=delivered, remote=dict(value.get("remote") or {}),
+            state=str(value.get("state") or "open"), error=value.get("error"), url=value.get("url"),
+            attempts=int(value.get("attempts") or 0),
+        )  # fmt: skip
+    except (LossbookError, ValueError, TypeError):
+        return Cursor(name=name)
+
+
+def cursors(folder: RunFolder, names: list[str]) -> list[Cursor]:
+    """The cursors of those mirrors that have one, online and offline."""
+    found = []
+    for name in names:
+        for one in (name, f"{name}-offline"):
+            if os.path.exists(cursor_path(folder, one)):
+                found.append(load_cursor(folder, one))
+    return found

@@ -1,0 +1,362 @@
+"""The engine of a mirror: rows from the journal to one tracker, with a cursor, exactly once.
+
+Live mirroring and `lossbook sync` a year later are this code from different cursors.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from lossbook.errors import LossbookError
+from lossbook.follower.cursor import Cursor, load_cursor
+from lossbook.journal.line import merge_config
+from lossbook.paths import RunFolder, folder_lock, make_folder, read_json
+from lossbook.storage.scan import LoggedRow, Replay
+from lossbook.trackers.mirror import Ending, Mirror, MirrorSettings, MirrorUnavailable, Subject
+from lossbook.trackers.mirrors import mirror_class
+
+#: Rows between two cursors: what a killed mirror has to find out, or deliver again, is no more than that.
+BATCH_ROWS = 1000
+EXIT_CODES = {"finished": 0, "failed": 1, "crashed": 1, "interrupted": 130, "killed": 143}
+
+
+class Busy(LossbookError):
+    """Another process delivers this run to this mirror right now."""
+
+
+class Delivery:
+    """One run on its way to one mirror. Use as `with Delivery(...) as delivery:`.
+
+    Args:
+        name: the tracker.
+        mode: "online" or "offline"; each has a cursor of its own.
+        live: whether this is the mirror beside a training that runs.
+        pid: the training process on this machine, where there is one.
+        beat: called often while work goes on: a supervisor that hears nothing takes the mirror for hung.
+        options: settings of that tracker.
+    """
+
+    def __init__(
+        self, folder: RunFolder, name: str, *, mode: str = "online", live: bool = False, pid: int | None = None,
+        beat: Callable[[], None] | None = None, options: dict[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        self.folder = folder
+        self.name = name
+        self.mode = mode
+        self.cursor: Cursor = load_cursor(folder, cursor_name(name, mode))
+        self._live = live
+        self._pid = pid
+        self._beat = beat or (lambda: None)
+        self._options = options or {}
+        self._mirror: Mirror | None = None
+        self._replay: Replay | None = None
+
+    @contextmanager
+    def held(self) -> Iterator[Delivery]:
+        """Keep other processes from delivering the same; the lock goes with this process.
+
+        Raises:
+            Busy: somebody else is at it.
+        """
+        with folder_lock(self.folder, f"mirror-{self.cursor.name}", seconds=0.2) as held:
+            if not held:
+                raise Busy(f"the run {os.path.basename(self.folder.path)} is being delivered to {self.name} already")
+            # It may have been moved on between the look and the lock.
+            self.cursor = load_cursor(self.folder, self.cursor.name)
+            yield self
+
+    def open(self) -> None:
+        """Connect to the tracker and find out where to go on.
+
+        Raises:
+            MirrorUnavailable: it cannot be reached or is not installed.
+        """
+        self._beat()
+        identity = read_json(self.folder.run_json) or {}
+        subject = _subject(self.folder, identity)
+        cwd = str(identity.get("cwd") or "")
+        settings = MirrorSettings(
+            mode=self.mode, live=self._live, pid=self._pid, options=self._options, beat=self._beat,
+            cwd=cwd if os.path.isdir(cwd) else os.getcwd(),
+        )  # fmt: skip
+        mirror = mirror_class(self.name)(subject, settings, self.cursor.remote)
+        try:
+            held = mirror.open(dict(self.cursor.delivered))
+        except MirrorUnavailable:
+            raise
+        except Exception as error:
+            raise MirrorUnavailable(_unexpected(self.name, error)) from error
+        self._mirror = mirror
+        self.cursor.delivered = held
+        self.cursor.url = mirror.url
+        self._replay = Replay(self.folder, held)
+        self._save(state="open")
+
+    def remarks(self) -> list[str]:
+        """What the mirror did otherwise than asked (a name that the tracker cannot have), a sentence each."""
+        return [str(sentence) for sentence in self.cursor.remote.get("said") or ()]
+
+    def catch_up(self, progress: Callable[[int], None] | None = None) -> int:
+        """Deliver every row that is there; returns how many.
+
+        Raises:
+            MirrorUnavailable: the tracker went away; what was not flushed is delivered again later.
+        """
+        assert self._replay is not None, "open() comes first"
+        count = 0
+        batch: list[LoggedRow] = []
+        for row in self._replay.rows():
+            batch.append(row)
+            if len(batch) >= BATCH_ROWS:
+                count += self._hand_over(batch, progress)
+                batch = []
+        if batch:
+            count += self._hand_over(batch, progress)
+        self._beat()
+        return count
+
+    def _hand_over(self, batch: list[LoggedRow], progress: Callable[[int], None] | None) -> int:
+        assert self._mirror is not None
+        self._beat()
+        try:
+            self._mirror.deliver(batch)
+            self._beat()
+            self._mirror.flush()
+        except MirrorUnavailable:
+            raise
+        except Exception as error:
+            raise MirrorUnavailable(_unexpected(self.name, error)) from error
+        for row in batch:
+            self.cursor.delivered[row.rank] = row.i
+        self._save()
+        if progress is not None:
+            progress(len(batch))
+        return len(batch)
+
+    def close(self, ending: Ending | None) -> None:
+        """Leave the tracker; with `ending` it learns how the run ended.
+
+        Raises:
+            MirrorUnavailable: it could not be told.
+        """
+        mirror, self._mirror = self._mirror, None
+        if mirror is None:
+            return
+        self._beat()
+        try:
+            mirror.close(ending)
+        except MirrorUnavailable:
+            raise
+        except Exception as error:
+            raise MirrorUnavailable(_unexpected(self.name, error)) from error
+        self.cursor.remote = mirror.remote
+        if ending is not None:
+            self.cursor.attempts = len((read_json(self.folder.run_json) or {}).get("attempts") or ())
+            self._save(state="closed")
+        else:
+            self._save()
+
+    def stopped(self, sentence: str) -> None:
+        """Write down why nothing more is delivered for now."""
+        self.cursor.error = sentence
+        self._mirror = None
+        self._save(state="stopped", keep_error=True)
+
+    def _save(self, state: str | None = None, keep_error: bool = False) -> None:
+        if state is not None:
+            self.cursor.state = state
+        if not keep_error:
+            self.cursor.error = None
+        if self._mirror is not None:
+            self.cursor.remote = self._mirror.remote
+            self.cursor.url = self._mirror.url
+        self.cursor.save(self.folder)
+
+
+def cursor_name(name: str, mode: str) -> str:
+    """What the cursor's file is called: what lies in an offline folder is not what the server has.
+
+    A tracker that has local files alone has one cursor.
+    """
+    return f"{name}-offline" if mode == "offline" and mirror_class(name).has_offline else name
+
+
+def is_complete(folder: RunFolder, cursor: Cursor) -> bool:
+    """Whether a mirror has all of a run that has ended."""
+    attempts = len((read_json(folder.run_json) or {}).get("attempts") or ())
+    return cursor.state == "closed" and cursor.attempts == attempts and undelivered_rows(folder, cursor) == 0
+
+
+def undelivered_rows(folder: RunFolder, cursor: Cursor) -> int:
+    """How many rows a mirror does not have yet."""
+    from lossbook.journal.writer import next_row
+    from lossbook.storage.segments import list_segments
+
+    ranks = {segment.name.rank for segment in list_segments(folder)}
+    return sum(max(0, next_row(folder, rank) - 1 - cursor.delivered.get(rank, -1)) for rank in ranks)
+
+
+def ending_of(folder: RunFolder) -> Ending | None:
+    """How a run ended and what it came to; None while it runs."""
+    from lossbook.reading.where import plain_number
+    from lossbook.storage.summary import compute_summary
+
+    summary = compute_summary(folder)
+    if summary["state"] == "running":
+        return None
+    values: dict[str, Any] = {key: plain_number(one["last"]) for key, one in summary["metrics"].items()}
+    values.update(summary["summary"])
+    ended = summary["ended"] or time.time_ns() // 1000
+    return Ending(
+        state=summary["state"], exit_code=EXIT_CODES.get(summary["state"], 1), error=summary["error"], ended=ended / 1e6,
+        summary=values,
+    )  # fmt: skip
+
+
+def _subject(folder: RunFolder, identity: dict[str, Any]) -> Subject:
+    config = identity.get("config") or {}
+    try:
+        summary = read_json(folder.summary_json) or {}
+        config = merge_config(config, summary.get("config") or {})
+    except LossbookError:
+        pass
+    return Subject(
+        folder=folder, id=str(identity.get("id") or os.path.basename(folder.path)),
+        name=str(identity.get("name") or os.path.basename(folder.path)),
+        project=str(identity.get("project") or os.path.basename(os.path.dirname(folder.path))),
+        created=float(identity.get("created") or 0) / 1e6, config=config, tags=tuple(identity.get("tags") or ()),
+        group=identity.get("group"), notes=identity.get("notes"), identity=identity,
+    )  # fmt: skip
+
+
+def _unexpected(name: str, error: Exception) -> str:
+    first = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    return f"{name} could not take the run ({type(error).__name__}: {first}); `lossbook sync --to {name}` goes on later"
+
+
+# -- the mirror beside a training -------------------------------------------------------------------------------------
+
+#: How often a live mirror looks for new rows.
+POLL_SECONDS = 1.0
+#: After a failure a live mirror waits that long, then twice as long, and so on.
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2.0, 120.0
+#: So many failures in a row turn an online mirror into an offline one.
+MOST_FAILURES = 3
+
+
+def mirror_live(
+    folder: RunFolder, name: str, *, mode: str, is_over: Callable[[], bool], tell: Callable[[str], None],
+    pid: int | None = None, options: dict[str, str] | None = None, poll_seconds: float = POLL_SECONDS,
+) -> None:  # fmt: skip
+    """Deliver a run to one tracker while it is written, until it is over and all of it is there.
+
+    What cannot be delivered online is delivered offline where the tracker has such a mode, and said once.
+
+    Args:
+        is_over: whether nobody writes the run any more.
+        tell: takes the sentence that the user should read.
+    """
+    beat = _heartbeat(folder, cursor_name(name, mode))
+    failures = 0
+    said: set[str] = set()
+    while True:
+        delivery = Delivery(folder, name, mode=mode, live=True, pid=pid, beat=beat, options=options)
+        try:
+            with delivery.held():
+                _follow(delivery, is_over, poll_seconds, beat, tell)
+                return
+        except Busy:
+            # `lossbook sync` is at it; it leaves the rest to this one.
+            if is_over():
+                return
+            time.sleep(poll_seconds)
+            continue
+        except MirrorUnavailable as error:
+            if delivery.cursor.rows:
+                failures = 0 if delivery.cursor.error is None else failures
+            failures += 1
+            sentence = str(error)
+            delivery.stopped(sentence)
+            print(f"{time.strftime('%H:%M:%S')} {sentence}", flush=True)
+            has_offline = mirror_class(name).has_offline
+            if mode == "online" and has_offline and (not error.may_pass or failures >= MOST_FAILURES):
+                mode = "offline"
+                beat = _heartbeat(folder, cursor_name(name, mode))
+                _begin_offline(delivery)
+                failures = 0
+                _tell_once(said, tell, f"{sentence} The mirror goes on offline meanwhile.")
+                continue
+            if not error.may_pass or (failures >= MOST_FAILURES and is_over()):
+                _tell_once(said, tell, sentence)
+                return
+            if failures == 1:
+                _tell_once(said, tell, sentence)
+            _pause(min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (failures - 1)), beat, is_over)
+
+
+def _follow(
+    delivery: Delivery, is_over: Callable[[], bool], poll_seconds: float, beat: Callable[[], None],
+    tell: Callable[[str], None],
+) -> None:  # fmt: skip
+    known = set(delivery.cursor.remote.get("said") or ())
+    delivery.open()
+    for sentence in delivery.remarks():
+        if sentence not in known:
+            tell(sentence)
+    while True:
+        over = is_over()
+        delivery.catch_up()
+        if over:
+            delivery.close(ending_of(delivery.folder))
+            return
+        beat()
+        time.sleep(poll_seconds)
+
+
+def _begin_offline(delivery: Delivery) -> None:
+    """Let the offline mirror go on where the server stands, as the same remote run."""
+    offline = load_cursor(delivery.folder, cursor_name(delivery.name, "offline"))
+    if not offline.delivered and delivery.cursor.delivered:
+        offline.delivered = dict(delivery.cursor.delivered)
+        offline.remote = dict(delivery.cursor.remote)
+        offline.save(delivery.folder)
+
+
+def _tell_once(said: set[str], tell: Callable[[str], None], sentence: str) -> None:
+    if not said:
+        said.add(sentence)
+        tell(sentence)
+
+
+def _pause(seconds: float, beat: Callable[[], None], is_over: Callable[[], bool]) -> None:
+    """Wait, but no longer than two seconds once the run is over."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        beat()
+        if is_over():
+            time.sleep(min(left, 2.0))
+            return
+        time.sleep(min(left, 1.0))
+
+
+def beat_path(folder: RunFolder, name: str) -> str:
+    """The file whose time of change says when a mirror was last heard of."""
+    return os.path.join(folder.followers, f"{name}.beat")
+
+
+def _heartbeat(folder: RunFolder, name: str) -> Callable[[], None]:
+    path = beat_path(folder, name)
+    make_folder(folder.followers)
+
+    def beat() -> None:
+        try:
+            with open(path, "a"):
+                os.utime(path)
+        except OSError:
+            pass
+
+    return beat

@@ -1,0 +1,364 @@
+"""How a picture of curves looks: its panels, lines, envelopes, marks, axes and legends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy
+
+from lossbook.metrics import find_key, unit_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from lossbook.analysis.seed_bands import Band
+    from lossbook.curves.downsample import Curve
+    from lossbook.reading.run import RecordedRun
+
+#: So few points are drawn as points as well: a validation loss of three values is no mere bend in a line.
+FEW_POINTS = 40
+#: A longer legend stands beside the picture, and is cut off behind so many entries.
+_INSIDE_ENTRIES, _MOST_ENTRIES = 10, 30
+LEVELS = {"info": "#3b7dd8", "warning": "#d98200", "error": "#c62828"}
+#: Marks of one kind and run that a picture can hold; of more, some are left out evenly, best checkpoints last.
+_MOST_MARKS = 200
+#: Texts that can stand beside each other.
+_MOST_TEXTS = 12
+_LONGEST_TEXT = 32
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One line of the picture. `curve` is what was logged, `smoothed` the line over it; a band has neither."""
+
+    key: str
+    label: str
+    color: str
+    style: Any
+    run: RecordedRun | None = None
+    curve: Curve | None = None
+    smoothed: Curve | None = None
+    band: Band | None = None
+
+    @property
+    def line(self) -> tuple[NDArray[numpy.float64], NDArray[numpy.float64]]:
+        """x and y of the line that stands out, each of shape (n,)."""
+        if self.band is not None:
+            return self.band.x, self.band.mean
+        curve = self.smoothed if self.smoothed is not None else self.curve
+        assert curve is not None
+        return (curve.x + curve.x_end) / 2, curve.mean
+
+
+@dataclass(frozen=True)
+class Axis:
+    """How x is shown: what stands below it, and what one unit of it is in units of the curve."""
+
+    name: str
+    label: str
+    unit: float = 1.0
+    is_date: bool = False
+    is_logarithmic: bool = False
+
+    def place(self, x: Any) -> NDArray[numpy.float64]:
+        """Where values of the curve's x stand in the picture; NaN for what a logarithmic axis does not have."""
+        values = numpy.asarray(x, dtype=numpy.float64)
+        if not self.is_date:
+            return numpy.where(values > 0, values, numpy.nan) / self.unit if self.is_logarithmic else values / self.unit
+        from matplotlib.dates import date2num
+
+        days: NDArray[numpy.float64] = date2num(numpy.round(values * 1e6).astype("datetime64[us]"))
+        return days
+
+
+@dataclass
+class Picture:
+    """What is being drawn: its panels from the top, each with its lines."""
+
+    axis: Axis
+    panels: list[tuple[Axes, list[Drawn]]]
+    log_y: bool
+    legend: dict[str, Any] = field(default_factory=dict)  # entries for marks, by label
+
+
+def quantity_of(key: str) -> str:
+    """What a metric measures, whichever part of the text it was measured on: `val_loss` and `train/loss` are "loss"."""
+    name = key.rsplit("/", 1)[-1]
+    for split in ("train", "training", "val", "valid", "validation", "eval", "dev", "test"):
+        name = name.removeprefix(f"{split}_")
+    if name in ("train", "val") and "/" in key:
+        name = key.split("/", 1)[0]
+    return "perplexity" if name == "ppl" else name
+
+
+def one_line(text: str) -> str:
+    """`text` without line ends and control characters."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+# -- how it is drawn ----------------------------------------------------------------------------------------------
+
+
+def prepare(panel: Axes, lines: Sequence[Drawn], picture: Picture) -> None:
+    panel.set_axisbelow(True)
+    panel.grid(True, color="#e6e6e6", linewidth=0.7)
+    for side in ("top", "right"):
+        panel.spines[side].set_visible(False)
+    panel.margins(x=0.015)
+    if picture.axis.is_logarithmic:
+        panel.set_xscale("log")
+    if picture.log_y:
+        panel.set_yscale("log")
+    quantity = quantity_of(lines[0].key)
+    units = {unit_of(one.key) for one in lines}
+    unit = units.pop() if len(units) == 1 else ""
+    name = lines[0].key if len({one.key for one in lines}) == 1 else quantity
+    panel.set_ylabel(f"{one_line(name)} ({unit})" if unit else one_line(name), parse_math=False)
+
+
+def draw_line(panel: Axes, one: Drawn, picture: Picture) -> None:
+    if one.band is not None:
+        x = picture.axis.place(one.band.x)
+        low, high = _above_zero(one.band.low, one.band.high, picture.log_y)
+        panel.fill_between(x, low, high, color=one.color, alpha=0.2, linewidth=0)
+        _draw_means(panel, x, one.band.mean, one, picture.log_y, is_main=True)
+        return
+    logged = one.curve if one.curve is not None else one.smoothed
+    assert logged is not None
+    if one.curve is not None:
+        _draw_curve(panel, one.curve, one, picture, is_main=one.smoothed is None)
+    if one.smoothed is not None:
+        _draw_curve(panel, one.smoothed, one, picture, is_main=True)
+    odd = logged.nonfinite > 0
+    if bool(odd.any()):
+        _mark_odd(panel, picture.axis.place(logged.x[odd]), one, picture)
+
+
+def _draw_curve(panel: Axes, curve: Curve, one: Drawn, picture: Picture, is_main: bool) -> None:
+    x = picture.axis.place((curve.x + curve.x_end) / 2)
+    low, high = _above_zero(curve.min, curve.max, picture.log_y)
+    if bool(numpy.any(high > low)):
+        # The thin edge shows a spike that is narrower than a dot.
+        panel.fill_between(x, low, high, color=one.color, alpha=0.22 if is_main else 0.17, linewidth=0.5)
+    _draw_means(panel, x, curve.mean, one, picture.log_y, is_main)
+
+
+def _mark_odd(panel: Axes, x: NDArray[numpy.float64], one: Drawn, picture: Picture) -> None:
+    panel.plot(
+        x, numpy.full(len(x), 0.02), "x", color=one.color, markersize=5, markeredgewidth=1.2, clip_on=False,
+        transform=panel.get_xaxis_transform(), zorder=5,
+    )  # fmt: skip
+    from matplotlib.lines import Line2D
+
+    picture.legend["NaN or infinite"] = Line2D([], [], color="#333333", marker="x", linestyle="none", markersize=5)
+
+
+def _draw_means(
+    panel: Axes, x: NDArray[numpy.float64], mean: NDArray[numpy.float64], one: Drawn, log_y: bool, is_main: bool
+) -> None:
+    shown = numpy.where(mean > 0, mean, numpy.nan) if log_y else mean
+    finite = numpy.isfinite(shown)
+    # A point between two gaps has no line to be seen by.
+    alone = finite & ~numpy.append(finite[1:], False) & ~numpy.insert(finite[:-1], 0, False)
+    few = len(x) <= FEW_POINTS
+    style: dict[str, Any] = {"linewidth": 1.4, "linestyle": one.style} if is_main else {"linewidth": 0.8, "alpha": 0.4}
+    panel.plot(x, shown, color=one.color, zorder=3 if is_main else 2, **style)
+    if few or bool(alone.any()):
+        chosen = finite if few else alone
+        panel.plot(
+            x[chosen], shown[chosen], "o", color=one.color, markersize=3 if is_main else 2, zorder=3,
+            alpha=None if is_main else 0.4,
+        )  # fmt: skip
+
+
+def _above_zero(
+    low: NDArray[numpy.float64], high: NDArray[numpy.float64], log_y: bool
+) -> tuple[NDArray[numpy.float64], NDArray[numpy.float64]]:
+    if not log_y:
+        return low, high
+    positive = numpy.concatenate((low[low > 0], high[high > 0]))
+    floor = float(positive.min()) if len(positive) else numpy.nan
+    return numpy.where(low > 0, low, floor), numpy.where(high > 0, high, numpy.nan)
+
+
+def finish_axes(picture: Picture) -> None:
+    from matplotlib import ticker
+
+    bottom = picture.panels[-1][0]
+    bottom.set_xlabel(one_line(picture.axis.label), parse_math=False)
+    if picture.axis.is_date:
+        from datetime import datetime
+
+        from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+        zone = datetime.now().astimezone().tzinfo
+        locator = AutoDateLocator(tz=zone)
+        bottom.xaxis.set_major_locator(locator)
+        bottom.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=zone))
+    else:
+        bottom.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: short_number(value)))
+        if not picture.axis.is_logarithmic and picture.axis.name in ("step", "gradient_step"):
+            bottom.xaxis.set_major_locator(ticker.MaxNLocator("auto", integer=True, steps=[1, 2, 2.5, 5, 10]))
+    # Between powers of ten there are labels only where few of these are in sight.
+    logarithmic: list[Any] = [panel.yaxis for panel, _ in picture.panels if picture.log_y]
+    for axis in logarithmic:
+        axis.set_major_formatter(ticker.LogFormatter(labelOnlyBase=False, minor_thresholds=(1.5, 0.7)))
+    for axis in [*logarithmic, *([bottom.xaxis] if picture.axis.is_logarithmic else [])]:
+        axis.set_minor_formatter(ticker.LogFormatter(labelOnlyBase=False, minor_thresholds=(1.5, 0.7)))
+
+
+def short_number(value: float) -> str:
+    """A number for an axis: `1.5k`, `20M`, `3B`, `1e18`."""
+    size = abs(value)
+    for factor, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if factor <= size < 1e15 and (factor > 1e3 or size >= 1e4):
+            return f"{value / factor:.7g}{letter}"
+    return f"{value:.6g}".replace("e+", "e").replace("e-0", "e-")
+
+
+def draw_legends(figure: Figure, picture: Picture) -> None:
+    from matplotlib.lines import Line2D
+
+    for number, (panel, lines) in enumerate(picture.panels):
+        entries: dict[str, Any] = {
+            # matplotlib leaves labels out that begin with an underscore.
+            f" {one.label}" if one.label.startswith("_") else one.label: Line2D(
+                [], [], color=one.color, linestyle=one.style, linewidth=1.6
+            )
+            for one in lines
+        }
+        if number == 0:
+            entries |= picture.legend
+        if list(entries) == [lines[0].key]:
+            # The axis says that already.
+            continue
+        if len(entries) > _MOST_ENTRIES:
+            kept = dict(list(entries.items())[: _MOST_ENTRIES - 1])
+            kept[f"and {len(entries) - len(kept)} more"] = Line2D([], [], linestyle="none")
+            entries = kept
+        handles, labels = list(entries.values()), [one_line(label) for label in entries]
+        if len(entries) > _INSIDE_ENTRIES:
+            legend = figure.legend(handles, labels, loc="outside right upper", fontsize=7, frameon=False)
+        else:
+            legend = panel.legend(handles, labels, loc="best", fontsize=8, framealpha=0.85, edgecolor="#dddddd")
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+
+
+# -- marks ------------------------------------------------------------------------------------------------------------
+
+
+class Mark(NamedTuple):
+    """One event and where it stands, in units of the curve's x."""
+
+    x: float
+    value: dict[str, Any]
+
+
+def draw_marks(picture: Picture, start: float | None, end: float | None) -> None:
+    """Draw the marks of every run that has a line in the picture.
+
+    Checkpoints are diamonds on the validation line where there is one, else on the first line; the best ones are
+    filled. A change of stage is a dashed line through all panels, an alert a triangle at the top.
+    """
+    owners: dict[str, list[Drawn]] = {}
+    for _, lines in picture.panels:
+        for one in lines:
+            if one.run is not None:
+                owners.setdefault(one.run.path, []).append(one)
+    texts = 0
+    for lines in owners.values():
+        run = lines[0].run
+        assert run is not None
+        carrier = next((one for one in lines if find_key("val/loss", [one.key])), lines[0])
+        color = "#666666" if len(owners) == 1 else carrier.color
+        _draw_checkpoints(picture, carrier, _marks(run, "checkpoint", carrier, picture, start, end))
+        texts = _draw_stages(picture, _marks(run, "stage", carrier, picture, start, end), color, texts)
+        texts = _draw_alerts(picture, _marks(run, "alert", carrier, picture, start, end), texts)
+
+
+def _marks(
+    run: RecordedRun, kind: str, carrier: Drawn, picture: Picture, start: float | None, end: float | None
+) -> list[Mark]:
+    events = run.events(kind)
+    if not events:
+        return []
+    at = run.place_events(events, carrier.key, picture.axis.name)
+    return [
+        Mark(float(x), event["value"] if isinstance(event["value"], dict) else {})
+        for x, event in zip(at, events, strict=True)
+        if numpy.isfinite(picture.axis.place(x)) and (start is None or x >= start) and (end is None or x <= end)
+    ]
+
+
+def _thinned(marks: list[Mark]) -> list[Mark]:
+    if len(marks) <= _MOST_MARKS:
+        return marks
+    return [marks[at] for at in numpy.unique(numpy.linspace(0, len(marks) - 1, _MOST_MARKS).astype(int))]
+
+
+def _draw_checkpoints(picture: Picture, carrier: Drawn, marks: list[Mark]) -> None:
+    x, y = carrier.line
+    finite = numpy.isfinite(y) & (y > 0 if picture.log_y else True)
+    if not marks or not bool(finite.any()):
+        return
+    from matplotlib.lines import Line2D
+
+    panel = next(panel for panel, lines in picture.panels if carrier in lines)
+    for is_best, label in ((False, "checkpoint"), (True, "best checkpoint")):
+        chosen = _thinned([mark for mark in marks if bool(mark.value.get("is_best")) is is_best])
+        if not chosen:
+            continue
+        at = numpy.array([mark.x for mark in chosen])
+        style: dict[str, Any] = {
+            "marker": "D", "linestyle": "none", "markersize": 6 if len(chosen) <= 30 else 4, "markeredgewidth": 1.1,
+        }  # fmt: skip
+        panel.plot(
+            picture.axis.place(at), numpy.interp(at, x[finite], y[finite]), color=carrier.color, zorder=6,
+            markerfacecolor=carrier.color if is_best else "white", **style,
+        )  # fmt: skip
+        picture.legend[label] = Line2D(
+            [], [], color="#333333", markerfacecolor="#333333" if is_best else "white", **style | {"markersize": 5}
+        )
+
+
+def _draw_stages(picture: Picture, marks: list[Mark], color: str, texts: int) -> int:
+    for mark in _thinned(marks):
+        at = float(picture.axis.place(mark.x))
+        for panel, _ in picture.panels:
+            panel.axvline(at, color=color, linestyle=(0, (4, 3)), linewidth=0.9, alpha=0.8, zorder=1.5)
+        texts += _write(picture, at, str(mark.value.get("name", "")), color, texts, below=4)
+    return texts
+
+
+def _draw_alerts(picture: Picture, marks: list[Mark], texts: int) -> int:
+    from matplotlib.lines import Line2D
+
+    for mark in _thinned(marks):
+        at = float(picture.axis.place(mark.x))
+        color = LEVELS.get(str(mark.value.get("level")), LEVELS["warning"])
+        panel = picture.panels[0][0]
+        panel.plot(
+            [at], [1.0], "v", color=color, markersize=6, clip_on=False, transform=panel.get_xaxis_transform(), zorder=7
+        )
+        texts += _write(picture, at, str(mark.value.get("title", "")), color, texts, below=10)
+        picture.legend["alert"] = Line2D([], [], color=LEVELS["warning"], marker="v", linestyle="none", markersize=6)
+    return texts
+
+
+def _write(picture: Picture, at: float, text: str, color: str, texts: int, *, below: int) -> bool:
+    """Write along a mark, from the top of the picture down; says whether there was room for it."""
+    if not text or texts >= _MOST_TEXTS:
+        return False
+    shown = one_line(text)
+    shown = shown if len(shown) <= _LONGEST_TEXT else f"{shown[: _LONGEST_TEXT - 1]}…"
+    panel = picture.panels[0][0]
+    panel.annotate(
+        shown, (at, 1.0), xycoords=panel.get_xaxis_transform(), xytext=(2, -below), textcoords="offset points",
+        rotation=90, va="top", ha="left", fontsize=7, color=color, parse_math=False, annotation_clip=False, zorder=7,
+    )  # fmt: skip
+    return True

@@ -1,0 +1,128 @@
+"""What a book keeps between questions, and how much of it: arrays, the reading state of runs, DuckDB's memory.
+
+Everything kept here can be read again. What was used least recently goes first; nothing grows with the number of
+questions.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lossbook.errors import BadArgument, UnknownRun
+from lossbook.paths import RunFolder, is_settled, run_folder
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from lossbook.reading.run import RecordedRun
+
+    Arrays = dict[str, NDArray[Any]]
+
+#: The smallest memory in which a curve of a long run can be drawn.
+LEAST_MEMORY_BYTES = 32 << 20
+#: Runs of which the reading state is kept, at the most.
+MOST_RUNS = 512
+#: A running run's state and last values are not read anew more often than this.
+REFRESH_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class MemoryLimits:
+    """How a book's memory is shared out, in bytes."""
+
+    arrays_bytes: int
+    runs_bytes: int
+    duckdb: str  # as DuckDB has it
+
+
+def share_out(memory_bytes: int | None) -> MemoryLimits:
+    """Share out the memory of a book; None for one that sorts a hundred million rows without a disk.
+
+    Raises:
+        BadArgument: too little to draw a curve.
+    """
+    if memory_bytes is None:
+        return MemoryLimits(128 << 20, 128 << 20, "4GB")
+    if memory_bytes < LEAST_MEMORY_BYTES:
+        raise BadArgument(f"memory_bytes={memory_bytes}: a book needs {LEAST_MEMORY_BYTES >> 20} MB at least")
+    # DuckDB decodes whole row groups on each thread; what is beyond that it uses to keep file blocks.
+    return MemoryLimits(memory_bytes * 3 // 8, memory_bytes // 8, f"{memory_bytes // 2 >> 20}MiB")
+
+
+@dataclass
+class _Kept:
+    run: RecordedRun
+    lock: threading.Lock
+    mtime_ns: int = 0  # of the run's folder when it was read; 0 where it may have changed since without showing it
+    looked: float = 0.0
+    bytes: int = 0
+
+
+class KeptRuns:
+    """The runs of a book that were asked for last, each with its reading state. Thread-safe."""
+
+    def __init__(self, store: str, make_run: Callable[[RunFolder], RecordedRun], limit_bytes: int) -> None:
+        self._store = store
+        self._make_run = make_run
+        self._limit_bytes = limit_bytes
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, project: str, id: str) -> RecordedRun:
+        """As `Book.kept_run`."""
+        try:
+            folder = run_folder(self._store, project, id)
+        except BadArgument as error:
+            raise UnknownRun(str(error)) from None
+        try:
+            mtime_ns = os.stat(folder.path).st_mtime_ns
+        except OSError:
+            mtime_ns = -1
+        if mtime_ns < 0 or not folder.exists():
+            with self._lock:
+                self._kept.pop(folder.path, None)
+            raise UnknownRun(f"there is no run {id!r} in the project {project!r} of {self._store}")
+        with self._lock:
+            kept = self._kept.get(folder.path)
+            if kept is None:
+                kept = self._kept[folder.path] = _Kept(self._make_run(folder), threading.Lock())
+            self._kept.move_to_end(folder.path)
+        with kept.lock:
+            self._bring_up_to_date(kept, mtime_ns)
+        self._shrink(kept)
+        return kept.run
+
+    def _bring_up_to_date(self, kept: _Kept, mtime_ns: int) -> None:
+        now = time.monotonic()
+        is_due = kept.mtime_ns != mtime_ns or (kept.run.state == "running" and now - kept.looked >= REFRESH_SECONDS)
+        if kept.looked and not is_due:
+            return
+        looked_ns = time.time_ns()
+        kept.run.refresh()
+        kept.mtime_ns = mtime_ns if is_settled(mtime_ns, looked_ns) else 0
+        kept.looked = now
+
+    def _shrink(self, used: _Kept) -> None:
+        size = used.run.kept_bytes()
+        with self._lock:
+            used.bytes = size
+            total = sum(kept.bytes for kept in self._kept.values())
+            while len(self._kept) > 1 and (total > self._limit_bytes or len(self._kept) > MOST_RUNS):
+                path, oldest = next(iter(self._kept.items()))
+                if oldest is used:
+                    break
+                del self._kept[path]
+                total -= oldest.bytes
+
+    def clear(self) -> None:
+        with self._lock:
+            self._kept.clear()
+
+    def __len__(self) -> int:
+        return len(self._kept)

@@ -1,0 +1,51 @@
+"""Rows that are no scalars, sealed and live."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from lossbook.journal.reader import read_segment
+from lossbook.storage.schema import parquet
+from lossbook.storage.series_reader import RunRows
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+def read_events(rows: RunRows, connection: duckdb.DuckDBPyConnection, kind: str | None = None) -> list[dict[str, Any]]:
+    """Read a run's rows of other kinds, by time; `value` is parsed, `time` in Unix seconds."""
+    found: list[dict[str, Any]] = []
+    for segment in rows.segments:
+        rank = segment.name.rank
+        if segment.events is not None:
+            query = f"SELECT row, step, epoch_us(time), kind, key, attempt, value FROM {parquet(segment.events)}"
+            if kind is not None:
+                query += " WHERE kind = ?"
+            for row, step, when, name, key, attempt, value in connection.execute(
+                query, [kind] if kind is not None else None
+            ).fetchall():
+                found.append(_event(row, step, when, name, key, rank, attempt, orjson.loads(value)))
+        elif segment.journal is not None:
+            attempt = 0
+            try:
+                reading = read_segment(segment.journal)
+            except FileNotFoundError:
+                rows.refresh()
+                return read_events(rows, connection, kind)
+            for one in reading.rows:
+                if one.kind == "attempt":
+                    attempt = int(one.body["number"])
+                if one.kind is not None and (kind is None or one.kind == kind):
+                    found.append(_event(one.i, one.step, one.t, one.kind, one.key, rank, attempt, one.body))
+    return sorted(found, key=lambda event: (event["time"], event["rank"], event["row"]))
+
+
+def _event(
+    row: int, step: int | None, when: int, kind: str, key: str | None, rank: int, attempt: int, value: Any
+) -> dict[str, Any]:
+    return {
+        "row": row, "step": step, "time": when / 1e6, "kind": kind, "key": key, "rank": rank, "attempt": attempt,
+        "value": value,
+    }  # fmt: skip

@@ -1,0 +1,110 @@
+"""The query behind `run.history`: a run's rows, hidden ones told apart, as SQL over its files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lossbook.journal.reader import first_row
+from lossbook.storage.attempts import is_shared, resume_steps
+from lossbook.storage.schema import METRICS, parquet, quote, quote_name
+
+if TYPE_CHECKING:
+    from lossbook.curves.downsample import Source
+    from lossbook.storage.segments import Segment
+    from lossbook.storage.series_reader import RunRows
+
+COLUMNS = ", ".join(METRICS)
+# JSON text of a journal line; the largest object is bounded by DuckDB, not by the format.
+_LARGEST_LINE_BYTES = 256 << 20
+
+
+def rows_query(rows: RunRows, *, keys: list[str] | None = None) -> str:
+    """SQL for all rows of a run, hidden ones included, in the columns of the sealed schema.
+
+    Args:
+        keys: only these.
+    """
+    wanted = f" WHERE key IN ({', '.join(map(quote, keys))})" if keys is not None else ""
+    sealed = [segment.metrics for segment in rows.segments if segment.metrics is not None]
+    parts = []
+    if sealed:
+        parts.append(f"SELECT {COLUMNS} FROM {parquet(sealed)}{wanted}")
+    parts += [f"SELECT * FROM ({_live(segment)}){wanted}" for segment in rows.segments if segment.journal is not None]
+    if not parts:
+        empty = ", ".join(f"NULL::{kind} AS {name}" for name, kind in METRICS.items())
+        return f"SELECT {empty} WHERE false"
+    return " UNION ALL ".join(parts)
+
+
+def _live(segment: Segment) -> str:
+    path = str(segment.journal)
+    head = first_row(path)
+    attempt = int(head.body["number"]) if head is not None and head.kind == "attempt" else 0
+    source = (
+        f"read_json({quote(_escape(path))}, format = 'newline_delimited', ignore_errors = true, "
+        f"maximum_object_size = {_LARGEST_LINE_BYTES}, hive_partitioning = false, "
+        "columns = {i: 'BIGINT', t: 'BIGINT', s: 'BIGINT', m: 'MAP(VARCHAR, DOUBLE)'})"
+    )
+    return (
+        "SELECT unnest(map_keys(m)) AS key, i AS row, s AS step, make_timestamp(t) AS time, unnest(map_values(m)) AS "
+        f"value, {segment.name.rank}::SMALLINT AS rank, {attempt}::SMALLINT AS attempt FROM {source} "
+        "WHERE m IS NOT NULL AND i IS NOT NULL AND s IS NOT NULL"
+    )
+
+
+def _escape(path: str) -> str:
+    return "".join(f"[{one}]" if one in "*?[" else one for one in path)
+
+
+def visible_query(rows: RunRows, query: str) -> str:
+    """SQL for the rows among `query` that no later attempt hides."""
+    resumed = resume_steps(rows.identity)
+    if len(resumed) <= 1:
+        return query
+    # The same rule as attempts.cutoffs, for all keys at once.
+    steps = ", ".join(f"({number}, {'NULL' if step is None else step})" for number, step in sorted(resumed.items()))
+    return f"""
+        SELECT rows.* FROM ({query}) AS rows WHERE NOT EXISTS (
+            SELECT 1 FROM (
+                SELECT later.number, firsts.key, coalesce(later.step, firsts.first - 1) AS cut
+                FROM (VALUES {steps}) AS later(number, step)
+                LEFT JOIN (SELECT key, attempt, min(step) AS first FROM ({query}) GROUP BY key, attempt) AS firsts
+                ON firsts.attempt = later.number AND later.step IS NULL
+            ) AS hides
+            WHERE hides.number > rows.attempt AND rows.step > hides.cut AND (hides.key IS NULL OR hides.key = rows.key)
+        )"""
+
+
+def history_query(
+    sources: list[Source], keys: list[str], *, start: int | None, end: int | None, ranks: bool, hidden: bool
+) -> str:
+    """SQL for a wide table: step, time, then a column for each key."""
+    parts = []
+    for source in sources:
+        query = rows_query(source.rows, keys=keys)
+        if not hidden:
+            query = visible_query(source.rows, query)
+        parts.append(f"SELECT {COLUMNS} FROM ({query}) WHERE step <= {source.last_step}")
+    rows = " UNION ALL ".join(parts)
+    bounds = [f"step >= {int(start)}"] if start is not None else []
+    bounds += [f"step <= {int(end)}"] if end is not None else []
+    where = f" WHERE {' AND '.join(bounds)}" if bounds else ""
+    by = ["step"] + (["rank"] if ranks else []) + (["attempt"] if hidden else [])
+    shared = set() if ranks else {key for key in keys if _is_shared(sources, key)}
+    # Only a mean is computed: a value that stands alone keeps its bits.
+    columns = ", ".join(
+        f"{'avg' if key in shared else 'any_value'}(value) FILTER (key = {quote(key)}) AS {quote_name(key)}"
+        for key in keys
+    )
+    # The n-th time that a key was logged at a step goes to the n-th line of that step.
+    ranked = "rank" if ranks else f"CASE WHEN key IN ({', '.join(map(quote, sorted(shared)))}) THEN rank END"
+    within = "key, step" + (f", {ranked}" if ranks or shared else "") + (", attempt" if hidden else "")
+    turn = f"row_number() OVER (PARTITION BY {within} ORDER BY attempt, rank DESC, row)"
+    numbered = f"SELECT *, {turn} AS turn FROM ({rows}){where}"
+    shown = ", ".join([*by, "min(time) AS time", *([columns] if columns else [])])
+    grouped = ", ".join([*by, "turn"])
+    return f"SELECT {shown} FROM ({numbered}) GROUP BY {grouped} ORDER BY {grouped}"
+
+
+def _is_shared(sources: list[Source], key: str) -> bool:
+    return any(is_shared({part.rank for part in source.rows.parts(key)}) for source in sources)

@@ -1,0 +1,582 @@
+"""A live table of a store's runs: which changed since the last look, and columns of them, for ten thousand runs.
+
+A record is a run's `run.json` and `summary.json` in one (`lossbook.reading.index`). It is read when its folder changed,
+kept as text outside of this process's memory (the mapped index, and a file without a name for what changed since), and
+parsed when a question needs it. What was found for a column or an expression is kept by run until that run changes.
+
+Costs, measured with 10,000 runs of 60 names each, 100 of 300 and one of 5,000, on two cores: the first look 0.3 s where
+the index is up to date; a look each second 15 ms, because a fifth of the folders is looked at; a column that was not asked
+for before 0.4 s, because every record is parsed, and 6 ms from then on. The process grows by 25 MB.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+import tempfile
+import threading
+import time
+import zlib
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+
+from lossbook.errors import UnknownRun
+from lossbook.paths import RunFolder, is_settled, safe_name
+from lossbook.reading.index import Record, load_index, make_record, read_index
+from lossbook.reading.where import FIELDS, compile_value, compile_where
+
+if TYPE_CHECKING:
+    from lossbook.reading.context import ReadContext
+    from lossbook.storage.summary import LiveSummary
+
+#: Within so many seconds every folder is looked at; running runs, and those that changed lately, at each look.
+LOOK_SECONDS = 5.0
+#: A run that changed so lately is looked at each time.
+_LATELY_SECONDS = 30.0
+#: Columns and expressions that are kept.
+_MOST_ANSWERS = 96
+#: Runs that went away, as far back as `changes_since` remembers them.
+_MOST_REMOVED = 10_000
+_UNKNOWN: Any = object()
+#: What changes with the clock alone.
+_CLOCKS = ("duration",)
+
+
+class RunKey(NamedTuple):
+    """Which run: the names of its project's folder and of its own."""
+
+    project: str
+    id: str
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What changed between two looks.
+
+    Attributes:
+        revision: of the later look; ask for the changes since then the next time.
+        added, changed, removed: runs, each in one of them.
+        whole: the earlier look was so long ago that removed runs are not remembered: begin anew, `added` has all runs.
+    """
+
+    revision: int
+    added: tuple[RunKey, ...]
+    changed: tuple[RunKey, ...]
+    removed: tuple[RunKey, ...]
+    whole: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.changed or self.removed)
+
+
+@dataclass(frozen=True)
+class Names:
+    """What can be shown of runs: names of fields, and of configuration, summary and metrics how many runs have each."""
+
+    fields: tuple[str, ...]
+    config: Mapping[str, int]
+    summary: Mapping[str, int]
+    metrics: Mapping[str, int]
+
+
+@dataclass(eq=False)
+class _Row:
+    """One run of the table."""
+
+    key: RunKey
+    slot: int  # its place in every kept column
+    mtime_ns: int
+    created: int
+    state: str
+    text: tuple[Any, int, int]  # where its record lies: a mapped file or None for ours, offset, length
+    checksum: int
+    added: int
+    revision: int
+    changed: float = 0.0  # when a look found it new or changed
+    shape: int = -1  # which names it has
+    live: LiveSummary | None = None
+
+
+class Listing:
+    """All runs of a book as they stood at the last `look()`. Thread-safe; hold one for as long as a book."""
+
+    def __init__(self, context: ReadContext) -> None:
+        self._context = context
+        self._lock = threading.RLock()
+        self._revision = 0
+        self._rows: dict[RunKey, _Row] = {}
+        self._order: list[RunKey] | None = None
+        self._free: list[int] = []
+        self._slots = 0
+        self._answers: OrderedDict[tuple[str, str], list[Any]] = OrderedDict()
+        self._shapes: dict[tuple[tuple[str, ...], ...], int] = {}
+        self._shape_names: list[tuple[tuple[str, ...], ...]] = []
+        self._removed: deque[tuple[int, int, RunKey]] = deque(maxlen=_MOST_REMOVED)  # revision, added, key
+        self._forgotten = 0  # removals up to this revision are not remembered
+        self._projects: dict[str, tuple[int, set[RunKey]]] = {}  # by folder: its mtime and what stood in it
+        self._pending: set[RunKey] = set()  # folders that hold no run, or none yet
+        self._turns: deque[RunKey] = deque()  # whose folder is looked at next
+        self._touched: set[RunKey] = set()
+        self._looked = 0.0
+        self._spill = _Spill()
+
+    # -- looking ------------------------------------------------------------------------------------------------
+
+    @property
+    def revision(self) -> int:
+        """The number of the last look that found something changed."""
+        return self._revision
+
+    def look(self, *, everything: bool = False) -> Changes:
+        """Look at the store again. The first look reads the index: a tenth of a second for ten thousand runs.
+
+        New and removed folders are seen at once, and so is what running runs do; of the other runs some are looked at
+        each time, all of them within five seconds.
+
+        Args:
+            everything: look at every folder now.
+
+        Returns:
+            What changed since the look before, whoever took it.
+        """
+        with self._lock:
+            before = self._revision
+            now = time.monotonic()
+            if not self._looked:
+                self._read_index(now)
+            else:
+                self._look_again(now, everything)
+            self._looked = now
+            return self.changes_since(before)
+
+    def changes_since(self, revision: int) -> Changes:
+        """What changed after a look of that number, up to the last look; of 0, every run is new."""
+        with self._lock:
+            if revision == self._revision:
+                return Changes(revision, (), (), ())
+            if revision > self._revision or revision < self._forgotten:
+                return Changes(self._revision, tuple(self.keys()), (), (), True)
+            fresh = [row for row in self._rows.values() if row.revision > revision]
+            added = tuple(row.key for row in fresh if row.added > revision)
+            changed = tuple(row.key for row in fresh if row.added <= revision)
+            removed = tuple(
+                key
+                for at, begun, key in self._removed
+                if at > revision and begun <= revision and (key not in self._rows or self._rows[key].added > at)
+            )
+            gone = set(removed)
+            # A folder that went and came back is changed.
+            back = gone.intersection(added)
+            return Changes(
+                self._revision,
+                tuple(key for key in added if key not in back),
+                (*changed, *back),
+                tuple(dict.fromkeys(key for key in removed if key not in back)),
+            )
+
+    def revision_of(self, key: RunKey) -> int:
+        """The number of the look in which a run was found new or changed.
+
+        Raises:
+            UnknownRun: there is no such run.
+        """
+        return self._row(key).revision
+
+    def touch(self, key: RunKey) -> None:
+        """Have the next look look at this run, because somebody changed it."""
+        with self._lock:
+            self._touched.add(RunKey(*key))
+
+    def _read_index(self, now: float) -> None:
+        records = read_index(self._context.store)
+        # What stands in the index is mapped rather than kept, whoever wrote it just now.
+        mapped = load_index(self._context.store)
+        self._revision += 1
+        for record in records:
+            key = RunKey(*record.path.rsplit("/", 2)[-2:])
+            known = mapped.get(f"{key.project}/{key.id}")
+            same = known is not None and known.mtime_ns == record.mtime_ns and record.mtime_ns != 0
+            self._put(key, known if same and known is not None else record, now)
+        self._turns.extend(self._rows)
+
+    def _look_again(self, now: float, everything: bool) -> None:
+        due = self._due(now, everything)
+        appeared, gone = self._compare_folders()
+        revision = self._revision + 1
+        changed = bool(gone)
+        for key in gone:
+            self._drop(key, revision)
+        self._pending.update(appeared)
+        for key in [*self._pending, *(key for key in due if key in self._rows)]:
+            changed |= self._look_at(key, now, revision)
+        for key in self._pending.intersection(self._rows):
+            self._pending.remove(key)
+            self._turns.append(key)
+        if changed:
+            self._revision = revision
+
+    def _due(self, now: float, everything: bool) -> set[RunKey]:
+        """The runs to look at now: those that may change any moment, and as many others as the time since says."""
+        if everything:
+            return set(self._rows)
+        due = self._touched
+        self._touched = set()
+        due |= {
+            row.key
+            for row in self._rows.values()
+            if row.state == "running" or row.mtime_ns == 0 or now - row.changed < _LATELY_SECONDS
+        }
+        for _ in range(min(len(self._turns), math.ceil((now - self._looked) / LOOK_SECONDS * len(self._turns)))):
+            key = self._turns.popleft()
+            if key in self._rows:
+                due.add(key)
+                self._turns.append(key)
+        return due
+
+    def _compare_folders(self) -> tuple[set[RunKey], set[RunKey]]:
+        """The folders that came and the runs that went; a project's folders are listed when it changed."""
+        looked_ns = time.time_ns()
+        listed: dict[str, tuple[int, set[RunKey]]] = {}
+        appeared: set[RunKey] = set()
+        gone: set[RunKey] = set()
+        for project in _subfolders(self._context.store):
+            path = os.path.join(self._context.store, project)
+            try:
+                mtime_ns = os.stat(path).st_mtime_ns
+            except OSError:
+                continue
+            known = self._projects.get(project)
+            if known is None or known[0] != mtime_ns:
+                keys = {RunKey(project, name) for name in _subfolders(path)}
+                appeared |= {key for key in keys if key not in self._rows}
+                gone |= {key for key in (known[1] if known else ()) if key not in keys}
+                known = (mtime_ns if is_settled(mtime_ns, looked_ns) else 0, keys)
+            listed[project] = known
+        if not self._projects or listed.keys() != self._projects.keys():
+            gone |= {key for key in self._rows if key.project not in listed}
+        if not self._projects:
+            # The index was read before: what it had and is no more.
+            gone |= {key for key in self._rows if key.project in listed and key not in listed[key.project][1]}
+        self._projects = listed
+        self._pending -= gone
+        return appeared, gone.intersection(self._rows)
+
+    def _look_at(self, key: RunKey, now: float, revision: int) -> bool:
+        """Look at one folder; says whether its run is new or changed."""
+        row = self._rows.get(key)
+        folder = RunFolder(f"{self._context.store}/{key.project}/{key.id}")
+        try:
+            mtime_ns = os.stat(folder.path).st_mtime_ns
+        except OSError:
+            return False
+        if row is not None and row.mtime_ns == mtime_ns and row.state != "running":
+            return False
+        if not folder.exists():
+            return False
+        looked_ns = time.time_ns()
+        live = None
+        if row is not None and row.state == "running":
+            live = row.live = row.live or self._context.live_summary(folder)
+        fields = make_record(folder, live)
+        settled_ns = mtime_ns if is_settled(mtime_ns, looked_ns) else 0
+        checksum = _checksum(fields)
+        if row is not None and row.checksum == checksum:
+            row.mtime_ns = settled_ns
+            return False
+        record = Record(folder.path, settled_ns, int(fields["created_us"]), str(fields["state"]), orjson.dumps(fields))
+        self._put(key, record, now, revision, checksum)
+        return True
+
+    def _put(
+        self, key: RunKey, record: Record, now: float, revision: int | None = None, checksum: int | None = None
+    ) -> None:
+        row = self._rows.get(key)
+        at_revision = self._revision if revision is None else revision
+        place = record.place()
+        text = place if place is not None else self._spill.append(record.text)
+        if row is None:
+            slot = self._free.pop() if self._free else self._slots
+            self._slots = max(self._slots, slot + 1)
+            row = self._rows[key] = _Row(
+                key, slot, record.mtime_ns, record.created, record.state, text, 0, at_revision, at_revision
+            )
+            self._order = None
+            for kept in self._answers.values():
+                kept.extend([_UNKNOWN] * (self._slots - len(kept)))
+        else:
+            self._spill.release(row.text)
+            row.mtime_ns, row.state, row.text, row.revision = record.mtime_ns, record.state, text, at_revision
+            if row.created != record.created:
+                row.created, self._order = record.created, None
+            if row.state != "running":
+                row.live = None
+        row.changed = now if revision is not None else 0.0
+        # Those that are looked at again although their folder shows no change are compared by what they say.
+        volatile = record.state == "running" or record.mtime_ns == 0
+        row.checksum = checksum or (_checksum(orjson.loads(record.text)) if volatile else 0)
+        row.shape = -1
+        for kept in self._answers.values():
+            kept[row.slot] = _UNKNOWN
+        if self._spill.is_wasteful:
+            self._spill = self._spill.compacted(self._rows.values())
+
+    def _drop(self, key: RunKey, revision: int) -> None:
+        row = self._rows.pop(key)
+        self._spill.release(row.text)
+        self._free.append(row.slot)
+        for kept in self._answers.values():
+            kept[row.slot] = _UNKNOWN
+        self._order = None
+        if len(self._removed) == self._removed.maxlen:
+            self._forgotten = self._removed[0][0]
+        self._removed.append((revision, row.added, key))
+
+    # -- asking -------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._rows
+
+    def keys(self, project: str | None = None) -> list[RunKey]:
+        """Every run, the newest first.
+
+        Args:
+            project: only that project's; its name, or its folder's.
+        """
+        with self._lock:
+            if self._order is None:
+                rows = sorted(self._rows.values(), key=lambda row: row.created, reverse=True)
+                self._order = [row.key for row in rows]
+            if project is None:
+                return list(self._order)
+            folder = safe_name(project)
+            return [key for key in self._order if key.project in (project, folder)]
+
+    def projects(self) -> dict[str, int]:
+        """How many runs each project has, by its folder's name, sorted."""
+        with self._lock:
+            return dict(sorted(Counter(key.project for key in self._rows).items()))
+
+    def fields(self, key: RunKey) -> dict[str, Any]:
+        """All that is known of a run, as `RecordedRun.record`; parsed now, and not kept.
+
+        Raises:
+            UnknownRun: there is no such run.
+        """
+        with self._lock:
+            return self._parse(self._row(key))
+
+    def column(self, name: str, keys: Sequence[RunKey] | None = None) -> list[Any]:
+        """One value of each run, None where a run has none.
+
+        Args:
+            name: as in `where` and `sort`: `config.lr`, `summary.x`, `val/loss`, `val/loss.min`, `state`, ...
+            keys: of these runs, in this order; None for all, the newest first. None too for one that is gone.
+        """
+        return self.columns([name], keys)[name]
+
+    def columns(self, names: Sequence[str], keys: Sequence[RunKey] | None = None) -> dict[str, list[Any]]:
+        """Several columns, for which each record is parsed once; see `column`."""
+        with self._lock:
+            rows = self._chosen(keys)
+            wanted = {("value", name): compile_value(name) for name in names}
+            self._answer(wanted, rows)
+            return {name: self._of(rows, ("value", name)) for name in names}
+
+    def where(self, expression: str, keys: Sequence[RunKey] | None = None) -> list[RunKey]:
+        """The runs that an expression is true of (see `lossbook.reading.where`), in the order of `keys`.
+
+        Raises:
+            BadQuery: it cannot be understood.
+        """
+        test = compile_where(expression)
+        with self._lock:
+            rows = self._chosen(keys)
+            self._answer({("where", expression): test}, rows)
+            fits = self._of(rows, ("where", expression))
+            return [row.key for row, one in zip(rows, fits, strict=True) if row is not None and one]
+
+    def sorted(self, name: str, descending: bool = False, keys: Sequence[RunKey] | None = None) -> list[RunKey]:
+        """Runs by a value, numbers before texts; those without a value, or with NaN, last."""
+        chosen = self.keys() if keys is None else [RunKey(*key) for key in keys if key in self._rows]
+        values = self.column(name, chosen)
+        known = [pair for pair in zip(values, chosen, strict=True) if pair[0] is not None and pair[0] == pair[0]]
+        numbers = [pair for pair in known if isinstance(pair[0], (int, float))]
+        texts = [pair for pair in known if not isinstance(pair[0], (int, float))]
+        numbers.sort(key=lambda pair: pair[0], reverse=descending)
+        texts.sort(key=lambda pair: str(pair[0]), reverse=descending)
+        placed = [key for _, key in [*numbers, *texts]]
+        with_value = set(placed)
+        return placed + [key for key in chosen if key not in with_value]
+
+    def names(self, project: str | None = None) -> Names:
+        """Every name that a column can have, and how many runs have it; nested configuration with dots."""
+        with self._lock:
+            rows = [self._rows[key] for key in self.keys(project)]
+            for row in rows:
+                if row.shape < 0:
+                    self._take_shape(row, self._parse(row))
+            self._let_go()
+            counts: tuple[Counter[str], ...] = (Counter(), Counter(), Counter())
+            for shape, runs in Counter(row.shape for row in rows).items():
+                for counter, names in zip(counts, self._shape_names[shape], strict=True):
+                    for name in names:
+                        counter[name] += runs
+            return Names(FIELDS, *(dict(sorted(counter.items())) for counter in counts))
+
+    def _row(self, key: RunKey) -> _Row:
+        row = self._rows.get(key)
+        if row is None:
+            raise UnknownRun(f"there is no run {key[1]!r} in the project {key[0]!r} of {self._context.store}")
+        return row
+
+    def _chosen(self, keys: Sequence[RunKey] | None) -> list[_Row | None]:
+        return [self._rows.get(key) for key in (self.keys() if keys is None else keys)]
+
+    def _of(self, rows: list[_Row | None], answer: tuple[str, str]) -> list[Any]:
+        kept = self._answers[answer]
+        return [kept[row.slot] if row is not None else None for row in rows]
+
+    def _answer(
+        self, wanted: Mapping[tuple[str, str], Callable[[dict[str, Any]], Any]], rows: Iterable[_Row | None]
+    ) -> None:
+        """Work out what is not known yet of some runs, each record parsed once for all."""
+        for name in wanted:
+            if name not in self._answers:
+                self._answers[name] = [_UNKNOWN] * self._slots
+            self._answers.move_to_end(name)
+        columns = [
+            (self._answers[name], evaluate, any(clock in name[1] for clock in _CLOCKS))
+            for name, evaluate in wanted.items()
+        ]
+        for row in rows:
+            if row is None:
+                continue
+            # What the clock alone changes is worked out each time.
+            missing = [
+                (kept, evaluate)
+                for kept, evaluate, is_clock in columns
+                if kept[row.slot] is _UNKNOWN or (is_clock and row.state == "running")
+            ]
+            if not missing:
+                continue
+            fields = self._parse(row)
+            for kept, evaluate in missing:
+                kept[row.slot] = evaluate(fields)
+            if row.shape < 0:
+                self._take_shape(row, fields)
+        self._let_go()
+        while len(self._answers) > max(_MOST_ANSWERS, len(wanted)):
+            self._answers.popitem(last=False)
+
+    def _parse(self, row: _Row) -> dict[str, Any]:
+        source, offset, length = row.text
+        text = self._spill.read(offset, length) if source is None else source[0][offset : offset + length]
+        if source is not None and zlib.crc32(text) != source[1]:
+            # A cache that was damaged costs one reading, never a wrong answer.
+            return make_record(RunFolder(f"{self._context.store}/{row.key.project}/{row.key.id}"))
+        fields: dict[str, Any] = orjson.loads(text)
+        if row.state == "running":
+            fields["duration"] = max(0.0, time.time() - fields["started"])
+        return fields
+
+    def _take_shape(self, row: _Row, fields: dict[str, Any]) -> None:
+        names = (tuple(_dotted(fields["config"])), tuple(_dotted(fields["summary"])), tuple(fields["metrics"]))
+        shape = self._shapes.get(names)
+        if shape is None:
+            if len(self._shape_names) > 1000 + 2 * len(self._rows):
+                self._forget_shapes()
+            shape = self._shapes[names] = len(self._shape_names)
+            self._shape_names.append(names)
+        row.shape = shape
+
+    def _forget_shapes(self) -> None:
+        """Forget sets of names that no run has any more."""
+        used = sorted({row.shape for row in self._rows.values() if row.shape >= 0})
+        renumbered = {shape: number for number, shape in enumerate(used)}
+        self._shape_names = [self._shape_names[shape] for shape in used]
+        self._shapes = {names: number for number, names in enumerate(self._shape_names)}
+        for row in self._rows.values():
+            row.shape = renumbered.get(row.shape, -1)
+
+    def _let_go(self) -> None:
+        """Give back the memory in which the mapped index was looked at: it can be read again."""
+        mapped = {id(row.text[0][0]): row.text[0][0] for row in self._rows.values() if row.text[0] is not None}
+        for body in mapped.values():
+            body.madvise(mmap.MADV_DONTNEED)
+
+
+class _Spill:
+    """Records that changed since the index was written, in a file that has no name and goes with the process."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(prefix="lossbook-listing-")  # noqa: SIM115
+        self._end = 0
+        self._used = 0
+
+    def __del__(self) -> None:
+        # A listing goes when nobody holds it any more, and the file with it.
+        self._file.close()
+
+    @property
+    def is_wasteful(self) -> bool:
+        return self._end > (8 << 20) and self._used * 2 < self._end
+
+    def append(self, text: bytes) -> tuple[None, int, int]:
+        at = self._end
+        written = 0
+        while written < len(text):
+            written += os.pwrite(self._file.fileno(), text[written:], at + written)
+        self._end += len(text)
+        self._used += len(text)
+        return (None, at, len(text))
+
+    def read(self, offset: int, length: int) -> bytes:
+        return os.pread(self._file.fileno(), length, offset)
+
+    def release(self, text: tuple[Any, int, int]) -> None:
+        if text[0] is None:
+            self._used -= text[2]
+
+    def compacted(self, rows: Iterable[_Row]) -> _Spill:
+        """The same records in a new file, without those that were replaced."""
+        fresh = _Spill()
+        for row in rows:
+            if row.text[0] is None:
+                row.text = fresh.append(self.read(row.text[1], row.text[2]))
+        self._file.close()
+        return fresh
+
+
+def _checksum(fields: dict[str, Any]) -> int:
+    return zlib.crc32(orjson.dumps({name: value for name, value in fields.items() if name not in _CLOCKS})) or 1
+
+
+def _dotted(values: Mapping[str, Any], before: str = "") -> Iterable[str]:
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _dotted(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}"
+
+
+def _subfolders(path: str) -> list[str]:
+    try:
+        with os.scandir(path) as entries:
+            return [entry.name for entry in entries if not entry.name.startswith(".") and _is_folder(entry)]
+    except OSError:
+        return []
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False

@@ -1,0 +1,165 @@
+"""What a query gives: rows that go to pandas, Polars, Arrow, numpy or a file, with none of them installed by us."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from lossbook.errors import BadArgument, BadQuery, MissingLibrary, StoreError
+from lossbook.storage.schema import quote
+
+if TYPE_CHECKING:
+    import duckdb
+    from numpy.typing import NDArray
+
+FORMATS = {
+    "csv": "FORMAT csv, HEADER true",
+    "parquet": "FORMAT parquet, COMPRESSION zstd",
+    "json": "FORMAT json, ARRAY true",
+    "jsonl": "FORMAT json, ARRAY false",
+}
+
+
+class QueryResult:
+    """The rows of one query, read when they are asked for; each call reads them anew.
+
+    Raises (every method):
+        BadQuery: the query fails on the rows themselves (a text where a number was needed, say).
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, query: str, parameters: list[Any] | None = None) -> None:
+        if not query.strip(" \n\t;"):
+            raise BadQuery("the query is empty; write for example: select run, min(value) from metrics group by run")
+        self._connection = connection
+        self._query = query
+        self._parameters = parameters
+        self._result: list[tuple[Any, ...]] | None = None
+        if _is_query(connection, query):
+            description = self._execute(f"DESCRIBE {query}").fetchall()
+            self.columns = [str(row[0]) for row in description]
+            self.types = [str(row[1]) for row in description]
+        else:
+            # A statement that does something is run once, here; its rows are kept.
+            result = self._execute(query)
+            self.columns = [str(column[0]) for column in result.description or ()]
+            self.types = [str(column[1]) for column in result.description or ()]
+            self._result = result.fetchall() if self.columns else []
+
+    def _execute(self, query: str) -> duckdb.DuckDBPyConnection:
+        import duckdb
+
+        try:
+            return self._connection.execute(query, self._parameters)
+        except duckdb.Error as error:
+            raise BadQuery(first_sentence(error)) from None
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        """All rows as tuples."""
+        return self._result if self._result is not None else self._execute(self._query).fetchall()
+
+    def dicts(self) -> list[dict[str, Any]]:
+        """All rows as dictionaries."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows()]
+
+    def numpy(self) -> dict[str, NDArray[Any]]:
+        """Columns as arrays of shape (number of rows,), masked where they have nulls."""
+        arrays: dict[str, NDArray[Any]] = self._execute(self._query).fetchnumpy()
+        return arrays
+
+    def df(self) -> Any:
+        """As a pandas DataFrame.
+
+        Raises:
+            MissingLibrary: pandas is not installed.
+        """
+        _need("pandas")
+        return self._execute(self._query).df()
+
+    def pl(self) -> Any:
+        """As a Polars DataFrame.
+
+        Raises:
+            MissingLibrary: polars (or pyarrow, which DuckDB hands it over with) is not installed.
+        """
+        polars = _need("polars")
+        return polars.DataFrame(self)
+
+    def arrow(self) -> Any:
+        """As a pyarrow Table.
+
+        Raises:
+            MissingLibrary: pyarrow is not installed.
+        """
+        pyarrow = _need("pyarrow")
+        return pyarrow.table(self)
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        """The Arrow PyCapsule interface: any library that speaks Arrow takes the rows from here."""
+        relation = self._connection.sql(self._query, params=self._parameters)
+        return relation.__arrow_c_stream__(requested_schema)
+
+    def write(self, path: str | os.PathLike[str], format: str) -> None:
+        """Write the rows to a file, in one step: a failure leaves what was there before.
+
+        Args:
+            format: "csv", "parquet", "json" (one list) or "jsonl" (an object a line).
+
+        Raises:
+            BadArgument: another format.
+            StoreError: the file cannot be written.
+        """
+        import duckdb
+
+        if format not in FORMATS:
+            raise BadArgument(f"format={format!r} is not known: use one of {', '.join(FORMATS)}")
+        target = os.fspath(path)
+        partial = f"{target}.{os.getpid()}.tmp"
+        try:
+            self._connection.execute(f"COPY ({self._query}) TO {quote(partial)} ({FORMATS[format]})", self._parameters)
+            os.replace(partial, target)
+        except (duckdb.Error, OSError) as error:
+            try:
+                os.unlink(partial)
+            except OSError:
+                pass
+            raise StoreError(f"{target} could not be written: {first_sentence(error)}") from None
+
+    def __len__(self) -> int:
+        found = self._execute(f"SELECT count(*) FROM ({self._query})").fetchone()
+        return int(found[0]) if found else 0
+
+    def __repr__(self) -> str:
+        return f"<lossbook table: {', '.join(self.columns)}>"
+
+
+def first_sentence(error: BaseException) -> str:
+    """What DuckDB says, in one line: its first sentence, without the picture of the query."""
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+    kept = [line for line in lines if not line.startswith(("LINE ", "^"))]
+    return " ".join(kept[:2]) if kept else type(error).__name__
+
+
+def _is_query(connection: duckdb.DuckDBPyConnection, text: str) -> bool:
+    """Whether the text is one SELECT, which can be described and run again.
+
+    Raises:
+        BadQuery: it is no SQL, or several statements.
+    """
+    import duckdb
+
+    try:
+        statements = connection.extract_statements(text)
+    except duckdb.Error as error:
+        raise BadQuery(first_sentence(error)) from None
+    if len(statements) != 1:
+        raise BadQuery(f"one statement at a time, not {len(statements)}")
+    return bool(statements[0].type == duckdb.StatementType.SELECT)
+
+
+def _need(library: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(library)
+    except ImportError:
+        raise MissingLibrary(f"this needs {library}: pip install {library}") from None

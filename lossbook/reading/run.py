@@ -1,0 +1,479 @@
+"""One run of a book as it stands in its folder: what is known of it, and the questions about its rows."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lossbook.errors import BadArgument, LossbookError, UnknownKey
+from lossbook.metrics import AXES, find_key, goal_of, nearest
+from lossbook.paths import RunFolder, read_json
+from lossbook.reading.index import Record, make_record, read_index
+from lossbook.run_info import IDENTITY, fit
+from lossbook.storage.array_cache import FilesReplaced
+
+if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import NDArray
+
+    from lossbook.curves.downsample import Curve, Source
+    from lossbook.curves.heatmap import Matrix
+    from lossbook.curves.smoothing import Smoothing
+    from lossbook.reading.context import ReadContext
+    from lossbook.reading.query_result import QueryResult
+    from lossbook.storage.series_reader import RunRows
+    from lossbook.storage.summary import LiveSummary
+
+Answer = TypeVar("Answer")
+#: A run's files are merged while it is read so many times in a row at the most.
+_MOST_TRIES = 20
+
+
+class RecordedRun:
+    """One run, as it stands in its folder."""
+
+    def __init__(self, context: ReadContext, record: Record) -> None:
+        self._context = context
+        self._record = record
+        self._rows: RunRows | None = None
+        #: Of a running run that is asked for again and again.
+        self._live: LiveSummary | None = None
+        #: Rows of the runs that it was forked from, by folder.
+        self._parents: dict[str, RunRows] = {}
+        self._lock = threading.Lock()
+
+    # -- what is known of it ----------------------------------------------------------------------------------------
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """All that the index knows, as `where` sees it."""
+        return self._record.fields()
+
+    @property
+    def folder(self) -> RunFolder:
+        """The paths of the run's files."""
+        return self._record.folder
+
+    @property
+    def path(self) -> str:
+        """The run's folder."""
+        return self._record.path
+
+    @property
+    def id(self) -> str:
+        """The run's folder name, unique in its project."""
+        return str(self.record["id"])
+
+    @property
+    def name(self) -> str:
+        """What people call it; several runs may have one name."""
+        return str(self.record["name"])
+
+    @property
+    def project(self) -> str:
+        """The project it belongs to, as it was given."""
+        return str(self.record["project"])
+
+    @property
+    def state(self) -> str:
+        """running, finished, failed, interrupted, killed or crashed."""
+        return str(self.record["state"])
+
+    @property
+    def error(self) -> str | None:
+        """What went wrong, where something did."""
+        return self.record["error"]  # type: ignore[no-any-return]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What was run: the configuration of `init()` with the changes made since."""
+        return self.record["config"]  # type: ignore[no-any-return]
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What the training code set in `run.summary`."""
+        from lossbook.reading.where import plain_number
+
+        return {key: plain_number(value) for key, value in self.record["summary"].items()}
+
+    @property
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """Per key: last, last_step, min, min_step, max, max_step, mean, count, nonfinite."""
+        from lossbook.reading.where import plain_number
+
+        return {
+            key: {name: plain_number(value) for name, value in one.items()}
+            for key, one in self.record["metrics"].items()
+        }
+
+    @property
+    def tags(self) -> list[str]:
+        """Words to find it by."""
+        return self.record["tags"]  # type: ignore[no-any-return]
+
+    @property
+    def group(self) -> str | None:
+        """What it belongs to, where that was said."""
+        return self.record["group"]  # type: ignore[no-any-return]
+
+    @property
+    def notes(self) -> str | None:
+        """What was noted about it as a whole."""
+        return self.record["notes"]  # type: ignore[no-any-return]
+
+    @property
+    def created(self) -> float:
+        """Unix seconds."""
+        return float(self.record["created"])
+
+    @property
+    def ended(self) -> float | None:
+        """Unix seconds; None while it runs."""
+        return self.record["ended"]  # type: ignore[no-any-return]
+
+    @property
+    def duration(self) -> float:
+        """Seconds of the last attempt, until now while it runs."""
+        return float(self.record["duration"])
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """`run.json` as it is now; what in it has not the type that it should have is left out.
+
+        Raises:
+            DamagedFile, StoreError: it cannot be read.
+        """
+        return fit(read_json(self.folder.run_json) or {}, IDENTITY)[0]
+
+    @property
+    def attempts(self) -> list[dict[str, Any]]:
+        """One entry for each process that wrote the run, in order; none where `run.json` is damaged."""
+        return self._identity_or_nothing().get("attempts") or []
+
+    def goal(self, key: str) -> str | None:
+        """Which way is better for a metric: "minimize", "maximize", or None."""
+        return goal_of(key, self.record["define"])
+
+    def refresh(self) -> RecordedRun:
+        """Read state, configuration and summary again."""
+        import orjson
+
+        live = self._live or self._context.live_summary(self.folder)
+        fields = make_record(self.folder, live)
+        state = str(fields["state"])
+        self._live = live if state == "running" else None
+        self._record = Record(self.path, 0, int(fields["created_us"]), state, orjson.dumps(fields), fields)
+        return self
+
+    def __repr__(self) -> str:
+        return f"<lossbook recorded run {self.name} ({self.id}), {self.state}>"
+
+    # -- its rows ---------------------------------------------------------------------------------------------------
+
+    def rows(self) -> RunRows:
+        """The run's rows, as they stand now."""
+        with self._lock:
+            if self._rows is None:
+                self._rows = self._make_rows(self.folder)
+        self._rows.refresh()
+        return self._rows
+
+    def _make_rows(self, folder: RunFolder) -> RunRows:
+        from lossbook.storage.series_reader import RunRows
+
+        return RunRows(folder, self._context.cursor(), self._context.arrays)
+
+    def kept_bytes(self) -> int:
+        """What it keeps in memory between questions, about, arrays left out."""
+        rows = [self._rows, *self._parents.values()]
+        # A parsed record takes about eight times its text.
+        known = 8 * len(self._record.text) + (self._live.kept_bytes if self._live is not None else 0)
+        return known + sum(one.kept_bytes() for one in rows if one is not None)
+
+    def _ask(self, question: Callable[[], Answer]) -> Answer:
+        """Ask again when a file was merged into another while it was read."""
+        for _ in range(_MOST_TRIES):
+            try:
+                return question()
+            except FilesReplaced:
+                continue
+        return question()
+
+    def keys(self) -> list[str]:
+        """Every metric that was logged, its parent's included, sorted."""
+        return sorted(self._ask(lambda: set[str]().union(*(source.rows.keys() for source in self.sources()))))
+
+    def find_key(self, key: str) -> str:
+        """The key that `key` means here: itself, or what this run calls the same quantity.
+
+        Raises:
+            UnknownKey: the run never logged it; the message lists the nearest names.
+        """
+        keys = set(self.keys())
+        found = find_key(key, keys)
+        if found is not None:
+            return found
+        if not keys:
+            raise UnknownKey(f"the run {self.name} has logged no metric yet")
+        close = nearest(key, keys) or sorted(keys)[:5]
+        raise UnknownKey(f"the run {self.name} never logged {key!r}; the nearest are {', '.join(close)}")
+
+    def curve(
+        self, key: str, x: str = "step", points: int = 1000, start: float | None = None, end: float | None = None,
+        attempt: int | None = None, smoothing: str | float | Smoothing | None = None,
+    ) -> Curve:  # fmt: skip
+        """Decimate one series for drawing, keeping every extreme.
+
+        Rows are split into at most `points` buckets of equal width on `x` (in a long run, with their edges moved to
+        an edge of the rollup's finer buckets); each keeps its first, last, minimum, maximum, mean and
+        count, so a spike of a single row stays visible at any zoom. Of a key that several ranks logged, each
+        bucket holds the rows of all of them.
+
+        With `smoothing` all rows that count are smoothed first, whatever the range, ranks averaged step by step; then
+        the smoothed rows are decimated. Of a key of more than four million rows (of 200,000, for an EMA that
+        remembers 64 rows or more) the finest rollup buckets' means, of 64 rows each, are smoothed instead.
+
+        Args:
+            key: metric name; an alias of it will do (`train/loss` finds `train_loss`).
+            x: "step", "gradient_step", "tokens", "flops", "wallclock" (seconds since the run began, gaps between
+                attempts left out), "elapsed" (gaps included; of a fork, since its parent began), "time" (Unix
+                seconds), or another metric's name.
+            points: buckets at the most, 1 to 100,000.
+            start, end: only rows between these, in units of `x`.
+            attempt: that attempt's rows, those that a later one hides included.
+            smoothing: "ema:0.99" (or 0.99), "mean:50", "median:50" or "gaussian:20", windows in rows; None for none.
+
+        Returns:
+            Curve of float64 arrays, shape (n,) with n <= points, and the counts of rows and of those not finite.
+
+        Raises:
+            UnknownKey: the run never logged `key`; the message lists the nearest names.
+            BadArgument: `points`, the range or the smoothing cannot be meant.
+        """
+        from lossbook.curves.axes import CLOCKS, draw_on_axis
+        from lossbook.curves.downsample import check_points, level_for
+        from lossbook.curves.smoothing import parse_smoothing
+        from lossbook.storage.schema import TOP_LEVEL
+
+        points = check_points(points)
+        smoothed = parse_smoothing(smoothing)
+        if start is not None and end is not None and start > end:
+            raise BadArgument(f"start={start} is beyond end={end}")
+
+        def drawn() -> Curve:
+            sources = self.sources()
+            if start is None and end is None and smoothed is None:
+                for one, fineness in ((key, points), (x, max(points, 1000))):
+                    rows = (self.record["metrics"].get(one) or {}).get("count")
+                    # Only a guess: the run may have gone on, and a parent's rows are not counted.
+                    if rows:
+                        sources[-1].rows.read_ahead(one, level_for(rows, fineness) or TOP_LEVEL)
+            found = self._key_in(sources, key) or self.find_key(key)
+            axis = x if x == "step" or x in CLOCKS else self._key_in(sources, x) or self._missing_axis(x)
+            return draw_on_axis(
+                sources, found, axis, points=points, start=start, end=end, attempt=attempt, smoothing=smoothed
+            )
+
+        return self._ask(drawn)
+
+    def matrix(
+        self, keys: Sequence[str], x: str = "step", columns: int = 200, start: float | None = None,
+        end: float | None = None,
+    ) -> Matrix:  # fmt: skip
+        """Draw many series as a heat map: for each cell the mean, minimum, maximum and counts of its rows.
+
+        One pass over the run's rows, whatever the number of keys; rows count as in `curve`. Up to twenty million rows
+        are put into their cells one by one; of more, rollup buckets where they are far finer than a cell.
+
+        Args:
+            keys: exact names (`lossbook.curves.layers` finds those that belong together), 20,000 at the most.
+            x: as in `curve`; an axis that goes back cannot be drawn so.
+            columns: cells of each series, 1 to 2,000.
+            start, end: only rows between these, in units of `x`.
+
+        Returns:
+            Matrix of arrays of shape (keys, columns).
+
+        Raises:
+            UnknownKey: the run never logged one of the keys.
+            BadArgument: too many cells, or a range or axis that cannot be meant.
+        """
+        from lossbook.curves.axes import CLOCKS
+        from lossbook.curves.heatmap import draw_matrix
+
+        def drawn() -> Matrix:
+            sources = self.sources()
+            axis = x if x == "step" or x in CLOCKS else self._key_in(sources, x) or self._missing_axis(x)
+            connection = self._context.cursor()
+            return draw_matrix(sources, keys, axis=axis, columns=columns, start=start, end=end, connection=connection)
+
+        return self._ask(drawn)
+
+    def _key_in(self, sources: list[Source], key: str) -> str | None:
+        # The exact name first, because a run may have a hundred thousand keys.
+        if any(source.rows.has(key) for source in sources):
+            return key
+        return find_key(key, set().union(*(source.rows.keys() for source in sources)))
+
+    def _missing_axis(self, x: str) -> str:
+        if x in AXES:
+            raise UnknownKey(f"the run {self.name} logged nothing to draw against {x!r} with; draw it against step")
+        return self.find_key(x)
+
+    def history(
+        self, keys: list[str] | str | None = None, start: int | None = None, end: int | None = None,
+        ranks: bool = False, hidden: bool = False,
+    ) -> QueryResult:  # fmt: skip
+        """Rows as a wide table: `step`, `time`, then a column for each key, sorted by step.
+
+        Keys logged at the same step share a line; a key logged twice at a step has two lines.
+
+        Args:
+            keys: names or aliases; None for all.
+            start, end: steps, both included.
+            ranks: a column `rank`, and a line for each; otherwise shared keys are the mean over ranks.
+            hidden: rows that a later attempt replaced as well, with a column `attempt`.
+
+        Raises:
+            UnknownKey: as `curve`.
+        """
+        from lossbook.reading.history import history_query
+        from lossbook.reading.query_result import QueryResult
+
+        wanted = [keys] if isinstance(keys, str) else keys
+        found = self.keys() if wanted is None else [self.find_key(key) for key in wanted]
+        query = history_query(self.sources(), found, start=start, end=end, ranks=ranks, hidden=hidden)
+        return QueryResult(self._context.cursor(), query)
+
+    def query_history(self, keys: Sequence[str], select: str) -> QueryResult:
+        """Ask SQL of this run's history: `select` over a view `history` as `history(keys)` gives it.
+
+        Args:
+            keys: exact names, as `keys()` has them.
+            select: what to select, such as `max("gpu/0/memory")`.
+        """
+        from lossbook.reading.history import history_query
+        from lossbook.reading.query_result import QueryResult
+
+        lines = history_query(self.sources(), list(keys), start=None, end=None, ranks=False, hidden=False)
+        return QueryResult(self._context.cursor(), f"SELECT {select} FROM ({lines}) AS history")
+
+    def events(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """Rows that are no scalars (text, histogram, image, table, alert, checkpoint, note, ...) in order.
+
+        Args:
+            kind: only that kind.
+
+        Returns:
+            One dictionary each: row, step, time (Unix seconds), kind, key, rank, attempt, value.
+        """
+        from lossbook.reading.events import read_events
+
+        return self._ask(lambda: read_events(self.rows(), self._context.cursor(), kind))
+
+    def place_events(self, events: list[dict[str, Any]], key: str, x: str = "step") -> NDArray[numpy.float64]:
+        """Say where events of `events()` lie on the axis of `curve(key, x)`.
+
+        Returns:
+            Shape (n,), float64; NaN for an event whose place is not known, and for one of an attempt that a later one
+            went back beyond.
+
+        Raises:
+            UnknownKey: as `curve`.
+        """
+        from lossbook.curves.axes import CLOCKS, place_events
+
+        def placed() -> NDArray[numpy.float64]:
+            sources = self.sources()
+            found = self._key_in(sources, key) or self.find_key(key)
+            axis = x if x == "step" or x in CLOCKS else self._key_in(sources, x) or self._missing_axis(x)
+            return place_events(sources, found, axis, events)
+
+        return self._ask(placed)
+
+    def problems(self) -> list[str]:
+        """What is damaged or missing in the run's files, a sentence each; empty for a whole run."""
+        from lossbook.storage.summary import sealed_problems
+
+        found = [*self.record["problems"], *sealed_problems(self.folder)]
+        rows = self.rows()
+        found += rows.problems()
+        for journal_gap in _gaps(rows):
+            found.append(journal_gap)
+        parent = self._identity_or_nothing().get("parent")
+        if parent and len(self.sources()) == 1:
+            found.append(
+                f"the run {parent['run']} that this one was forked from is not in the store; its rows are missing"
+            )
+        return list(dict.fromkeys(found))
+
+    def _identity_or_nothing(self) -> dict[str, Any]:
+        try:
+            return self.identity
+        except LossbookError:
+            return {}
+
+    def _seal_if_left(self) -> None:
+        """Do the work of a follower that died, unless one lives or the store cannot be written."""
+        if self.state == "running":
+            return
+        from lossbook.journal.reader import journal_segments
+
+        if not journal_segments(self.folder.journal) or not os.access(self.path, os.W_OK):
+            return
+        from lossbook.paths import folder_lock
+        from lossbook.storage.compaction import seal_run
+
+        with folder_lock(self.folder, "seal", seconds=0.0) as held:
+            if not held:
+                return
+        try:
+            seal_run(self.folder, finished=True)
+        except (LossbookError, OSError):
+            pass
+
+    def sources(self) -> list[Source]:
+        """This run and those that it was forked from, the oldest first."""
+
+        from lossbook.curves.axes import make_sources
+
+        return make_sources(self.rows(), self._parent)
+
+    def _parent(self, parent: dict[str, Any]) -> RunRows | None:
+        """The rows of a run that another was forked from; None when it is not in this store."""
+        from lossbook.paths import run_folder
+
+        try:
+            folder = run_folder(self._context.store, str(parent["project"]), str(parent["run"]))
+        except BadArgument:
+            return None
+        if not folder.exists():
+            folder = next(
+                (one.folder for one in read_index(self._context.store) if one.fields()["id"] == parent["run"]), folder
+            )
+        if not folder.exists():
+            return None
+        with self._lock:
+            rows = self._parents.get(folder.path)
+            if rows is None:
+                rows = self._parents[folder.path] = self._make_rows(folder)
+        rows.refresh()
+        return rows
+
+
+def _gaps(rows: RunRows) -> list[str]:
+    """Segments that are missing between the first and the last of a rank."""
+    found = []
+    by_rank: dict[int, list[Any]] = {}
+    for segment in rows.segments:
+        by_rank.setdefault(segment.name.rank, []).append(segment.name)
+    for rank, names in by_rank.items():
+        expected = 1
+        for name in names:
+            if name.first > expected:
+                missing = str(expected) if name.first == expected + 1 else f"{expected} to {name.first - 1}"
+                found.append(f"segment {missing} of rank {rank} is missing; everything else is read")
+            expected = name.last + 1
+    return found

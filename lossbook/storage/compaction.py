@@ -1,0 +1,329 @@
+"""Sealing: a journal segment becomes Parquet, and small Parquet files become larger ones.
+
+Every step can be cut off anywhere and done again, by this process or by another at the same time: files are
+written under names of their own, flushed, read back, renamed into place (the one in `metrics/` last, as the
+mark that the segment is sealed), and only then is what they replace removed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from lossbook.errors import LossbookError, StoreError
+from lossbook.journal.liveness import writer_is_over
+from lossbook.journal.reader import JournalSegment, journal_segments
+from lossbook.journal.writer import LAST_ROWS
+from lossbook.paths import (
+    RunFolder,
+    SegmentName,
+    folder_lock,
+    fsync_folder,
+    parse_segment_name,
+    read_json,
+    write_json,
+)
+from lossbook.processes import process_start
+from lossbook.storage.segments import Partials, Segment, sealed_segments
+
+if TYPE_CHECKING:
+    from lossbook.storage.segment_file import JournalRows
+
+#: That many files of a like size are merged into one.
+MERGE_FILES = 8
+#: That much of a journal is sealed at once; its rows are held in memory meanwhile, at about ten times the size.
+GROUP_BYTES = 32 << 20
+#: A finished run is left with that many files, unless it is so small that merging them costs nothing.
+FEW_FILES, FEW_ROWS = 4, 200_000
+#: No file is merged beyond that many rows: it bounds the memory of a merge.
+LARGEST_ROWS = 8_000_000
+ENDINGS = (".parquet", ".rollup.parquet")
+
+
+@dataclass
+class SealReport:
+    """What a sealing did. Sizes in bytes; `problems` a sentence each."""
+
+    segments: int = 0
+    rows: int = 0
+    scalars: int = 0
+    merged: int = 0
+    bytes_before: int = 0
+    bytes_after: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def seal_run(folder: RunFolder, *, finished: bool) -> SealReport:
+    """Seal what can be sealed, then merge small files.
+
+    Args:
+        finished: also seal each rank's last segment, if its writer is over, and merge all there is.
+
+    Raises:
+        StoreError: the folder cannot be written, or the disk is full; the journal is untouched.
+    """
+    report = SealReport()
+    with folder_lock(folder, "seal", seconds=60.0):
+        _remove_leftovers(folder)
+        journals = journal_segments(folder.journal)
+        newest = {journal.name.rank: journal for journal in journals}
+        done = [
+            journal
+            for journal in journals
+            if newest[journal.name.rank] is not journal or (finished and writer_is_over(journal))
+        ]
+        for group in _groups(done):
+            seal_segments(folder, group, report)
+        merge_segments(folder, report, everything=finished and not journal_segments(folder.journal))
+    return report
+
+
+def _groups(journals: list[JournalSegment]) -> list[list[JournalSegment]]:
+    """Neighbouring segments of a rank that are sealed as one: what waits already need not be merged later."""
+    groups: list[list[JournalSegment]] = []
+    size = 0
+    for journal in journals:
+        before = groups[-1][-1].name if groups else None
+        size += journal.size_bytes()
+        if (
+            before is None
+            or before.rank != journal.name.rank
+            or before.last + 1 != journal.name.first
+            or size > GROUP_BYTES
+        ):
+            groups.append([])
+            size = journal.size_bytes()
+        groups[-1].append(journal)
+    return groups
+
+
+def seal_segments(folder: RunFolder, journals: list[JournalSegment], report: SealReport | None = None) -> SealReport:
+    """Turn neighbouring journal segments of one rank, to which nobody writes any more, into Parquet; remove them.
+
+    Raises:
+        StoreError: as `seal_run`.
+    """
+    from lossbook.storage.segment_file import JournalRows, read_journal, write_sealed
+
+    report = report if report is not None else SealReport()
+    before = sum(journal.size_bytes() for journal in journals)
+    # Rows whose attempt row is damaged belong to the attempt before them.
+    rank = journals[0].name.rank
+    # What was noted of a sealing that was cut off says nothing of the rows before these.
+    follows = _noted(folder, "last_segment", rank) == journals[0].name.first - 1
+    rows = JournalRows(
+        last_attempt=_noted(folder, "last_attempt", rank), next_row=_noted(folder, "next_row", rank) if follows else 0
+    )
+    try:
+        for journal in journals:
+            read_journal(journal, rows)
+    except FileNotFoundError:
+        return report  # somebody else has sealed it meanwhile
+    name = SegmentName(journals[0].name.rank, journals[0].name.first, journals[-1].name.last)
+    # Noted before the journal goes: a resumed run that is cut off from it here still counts on from the right row.
+    _note_sealed(folder, name, rows)
+    after = _put_in_place(folder, name, lambda partials: write_sealed(rows, name.rank, partials))
+    for journal in journals:
+        _unlink(journal.path)
+    report.segments += len(journals)
+    report.rows += len(rows.i) + len(rows.events)
+    report.scalars += rows.scalars
+    report.bytes_before += before
+    report.bytes_after += after
+    report.problems += rows.problems
+    return report
+
+
+def merge_segments(folder: RunFolder, report: SealReport, *, everything: bool = False) -> None:
+    """Merge neighbouring sealed files: eight of a like size into one, or all of a rank when it has ended."""
+    from lossbook.storage.segment_file import count_rows, write_merged
+
+    counts: dict[SegmentName, int] = {}
+    while True:
+        sealed = sealed_segments(folder)
+        for segment in sealed:
+            if segment.name not in counts:
+                counts[segment.name] = count_rows(segment)
+                if counts[segment.name] < 0:
+                    report.problems.append(f"{segment.metrics} cannot be read; it is left as it is, and out of merging")
+        # Merging must neither spread nor hide the damage.
+        sealed = [segment for segment in sealed if counts[segment.name] >= 0]
+        small = len(sealed) <= FEW_FILES and sum(counts[segment.name] for segment in sealed) > FEW_ROWS
+        chosen = _choose(sealed, counts, everything and not small)
+        if not chosen:
+            return
+        name = SegmentName(chosen[0].name.rank, chosen[0].name.first, chosen[-1].name.last)
+        before = sum(_size(path) for segment in chosen for path in _files(segment))
+        after = _put_in_place(folder, name, partial(write_merged, chosen, _spill_folder(folder)))
+        for segment in chosen:
+            for path in (segment.metrics, segment.rollup, segment.events):
+                if path is not None:
+                    _unlink(path)
+        report.merged += len(chosen)
+        report.bytes_after += after - before
+
+
+def _choose(sealed: list[Segment], counts: dict[SegmentName, int], everything: bool) -> list[Segment]:
+    """The next files to merge: neighbours of one rank, of one tier unless everything is to be merged."""
+    for rank in sorted({segment.name.rank for segment in sealed}):
+        run: list[Segment] = []
+        rows = 0
+        for segment in [one for one in sealed if one.name.rank == rank]:
+            size = counts[segment.name]
+            like = not run or everything or _tier(counts[run[-1].name]) == _tier(size)
+            if run and (not like or rows + size > LARGEST_ROWS or segment.name.first != run[-1].name.last + 1):
+                if everything and len(run) > 1:
+                    return run
+                run, rows = [], 0
+            run.append(segment)
+            rows += size
+            if not everything and len(run) == MERGE_FILES:
+                return run
+        if everything and len(run) > 1:
+            return run
+    return []
+
+
+def _tier(rows: int) -> int:
+    """Files of one tier are within a factor of `MERGE_FILES` of each other; the smallest are all alike."""
+    tier = 0
+    while rows > 1 << 20:
+        rows //= MERGE_FILES
+        tier += 1
+    return tier
+
+
+def _put_in_place(folder: RunFolder, name: SegmentName, write: Callable[[Partials], None]) -> int:
+    """Write a segment's three files and rename them into place; returns their size in bytes."""
+    ending = f".{os.getpid()}-{os.urandom(3).hex()}.tmp"
+    targets = [
+        (os.path.join(folder.events, f"{name.stem}.parquet"), "events"),
+        (os.path.join(folder.metrics, f"{name.stem}.rollup.parquet"), "rollup"),
+        (os.path.join(folder.metrics, f"{name.stem}.parquet"), "metrics"),
+    ]
+    partials = Partials(**{kind: path + ending for path, kind in targets})
+    try:
+        os.makedirs(folder.events, exist_ok=True)
+        os.makedirs(folder.metrics, exist_ok=True)
+        write(partials)
+        size = sum(_size(path + ending) for path, _ in targets)
+        for path, _ in targets:
+            os.replace(path + ending, path)
+            if path.startswith(folder.metrics + os.sep):
+                fsync_folder(folder.metrics)
+            else:
+                fsync_folder(folder.events)
+        return size
+    except BaseException as error:
+        for path, _ in targets:
+            _unlink(path + ending)
+        if isinstance(error, LossbookError):
+            raise
+        if isinstance(error, OSError):
+            raise StoreError(
+                f"segment {name.stem} of {folder.path} could not be sealed ({error.strerror or error}); "
+                "its journal is untouched: mend that and run `lossbook seal`"
+            ) from error
+        raise
+
+
+def _notes_path(folder: RunFolder) -> str:
+    return os.path.join(folder.followers, "seal.json")
+
+
+def _read_notes(folder: RunFolder) -> dict[str, Any]:
+    try:
+        return read_json(_notes_path(folder)) or {}
+    except LossbookError:
+        return {}
+
+
+def _noted(folder: RunFolder, what: str, rank: int) -> int:
+    value = (_read_notes(folder).get(what) or {}).get(f"r{rank}", 0)
+    return value if isinstance(value, int) else 0
+
+
+def _note_sealed(folder: RunFolder, name: SegmentName, rows: JournalRows) -> None:
+    """Keep the row number and the step that a resumed run goes on from, and what was found damaged."""
+    noted = _read_notes(folder)
+    next_row = max(rows.next_row, _noted(folder, "next_row", name.rank))
+    for what, value in (("next_row", next_row), ("last_attempt", rows.last_attempt), ("last_segment", name.last)):
+        noted[what] = {**(noted.get(what) or {}), f"r{name.rank}": value}
+    if rows.step:
+        noted["last_step"] = {**(noted.get("last_step") or {}), f"r{name.rank}": max(rows.step[-LAST_ROWS:])}
+    if rows.problems:
+        noted["problems"] = list(dict.fromkeys([*(noted.get("problems") or []), *rows.problems]))[-200:]
+    try:
+        os.makedirs(folder.followers, exist_ok=True)
+        write_json(_notes_path(folder), noted)
+    except OSError as error:
+        raise StoreError(
+            f"{folder.path} cannot be written ({error.strerror or error}); its journal is untouched: make room, "
+            "or check who owns it, and run `lossbook seal`"
+        ) from error
+
+
+def _remove_leftovers(folder: RunFolder) -> None:
+    """Remove what an interrupted sealing left: files whose rows are in another file, and old partial files."""
+    import time
+
+    sealed = {segment.name for segment in sealed_segments(folder)}
+    for journal in journal_segments(folder.journal):
+        if any(name.covers(journal.name) for name in sealed):
+            _unlink(journal.path)
+    _remove_dead_spills(folder)
+    for directory in (folder.metrics, folder.events):
+        try:
+            filenames = os.listdir(directory)
+        except OSError:
+            continue
+        for filename in filenames:
+            path = os.path.join(directory, filename)
+            if filename.endswith(".tmp"):
+                try:
+                    if time.time() - os.stat(path).st_mtime > 3600:
+                        _unlink(path)
+                except OSError:
+                    pass
+                continue
+            name = parse_segment_name(filename)
+            if name is not None and any(other != name and other.covers(name) for other in sealed):
+                _unlink(path)
+
+
+def _remove_dead_spills(folder: RunFolder) -> None:
+    """Remove what a killed sort put on disk."""
+    try:
+        names = os.listdir(folder.followers)
+    except OSError:
+        return
+    for name in names:
+        pid = name.removeprefix("sort-").removesuffix(".tmp")
+        if name == f"sort-{pid}.tmp" and pid.isdigit() and process_start(int(pid)) is None:
+            shutil.rmtree(os.path.join(folder.followers, name), ignore_errors=True)
+
+
+def _spill_folder(folder: RunFolder) -> str:
+    return os.path.join(folder.followers, f"sort-{os.getpid()}.tmp")
+
+
+def _files(segment: Segment) -> list[str]:
+    return [path for path in (segment.metrics, segment.rollup, segment.events) if path is not None]
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass

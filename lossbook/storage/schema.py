@@ -1,0 +1,150 @@
+"""The Parquet files of a run: columns, order and encodings, in one place. `docs/format.md` is the specification."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from lossbook.errors import StoreError
+
+if TYPE_CHECKING:
+    import duckdb
+
+METRICS = {
+    "key": "VARCHAR",
+    "row": "BIGINT",
+    "step": "BIGINT",
+    "time": "TIMESTAMP",
+    "value": "DOUBLE",
+    "rank": "SMALLINT",
+    "attempt": "SMALLINT",
+}
+ROLLUP = {
+    "key": "VARCHAR",
+    "attempt": "SMALLINT",
+    "rank": "SMALLINT",
+    "level": "TINYINT",
+    "first_step": "BIGINT",
+    "last_step": "BIGINT",
+    "first_row": "BIGINT",
+    "last_row": "BIGINT",
+    "first_time": "TIMESTAMP",
+    "last_time": "TIMESTAMP",
+    "first": "DOUBLE",
+    "last": "DOUBLE",
+    "min": "DOUBLE",
+    "max": "DOUBLE",
+    "sum": "DOUBLE",
+    "min_step": "BIGINT",
+    "max_step": "BIGINT",
+    "count": "BIGINT",
+    "nonfinite": "BIGINT",
+}
+EVENTS = {
+    "row": "BIGINT",
+    "step": "BIGINT",
+    "time": "TIMESTAMP",
+    "kind": "VARCHAR",
+    "key": "VARCHAR",
+    "rank": "SMALLINT",
+    "attempt": "SMALLINT",
+    "value": "VARCHAR",
+}
+#: The rollup level at which one bucket holds all rows of a key, attempt and rank in the file.
+TOP_LEVEL = 63
+
+# Parquet's version 2 encodings: delta for integers, byte-stream-split for doubles, dictionary for keys.
+# A dictionary of more than 1,000 values is larger than the values themselves, split by byte and compressed.
+_COPY = (
+    "FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2, DICTIONARY_SIZE_LIMIT 1000, ROW_GROUP_SIZE {rows}, "
+    "USE_TMP_FILE false"
+)
+_databases: dict[tuple[int, str, int], duckdb.DuckDBPyConnection] = {}
+#: A curve reads whole row groups: small ones in the rollup, so that one key and level costs little.
+METRICS_ROW_GROUP = 122_880
+ROLLUP_ROW_GROUP = 8_192
+
+
+def connect(*, memory_limit: str = "512MB", threads: int = 1, spill: str | None = None) -> duckdb.DuckDBPyConnection:
+    """Open an in-memory DuckDB that never downloads an extension and never draws a progress bar.
+
+    Args:
+        memory_limit: beyond it DuckDB sorts on disk.
+        spill: the folder for that; none, and a query that needs it fails.
+    """
+    import duckdb
+
+    config: dict[str, Any] = {
+        "memory_limit": memory_limit,
+        "threads": threads,
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+        "temp_directory": spill or "",
+        "preserve_insertion_order": True,
+    }
+    # A new database costs 20 ms of processor time, another connection to it next to nothing; but a forked child must
+    # not touch its parent's, and one that sorts on disk goes with its folder.
+    name = (os.getpid(), memory_limit, threads)
+    database = _databases.get(name) if spill is None else None
+    if database is None:
+        database = duckdb.connect(":memory:", config=config)
+        if spill is None:
+            _databases[name] = database
+    connection = database.cursor()
+    connection.execute("SET enable_progress_bar = false")
+    if _has_icu(connection):
+        connection.execute("SET TimeZone = 'UTC'")
+    return connection
+
+
+def _has_icu(connection: duckdb.DuckDBPyConnection) -> bool:
+    found = connection.execute(
+        "SELECT count(*) FROM duckdb_extensions() WHERE extension_name = 'icu' AND loaded"
+    ).fetchone()
+    return bool(found and found[0])
+
+
+def copy_to(
+    connection: duckdb.DuckDBPyConnection, query: str, path: str, *, row_group: int, parameters: list[Any] | None = None
+) -> None:
+    """Write a query's rows to a Parquet file and flush it to the disk.
+
+    Raises:
+        StoreError: the file could not be written; nothing of it is left behind.
+    """
+    import duckdb
+
+    try:
+        connection.execute(f"COPY ({query}) TO {quote(path)} ({_COPY.format(rows=row_group)})", parameters)
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except (duckdb.Error, OSError) as error:
+        try:
+            os.unlink(path)
+        except OSError:
+            pass
+        first_line = str(error).strip().splitlines()[0]
+        raise StoreError(
+            f"{path} could not be written ({first_line}); what it was to be made of is untouched"
+        ) from error
+
+
+def quote(text: str) -> str:
+    """A string as an SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def parquet(paths: str | list[str]) -> str:
+    """The SQL that reads these files and no others, whatever characters their paths hold."""
+    listed = [paths] if isinstance(paths, str) else paths
+    # In DuckDB's patterns a bracketed character stands for itself, so a folder called `a[1]` is not one.
+    escaped = ["".join(f"[{one}]" if one in "*?[" else one for one in path) for path in listed]
+    return f"read_parquet([{', '.join(map(quote, escaped))}], hive_partitioning = false)"
+
+
+def quote_name(name: str) -> str:
+    """A column's name as an SQL identifier (`first`, `min` and `row` are words of SQL's own)."""
+    return '"' + name.replace('"', '""') + '"'

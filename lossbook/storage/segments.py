@@ -1,0 +1,73 @@
+"""Lists the pieces of a run's rows: which are live journal segments, which are sealed, and which file covers which."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from lossbook.journal.reader import journal_segments
+from lossbook.paths import RunFolder, SegmentName, file_names, parse_segment_name
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One piece of a rank's rows: a live journal segment, or a sealed file (which may hold several)."""
+
+    name: SegmentName
+    journal: str | None = None
+    metrics: str | None = None
+    rollup: str | None = None
+    events: str | None = None
+
+    @property
+    def is_sealed(self) -> bool:
+        return self.metrics is not None
+
+
+def list_segments(folder: RunFolder) -> list[Segment]:
+    """The pieces of a run as they stand, each row in exactly one of them, sorted by rank and number.
+
+    Names that are not ours, half-written files and leftovers (covered by a larger file) are passed over.
+    """
+    # Journals first: a segment that is sealed between the two looks is then seen twice, and the journal dropped;
+    # in the other order it would be seen by neither.
+    journals = journal_segments(folder.journal)
+    sealed = sealed_segments(folder)
+    names = [segment.name for segment in sealed]
+    live = [
+        Segment(journal.name, journal=journal.path)
+        for journal in journals
+        if not any(name.covers(journal.name) for name in names)
+    ]
+    return sorted([*sealed, *live], key=lambda segment: segment.name)
+
+
+def sealed_segments(folder: RunFolder) -> list[Segment]:
+    """The sealed pieces alone."""
+    names = set()
+    for filename in file_names(folder.metrics):
+        name = parse_segment_name(filename)
+        if name is not None and filename == f"{name.stem}.parquet":
+            names.add(name)
+    outer = [name for name in names if not any(other != name and other.covers(name) for other in names)]
+    return [_sealed(folder, name) for name in sorted(outer)]
+
+
+def _sealed(folder: RunFolder, name: SegmentName) -> Segment:
+    rollup = os.path.join(folder.metrics, f"{name.stem}.rollup.parquet")
+    events = os.path.join(folder.events, f"{name.stem}.parquet")
+    return Segment(
+        name,
+        metrics=os.path.join(folder.metrics, f"{name.stem}.parquet"),
+        rollup=rollup if os.path.isfile(rollup) else None,
+        events=events if os.path.isfile(events) else None,
+    )
+
+
+@dataclass(frozen=True)
+class Partials:
+    """Where the three files of a segment are written before they are renamed into place."""
+
+    metrics: str
+    rollup: str
+    events: str

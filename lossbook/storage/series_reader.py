@@ -1,0 +1,501 @@
+"""The rows of one run, sealed and live, as a curve needs them: found quickly, read once, kept while they stand.
+
+Sealed files never change, so what was read of them is kept (bounded, over all runs of a book together); the live
+journal is read on from where the last look ended, so a row is seen as soon as its `log()` has returned.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+import numpy
+
+from lossbook.errors import LossbookError, StoreError
+from lossbook.journal.line import Row
+from lossbook.journal.reader import find_gaps, read_segment
+from lossbook.paths import RunFolder, SegmentName, is_settled
+from lossbook.run_info import read_identity, read_sealing
+from lossbook.storage.array_cache import ArrayCache, FilesReplaced
+from lossbook.storage.attempts import NEVER, cutoffs, resume_steps
+from lossbook.storage.chunks import LiveSegment, LiveSeries, SealedParts, SeriesPart
+from lossbook.storage.schema import TOP_LEVEL, parquet
+from lossbook.storage.segments import Segment, list_segments
+
+if TYPE_CHECKING:
+    import duckdb
+    from numpy.typing import NDArray
+
+#: Arrays kept of a run that is read by itself, in bytes; the runs of a book share one cache.
+CACHE_BYTES = 64 << 20
+_MOST_PROBLEMS = 100
+#: Keys of which the places are kept one by one, where not all of the run's were asked for.
+_MOST_LOOKED_UP = 1000
+BUCKET_COLUMNS = (
+    "first_step", "last_step", "first_row", "last_row", "first_time", "last_time", "first", "last", "min", "max",
+    "sum", "min_step", "max_step", "count", "nonfinite",
+)  # fmt: skip
+
+_PART_COLUMNS = ("attempt", "rank", "first_step", "last_step", "first_time", "last_time", "count")
+#: The SQL of a bucket's columns: times in µs.
+_BUCKETS = ", ".join(
+    f"epoch_us({column}) AS {column}" if column.endswith("_time") else f'"{column}"' for column in BUCKET_COLUMNS
+)
+
+Buckets = dict[str, "NDArray[Any]"]
+
+
+class RunRows:
+    """Reads the rows of one run. Thread-safe: a question that several threads ask at once is answered to one by one.
+
+    What a part (`parts`) names stays readable when the run goes on, so a question is answered from one look at the
+    folder. A sealed file that was merged away meanwhile raises `FilesReplaced`: refresh and ask again.
+
+    Args:
+        connection: used for this run alone.
+        cache: where arrays are kept; None for one of its own.
+    """
+
+    def __init__(
+        self, folder: RunFolder, connection: duckdb.DuckDBPyConnection, cache: ArrayCache | None = None
+    ) -> None:
+        self.folder = folder
+        self._connection = connection
+        self._lock = threading.RLock()
+        self._seen: tuple[Any, ...] = ()
+        self._segments: list[Segment] = []
+        self._parts: dict[str, SealedParts] = {}  # by sealed file
+        self._looked_up: OrderedDict[str, dict[str, list[SeriesPart]]] = OrderedDict()  # by key, by sealed file
+        self._live: dict[str, LiveSegment] = {}
+        self._cache = cache if cache is not None else ArrayCache(CACHE_BYTES)
+        self._identity: dict[str, Any] = {}
+        self._damaged: dict[str, str] = {}
+        self._sealed_times: dict[str, dict[int, tuple[int, int]]] = {}
+
+    # -- what there is ----------------------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Look at the folder again: cheap when nothing has changed."""
+        with self._lock:
+            looked_ns = time.time_ns()
+            seen = (_mtime(self.folder.journal), _mtime(self.folder.metrics), _mtime(self.folder.run_json))
+            if seen != self._seen or any(mark is None for mark in seen):
+                self._segments = list_segments(self.folder)
+                self._read_identity()
+                # A folder that changed within this tick of the clock may change again without showing it.
+                settled = all(is_settled(mark or 0, looked_ns) for mark in seen)
+                self._seen = seen if settled else ()
+            try:
+                for segment in self._segments:
+                    if segment.journal is not None:
+                        self._read_on(segment)
+            except FileNotFoundError:
+                # Sealed between the look and the reading.
+                self._seen = ()
+                self.refresh()
+                return
+            standing = {segment.journal for segment in self._segments}
+            self._live = {path: live for path, live in self._live.items() if path in standing}
+            sealed = {segment.metrics for segment in self._segments}
+            if not sealed.issuperset(self._parts):
+                self._parts = {path: parts for path, parts in self._parts.items() if path in sealed}
+                self._sealed_times = {path: times for path, times in self._sealed_times.items() if path in sealed}
+                self._looked_up.clear()
+
+    def _read_identity(self) -> None:
+        identity, wrong = read_identity(self.folder)
+        self._identity = identity or self._identity
+        self._damaged.pop(self.folder.run_json, None)
+        if wrong and os.path.exists(self.folder.run_json):
+            self._damaged[self.folder.run_json] = "; ".join(wrong)
+
+    def kept_bytes(self) -> int:
+        """What it keeps in memory beside arrays in the cache, about."""
+        with self._lock:
+            sealed = sum(parts.kept_bytes for parts in self._parts.values())
+            looked_up = sum(600 * len(parts) for by_file in self._looked_up.values() for parts in by_file.values())
+            return sealed + looked_up + sum(live.kept_bytes for live in self._live.values())
+
+    @property
+    def segments(self) -> list[Segment]:
+        return self._segments
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return self._identity
+
+    def problems(self) -> list[str]:
+        """What could not be read, a sentence each."""
+        found = list(self._damaged.values())
+        for live in self._live.values():
+            found += live.problems
+        return found
+
+    def _read_on(self, segment: Segment) -> None:
+        path = str(segment.journal)
+        live = self._live.get(path)
+        if live is None:
+            next_row, damaged = self._numbers_behind(segment.name)
+            live = self._live[path] = LiveSegment(segment, next_row=next_row, damaged=damaged)
+        if os.stat(path).st_size <= live.offset:
+            return
+        reading = read_segment(path, offset=live.offset, first_line=live.line)
+        for row in reading.rows:
+            if row.kind == "attempt":
+                live.attempt = int(row.body["number"])
+            begun, ended = live.times.get(live.attempt, (row.t, row.t))
+            live.times[live.attempt] = (min(begun, row.t), max(ended, row.t))
+            if row.kind is not None or row.step is None:
+                continue
+            at = len(live.step)
+            live.step.append(row.step)
+            live.row.append(row.i)
+            live.time.append(row.t)
+            live.values += len(row.body)
+            for key, value in row.body.items():
+                attempts = live.series.get(key)
+                if attempts is None:
+                    attempts = live.series[key] = {}
+                series = attempts.get(live.attempt)
+                if series is None:
+                    series = attempts[live.attempt] = LiveSeries(live)
+                series.at.append(at)
+                series.value.append(value)
+                series.part = None
+        live.damaged += len(reading.problems)
+        _check_numbers(live, reading.rows)
+        live.offset = reading.offset
+        live.line += len(reading.rows) + len(reading.problems)
+        live.problems += [str(problem) for problem in reading.problems]
+
+    def _numbers_behind(self, name: SegmentName) -> tuple[int | None, int]:
+        """The row number that a segment should begin with, None where that is not known, and damaged lines before it."""
+        # One that was sealed since the last look was perhaps not read to its end.
+        standing = {segment.journal for segment in self._segments}
+        before = [live for path, live in self._live.items() if live.segment.name.rank == name.rank and path in standing]
+        if before:
+            return before[-1].next_row, before[-1].damaged
+        if any(segment.name.rank == name.rank and segment.is_sealed for segment in self._segments):
+            try:
+                sealed = read_sealing(self.folder)
+            except LossbookError:
+                return None, 0
+            row, last = ((sealed.get(what) or {}).get(f"r{name.rank}") for what in ("next_row", "last_segment"))
+            # Sealing goes on meanwhile: the note may be of a segment before the one behind, or of this one already.
+            is_behind = not isinstance(last, int) or last == name.first - 1
+            return (row, 0) if isinstance(row, int) and is_behind else (None, 0)
+        return None, 0
+
+    def keys(self) -> set[str]:
+        """Every key that the run has logged."""
+        found: set[str] = set()
+        with self._lock:
+            for segment in self._segments:
+                if segment.metrics is not None:
+                    found.update(self._sealed_parts(segment).keys)
+            for live in self._live.values():
+                found.update(live.series)
+        return found
+
+    def has(self, key: str) -> bool:
+        """Whether the run has logged exactly that key."""
+        with self._lock:
+            return any(key in live.series for live in self._live.values()) or any(
+                bool(parts) for parts in self._sealed_of(key).values()
+            )
+
+    def attempt_times(self) -> dict[int, tuple[int, int]]:
+        """When the first and the last row of each attempt were logged, in µs."""
+        times: dict[int, tuple[int, int]] = {}
+        with self._lock:
+            for segment in self._segments:
+                if segment.metrics is None:
+                    live = self._live.get(str(segment.journal))
+                    known = live.times if live is not None else {}
+                else:
+                    known = self._times_of(segment)
+                for attempt, (first, last) in known.items():
+                    begun, ended = times.get(attempt, (first, last))
+                    times[attempt] = (min(begun, first), max(ended, last))
+        return times
+
+    def _times_of(self, segment: Segment) -> dict[int, tuple[int, int]]:
+        path = str(segment.metrics)
+        known = self._sealed_times.get(path)
+        if known is None:
+            known = self._sealed_times[path] = self._sealed_parts(segment).attempt_times()
+        return known
+
+    def parts(self, key: str) -> list[SeriesPart]:
+        """Where the rows of a key lie."""
+        found: list[SeriesPart] = []
+        with self._lock:
+            sealed = self._sealed_of(key)
+            for segment in self._segments:
+                if segment.metrics is not None:
+                    found += sealed[segment.metrics]
+                    continue
+                live = self._live.get(str(segment.journal))
+                for attempt, series in live.series.get(key, {}).items() if live is not None else ():
+                    if series.part is None:
+                        series.part = _live_part(segment, attempt, series)
+                    found.append(series.part)
+        return found
+
+    def sealed_lengths(self, segment: Segment) -> dict[str, int]:
+        """How many rows each key has in a sealed segment, in the order of its rows."""
+        with self._lock:
+            return self._sealed_parts(segment).lengths()
+
+    def last_visible(self, parts: list[SeriesPart]) -> dict[int, int]:
+        """The last step that counts of each attempt, for a key that lies in `parts`."""
+        first_steps: dict[int, int] = {}
+        for part in parts:
+            first_steps[part.attempt] = min(first_steps.get(part.attempt, NEVER), part.first_step)
+        return cutoffs(resume_steps(self._identity), first_steps)
+
+    def read_ahead(self, key: str, level: int) -> None:
+        """Look up where a key lies and its buckets of a level at once: one opening of each file instead of two."""
+        with self._lock:
+            if key not in self._looked_up:
+                self._look_up(key, level)
+
+    def _sealed_of(self, key: str) -> dict[str, list[SeriesPart]]:
+        """Where a key lies in sealed files, by file; without a look at the places of all other keys."""
+        segments = [segment for segment in self._segments if segment.metrics is not None]
+        if all(segment.metrics in self._parts for segment in segments):
+            return {str(segment.metrics): self._parts[str(segment.metrics)].of(key) for segment in segments}
+        known = self._looked_up.get(key)
+        if known is None or not all(segment.metrics in known for segment in segments):
+            self._look_up(key, None)
+        known = self._looked_up[key]
+        self._looked_up.move_to_end(key)
+        return known
+
+    def _look_up(self, key: str, level: int | None) -> None:
+        import duckdb
+
+        known = self._looked_up.get(key, {})
+        known = self._looked_up[key] = {
+            str(segment.metrics): known[str(segment.metrics)]
+            for segment in self._segments
+            if segment.metrics is not None and segment.metrics in known
+        }
+        self._looked_up.move_to_end(key)
+        segments = [one for one in self._segments if one.metrics is not None and one.metrics not in known]
+        for segment in segments:
+            if segment.metrics in self._parts or segment.rollup is None:
+                known[str(segment.metrics)] = self._sealed_parts(segment).of(key)
+        segments = [one for one in segments if one.metrics not in known]
+        if not segments:
+            return
+        wanted = "" if level is None else f" OR level = {int(level)}"
+        try:
+            found = self._arrays_of(
+                f"SELECT file_index, level, attempt, rank, {_BUCKETS} "
+                f"FROM {parquet([str(segment.rollup) for segment in segments])} "
+                f"WHERE key = ? AND (level = {TOP_LEVEL}{wanted})",
+                [key],
+            )
+        except duckdb.Error:
+            # One of them is damaged or gone: which one, each tells by itself.
+            for segment in segments:
+                known[str(segment.metrics)] = self._sealed_parts(segment).of(key)
+            return
+        for position, segment in enumerate(segments):
+            known[str(segment.metrics)] = self._take_in(key, segment, level, found, found["file_index"] == position)
+        if len(self._looked_up) > _MOST_LOOKED_UP:
+            self._looked_up.popitem(last=False)
+
+    def _take_in(
+        self, key: str, segment: Segment, level: int | None, found: Buckets, here: NDArray[Any]
+    ) -> list[SeriesPart]:
+        """Keep what was found of a key in one file: its parts, and their buckets of a level."""
+        parts = []
+        for at in numpy.flatnonzero(here & (found["level"] == TOP_LEVEL)):
+            numbers = [int(found[name][at]) for name in _PART_COLUMNS]
+            attempt, rank, first_step, last_step, first_time, last_time, count = numbers
+            part = SeriesPart(segment, attempt, rank, first_step, last_step, first_time, last_time, count)
+            parts.append(part)
+            if level is None:
+                continue
+            chosen = numpy.array([at])
+            if part.count > 1 << level:
+                own = here & (found["level"] == level)
+                own &= (found["attempt"] == part.attempt) & (found["rank"] == part.rank)
+                chosen = numpy.flatnonzero(own)
+                chosen = chosen[numpy.lexsort((found["first_row"][chosen], found["first_step"][chosen]))]
+            name = (str(segment.metrics), key, part.attempt, part.rank, level)
+            self._cache.put(name, {column: found[column][chosen] for column in BUCKET_COLUMNS})
+        return parts
+
+    def _sealed_parts(self, segment: Segment) -> SealedParts:
+        path = str(segment.metrics)
+        known = self._parts.get(path)
+        if known is not None:
+            return known
+        import duckdb
+
+        columns = "key, attempt, rank, first_step, last_step, epoch_us(first_time), epoch_us(last_time), count"
+        if segment.rollup is not None:
+            query = f"SELECT {columns} FROM {parquet(segment.rollup)} WHERE level = {TOP_LEVEL}"
+        else:
+            query = (
+                "SELECT key, attempt, rank, min(step), max(step), epoch_us(min(time)), epoch_us(max(time)), count(*) "
+                f"FROM {parquet(path)} GROUP BY key, attempt, rank"
+            )
+        parts = SealedParts(segment, {})
+        try:
+            parts = SealedParts(segment, self._connection.execute(query).fetchnumpy())
+        except duckdb.Error as error:
+            if not os.path.exists(path):
+                raise self._replaced(path) from None
+            if segment.rollup is not None:
+                # The rollup can be derived; the rows themselves may be whole.
+                self._damaged[segment.rollup] = f"{segment.rollup} cannot be read; rows are read from {path}"
+                whole = Segment(segment.name, metrics=segment.metrics, events=segment.events)
+                return self._sealed_parts(whole)
+            self._damaged[path] = f"{path} cannot be read ({str(error).splitlines()[0]}); its rows are missing here"
+        self._parts[path] = parts
+        return parts
+
+    def _replaced(self, path: str) -> FilesReplaced:
+        # The folder's mtime may be that of this very tick: look again whatever it says.
+        self._seen = ()
+        return FilesReplaced(f"{path} went while it was read; ask again")
+
+    # -- rows and buckets -------------------------------------------------------------------------------------------
+
+    def buckets(self, key: str, part: SeriesPart, level: int) -> Buckets:
+        """The rollup's buckets of one part at a level (0: each row is a bucket). Arrays of shape (n,)."""
+        with self._lock:
+            if part.segment.journal is not None:
+                return self._live_rows(key, part)
+            path = str(part.segment.metrics)
+            name = (path, key, part.attempt, part.rank, level)
+            found = self._cache.get(name)
+            if found is not None:
+                return found
+            if level == 0 or part.segment.rollup is None:
+                found = self.rows(key, part)
+            else:
+                wanted = level if part.count > 1 << level else TOP_LEVEL
+                found = self._fetch(
+                    f"SELECT {_BUCKETS} FROM {parquet(str(part.segment.rollup))} "
+                    "WHERE key = ? AND level = ? AND attempt = ? AND rank = ? ORDER BY first_step, first_row",
+                    [key, wanted, part.attempt, part.rank],
+                    part,
+                )
+            self._cache.put(name, found)
+            return found
+
+    def rows(self, key: str, part: SeriesPart, first: int | None = None, last: int | None = None) -> Buckets:
+        """The rows of one part as buckets of one, between two steps, both included."""
+        with self._lock:
+            if part.segment.journal is not None:
+                return _between(self._live_rows(key, part), first, last)
+            bounds, values = "", [key, part.attempt, part.rank]
+            if first is not None or last is not None:
+                bounds = " AND step BETWEEN ? AND ?"
+                values += [first if first is not None else -(1 << 63), last if last is not None else NEVER]
+            found = self._fetch(
+                f"SELECT step, row, epoch_us(time) AS time, value FROM {parquet(str(part.segment.metrics))} "
+                f"WHERE key = ? AND attempt = ? AND rank = ?{bounds}",
+                values,
+                part,
+            )
+            return buckets_of_rows(found["step"], found["row"], found["time"], found["value"])
+
+    def _live_rows(self, key: str, part: SeriesPart) -> Buckets:
+        series = part.live
+        assert series is not None
+        name = (str(part.segment.journal), key, part.attempt, "live")
+        found = self._cache.get(name)
+        if found is None or len(found["first_step"]) != len(series.at):
+            at = numpy.array(series.at)
+            step, row, when = (
+                numpy.array(column)[at] for column in (series.segment.step, series.segment.row, series.segment.time)
+            )
+            value = numpy.array(series.value)
+            if len(step) > 1 and bool(numpy.any(step[1:] < step[:-1])):
+                order = numpy.lexsort((row, step))
+                step, row, when, value = step[order], row[order], when[order], value[order]
+            found = buckets_of_rows(step, row, when, value)
+            self._cache.put(name, found)
+        return found
+
+    def _fetch(self, query: str, values: list[Any], part: SeriesPart) -> Buckets:
+        import duckdb
+
+        try:
+            return self._arrays_of(query, values)
+        except duckdb.Error as error:
+            if not os.path.exists(str(part.segment.metrics)):
+                raise self._replaced(str(part.segment.metrics)) from None
+            raise StoreError(
+                f"{self.folder.path} cannot be read ({str(error).splitlines()[0]}); `lossbook verify` says more"
+            ) from None
+
+    def _arrays_of(self, query: str, values: list[Any]) -> Buckets:
+        """What a query gives; where it has a missing value NaN, or 0 for a place of an extreme that there is not."""
+        return {
+            name: array.filled(numpy.nan if array.dtype.kind == "f" else 0)
+            if isinstance(array, numpy.ma.MaskedArray)
+            else array
+            for name, array in self._connection.execute(query, values).fetchnumpy().items()
+        }
+
+
+def _live_part(segment: Segment, attempt: int, series: LiveSeries) -> SeriesPart:
+    at = numpy.array(series.at)
+    step, when = numpy.array(series.segment.step)[at], numpy.array(series.segment.time)[at]
+    return SeriesPart(
+        segment, attempt, segment.name.rank, int(step.min()), int(step.max()), int(when.min()), int(when.max()),
+        len(at), series,
+    )  # fmt: skip
+
+
+def _check_numbers(live: LiveSegment, rows: list[Row]) -> None:
+    """Note where rows are missing or come twice; a damaged line stands for one that would be missing."""
+    expected = live.next_row
+    for row in rows:
+        if expected is not None and row.i != expected:
+            missing = row.i - expected
+            if 0 < missing <= live.damaged:
+                live.damaged -= missing
+            elif len(live.problems) < _MOST_PROBLEMS:
+                live.problems += [str(gap) for gap in find_gaps([row], str(live.segment.journal), expected)]
+        expected = max(row.i + 1, expected or 0)
+    live.next_row = expected
+
+
+def buckets_of_rows(step: NDArray[Any], row: NDArray[Any], time: NDArray[Any], value: NDArray[Any]) -> Buckets:
+    """Rows as buckets of one row each; arrays are shared, not copied."""
+    finite = numpy.isfinite(value)
+    shown = value if bool(finite.all()) else numpy.where(finite, value, numpy.nan)
+    ones = numpy.ones(len(value), dtype=numpy.int64)
+    return {
+        "first_step": step, "last_step": step, "first_row": row, "last_row": row, "first_time": time,
+        "last_time": time, "first": value, "last": value, "min": shown, "max": shown,
+        "sum": numpy.where(finite, value, 0.0), "min_step": step, "max_step": step, "count": ones,
+        "nonfinite": ones - finite,
+    }  # fmt: skip
+
+
+def _between(buckets: Buckets, first: int | None, last: int | None) -> Buckets:
+    if first is None and last is None:
+        return buckets
+    step = buckets["first_step"]
+    start = 0 if first is None else int(numpy.searchsorted(step, first, "left"))
+    end = len(step) if last is None else int(numpy.searchsorted(step, last, "right"))
+    return {name: array[start:end] for name, array in buckets.items()}
+
+
+def _mtime(path: str) -> int | None:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return None

@@ -1,0 +1,243 @@
+"""Series in numbers: how they are added up row by row, read from a sealed file, and cut off at a step."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from lossbook.journal.line import DamagedLine, Row, decode_number, encode_number
+from lossbook.journal.reader import read_segment
+from lossbook.storage.attempts import NEVER
+from lossbook.storage.schema import TOP_LEVEL, connect, parquet
+from lossbook.storage.segments import Segment
+
+#: Kinds of rows that say something of the run as a whole.
+KINDS_THAT_COUNT = frozenset(("config", "summary", "define", "finish", "alert", "warning"))
+
+SeriesName = tuple[str, int, int]  # key, attempt, rank
+Event = tuple[int, int, int, str, dict[str, Any]]  # time (µs), rank, attempt, kind, contents
+
+
+@dataclass(slots=True)
+class Statistics:
+    """One series (a key of one attempt and rank) in numbers; extremes, sum and mean over finite values.
+
+    Of several steps with the same extreme the first is told.
+    """
+
+    last: float = math.nan
+    last_step: int = 0
+    last_row: int = -1
+    first_step: int = NEVER
+    min: float = math.inf
+    min_step: int | None = None
+    max: float = -math.inf
+    max_step: int | None = None
+    sum: float = 0.0
+    count: int = 0
+    nonfinite: int = 0
+
+    def add(self, step: int, row: int, value: float) -> None:
+        if self.count == 0 or (step, row) >= (self.last_step, self.last_row):
+            self.last, self.last_step, self.last_row = value, step, row
+        self.count += 1
+        if step < self.first_step:
+            self.first_step = step
+        if not math.isfinite(value):
+            self.nonfinite += 1
+            return
+        self.sum += value
+        if value <= self.min and (value < self.min or self.min_step is None or step < self.min_step):
+            self.min, self.min_step = value, step
+        if value >= self.max and (value > self.max or self.max_step is None or step < self.max_step):
+            self.max, self.max_step = value, step
+
+    def merge(self, other: Statistics) -> None:
+        if other.count == 0:
+            return
+        if self.count == 0 or (other.last_step, other.last_row) >= (self.last_step, self.last_row):
+            self.last, self.last_step, self.last_row = other.last, other.last_step, other.last_row
+        self.count += other.count
+        self.nonfinite += other.nonfinite
+        self.sum += other.sum
+        self.first_step = min(self.first_step, other.first_step)
+        if other.min_step is not None and _is_first(other.min, other.min_step, self.min, self.min_step):
+            self.min, self.min_step = other.min, other.min_step
+        if other.max_step is not None and _is_first(-other.max, other.max_step, -self.max, self.max_step):
+            self.max, self.max_step = other.max, other.max_step
+
+    @property
+    def furthest_step(self) -> int:
+        """The last step that is known to be in it."""
+        return max(self.last_step, self.min_step or self.last_step, self.max_step or self.last_step)
+
+    def plain(self) -> dict[str, Any]:
+        """As `summary.json` has it."""
+        finite = self.count - self.nonfinite
+        return {
+            "last": encode_number(self.last),
+            "last_step": self.last_step,
+            "min": self.min if finite else None,
+            "min_step": self.min_step,
+            "max": self.max if finite else None,
+            "max_step": self.max_step,
+            "mean": encode_number(self.sum / finite) if finite else None,
+            "count": self.count,
+            "nonfinite": self.nonfinite,
+        }
+
+
+def _is_first(value: float, step: int, known: float, known_step: int | None) -> bool:
+    return known_step is None or value < known or (value == known and step < known_step)
+
+
+def parse_statistics(plain: Any) -> Statistics | None:
+    """What `Statistics.plain` wrote, the sum as exact as a mean tells it; None where it is something else."""
+    try:
+        finite = plain["count"] - plain["nonfinite"]
+        found = Statistics(
+            last=decode_number(plain["last"]), last_step=plain["last_step"], min_step=plain["min_step"],
+            max_step=plain["max_step"], count=plain["count"], nonfinite=plain["nonfinite"],
+        )  # fmt: skip
+        if finite > 0:
+            found.min, found.max = decode_number(plain["min"]), decode_number(plain["max"])
+            found.sum = decode_number(plain["mean"]) * finite
+    except (KeyError, TypeError, DamagedLine):
+        return None
+    steps = (found.last_step, found.min_step if finite else 0, found.max_step if finite else 0)
+    return found if all(type(number) is int for number in (*steps, found.count, found.nonfinite)) else None
+
+
+@dataclass
+class SealedPart:
+    """What a sealed file holds, or its rows from one on."""
+
+    series: dict[SeriesName, Statistics] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    rows: int = 0
+    last_time: int = 0
+    next_row: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def read_sealed(segment: Segment, first_row: int | None = None) -> SealedPart:
+    """Read what a sealed file holds; the top level of its rollup tells it without a look at the rows.
+
+    Args:
+        first_row: only rows from that number on.
+
+    Raises:
+        FileNotFoundError: it was merged into another.
+    """
+    import duckdb
+    import orjson
+
+    part = SealedPart(next_row=first_row or 0)
+    path = str(segment.metrics)
+    later = "" if first_row is None else f" WHERE row >= {int(first_row)}"
+    connection = connect()
+    try:
+        if segment.rollup is not None and first_row is None:
+            found = connection.execute(
+                "SELECT key, attempt, rank, first_step, last_step, last_row, last, min, min_step, max, max_step, sum, "
+                f"count, nonfinite, epoch_us(last_time) FROM {parquet(segment.rollup)} WHERE level = {TOP_LEVEL}"
+            ).fetchall()
+        else:
+            found = connection.execute(_top_level_from_rows(path, later)).fetchall()
+        for key, attempt, rank, *numbers, last_time in found:
+            part.series[(key, attempt, rank)] = one = _statistics(*numbers)
+            part.last_time = max(part.last_time, last_time)
+            part.next_row = max(part.next_row, one.last_row + 1)
+        # The range of row numbers stands in the footer; counting them would read a hundred million scalars.
+        found_rows = connection.execute(f"SELECT min(row), max(row) FROM {parquet(path)}{later}").fetchone()
+        row_numbers = [int(number) for number in found_rows or () if number is not None]
+        if segment.events is not None:
+            for row, when, kind, rank, attempt, value in connection.execute(
+                f"SELECT row, epoch_us(time), kind, rank, attempt, value FROM {parquet(segment.events)}{later} "
+                "ORDER BY row"
+            ).fetchall():
+                row_numbers.append(row)
+                part.next_row = max(part.next_row, row + 1)
+                part.last_time = max(part.last_time, when)
+                if kind in KINDS_THAT_COUNT:
+                    part.events.append((when, rank, attempt, kind, orjson.loads(value)))
+        part.rows = max(row_numbers) - min(row_numbers) + 1 if row_numbers else 0
+    except duckdb.Error as error:
+        if not os.path.exists(path):
+            raise FileNotFoundError(path) from None
+        first = str(error).strip().splitlines()[0]
+        part.problems.append(f"{path} cannot be read ({first}); its rows are missing here")
+    finally:
+        connection.close()
+    return part
+
+
+def _statistics(
+    first_step: int, last_step: int, last_row: int, last: float, low: float | None, low_step: int | None,
+    high: float | None, high_step: int | None, total: float | None, count: int, nonfinite: int,
+) -> Statistics:  # fmt: skip
+    return Statistics(
+        last=last, last_step=last_step, last_row=last_row, first_step=first_step,
+        min=math.inf if low is None else low, min_step=low_step,
+        max=-math.inf if high is None else high, max_step=high_step,
+        sum=total or 0.0, count=count, nonfinite=nonfinite,
+    )  # fmt: skip
+
+
+def _top_level_from_rows(path: str, where: str) -> str:
+    return (
+        "SELECT key, attempt, rank, min(step), max(step), max(row), arg_max(value, (step, row)), "
+        "min(value) FILTER (isfinite(value)), arg_min(step, (value, step)) FILTER (isfinite(value)), "
+        "max(value) FILTER (isfinite(value)), arg_min(step, (-value, step)) FILTER (isfinite(value)), "
+        "sum(value) FILTER (isfinite(value)), count(*), count(*) FILTER (NOT isfinite(value)), epoch_us(max(time)) "
+        f"FROM {parquet(path)}{where} GROUP BY key, attempt, rank"
+    )
+
+
+def statistics_up_to(
+    segments: Iterable[Segment], attempt: int, rank: int, cut: int, keys: set[str]
+) -> dict[str, Statistics]:
+    """Statistics of some series of one attempt and rank up to a step, from their rows: each file is read once.
+
+    Raises:
+        FileNotFoundError: a file was sealed or merged meanwhile.
+    """
+    import duckdb
+
+    result: dict[str, Statistics] = {}
+    for segment in segments:
+        if segment.name.rank != rank:
+            continue
+        if segment.journal is not None:
+            current = 0
+            for row in read_segment(segment.journal).rows:
+                if row.kind == "attempt":
+                    current = int(row.body["number"])
+                elif row.kind is None and current == attempt and (row.step or 0) <= cut:
+                    add_row(result, row, keys)
+            continue
+        path = str(segment.metrics)
+        connection = connect()
+        try:
+            where = f" WHERE attempt = {int(attempt)} AND rank = {int(rank)} AND step <= {int(cut)}"
+            for key, _, _, *numbers, _ in connection.execute(_top_level_from_rows(path, where)).fetchall():
+                if key in keys:
+                    result.setdefault(key, Statistics()).merge(_statistics(*numbers))
+        except duckdb.Error:
+            if not os.path.exists(path):
+                raise FileNotFoundError(path) from None
+        finally:
+            connection.close()
+    return result
+
+
+def add_row(result: dict[str, Statistics], row: Row, keys: set[str]) -> None:
+    """Add those of a row's values that belong to some keys."""
+    for key in keys.intersection(row.body):
+        one = result.get(key)
+        if one is None:
+            one = result[key] = Statistics()
+        one.add(row.step or 0, row.i, row.body[key])

@@ -1,0 +1,414 @@
+"""Checking a run file by file: what is damaged, what was saved of it, and what is well.
+
+Every file is read whole. Sealed rows are held against their rollup, which was made apart from them, so that a
+flipped bit in either shows; journals are read line by line; media are hashed again. Nothing is changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lossbook.errors import LossbookError
+from lossbook.journal.liveness import writer_is_over
+from lossbook.journal.reader import CHUNK_BYTES, JournalSegment, find_gaps, journal_segments, read_segment
+from lossbook.paths import FORMAT, RunFolder, SegmentName, parse_segment_name, read_json
+from lossbook.storage.schema import EVENTS, METRICS, ROLLUP, TOP_LEVEL, connect, parquet
+from lossbook.storage.segments import Segment, list_segments, sealed_segments
+
+if TYPE_CHECKING:
+    import duckdb
+
+_CHECKSUM = re.compile(r"[0-9a-f]{64}\Z")
+_IDENTITY = {"id": str, "name": str, "project": str, "created": int, "config": dict, "attempts": list}
+#: That many findings of one sort are listed for a file; the last one says how many more there are.
+_MOST = 20
+#: How far two sums of the same numbers may lie apart, as a part of the sum of their sizes.
+_ROUNDING = 1e-10
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found about one file, relative to the run's folder: well or not, and one sentence."""
+
+    path: str
+    ok: bool
+    message: str
+
+
+def verify_run(folder: RunFolder) -> list[Finding]:
+    """Read every file of a run and say what state it is in.
+
+    Returns:
+        One finding or more for each file, in the order identity, summary, sealed files, journals, media; a file
+        that is not Lossbook's gets none.
+    """
+    return [
+        Finding(os.path.relpath(finding.path, folder.path), finding.ok, finding.message)
+        for check in (_identity, _summary, _sealed, _journals, _missing, _media)
+        for finding in check(folder)
+    ]
+
+
+# -- small files ----------------------------------------------------------------------------------------------------
+
+
+def _identity(folder: RunFolder) -> Iterator[Finding]:
+    path = folder.run_json
+    try:
+        identity = read_json(path)
+    except LossbookError as error:
+        yield Finding(path, False, f"{error}; rows can still be read, the run's name and configuration cannot")
+        return
+    if identity is None:
+        yield Finding(path, False, "it is not there; rows can still be read, the run's name and configuration cannot")
+        return
+    version = identity.get("format")
+    if version != FORMAT:
+        yield Finding(path, False, f"it says format {version!r}, this version reads format {FORMAT}: upgrade Lossbook")
+        return
+    wrong = [name for name, kind in _IDENTITY.items() if not isinstance(identity.get(name), kind)]
+    if wrong:
+        yield Finding(path, False, f"it lacks {', '.join(wrong)}, or they are of the wrong type")
+        return
+    yield Finding(path, True, f"identity of {identity['name']}, {_count(len(identity['attempts']), 'attempt')}")
+
+
+def _summary(folder: RunFolder) -> Iterator[Finding]:
+    path = folder.summary_json
+    try:
+        summary = read_json(path)
+    except LossbookError as error:
+        yield Finding(path, False, f"{error}; nothing is lost: delete it and it is made anew")
+        return
+    if summary is None:
+        yield Finding(path, True, "not there yet; it is made from the rows")
+    elif not isinstance(summary.get("metrics"), dict):
+        yield Finding(path, False, "it holds no summary; nothing is lost: delete it and it is made anew")
+    else:
+        yield Finding(path, True, f"{summary.get('state')}, {_count(len(summary['metrics']), 'key')}")
+
+
+def _media(folder: RunFolder) -> Iterator[Finding]:
+    stored = set()
+    for path in _files_below(folder.media):
+        checksum = os.path.basename(path).split(".", 1)[0]
+        if not _CHECKSUM.match(checksum):
+            continue
+        stored.add(os.path.relpath(path, folder.path))
+        try:
+            found = _sha256(path)
+        except OSError as error:
+            yield Finding(path, False, f"it cannot be read ({error.strerror})")
+            continue
+        well = found == checksum
+        yield Finding(path, well, "contents as named" if well else "it has been altered: its name is another SHA-256")
+    for file in sorted(_media_named(folder) - stored):
+        yield Finding(os.path.join(folder.path, file), False, "a row names this file, and it is not there")
+
+
+def _media_named(folder: RunFolder) -> set[str]:
+    """The media files that rows speak of."""
+    import duckdb
+    import orjson
+
+    named: set[str] = set()
+    for segment in list_segments(folder):
+        bodies: list[Any] = []
+        try:
+            if segment.journal is not None:
+                for reading in _readings(segment.journal):
+                    bodies += [row.body for row in reading.rows if row.kind in ("image", "table", "file")]
+            elif segment.events is not None:
+                with connect() as connection:
+                    query = f"SELECT value FROM {parquet(segment.events)} WHERE kind IN ('image', 'table', 'file')"
+                    bodies = [orjson.loads(value) for (value,) in connection.execute(query).fetchall()]
+        except (OSError, duckdb.Error, orjson.JSONDecodeError):
+            continue  # said by the check of that file itself
+        named |= {os.path.normpath(body["file"]) for body in bodies if isinstance(body.get("file"), str)}
+    # A saved file may lie in the run's own `files/`, where the training may change it.
+    return {file for file in named if not file.startswith("files" + os.sep)}
+
+
+# -- sealed files ---------------------------------------------------------------------------------------------------
+
+
+def _sealed(folder: RunFolder) -> Iterator[Finding]:
+    segments = sealed_segments(folder)
+    with connect() as connection:
+        for segment in segments:
+            yield from _sealed_segment(connection, folder, segment)
+    yield from _leftovers(folder, [segment.name for segment in segments])
+    # Journals that were damaged are gone once sealed; what was wrong with them was written down then.
+    path = os.path.join(folder.followers, "seal.json")
+    try:
+        noted = (read_json(path) or {}).get("problems") or []
+    except LossbookError as error:
+        yield Finding(path, False, f"{error}; it may be deleted")
+        return
+    for problem in noted[:_MOST]:
+        # They name the run's folder as it was then; it may have been moved.
+        name, _, rest = str(problem).rpartition(os.sep)[2].partition(".jsonl")
+        sentence = f"{name}.jsonl{rest}" if rest and parse_segment_name(name) else str(problem)
+        yield Finding(path, False, f"noted when it was sealed: {sentence}")
+    if len(noted) > _MOST:
+        yield Finding(path, False, f"and {len(noted) - _MOST} more of that sort")
+
+
+def _sealed_segment(connection: duckdb.DuckDBPyConnection, folder: RunFolder, segment: Segment) -> Iterator[Finding]:
+    metrics = str(segment.metrics)
+    rows = None
+    yield from (problems := list(_opened(connection, metrics, METRICS, segment.name)))
+    if not problems:
+        problems = list(_rows(connection, metrics))
+        yield from problems
+        rows = _number(connection, f"SELECT count(*) FROM {parquet(metrics)}")
+        if not problems:
+            yield Finding(metrics, True, f"{_count(rows, 'scalar')} in order")
+    if segment.rollup is None:
+        path = os.path.join(folder.metrics, f"{segment.name.stem}.rollup.parquet")
+        yield Finding(path, False, "it is not there: curves are made of the rows instead, which is slower")
+    else:
+        yield from (problems := list(_opened(connection, segment.rollup, ROLLUP, segment.name)))
+        if not problems and rows is not None:
+            yield from _rollup(connection, segment.rollup, metrics)
+    if segment.events is None:
+        path = os.path.join(folder.events, f"{segment.name.stem}.parquet")
+        yield Finding(path, False, "it is not there: the texts, notes, alerts and configuration changes in it are lost")
+    else:
+        yield from (problems := list(_opened(connection, segment.events, EVENTS, segment.name)))
+        if not problems:
+            yield from _events(connection, segment.events)
+
+
+def _opened(
+    connection: duckdb.DuckDBPyConnection, path: str, columns: dict[str, str], name: SegmentName
+) -> Iterator[Finding]:
+    """Whether a file can be decoded from end to end, has its columns, and belongs to the rank of its name."""
+    import duckdb
+
+    try:
+        described = connection.execute(f"DESCRIBE SELECT * FROM {parquet(path)}").fetchall()
+        found = {column: kind for column, kind, *_ in described}
+        if found != columns:
+            differing = sorted(column for column in {*found, *columns} if found.get(column) != columns.get(column))
+            yield Finding(path, False, f"its columns {', '.join(differing)} are not as the format has them")
+            return
+        # A sum of hashes of whole rows decodes every page.
+        connection.execute(f"SELECT sum(hash(one)) FROM {parquet(path)} AS one").fetchone()
+        ranks = [rank for (rank,) in connection.execute(f"SELECT DISTINCT rank FROM {parquet(path)}").fetchall()]
+    except (duckdb.Error, UnicodeDecodeError) as error:
+        yield Finding(path, False, f"it cannot be read ({str(error).strip().splitlines()[0]}); restore it from a copy")
+        return
+    if ranks not in ([], [name.rank]):
+        yield Finding(path, False, f"it holds rows of the ranks {sorted(ranks)}, and its name says {name.rank}")
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, path: str) -> Iterator[Finding]:
+    before = "lag({0}) OVER () AS {0}_before"
+    query = (
+        f"SELECT count(*) FROM (SELECT key, step, row, {before.format('key')}, {before.format('step')}, "
+        f"{before.format('row')} FROM {parquet(path)}) "
+        "WHERE key_before IS NOT NULL AND (key, step, row) < (key_before, step_before, row_before)"
+    )
+    unsorted = _number(connection, query)
+    if unsorted:
+        yield Finding(path, False, f"{_count(unsorted, 'row')} out of order: curves may be wrong; rows are all there")
+    empty = _number(
+        connection,
+        f"SELECT count(*) FROM {parquet(path)} WHERE key IS NULL OR row IS NULL OR step IS NULL OR time IS NULL OR "
+        "value IS NULL OR attempt IS NULL",
+    )
+    if empty:
+        yield Finding(path, False, f"{_count(empty, 'row')} with an empty field")
+
+
+def _rollup(connection: duckdb.DuckDBPyConnection, path: str, metrics: str) -> Iterator[Finding]:
+    finite = "FILTER (isfinite(value))"
+    exact = (
+        "key, attempt, count, nonfinite, min, max, first_step, last_step, first_row, last_row, first_time, last_time"
+    )
+    # Sums were added up in another order: they agree but for the rounding of each addition.
+    query = f"""
+        WITH counted AS (
+            SELECT key, attempt, count(*) AS count, count(*) FILTER (NOT isfinite(value)) AS nonfinite,
+                   min(value) {finite} AS min, max(value) {finite} AS max, min(step) AS first_step,
+                   max(step) AS last_step, min(row) AS first_row, max(row) AS last_row, min(time) AS first_time,
+                   max(time) AS last_time, fsum(value) {finite} AS sum, fsum(abs(value)) {finite} AS size
+            FROM {parquet(metrics)} GROUP BY key, attempt),
+        kept AS (SELECT {exact}, sum FROM {parquet(path)} WHERE level = {TOP_LEVEL})
+        SELECT DISTINCT key FROM (
+            SELECT key FROM (SELECT {exact} FROM counted EXCEPT ALL SELECT {exact} FROM kept)
+            UNION ALL
+            SELECT key FROM (SELECT {exact} FROM kept EXCEPT ALL SELECT {exact} FROM counted)
+            UNION ALL
+            SELECT key FROM counted JOIN kept USING (key, attempt)
+            WHERE isfinite(size) AND abs(counted.sum - kept.sum) > {_ROUNDING} * size
+        ) ORDER BY key"""
+    differing = [key for (key,) in connection.execute(query).fetchall()]
+    # Every level covers each row once, or is not there for that series.
+    query = f"""
+        WITH levels AS (
+            SELECT key, attempt, level, sum(count) AS count, sum(nonfinite) AS nonfinite,
+                   min(min) AS min, max(max) AS max
+            FROM {parquet(path)} GROUP BY ALL)
+        SELECT DISTINCT key FROM levels AS one JOIN levels AS top USING (key, attempt)
+        WHERE top.level = {TOP_LEVEL} AND (one.count <> top.count OR one.nonfinite <> top.nonfinite
+            OR one.min IS DISTINCT FROM top.min OR one.max IS DISTINCT FROM top.max) ORDER BY key"""
+    differing += [key for (key,) in connection.execute(query).fetchall() if key not in differing]
+    for key in differing[:_MOST]:
+        yield Finding(path, False, f"it disagrees with the rows of {key!r}: one of the two files is damaged")
+    if len(differing) > _MOST:
+        yield Finding(path, False, f"and {len(differing) - _MOST} more keys of that sort")
+    if not differing:
+        buckets = _number(connection, f"SELECT count(*) FROM {parquet(path)}")
+        yield Finding(path, True, f"{_count(buckets, 'bucket')} that agree with the rows")
+
+
+def _events(connection: duckdb.DuckDBPyConnection, path: str) -> Iterator[Finding]:
+    rows, bad = connection.execute(
+        f"SELECT count(*), count(*) FILTER (value IS NULL OR NOT json_valid(value)) FROM {parquet(path)}"
+    ).fetchall()[0]
+    if bad:
+        yield Finding(path, False, f"{_count(bad, 'row')} whose contents are not JSON")
+    else:
+        yield Finding(path, True, _count(rows, "row"))
+
+
+def _leftovers(folder: RunFolder, names: list[SegmentName]) -> Iterator[Finding]:
+    for directory in (folder.metrics, folder.events):
+        for path in _files_below(directory):
+            filename = os.path.basename(path)
+            name = parse_segment_name(filename)
+            if name is None:
+                continue
+            if filename.endswith(".tmp"):
+                yield Finding(path, True, "half-written by a sealing that was cut off; passed over")
+            elif filename.endswith(".parquet") and name not in names:
+                covered = any(other.covers(name) for other in names)
+                reason = "its rows are in a merged file" if covered else "left by a sealing that was cut off"
+                yield Finding(path, True, f"{reason}; passed over, and removed by the next sealing")
+
+
+# -- journals -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Rank:
+    """Where the journal of one rank stands."""
+
+    expected: int | None = None
+    number: int = 0
+    problems: list[Finding] = field(default_factory=list)
+
+
+def _journals(folder: RunFolder) -> Iterator[Finding]:
+    sealed = [segment.name for segment in sealed_segments(folder)]
+    ranks: dict[int, _Rank] = {}
+    for journal in journal_segments(folder.journal):
+        if any(name.covers(journal.name) for name in sealed):
+            yield Finding(journal.path, True, "sealed already; passed over, and removed by the next sealing")
+            continue
+        state = ranks.setdefault(journal.name.rank, _Rank())
+        if state.number + 1 != journal.name.first:
+            state.expected = None  # the segments between are sealed, or reported as missing
+        state.number = journal.name.last
+        yield from _journal(journal, state)
+
+
+def _journal(journal: JournalSegment, state: _Rank) -> Iterator[Finding]:
+    rows = damaged = listed = 0
+    torn = b""
+    begins_well: bool | None = None
+    try:
+        for reading in _readings(journal.path):
+            if begins_well is None and reading.rows:
+                begins_well = reading.rows[0].kind == "attempt"
+            # A damaged line was a row, so its number is not missing as well.
+            gaps = find_gaps(reading.rows, journal.path, state.expected)
+            gaps = [gap for gap in gaps if "again" in gap.message or _missing_rows(gap.message) > len(reading.problems)]
+            for problem in [*reading.problems, *gaps]:
+                listed += 1
+                if listed <= _MOST:
+                    where = f"line {problem.line}: " if problem.line else ""
+                    yield Finding(journal.path, False, f"{where}{problem.message}")
+            if reading.rows:
+                state.expected = max(state.expected or 0, *(row.i + 1 for row in reading.rows))
+            rows += len(reading.rows)
+            damaged += len(reading.problems)
+            torn = reading.torn
+    except OSError as error:
+        yield Finding(journal.path, False, f"it cannot be read ({error.strerror}); check who owns it")
+        return
+    if listed > _MOST:
+        yield Finding(journal.path, False, f"and {listed - _MOST} more of that sort")
+    if rows and not begins_well:
+        yield Finding(journal.path, False, "it does not begin with its attempt; its rows count to the attempt before")
+    if torn and writer_is_over(journal):
+        yield Finding(journal.path, False, f"the last line is torn off after {len(torn)} bytes; it was no whole row")
+    if damaged:
+        yield Finding(journal.path, False, f"{_count(damaged, 'line')} damaged, {_count(rows, 'row')} saved")
+    elif not listed:
+        yield Finding(journal.path, True, _count(rows, "row"))
+
+
+def _readings(path: str) -> Iterator[Any]:
+    """Read a segment piece by piece, whole lines each."""
+    offset, line = 0, 1
+    while True:
+        reading = read_segment(path, offset=offset, first_line=line, limit_bytes=CHUNK_BYTES)
+        if reading.offset == offset and not reading.torn:
+            return
+        yield reading
+        if reading.torn:
+            return
+        offset = reading.offset
+        line += len(reading.rows) + len(reading.problems)
+
+
+def _missing_rows(sentence: str) -> int:
+    numbers = [int(number) for number in re.findall(r"\d+", sentence)]
+    return numbers[1] - numbers[0] + 1 if len(numbers) == 2 else 0
+
+
+def _missing(folder: RunFolder) -> Iterator[Finding]:
+    """Segments that should lie between others; the first of each rank is number 1."""
+    reached: dict[int, int] = {}
+    for segment in list_segments(folder):
+        name = segment.name
+        last = reached.get(name.rank, 0)
+        if name.first > last + 1:
+            lost = SegmentName(name.rank, last + 1, name.first - 1)
+            which = f"segments {lost.first} to {lost.last} of rank {lost.rank} are"
+            if lost.first == lost.last:
+                which = f"segment {lost.stem} is"
+            yield Finding(
+                os.path.join(folder.journal, f"{lost.stem}.jsonl"), False,
+                f"{which} missing, neither journal nor sealed: copy the run folder again if it came from elsewhere",
+            )  # fmt: skip
+        reached[name.rank] = max(last, name.last)
+
+
+# -- files ------------------------------------------------------------------------------------------------------
+
+
+def _files_below(path: str) -> list[str]:
+    return sorted(os.path.join(directory, name) for directory, _, names in os.walk(path) for name in names)
+
+
+def _sha256(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _number(connection: duckdb.DuckDBPyConnection, query: str) -> int:
+    row = connection.execute(query).fetchone()
+    return int(row[0]) if row and row[0] is not None else 0
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

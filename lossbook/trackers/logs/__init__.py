@@ -1,0 +1,1 @@
+"""Logs in JSON, JSON Lines, CSV and text, as trainers write them."""

@@ -1,0 +1,1 @@
+"""MLflow: the mirror and the source."""

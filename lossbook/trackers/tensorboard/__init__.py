@@ -1,0 +1,1 @@
+"""TensorBoard: the mirror and the source, and the event files of both."""

@@ -1,0 +1,1 @@
+"""Trackio: the mirror and the source."""

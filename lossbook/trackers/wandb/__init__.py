@@ -1,0 +1,1 @@
+"""W&B: the mirror, the cloud and offline sources, and the transaction log that both sides use."""

@@ -1,0 +1,234 @@
+"""W&B's local runs, offline or not: `.wandb` files, read without W&B's service and without its library.
+
+A folder (`./wandb`, one run's folder, or one that holds several such) or one file. The folders of one run's id are one
+run: each file after the first is another attempt of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import itertools
+import json
+import os
+import time
+import zlib
+from collections.abc import Iterator
+from typing import Any, ClassVar, NamedTuple
+
+from lossbook.errors import StoreError
+from lossbook.journal.liveness import SILENT_SECONDS
+from lossbook.paths import cache_folder, replace_file
+from lossbook.trackers.protobuf import BadMessage
+from lossbook.trackers.source import ForeignRow, ForeignRun, Rewritten, Source
+from lossbook.trackers.wandb.records import Head, read_head, rows_of, split_record
+from lossbook.trackers.wandb.transaction_log import read_records
+from lossbook.trackers.wandb.values import LARGEST_FILE_BYTES, plain_config, plain_summary, state_of
+
+#: What a file of that size says of its run is remembered in the cache: to find it out, the file is read to its end.
+_REMEMBERED_BYTES = 1 << 20
+
+
+class _File(NamedTuple):
+    """One transaction log, and what it says of its run."""
+
+    path: str
+    head: Head
+    size: int
+    changed: float  # Unix seconds
+
+    @property
+    def name(self) -> str:
+        """What tells it from the others of a run, wherever their folders are kept."""
+        return os.path.join(os.path.basename(os.path.dirname(self.path)), os.path.basename(self.path))
+
+
+class WandbFiles(Source):
+    """The runs in a folder of `.wandb` files, or in one of them."""
+
+    kind: ClassVar[str] = "wandb-offline"
+    lacks: ClassVar[tuple[str, ...]] = (
+        "Artifacts stay where they are; of a logged table the file is read.",
+        "A configuration that changed while the run went on is the last one.",
+        "A picture in a cell of a table is what W&B wrote there, not the picture.",
+        f"Files larger than {LARGEST_FILE_BYTES >> 20} MB stay where they are.",
+    )
+
+    def __init__(self, location: str) -> None:
+        super().__init__(location)
+        self._paths = [location] if os.path.isfile(location) else sorted(_transaction_logs(location))
+        if not self._paths:
+            raise StoreError(
+                f"there is no .wandb file in {location}: name the folder that holds W&B's offline-run-* folders"
+            )
+
+    def runs(self) -> Iterator[ForeignRun]:
+        grouped: dict[tuple[str, str], list[_File]] = {}
+        for path in self._paths:
+            file = _open_file(path)
+            if file is not None:
+                grouped.setdefault((file.head.project, file.head.id), []).append(file)
+        made = [_make_run(sorted(files, key=lambda file: (file.head.started, file.path))) for files in grouped.values()]
+        yield from sorted(made, key=lambda run: run.created, reverse=True)
+
+    def rows(self, run: ForeignRun, start: int = 0) -> Iterator[ForeignRow]:
+        found = self._rows(run)
+        return itertools.islice(found, start, None) if run.after is None else found
+
+    def _rows(self, run: ForeignRun) -> Iterator[ForeignRow]:
+        files: list[_File] = run.place
+        first = int(run.after["file"]) if run.after else 0
+        if run.after and [file.name for file in files[first : first + 1]] != [run.after["name"]]:
+            raise Rewritten(f"{self.location} does not have the files of run {run.id} any more that were read before")
+        for number in range(first, len(files)):
+            file = files[number]
+            place: dict[str, Any] = {
+                "file": number,
+                "name": file.name,
+                "start": 0,
+                "time_us": round(file.head.started * 1e6),
+            }
+            if run.after and number == first:
+                place = run.after
+            elif number:
+                resumed = file.head.starting_step
+                body = {"resume_step": resumed - 1 if resumed > 0 else None}
+                yield ForeignRow(int(place["time_us"]), None, "attempt", None, body, place=place)
+            yield from _rows_of_file(file, place)
+
+    def row_count(self, run: ForeignRun) -> int | None:
+        """About how many: a record of W&B's may become more than one row."""
+        files: list[_File] = run.place
+        return sum(file.head.rows for file in files)
+
+
+def _rows_of_file(file: _File, place: dict[str, Any]) -> Iterator[ForeignRow]:
+    """The rows of a file behind a place in it.
+
+    A place says where its record starts, the checksum of that record, and how many of its rows were read.
+    """
+    start, mark, known = int(place["start"]), place.get("mark"), int(place.get("rows", 0))
+    time_us = int(place["time_us"])
+    try:
+        for end, record in read_records(file.path, start, past_damage=True):
+            checksum = zlib.crc32(record)
+            if mark is not None and checksum != mark:
+                break
+            made = _expand(file, record, time_us)
+            for index in range(known, len(made)):
+                where = {**place, "start": start, "mark": checksum, "rows": index + 1, "time_us": time_us}
+                yield made[index]._replace(place=where)
+            if made:
+                time_us = max(time_us, made[-1].time_us)
+            start, mark, known = end, None, 0
+    except OSError as error:
+        raise StoreError(f"{file.path} cannot be read ({error.strerror}): check the disk, and who owns it") from error
+    if mark is not None:
+        raise Rewritten(f"{file.path} was written anew since it was read")
+
+
+def _expand(file: _File, record: bytes, time_us: int) -> list[ForeignRow]:
+    if not record:
+        body = {
+            "message": f"{file.name} is damaged here: a piece of up to 32 kB, and the records in it, could not be read"
+        }
+        return [ForeignRow(time_us, None, "warning", None, body)]
+    try:
+        kind, contents = split_record(record)
+        return rows_of(kind, contents, time_us, lambda name: _read_file(file, name)) if kind else []
+    except BadMessage as error:
+        message = f"a record of {file.name} could not be read ({error})"
+        return [ForeignRow(time_us, None, "warning", None, {"message": message})]
+
+
+def _read_file(file: _File, name: str) -> bytes | None:
+    """A file of the run; W&B links those that the training saved, so a link may lead out of the folder."""
+    if os.path.isabs(name) or ".." in name.split("/"):
+        return None
+    path = os.path.join(os.path.dirname(file.path), "files", name)
+    try:
+        if os.path.getsize(path) > LARGEST_FILE_BYTES:
+            return None
+        with open(path, "rb") as opened:
+            return opened.read()
+    except OSError:
+        return None
+
+
+def _transaction_logs(location: str) -> Iterator[str]:
+    """All `.wandb` files below a folder; within a run's own folder nothing else is one."""
+    for root, folders, files in os.walk(location):
+        found = [name for name in files if name.endswith(".wandb")]
+        yield from (os.path.join(root, name) for name in found)
+        folders[:] = [] if found else sorted(folders)
+
+
+def _open_file(path: str) -> _File | None:
+    """A file and what it says; None for one that was torn before it said anything."""
+    try:
+        status = os.stat(path)
+        known = _known_head(path, status) if status.st_size >= _REMEMBERED_BYTES else None
+        head = known or read_head(read_records(path, past_damage=True))
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read ({error.strerror}): check the disk, and who owns it") from error
+    if not head.id:
+        return None
+    if known is None and status.st_size >= _REMEMBERED_BYTES:
+        _remember_head(path, status, head)
+    return _File(path, head, status.st_size, status.st_mtime)
+
+
+def _known_head(path: str, status: os.stat_result) -> Head | None:
+    """What the file said when it was read last, if it is as it was then."""
+    try:
+        with open(_memory_of(path), "rb") as file:
+            kept = json.loads(file.read())
+        if kept["file"] != [os.path.abspath(path), status.st_size, status.st_mtime_ns]:
+            return None
+        return Head(**{**kept["head"], "tags": tuple(kept["head"]["tags"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # none, or one of another version
+
+
+def _remember_head(path: str, status: os.stat_result, head: Head) -> None:
+    kept = {"file": [os.path.abspath(path), status.st_size, status.st_mtime_ns], "head": dataclasses.asdict(head)}
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        os.makedirs(os.path.dirname(_memory_of(path)), exist_ok=True)
+        replace_file(_memory_of(path), json.dumps(kept).encode(), durable=False)
+
+
+def _memory_of(path: str) -> str:
+    digest = hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:16]
+    return os.path.join(cache_folder(), "wandb-files", f"{digest}.json")
+
+
+def _make_run(files: list[_File]) -> ForeignRun:
+    heads = [file.head for file in files]
+    last = heads[-1]
+    config: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
+    for head in heads:
+        config.update(head.config)
+        summary.update(head.summary)
+    if last.exit_code is not None:
+        state = "finished" if last.exit_code == 0 else "failed"
+    else:
+        state = "running" if time.time() - files[-1].changed < SILENT_SECONDS else "crashed"
+    state = state_of(state, summary)
+    program = last.origin.get("program")
+    origin = {
+        **last.origin, "entity": last.entity, "job_type": last.job_type, "sweep": last.sweep, "git": last.git,
+        "argv": [program, *last.arguments] if program else [], "files": [file.path for file in files],
+    }  # fmt: skip
+    error = summary.get("lossbook/error")
+    if error is None and last.exit_code:
+        error = f"it ended with exit code {last.exit_code}"
+    return ForeignRun(
+        id=last.id, name=last.name or last.id, project=last.project or "uncategorized", created=heads[0].started,
+        version=" ".join(f"{file.name}:{file.size}" for file in files), state=state,
+        ended=None if state == "running" else last.last_seen, error=error, config=plain_config(config),
+        summary=plain_summary(summary), tags=tuple(dict.fromkeys(tag for head in heads for tag in head.tags)),
+        group=last.group or None, notes=last.notes or None,
+        origin={key: value for key, value in origin.items() if value}, place=files,
+    )  # fmt: skip
