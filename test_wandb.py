@@ -61,8 +61,12 @@ def train(here: Path, *flags: str, **environment: str) -> lossbook.RecordedRun:
     given = {**os.environ, "LOSSBOOK_DATASETS": str(here / "datasets"), "LOSSBOOK_STORE": str(here / "store")}
     done = subprocess.run(
         [sys.executable, str(ROOT / "bitnet" / "train.py"), "--dataset", str(text), *FLAGS, *flags],
-        cwd=here, env={**given, **environment}, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        cwd=here,
+        env={**given, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     require(done.returncode == 0, f"the training ended with {done.returncode}: {done.stderr.strip()[-300:]}")
     return lossbook.open(here / "store").run("latest")
 

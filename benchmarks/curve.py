@@ -170,26 +170,47 @@ def figures(session: Session) -> list[Figure]:
 
     peers = ", ".join(f"{peer} {steps[peer]:,}" for peer in session.peers if peer in steps)
     found = [
-        Figure("curve", "curve(points=1000) of 1,000,000 rows, warm, ms", of(read, "warm_ms"),
-               target=Target(at_most=5),
-               note=f"the median of {repeats}, each of another number of points; a run of ten series logged through "
-               "the API."),
-        Figure("curve", "curve(points=1000) of 1,000,000 rows, the first, ms", of(read, "first_ms"),
-               note="in a process that has opened the run and drawn nothing yet; the file is in the page cache."),
+        Figure(
+            "curve",
+            "curve(points=1000) of 1,000,000 rows, warm, ms",
+            of(read, "warm_ms"),
+            target=Target(at_most=5),
+            note=f"the median of {repeats}, each of another number of points; a run of ten series logged through "
+            "the API.",
+        ),
+        Figure(
+            "curve",
+            "curve(points=1000) of 1,000,000 rows, the first, ms",
+            of(read, "first_ms"),
+            note="in a process that has opened the run and drawn nothing yet; the file is in the page cache.",
+        ),
         Figure("curve", "a random tenth of 1,000,000 rows, warm, ms", of(read, "zoomed_ms")),
-        Figure("curve", f"curve(points=1000) of {many:,} rows, warm, ms", of(long_read, "warm_ms"),
-               target=Target(at_most=20),
-               note=f"sealed files written by the sealing function itself, {MERGED_ROWS:,} rows each as merging leaves "
-               f"them ({of(written, 'seconds') or 0:,.0f} s), not logged row by row."),
+        Figure(
+            "curve",
+            f"curve(points=1000) of {many:,} rows, warm, ms",
+            of(long_read, "warm_ms"),
+            target=Target(at_most=20),
+            note=f"sealed files written by the sealing function itself, {MERGED_ROWS:,} rows each as merging leaves "
+            f"them ({of(written, 'seconds') or 0:,.0f} s), not logged row by row.",
+        ),
         Figure("curve", f"curve(points=1000) of {many:,} rows, the first, ms", of(long_read, "first_ms")),
         Figure("curve", f"a random tenth of {many:,} rows, warm, ms", of(long_read, "zoomed_ms")),
-        Figure("curve", "one series of 100,000 points, new process, s", seconds.get(OURS),
-               {peer: seconds[peer] for peer in session.peers if peer in seconds},
-               note="imports of the reading library included; ours draws 1,000 buckets, a peer's reader gives every "
-               f"point ({peers} points). wandb has no reader for its offline files: a small one of the benchmark's own."),
-        Figure("curve", "one-step spikes of 20 visible at 500 points", None if drawn is None else drawn.value,
-               dict(spikes), Target(at_least=20),
-               note="planted in 1,000,000 rows for ours, in the rows above for peers: what trackio's dashboard asks "
-               "for, what TensorBoard keeps in a reservoir of 500. wandb draws only in its cloud."),
-    ]  # fmt: skip
+        Figure(
+            "curve",
+            "one series of 100,000 points, new process, s",
+            seconds.get(OURS),
+            {peer: seconds[peer] for peer in session.peers if peer in seconds},
+            note="imports of the reading library included; ours draws 1,000 buckets, a peer's reader gives every "
+            f"point ({peers} points). wandb has no reader for its offline files: a small one of the benchmark's own.",
+        ),
+        Figure(
+            "curve",
+            "one-step spikes of 20 visible at 500 points",
+            None if drawn is None else drawn.value,
+            dict(spikes),
+            Target(at_least=20),
+            note="planted in 1,000,000 rows for ours, in the rows above for peers: what trackio's dashboard asks "
+            "for, what TensorBoard keeps in a reservoir of 500. wandb draws only in its cloud.",
+        ),
+    ]
     return found

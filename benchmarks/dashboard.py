@@ -158,49 +158,83 @@ Answer = dict[str, Any] | None
 def _opening_figures(many: Answer, several: dict[str, Answer], large: int, same: int) -> list[Figure]:
     never = [tracker for tracker, answer in several.items() if answer is not None and _median(answer, 0) is None]
     return [
-        Figure("dashboard", f"first chart of a project of {large:,} runs, s", _median(many, 0), target=Target(at_most=0.5),
-               note="from the navigation's start to the first frame in which the first chart has half the colour that it has "
-               "in the end, known to a frame (17 ms); the server runs, the page has nothing in its cache; the median of "
-               f"{_counted(many)} pages. Chromium without a GPU."),
+        Figure(
+            "dashboard",
+            f"first chart of a project of {large:,} runs, s",
+            _median(many, 0),
+            target=Target(at_most=0.5),
+            note="from the navigation's start to the first frame in which the first chart has half the colour that it has "
+            "in the end, known to a frame (17 ms); the server runs, the page has nothing in its cache; the median of "
+            f"{_counted(many)} pages. Chromium without a GPU.",
+        ),
         Figure("dashboard", f"first chart of a project of {large:,} runs, the server's first page, s", _first(many)),
-        Figure("dashboard", f"first chart of a project of {same:,} runs, s", _median(several.get(OURS), 0),
-               _peers(several, lambda answer: _median(answer, 0)),
-               note="ten series of 100 rows each. Ours draws the ten newest runs, Trackio all of them; TensorBoard "
-               "draws none by itself where there are so many, and is ticked the first ten as soon as they are listed."
-               + "".join(f" Nothing of {tracker} was on the screen after {PATIENCE_SECONDS:.0f} s." for tracker in never)),
-    ]  # fmt: skip
+        Figure(
+            "dashboard",
+            f"first chart of a project of {same:,} runs, s",
+            _median(several.get(OURS), 0),
+            _peers(several, lambda answer: _median(answer, 0)),
+            note="ten series of 100 rows each. Ours draws the ten newest runs, Trackio all of them; TensorBoard "
+            "draws none by itself where there are so many, and is ticked the first ten as soon as they are listed."
+            + "".join(f" Nothing of {tracker} was on the screen after {PATIENCE_SECONDS:.0f} s." for tracker in never),
+        ),
+    ]
 
 
 def _curve_figures(million: Answer, short: dict[str, Answer], rows: int, long: int) -> list[Figure]:
     return [
-        Figure("dashboard", f"{CURVES} curves × {long:,} rows on the screen, s", _median(million, 1),
-               target=Target(at_most=1),
-               note="from the navigation's start to the frame after which the chart stays as it is; the median of "
-               f"{_counted(million)} pages. Sealed files written by the sealing function "
-               f"itself, {DIFFERENT} different ones."),
+        Figure(
+            "dashboard",
+            f"{CURVES} curves × {long:,} rows on the screen, s",
+            _median(million, 1),
+            target=Target(at_most=1),
+            note="from the navigation's start to the frame after which the chart stays as it is; the median of "
+            f"{_counted(million)} pages. Sealed files written by the sealing function "
+            f"itself, {DIFFERENT} different ones.",
+        ),
         Figure("dashboard", f"{CURVES} curves × {long:,} rows, the server's first page, s", _first(million, 1)),
-        Figure("dashboard", f"{CURVES} curves × {rows:,} rows on the screen, s", _median(short.get(OURS), 1),
-               _peers(short, lambda answer: _median(answer, 1)),
-               note="TensorBoard keeps 1,000 samples of a series and Trackio's page asks for some thousands of rows in "
-               "all; ours keeps the extremes of all rows."),
-    ]  # fmt: skip
+        Figure(
+            "dashboard",
+            f"{CURVES} curves × {rows:,} rows on the screen, s",
+            _median(short.get(OURS), 1),
+            _peers(short, lambda answer: _median(answer, 1)),
+            note="TensorBoard keeps 1,000 samples of a series and Trackio's page asks for some thousands of rows in "
+            "all; ours keeps the extremes of all rows.",
+        ),
+    ]
 
 
 def _gesture_figures(million: Answer, short: dict[str, Answer], rows: int, long: int) -> list[Figure]:
     how = f"frames in which the chart's canvas held other pixels than a frame before, over {GESTURE_SECONDS:.0f} s; "
     return [
-        Figure("dashboard", f"moving {CURVES} curves × {long:,} rows, frames/s", _of(million, "pan"),
-               target=Target(at_least=50), note=how + "dragged with the shift key to and fro, zoomed in before; the mouse "
-               "reports 125 times a second."),
-        Figure("dashboard", f"zooming {CURVES} curves × {long:,} rows, frames/s", _of(million, "zoom"),
-               target=Target(at_least=50), note=how + "the wheel with ctrl, in and out."),
-        Figure("dashboard", f"moving {CURVES} curves × {rows:,} rows, frames/s", _of(short.get(OURS), "pan"),
-               _peers(short, lambda answer: _of(answer, "pan")),
-               note="TensorBoard: shift and drag. Trackio's chart cannot be moved."),
-        Figure("dashboard", f"zooming {CURVES} curves × {rows:,} rows, frames/s", _of(short.get(OURS), "zoom"),
-               _peers(short, lambda answer: _of(answer, "zoom")),
-               note="TensorBoard: the wheel with alt. Trackio: a range is dragged, which zooms as it grows."),
-    ]  # fmt: skip
+        Figure(
+            "dashboard",
+            f"moving {CURVES} curves × {long:,} rows, frames/s",
+            _of(million, "pan"),
+            target=Target(at_least=50),
+            note=how + "dragged with the shift key to and fro, zoomed in before; the mouse reports 125 times a second.",
+        ),
+        Figure(
+            "dashboard",
+            f"zooming {CURVES} curves × {long:,} rows, frames/s",
+            _of(million, "zoom"),
+            target=Target(at_least=50),
+            note=how + "the wheel with ctrl, in and out.",
+        ),
+        Figure(
+            "dashboard",
+            f"moving {CURVES} curves × {rows:,} rows, frames/s",
+            _of(short.get(OURS), "pan"),
+            _peers(short, lambda answer: _of(answer, "pan")),
+            note="TensorBoard: shift and drag. Trackio's chart cannot be moved.",
+        ),
+        Figure(
+            "dashboard",
+            f"zooming {CURVES} curves × {rows:,} rows, frames/s",
+            _of(short.get(OURS), "zoom"),
+            _peers(short, lambda answer: _of(answer, "zoom")),
+            note="TensorBoard: the wheel with alt. Trackio: a range is dragged, which zooms as it grows.",
+        ),
+    ]
 
 
 def _point_figures(points: dict[str, dict[str, list[float]]], quick: bool) -> list[Figure]:
@@ -215,35 +249,67 @@ def _point_figures(points: dict[str, dict[str, list[float]]], quick: bool) -> li
         "" if quick or TENSORBOARD not in points else " TensorBoard showed none in 75 s: its page does not ask again."
     )
     return [
-        Figure("dashboard", "a new point on the screen after log(), s", typical(OURS, "as it is"),
-               {tracker: value for tracker, value in plain.items() if value is not None}, Target(at_most=1),
-               note=f"from the return of `log()` in a running training process to the frame with the point; the "
-               f"median of {len(ours)}.{told if plain.get(TENSORBOARD) is None else ''}"),
+        Figure(
+            "dashboard",
+            "a new point on the screen after log(), s",
+            typical(OURS, "as it is"),
+            {tracker: value for tracker, value in plain.items() if value is not None},
+            Target(at_most=1),
+            note=f"from the return of `log()` in a running training process to the frame with the point; the "
+            f"median of {len(ours)}.{told if plain.get(TENSORBOARD) is None else ''}",
+        ),
         Figure("dashboard", "a new point, the slowest, s", max(ours, default=None)),
-        Figure("dashboard", "a new point, TensorBoard hurried, s", None,
-               {TENSORBOARD: hurried} if hurried is not None else {},
-               note="`--reload_interval 1`, its page's reloading switched on (each 30 s, the least that it allows), and "
-               "the writer flushed after each point."),
-    ]  # fmt: skip
+        Figure(
+            "dashboard",
+            "a new point, TensorBoard hurried, s",
+            None,
+            {TENSORBOARD: hurried} if hurried is not None else {},
+            note="`--reload_interval 1`, its page's reloading switched on (each 30 s, the least that it allows), and "
+            "the writer flushed after each point.",
+        ),
+    ]
 
 
 def _memory_figures(
-    many: Answer, million: Answer, several: dict[str, Answer], short: dict[str, Answer],
-    large: int, same: int, rows: int, long: int,
-) -> list[Figure]:  # fmt: skip
+    many: Answer,
+    million: Answer,
+    several: dict[str, Answer],
+    short: dict[str, Answer],
+    large: int,
+    same: int,
+    rows: int,
+    long: int,
+) -> list[Figure]:
     def megabytes(answer: Answer) -> float | None:
         return None if answer is None else answer["memory_bytes"] / 1e6
 
     return [
-        Figure("dashboard", f"memory of the server after {large:,} runs, MB", megabytes(many), target=Target(at_most=300),
-               note="resident memory of the server's process tree after the pages above."),
-        Figure("dashboard", f"memory of the server after {CURVES} curves × {long:,} rows, MB", megabytes(million),
-               target=Target(at_most=300)),
-        Figure("dashboard", f"memory of the server after {same:,} runs, MB", megabytes(several.get(OURS)),
-               _peers(several, megabytes)),
-        Figure("dashboard", f"memory of the server after {CURVES} curves × {rows:,} rows, MB",
-               megabytes(short.get(OURS)), _peers(short, megabytes)),
-    ]  # fmt: skip
+        Figure(
+            "dashboard",
+            f"memory of the server after {large:,} runs, MB",
+            megabytes(many),
+            target=Target(at_most=300),
+            note="resident memory of the server's process tree after the pages above.",
+        ),
+        Figure(
+            "dashboard",
+            f"memory of the server after {CURVES} curves × {long:,} rows, MB",
+            megabytes(million),
+            target=Target(at_most=300),
+        ),
+        Figure(
+            "dashboard",
+            f"memory of the server after {same:,} runs, MB",
+            megabytes(several.get(OURS)),
+            _peers(several, megabytes),
+        ),
+        Figure(
+            "dashboard",
+            f"memory of the server after {CURVES} curves × {rows:,} rows, MB",
+            megabytes(short.get(OURS)),
+            _peers(short, megabytes),
+        ),
+    ]
 
 
 def _peers(answers: dict[str, Answer], of: Any) -> dict[str, float]:

@@ -67,8 +67,11 @@ def install(folder: str) -> dict[str, float]:
     # Outside of what `fresh` sets up: pip finds its index through the user's home and environment.
     done = subprocess.run(
         [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", ROOT],
-        capture_output=True, text=True, check=False, timeout=900,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
     if done.returncode != 0:
         raise RuntimeError(f"pip could not install this checkout: {done.stderr.strip()[-200:]}")
     after = _installed(python)
@@ -118,14 +121,31 @@ def figures(session: Session) -> list[Figure]:
         return Figure("footprint", title, values.get(OURS), peers, target, note)
 
     return [
-        line("import, ms", imports, Target(at_most=50),
-             f"a process with the import less a bare interpreter, median of {repeats}, byte code compiled. "
-             f"Heaviest of ours, ms: {heaviest}."),
-        line("init(), ms", {name: one["init_ms"] for name, one in ends.items()}, Target(at_most=20),
-             f"import left out; median of {repeats} processes (3 for peers)."),
-        line("finish() after 1,000 rows, ms", {name: one["finish_ms"] for name, one in ends.items()},
-             Target(at_most=100), "the files are flushed to the disk in it."),
-        Figure("footprint", "base install, MB", size, target=Target(at_most=150),
-               note=why or "`pip install` of this checkout into a fresh environment, less what is in that already."),
+        line(
+            "import, ms",
+            imports,
+            Target(at_most=50),
+            f"a process with the import less a bare interpreter, median of {repeats}, byte code compiled. "
+            f"Heaviest of ours, ms: {heaviest}.",
+        ),
+        line(
+            "init(), ms",
+            {name: one["init_ms"] for name, one in ends.items()},
+            Target(at_most=20),
+            f"import left out; median of {repeats} processes (3 for peers).",
+        ),
+        line(
+            "finish() after 1,000 rows, ms",
+            {name: one["finish_ms"] for name, one in ends.items()},
+            Target(at_most=100),
+            "the files are flushed to the disk in it.",
+        ),
+        Figure(
+            "footprint",
+            "base install, MB",
+            size,
+            target=Target(at_most=150),
+            note=why or "`pip install` of this checkout into a fresh environment, less what is in that already.",
+        ),
         Figure("footprint", "base install, distributions", number, target=Target(at_most=20), note=why),
-    ]  # fmt: skip
+    ]

@@ -74,9 +74,14 @@ def fresh(function: Callable[..., Any], folder: str, *, timeout: float = 1200.0,
     os.close(descriptor)
     log = result.replace(".json", ".log")
     command = [
-        sys.executable, "-m", "benchmarks.child", function.__module__, function.__name__,
-        json.dumps({"folder": folder, **arguments}), result,
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "benchmarks.child",
+        function.__module__,
+        function.__name__,
+        json.dumps({"folder": folder, **arguments}),
+        result,
+    ]
     before = _children_cpu_seconds()
     begin = time.perf_counter()
     with open(log, "wb") as output:
@@ -108,9 +113,14 @@ def start(command: list[str], folder: str, output: Any, *, group: bool = False) 
     variables = environment(folder)
     variables["PYTHONPATH"] = os.pathsep.join(filter(None, (ROOT, os.environ.get("PYTHONPATH"))))
     return subprocess.Popen(
-        command, cwd=folder, env=variables, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+        command,
+        cwd=folder,
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
         start_new_session=group,
-    )  # fmt: skip
+    )
 
 
 def wait_for_what_is_left(seconds: float = LEFT_BEHIND_SECONDS) -> None:

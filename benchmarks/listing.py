@@ -193,16 +193,30 @@ def figures(session: Session) -> list[Figure]:
         return outcome.value[name] if outcome is not None else None
 
     return [
-        Figure("listing", f"ls of {many:,} runs, first time, s", of(large, "command_first"), target=Target(at_most=3),
-               note="the whole command in a terminal, from its start to its end, without an index; files are in the page "
-               "cache. A terminal is shown the newest runs, a pipe all of them."),
+        Figure(
+            "listing",
+            f"ls of {many:,} runs, first time, s",
+            of(large, "command_first"),
+            target=Target(at_most=3),
+            note="the whole command in a terminal, from its start to its end, without an index; files are in the page "
+            "cache. A terminal is shown the newest runs, a pipe all of them.",
+        ),
         Figure("listing", f"ls of {many:,} runs, again, s", of(large, "command_again"), target=Target(at_most=0.15)),
-        Figure("listing", f"ls of {many:,} runs, after one changed, s", of(large, "command_changed"),
-               target=Target(at_most=0.2)),
+        Figure(
+            "listing",
+            f"ls of {many:,} runs, after one changed, s",
+            of(large, "command_changed"),
+            target=Target(at_most=0.2),
+        ),
         Figure("listing", f"ls of {many:,} runs, every one printed into a pipe, s", of(large, "command_piped")),
         Figure("listing", f"book.runs() of {many:,} runs, again, s", of(large, "call_again")),
-        Figure("listing", f"list {SMALL} runs with their last values, s", of(small, "call_values"), peers,
-               Target(at_most=0.02),
-               note="a call in a running process: ours `book.runs()` and a metric of each; trackio `get_runs` and "
-               "`get_logs`; TensorBoard's multiplexer. wandb keeps no list of offline runs."),
-    ]  # fmt: skip
+        Figure(
+            "listing",
+            f"list {SMALL} runs with their last values, s",
+            of(small, "call_values"),
+            peers,
+            Target(at_most=0.02),
+            note="a call in a running process: ours `book.runs()` and a metric of each; trackio `get_runs` and "
+            "`get_logs`; TensorBoard's multiplexer. wandb keeps no list of offline runs.",
+        ),
+    ]

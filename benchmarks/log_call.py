@@ -72,13 +72,23 @@ def figures(session: Session) -> list[Figure]:
     ours = of("median")["ours"]
     ratio = min(peers.values()) / ours if peers and ours else None
     return [
-        Figure("log", "log() of 10 scalars, median, µs", **of("median"), target=Target(at_most=3),
-               note=f"{calls[OURS]:,} calls back to back (fewer for slow peers), the clock around each; the median "
-               f"over {repeats} processes. tensorboardX: ten calls of `add_scalar`."),
+        Figure(
+            "log",
+            "log() of 10 scalars, median, µs",
+            **of("median"),
+            target=Target(at_most=3),
+            note=f"{calls[OURS]:,} calls back to back (fewer for slow peers), the clock around each; the median "
+            f"over {repeats} processes. tensorboardX: ten calls of `add_scalar`.",
+        ),
         Figure("log", "log() of 10 scalars, 99th percentile, µs", **of("p99"), target=Target(at_most=15)),
-        Figure("log", "log() in a loop of 1 ms steps, median, µs", **of("paced_median"),
-               note="the step leaves the caches cold; no target, but what training sees."),
+        Figure(
+            "log",
+            "log() in a loop of 1 ms steps, median, µs",
+            **of("paced_median"),
+            note="the step leaves the caches cold; no target, but what training sees.",
+        ),
         Figure("log", "log() in a loop of 1 ms steps, 99th percentile, µs", **of("paced_p99")),
-        Figure("log", "times faster than the fastest peer", ratio, target=Target(at_least=10),
-               note="medians back to back."),
-    ]  # fmt: skip
+        Figure(
+            "log", "times faster than the fastest peer", ratio, target=Target(at_least=10), note="medians back to back."
+        ),
+    ]

@@ -128,11 +128,21 @@ def figures(session: Session) -> list[Figure]:
     note = "the training process of a peer is that of its own client; ours is the mirrors' processes, outside training"
     return [
         Figure("mirrors", "`log()` of 10 scalars, no mirror, median, µs", bare),
-        Figure("mirrors", "`log()` of 10 scalars, three mirrors, median, µs", of(THREE, "median"),
-               target=Target(at_most=bare * 1.25) if bare else None),
+        Figure(
+            "mirrors",
+            "`log()` of 10 scalars, three mirrors, median, µs",
+            of(THREE, "median"),
+            target=Target(at_most=bare * 1.25) if bare else None,
+        ),
         Figure("mirrors", "`log()` of 10 scalars, no mirror, 99th percentile, µs", of("", "p99")),
         Figure("mirrors", "`log()` of 10 scalars, three mirrors, 99th percentile, µs", of(THREE, "p99")),
-        Figure("mirrors", "100 scalars a second to three mirrors, % of one core", steady.value["share"] if steady else None,
-               peers, Target(at_most=5.0), note),
+        Figure(
+            "mirrors",
+            "100 scalars a second to three mirrors, % of one core",
+            steady.value["share"] if steady else None,
+            peers,
+            Target(at_most=5.0),
+            note,
+        ),
         Figure("mirrors", "starting three mirrors, processor seconds", steady.value["start"] if steady else None),
-    ]  # fmt: skip
+    ]

@@ -74,21 +74,28 @@ def figures(session: Session) -> list[Figure]:
     sealed = _sealed_bytes(str(with_samples["path"]), "r-1000") / (seconds / INTERVAL_SECONDS) / int(sampled["keys"])
     return [
         Figure(
-            "monitoring", title, 100 * sampled["seconds"] / INTERVAL_SECONDS, target=target,
+            "monitoring",
+            title,
+            100 * sampled["seconds"] / INTERVAL_SECONDS,
+            target=target,
             note=f"{sampled['keys']} series, {1e3 * sampled['seconds']:.2f} ms a sample, through NVIDIA's bindings on a "
             "library that stands in for the driver and answers at once: a real one takes longer.",
         ),
         Figure(
-            "monitoring", f"A whole follower with {GPUS} GPUs sampled, less one without, % of a core",
-            with_samples["percent"] - without["percent"], target=target,
+            "monitoring",
+            f"A whole follower with {GPUS} GPUs sampled, less one without, % of a core",
+            with_samples["percent"] - without["percent"],
+            target=target,
             note=f"The same run for {seconds:.0f} s: {with_samples['percent']:.2f} with, {without['percent']:.2f} without. "
             "Writing the rows and keeping the summary of their series are in it.",
         ),
         Figure(
-            "monitoring", "A sampled figure on the disk, sealed, bytes", sealed,
+            "monitoring",
+            "A sampled figure on the disk, sealed, bytes",
+            sealed,
             note=f"Of {seconds:.0f} s; the fixed part of the files weighs less in a longer run.",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def fake_gpus(folder: Path, count: int) -> dict[str, str]:

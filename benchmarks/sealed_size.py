@@ -46,8 +46,14 @@ def figures(session: Session) -> list[Figure]:
             split = "Ours in bytes: " + ", ".join(f"{name or 'files'} {size:,}" for name, size in sorted(parts.items()))
     note = f"{ours:,} steps of thirty series ({peers:,} for peers), after everything has ended. {split}."
     return [
-        Figure("size", "bytes a scalar, realistic run, whole folder", whole.get(OURS),
-               {peer: whole[peer] for peer in session.peers if peer in whole}, Target(at_most=5), note),
+        Figure(
+            "size",
+            "bytes a scalar, realistic run, whole folder",
+            whole.get(OURS),
+            {peer: whole[peer] for peer in session.peers if peer in whole},
+            Target(at_most=5),
+            note,
+        ),
         Figure("size", "bytes a scalar, realistic run, metrics/ alone", inner, note="values and rollups."),
         Figure("size", "bytes a scalar, realistic run, without rollups", values),
-    ]  # fmt: skip
+    ]

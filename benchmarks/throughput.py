@@ -104,19 +104,35 @@ def figures(session: Session) -> list[Figure]:
     whole = "" if counts_whole_tree() else " Here only the training process could be counted, not what it left behind."
     work = "100,000 calls" + (" (10,000 for peers)" if session.quick else "")
     return [
-        line("1M scalars in 100k calls, scalars/s", speed, Target(at_least=1_500_000),
-             f"{work} of `log()` without a pause, from before `init()` to after `finish()`; ours the median of five "
-             f"processes. {parts}"),
-        line("processor seconds of the process tree, per 1M scalars", cpu, Target(at_most=2),
-             "user and system time of every process of the tree until the last has ended, sealing included: this "
-             "process reaps what its measurements leave behind (`PR_SET_CHILD_SUBREAPER`); less the time that making "
-             f"the rows takes.{whole}"),
-        line("bytes a scalar on disk, ten scalars a row", size, Target(at_most=5),
-             f"the whole run folder when everything has ended; {work}. tensorboardX keeps float32 only."),
-        line("memory of the training process at the end, MB", late, Target(at_most=60),
-             f"resident; {many:,} calls for ours, {many // 50:,} for peers; numpy, which the benchmark imports, is in it."),
+        line(
+            "1M scalars in 100k calls, scalars/s",
+            speed,
+            Target(at_least=1_500_000),
+            f"{work} of `log()` without a pause, from before `init()` to after `finish()`; ours the median of five "
+            f"processes. {parts}",
+        ),
+        line(
+            "processor seconds of the process tree, per 1M scalars",
+            cpu,
+            Target(at_most=2),
+            "user and system time of every process of the tree until the last has ended, sealing included: this "
+            "process reaps what its measurements leave behind (`PR_SET_CHILD_SUBREAPER`); less the time that making "
+            f"the rows takes.{whole}",
+        ),
+        line(
+            "bytes a scalar on disk, ten scalars a row",
+            size,
+            Target(at_most=5),
+            f"the whole run folder when everything has ended; {work}. tensorboardX keeps float32 only.",
+        ),
+        line(
+            "memory of the training process at the end, MB",
+            late,
+            Target(at_most=60),
+            f"resident; {many:,} calls for ours, {many // 50:,} for peers; numpy, which the benchmark imports, is in it.",
+        ),
         line("memory growth from call 1,000 to the last, MB", growth, Target(at_most=1)),
-    ]  # fmt: skip
+    ]
 
 
 def bytes_by_part(path: str) -> dict[str, int]:

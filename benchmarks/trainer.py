@@ -32,10 +32,34 @@ def time_training(folder: str, device: str, size: str, batch: int, context: int,
     text_file = Path(folder, "text.txt")
     text_file.write_text("The quick brown fox jumps over the lazy dog, and the dog does not mind at all.\n" * 2000)
     steps = (intervals + COLD) * INTERVAL
-    flags = ["--dataset", str(text_file), "--cache", str(Path(folder, "tokens")), "--size", size, "--batch-size", str(batch),
-             "--context", str(context), "--steps", str(steps), "--log-interval", str(INTERVAL), "--eval-batches", "1",
-             "--eval-interval", str(steps), "--device", device, "--store", str(Path(folder, "store")),
-             "--checkpoints", str(Path(folder, "checkpoints")), "--tracker", "none"]  # fmt: skip
+    flags = [
+        "--dataset",
+        str(text_file),
+        "--cache",
+        str(Path(folder, "tokens")),
+        "--size",
+        size,
+        "--batch-size",
+        str(batch),
+        "--context",
+        str(context),
+        "--steps",
+        str(steps),
+        "--log-interval",
+        str(INTERVAL),
+        "--eval-batches",
+        "1",
+        "--eval-interval",
+        str(steps),
+        "--device",
+        device,
+        "--store",
+        str(Path(folder, "store")),
+        "--checkpoints",
+        str(Path(folder, "checkpoints")),
+        "--tracker",
+        "none",
+    ]
     if device == "cuda":
         flags += ["--dtype", "bfloat16"]
     args = trainer.parse(flags)
@@ -138,13 +162,26 @@ def figures(session: Session) -> list[Figure]:
     # A figure that differs by more than that between processes says nothing about half a percent.
     is_quiet = max(cost) - min(cost) <= 1
     return [
-        Figure("trainer", "run.log at every step of the GPT-2 trainer, % of a step", statistics.median(share),
-               target=limit, note=f"{what}. Four scalars a step, two of them tensors."),
-        Figure("trainer", "steps of the GPT-2 trainer with tracking, % slower than those without", statistics.median(cost),
-               target=limit if is_quiet else None,
-               note=f"{what}, {min(cost):+.2f} to {max(cost):+.2f}%. {intervals // 2} stretches of {INTERVAL} steps each way, "
-               "in turn, in one run, the follower beside them all. No verdict where processes differ by more than 1%."),
-        Figure("trainer", "the GPT-2 trainer with tracking, % slower than a plain loop", statistics.median(beside),
-               note=f"{what}, {min(beside):+.2f} to {max(beside):+.2f}%. The same plain loop after the trainer differed from "
-               f"that before it by {min(noise):+.2f} to {max(noise):+.2f}%: that is the noise of this machine."),
-    ]  # fmt: skip
+        Figure(
+            "trainer",
+            "run.log at every step of the GPT-2 trainer, % of a step",
+            statistics.median(share),
+            target=limit,
+            note=f"{what}. Four scalars a step, two of them tensors.",
+        ),
+        Figure(
+            "trainer",
+            "steps of the GPT-2 trainer with tracking, % slower than those without",
+            statistics.median(cost),
+            target=limit if is_quiet else None,
+            note=f"{what}, {min(cost):+.2f} to {max(cost):+.2f}%. {intervals // 2} stretches of {INTERVAL} steps each way, "
+            "in turn, in one run, the follower beside them all. No verdict where processes differ by more than 1%.",
+        ),
+        Figure(
+            "trainer",
+            "the GPT-2 trainer with tracking, % slower than a plain loop",
+            statistics.median(beside),
+            note=f"{what}, {min(beside):+.2f} to {max(beside):+.2f}%. The same plain loop after the trainer differed from "
+            f"that before it by {min(noise):+.2f} to {max(noise):+.2f}%: that is the noise of this machine.",
+        ),
+    ]

@@ -26,8 +26,12 @@ class Arguments(argparse.ArgumentParser):
 
 def parser() -> Arguments:
     """Every flag, with its default."""
-    flags = Arguments(prog="bitnet/train.py", description="Train a BitNet to ternary weights, tracked with Lossbook.",
-                      formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False)  # fmt: skip
+    flags = Arguments(
+        prog="bitnet/train.py",
+        description="Train a BitNet to ternary weights, tracked with Lossbook.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
     text = flags.add_argument_group("text")
     text.add_argument("--dataset", default="wikitext-2-v1", help="a set by its name, a text file, or a folder")
     text.add_argument("--data_root", type=Path, help="folder with copies of the hub's sets, in the hub's own layout")
@@ -67,8 +71,11 @@ def parser() -> Arguments:
     track.add_argument("--wandb_notes", help="a word on what this run is for")
     track.add_argument("--wandb_group", help="group of runs that belong together")
     track.add_argument("--wandb_entity", help="whose W&B project it is")
-    track.add_argument("--wandb_mode", choices=("online", "offline", "disabled"),
-                       help="[online, or as WANDB_MODE says]; disabled leaves TensorBoard")  # fmt: skip
+    track.add_argument(
+        "--wandb_mode",
+        choices=("online", "offline", "disabled"),
+        help="[online, or as WANDB_MODE says]; disabled leaves TensorBoard",
+    )
     track.add_argument("--disable_wandb", action="store_true", help="the same as --wandb_mode disabled")
     track.add_argument("--tracker", default="none", help="mirrors beside W&B and TensorBoard: trackio,mlflow")
     track.add_argument("--store", help="where runs are kept [LOSSBOOK_STORE, else ./lossbook-runs]")
@@ -82,9 +89,15 @@ def parse(argv: list[str] | None = None, defaults: dict[str, Any] | None = None)
         flags.set_defaults(**defaults)
     args = flags.parse_args(argv)
     counts = (
-        "max_length", "num_epochs", "max_steps", "batch_size", "gradient_accumulation_steps", "eval_interval",
-        "eval_batches", "log_interval",
-    )  # fmt: skip
+        "max_length",
+        "num_epochs",
+        "max_steps",
+        "batch_size",
+        "gradient_accumulation_steps",
+        "eval_interval",
+        "eval_batches",
+        "log_interval",
+    )
     for name in counts:
         value = getattr(args, name)
         if value is not None and value < 1:

@@ -77,9 +77,17 @@ def _order(seed: int, epoch: int, sequences: int) -> Array:
 
 
 def training_batches(
-    questions: Questions, tokens: Array, *, seed: int, step: int, steps_per_epoch: int, batch_size: int,
-    micro_batches: int, rank: int = 0, world_size: int = 1,
-) -> list[Batch]:  # fmt: skip
+    questions: Questions,
+    tokens: Array,
+    *,
+    seed: int,
+    step: int,
+    steps_per_epoch: int,
+    batch_size: int,
+    micro_batches: int,
+    rank: int = 0,
+    world_size: int = 1,
+) -> list[Batch]:
     """The micro-batches of one rank in one step; an epoch shows each sequence once, in an order of its own.
 
     What is left over when an epoch is divided into steps is left out of it, another part each time.

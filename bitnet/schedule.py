@@ -70,9 +70,15 @@ def quantised_blocks(stage: int, blocks: int) -> range:
 
 
 def make_schedule(
-    size: Size, steps: int, *, learning_rate: float, warmup_steps: int | None, qdrop: float, qdrop_anneal: float,
+    size: Size,
+    steps: int,
+    *,
+    learning_rate: float,
+    warmup_steps: int | None,
+    qdrop: float,
+    qdrop_anneal: float,
     alpha_warmup: float,
-) -> Schedule:  # fmt: skip
+) -> Schedule:
     """The schedule of a training of `steps` steps; each stage has one at least.
 
     Args:
@@ -93,6 +99,12 @@ def make_schedule(
     partial = min(max(1, round(size.partial_ternary * steps)), steps - 2)
     full = min(max(partial + 1, round(size.full_ternary * steps)), steps - 1)
     return Schedule(
-        steps, partial, full, warmup_steps, learning_rate, qdrop, math.ceil(qdrop_anneal * steps),
+        steps,
+        partial,
+        full,
+        warmup_steps,
+        learning_rate,
+        qdrop,
+        math.ceil(qdrop_anneal * steps),
         math.ceil(alpha_warmup * steps),
-    )  # fmt: skip
+    )

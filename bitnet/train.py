@@ -100,25 +100,44 @@ def zero_share(model: BitNet) -> float:
 
 
 def configuration(
-    args: argparse.Namespace, model: BitNet, text: Text, questions: Questions, schedule: Schedule, steps_per_epoch: int,
-    group: Group, device: torch.device,
-) -> dict[str, Any]:  # fmt: skip
+    args: argparse.Namespace,
+    model: BitNet,
+    text: Text,
+    questions: Questions,
+    schedule: Schedule,
+    steps_per_epoch: int,
+    group: Group,
+    device: torch.device,
+) -> dict[str, Any]:
     """Everything that says what was run: the flags, the model, the text, the machine."""
     size = SIZES[args.model_size]
     config = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
     trained = [one.numel() for one in model.parameters() if one.requires_grad]
     return config | {
-        "model": f"bitnet-{args.model_size}", "optimizer": "adamw", "variant": args.objective,
-        "total_parameters": model.parameter_count(), "trainable_parameters": sum(trained),
+        "model": f"bitnet-{args.model_size}",
+        "optimizer": "adamw",
+        "variant": args.objective,
+        "total_parameters": model.parameter_count(),
+        "trainable_parameters": sum(trained),
         "ternary_weights": sum(layer.weight.numel() for _, layer in model.bit_linears()),
-        "hidden_size": size.width, "intermediate_size": 4 * size.width, "num_layers": size.layers,
-        "num_heads": size.heads, "vocab_size": model.tokens.num_embeddings, "tokenizer": args.tokenizer,
-        "dataset_name": text.name, "dataset_size": questions.sequences(text.train), "train_tokens": len(text.train),
-        "validation_tokens": len(text.validation), "steps_per_epoch": steps_per_epoch,
-        "total_training_steps": schedule.steps, "schedule": asdict(schedule), "warmup_steps": schedule.warmup_steps,
-        "device": str(device), "world_size": group.size,
+        "hidden_size": size.width,
+        "intermediate_size": 4 * size.width,
+        "num_layers": size.layers,
+        "num_heads": size.heads,
+        "vocab_size": model.tokens.num_embeddings,
+        "tokenizer": args.tokenizer,
+        "dataset_name": text.name,
+        "dataset_size": questions.sequences(text.train),
+        "train_tokens": len(text.train),
+        "validation_tokens": len(text.validation),
+        "steps_per_epoch": steps_per_epoch,
+        "total_training_steps": schedule.steps,
+        "schedule": asdict(schedule),
+        "warmup_steps": schedule.warmup_steps,
+        "device": str(device),
+        "world_size": group.size,
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
-    }  # fmt: skip
+    }
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -170,10 +189,14 @@ def prepare(
         )
     try:
         schedule = make_schedule(
-            SIZES[args.model_size], args.max_steps or args.num_epochs * steps_per_epoch,
-            learning_rate=args.learning_rate, warmup_steps=args.warmup_steps, qdrop=args.qdrop,
-            qdrop_anneal=args.qdrop_anneal, alpha_warmup=args.alpha_warmup,
-        )  # fmt: skip
+            SIZES[args.model_size],
+            args.max_steps or args.num_epochs * steps_per_epoch,
+            learning_rate=args.learning_rate,
+            warmup_steps=args.warmup_steps,
+            qdrop=args.qdrop,
+            qdrop_anneal=args.qdrop_anneal,
+            alpha_warmup=args.alpha_warmup,
+        )
     except ValueError as error:
         raise TextError(str(error)) from None
     if state is not None and state["step"] >= schedule.steps:
@@ -185,9 +208,16 @@ class Training:
     """One attempt of a run, from its first step (or its checkpoint's) to the packed model."""
 
     def __init__(
-        self, args: argparse.Namespace, state: dict[str, Any] | None, group: Group, device: torch.device, text: Text,
-        questions: Questions, schedule: Schedule, steps_per_epoch: int,
-    ) -> None:  # fmt: skip
+        self,
+        args: argparse.Namespace,
+        state: dict[str, Any] | None,
+        group: Group,
+        device: torch.device,
+        text: Text,
+        questions: Questions,
+        schedule: Schedule,
+        steps_per_epoch: int,
+    ) -> None:
         self.args, self.group, self.device, self.text = args, group, device, text
         self.questions, self.schedule, self.steps_per_epoch = questions, schedule, steps_per_epoch
         torch.manual_seed(args.seed)  # the same parameters in every process
@@ -214,11 +244,19 @@ class Training:
         self.config = configuration(args, self.model, text, questions, schedule, steps_per_epoch, group, device)
         # Every process begins the run, so that the ranks of one launch are one run; the main one alone logs.
         self.run = lossbook.init(
-            project=args.wandb_project, name=args.wandb_run_name, config=self.config, tags=args.wandb_tags,
-            group=args.wandb_group, notes=args.wandb_notes, store=args.store, mirrors=mirrors(args),
-            entity=args.wandb_entity, id=state["run"] if state is not None else None,
-            resume="allow" if state is not None else "never", resume_step=self.step if state is not None else None,
-        )  # fmt: skip
+            project=args.wandb_project,
+            name=args.wandb_run_name,
+            config=self.config,
+            tags=args.wandb_tags,
+            group=args.wandb_group,
+            notes=args.wandb_notes,
+            store=args.store,
+            mirrors=mirrors(args),
+            entity=args.wandb_entity,
+            id=state["run"] if state is not None else None,
+            resume="allow" if state is not None else "never",
+            resume_step=self.step if state is not None else None,
+        )
         self.name = self.run.id
         if not self.run.path:  # LOSSBOOK_MODE=disabled: two of them must not write over each other
             self.name = state["run"] if state else f"untracked-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
@@ -239,10 +277,16 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.learning_rate_at(self.step)
         batches = training_batches(
-            self.questions, self.text.train, seed=args.seed, step=self.step, steps_per_epoch=self.steps_per_epoch,
-            batch_size=args.batch_size, micro_batches=args.gradient_accumulation_steps, rank=self.group.rank,
+            self.questions,
+            self.text.train,
+            seed=args.seed,
+            step=self.step,
+            steps_per_epoch=self.steps_per_epoch,
+            batch_size=args.batch_size,
+            micro_batches=args.gradient_accumulation_steps,
+            rank=self.group.rank,
             world_size=self.group.size,
-        )  # fmt: skip
+        )
         total = torch.zeros((), device=self.device)
         for micro, batch in enumerate(batches):
             seed_step(args.seed, self.step, micro, self.group.rank)
@@ -292,15 +336,26 @@ class Training:
             return True
         path = self.folder / file
         try:
-            checkpoint.save(path, {
-                "bitnet": 1, "args": self.kept_arguments(), "text": self.text.digest,
-                "together": self.args.batch_size * self.args.gradient_accumulation_steps * self.group.size,
-                "run": self.name, "project": self.run.project,
-                "store": str(Path(self.run.path).parents[1]) if self.run.path else None,
-                "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict(), "step": self.step, "seconds": self.seconds,
-                "val_loss": self.val_loss, "best": self.best, "best_stage": self.best_stage,
-            })  # fmt: skip
+            checkpoint.save(
+                path,
+                {
+                    "bitnet": 1,
+                    "args": self.kept_arguments(),
+                    "text": self.text.digest,
+                    "together": self.args.batch_size * self.args.gradient_accumulation_steps * self.group.size,
+                    "run": self.name,
+                    "project": self.run.project,
+                    "store": str(Path(self.run.path).parents[1]) if self.run.path else None,
+                    "model": self.model.state_dict(),
+                    "optimizer": self.optimizer.state_dict(),
+                    "scaler": self.scaler.state_dict(),
+                    "step": self.step,
+                    "seconds": self.seconds,
+                    "val_loss": self.val_loss,
+                    "best": self.best,
+                    "best_stage": self.best_stage,
+                },
+            )
         except checkpoint.CheckpointError as error:
             print(f"bitnet/train.py: {error}", file=sys.stderr)
             self.run.alert("checkpoint not written", str(error), level="error")
@@ -341,10 +396,13 @@ class Training:
             finally:
                 self.stop.restore()
                 if self.group.is_first:
-                    self.run.summary.update({
-                        "final/best_val_loss": self.best, "final/best_val_perplexity": perplexity(self.best),
-                        "final/training_seconds": self.seconds,
-                    })  # fmt: skip
+                    self.run.summary.update(
+                        {
+                            "final/best_val_loss": self.best,
+                            "final/best_val_perplexity": perplexity(self.best),
+                            "final/training_seconds": self.seconds,
+                        }
+                    )
             if not finished:
                 number = self.asked
                 self.run.finish("interrupted" if number == signal.SIGINT else "killed")
@@ -376,11 +434,18 @@ class Training:
             self.step += 1
             if self.group.is_first:
                 # Tensors are handed over as they are: on a GPU nobody waits for them here.
-                run.log({
-                    "train/loss": loss, "train/learning_rate": rate, "train/qdrop_probability": probability,
-                    "train/training_stage": stage, "train/epoch": epoch, "train/global_step": self.step,
-                    "train/grad_norm": norm,
-                }, step=self.step)  # fmt: skip
+                run.log(
+                    {
+                        "train/loss": loss,
+                        "train/learning_rate": rate,
+                        "train/qdrop_probability": probability,
+                        "train/training_stage": stage,
+                        "train/epoch": epoch,
+                        "train/global_step": self.step,
+                        "train/grad_norm": norm,
+                    },
+                    step=self.step,
+                )
             last = self.step == schedule.steps
             to_evaluate = self.step % self.eval_interval == 0 or last
             to_report = self.step % args.log_interval == 0 or to_evaluate
@@ -427,26 +492,42 @@ class Training:
         """Write the packed model, read it back, and say what it takes and how well it predicts."""
         path, args = self.folder / "ternary.pt", self.args
         try:
-            size = save_packed(path, self.model, {
-                "model_size": args.model_size, "vocabulary": self.model.tokens.num_embeddings,
-                "length": args.max_length, "causal": self.questions.causal, "tokenizer": args.tokenizer,
-                "text": self.text.digest, "step": self.step,
-            })  # fmt: skip
+            size = save_packed(
+                path,
+                self.model,
+                {
+                    "model_size": args.model_size,
+                    "vocabulary": self.model.tokens.num_embeddings,
+                    "length": args.max_length,
+                    "causal": self.questions.causal,
+                    "tokenizer": args.tokenizer,
+                    "text": self.text.digest,
+                    "step": self.step,
+                },
+            )
             packed = load_packed(path).to(self.device)
         except checkpoint.CheckpointError as error:
             print(f"bitnet/train.py: {error}", file=sys.stderr)
             self.run.alert("packed model not written", str(error), level="error")
             return False
         loss = self.loss_of(packed)
-        self.run.summary.update({
-            "final/val_loss": self.val_loss, "final/packed_val_loss": loss, "final/stage": STAGES[-1],
-            "final/bits_per_weight": size.bits_per_weight, "final/bits_per_parameter": size.bits_per_parameter,
-            "final/zero_share": size.zero_share, "final/packed_bytes": size.packed_bytes,
-            "final/file_bytes": size.file_bytes,
-        })  # fmt: skip
+        self.run.summary.update(
+            {
+                "final/val_loss": self.val_loss,
+                "final/packed_val_loss": loss,
+                "final/stage": STAGES[-1],
+                "final/bits_per_weight": size.bits_per_weight,
+                "final/bits_per_parameter": size.bits_per_parameter,
+                "final/zero_share": size.zero_share,
+                "final/packed_bytes": size.packed_bytes,
+                "final/file_bytes": size.file_bytes,
+            }
+        )
         self.say(described(size, path))
-        self.say(f"validation loss {self.val_loss:.4f}, read back from the packed file {loss:.4f}; "
-                 f"{self.seconds:.0f} s of training; the run is in {self.run.path or 'no file'}")  # fmt: skip
+        self.say(
+            f"validation loss {self.val_loss:.4f}, read back from the packed file {loss:.4f}; "
+            f"{self.seconds:.0f} s of training; the run is in {self.run.path or 'no file'}"
+        )
         return True
 
     def loss_of(self, model: BitNet) -> float:

@@ -48,9 +48,12 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 def train(config: ExperimentConfig) -> None:
     torch.manual_seed(config.seed)
     model = Transformer(
-        vocab_size=config.vocab_size, context_length=config.context_length, d_model=config.d_model,
-        num_layers=config.num_layers, num_heads=config.num_heads,
-    )  # fmt: skip
+        vocab_size=config.vocab_size,
+        context_length=config.context_length,
+        d_model=config.d_model,
+        num_layers=config.num_layers,
+        num_heads=config.num_heads,
+    )
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=0.1)
     tracker = ExperimentTracker(config, model, log_dir=args.log_dir, store=args.store, group="ablation")
     tracker.start()

@@ -38,9 +38,16 @@ def train(args: argparse.Namespace) -> None:
     model = Transformer(**SHAPE)
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=0.1)
     config = ExperimentConfig(
-        experiment_name=args.train, architecture="llama", batch_size=BATCH_SIZE, num_iterations=args.steps,
-        gradient_accumulation_steps=ACCUMULATION, learning_rate=3e-3, warmup_iters=10, track_memory=False, **SHAPE,
-    )  # fmt: skip
+        experiment_name=args.train,
+        architecture="llama",
+        batch_size=BATCH_SIZE,
+        num_iterations=args.steps,
+        gradient_accumulation_steps=ACCUMULATION,
+        learning_rate=3e-3,
+        warmup_iters=10,
+        track_memory=False,
+        **SHAPE,
+    )
 
     path = args.checkpoints / f"{args.train}.pt"
     first, run_id, state = 0, None, None
@@ -73,8 +80,13 @@ def train(args: argparse.Namespace) -> None:
 
         if (step + 1) % args.checkpoint_every == 0:
             tracker.log_validation(validation_loss(model, text.validation, batch_size=BATCH_SIZE, context=64))
-            kept: dict[str, Any] = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step,
-                                    "run_id": tracker.run.id, "tracker": None}  # fmt: skip
+            kept: dict[str, Any] = {
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "step": step,
+                "run_id": tracker.run.id,
+                "tracker": None,
+            }
             if args.train == "state":
                 kept["tracker"] = tracker.state_dict()
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,9 +105,18 @@ def demonstrate(args: argparse.Namespace) -> bool:
     kill_after = 3 * every - 1 + 2 * every // 3
     folder = args.checkpoints / time.strftime("resume-%Y%m%d-%H%M%S")
     command = [
-        sys.executable, __file__, "--text", args.text, "--steps", str(args.steps), "--checkpoints", str(folder),
-        "--checkpoint-every", str(every), *(["--store", args.store] if args.store else []),
-    ]  # fmt: skip
+        sys.executable,
+        __file__,
+        "--text",
+        args.text,
+        "--steps",
+        str(args.steps),
+        "--checkpoints",
+        str(folder),
+        "--checkpoint-every",
+        str(every),
+        *(["--store", args.store] if args.store else []),
+    ]
     train(argparse.Namespace(**{**vars(args), "train": "whole", "checkpoints": folder, "checkpoint_every": every}))
     for name in ("state", "id"):
         killed = subprocess.run([*command, "--train", name, "--kill-after", str(kill_after)])

@@ -29,20 +29,46 @@ args = parser.parse_args()
 
 if args.full:
     config = ExperimentConfig(
-        model_size="17M", dataset=Path(args.text).stem, architecture="llama", learning_rate=3e-4,
+        model_size="17M",
+        dataset=Path(args.text).stem,
+        architecture="llama",
+        learning_rate=3e-4,
         num_iterations=10_000 if args.steps == parser.get_default("steps") else args.steps,
-        vocab_size=10_000, context_length=256, d_model=512, num_layers=4, num_heads=16, d_ff=1344, rope_theta=10_000.0,
-        batch_size=32, gradient_accumulation_steps=4, warmup_iters=200, dtype="bfloat16", seed=1337,
-    )  # fmt: skip
+        vocab_size=10_000,
+        context_length=256,
+        d_model=512,
+        num_layers=4,
+        num_heads=16,
+        d_ff=1344,
+        rope_theta=10_000.0,
+        batch_size=32,
+        gradient_accumulation_steps=4,
+        warmup_iters=200,
+        dtype="bfloat16",
+        seed=1337,
+    )
     text = read_text(args.text, "bpe", config.vocab_size)
 else:
     # A quarter of the width and bytes for tokens; everything else is as above.
     config = ExperimentConfig(
-        model_size="0.8M", dataset=Path(args.text).stem, architecture="llama", learning_rate=3e-3,
+        model_size="0.8M",
+        dataset=Path(args.text).stem,
+        architecture="llama",
+        learning_rate=3e-3,
         num_iterations=args.steps,
-        vocab_size=256, context_length=64, d_model=128, num_layers=4, num_heads=4, d_ff=336, rope_theta=10_000.0,
-        batch_size=8, gradient_accumulation_steps=2, warmup_iters=20, dtype="float32", seed=1337,
-    )  # fmt: skip
+        vocab_size=256,
+        context_length=64,
+        d_model=128,
+        num_layers=4,
+        num_heads=4,
+        d_ff=336,
+        rope_theta=10_000.0,
+        batch_size=8,
+        gradient_accumulation_steps=2,
+        warmup_iters=20,
+        dtype="float32",
+        seed=1337,
+    )
     text = read_text(args.text)
 
 steps, context, batch_size = config.num_iterations, config.context_length, config.batch_size
@@ -52,9 +78,14 @@ evaluate_every = max(1, steps // 6)
 config.vocab_size = text.vocabulary  # a BPE of a short text has fewer tokens than it may have
 torch.manual_seed(config.seed)
 model = Transformer(
-    vocab_size=config.vocab_size, context_length=context, d_model=config.d_model, num_layers=config.num_layers,
-    num_heads=config.num_heads, d_ff=config.d_ff, rope_theta=config.rope_theta,
-).to(args.device)  # fmt: skip
+    vocab_size=config.vocab_size,
+    context_length=context,
+    d_model=config.d_model,
+    num_layers=config.num_layers,
+    num_heads=config.num_heads,
+    d_ff=config.d_ff,
+    rope_theta=config.rope_theta,
+).to(args.device)
 optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.1)
 
 tracker = ExperimentTracker(config, model, store=args.store)
@@ -80,9 +111,13 @@ for step in range(steps):
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0) if last else None
         # Loss and norm are handed over as tensors: reading them here would wait for the GPU.
         tracker.log_train_step(
-            loss=loss.detach(), learning_rate=rate, grad_norm=norm, tokens=inputs.numel(),
-            iteration=step, accumulation_step=micro,
-        )  # fmt: skip
+            loss=loss.detach(),
+            learning_rate=rate,
+            grad_norm=norm,
+            tokens=inputs.numel(),
+            iteration=step,
+            accumulation_step=micro,
+        )
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
 
@@ -97,8 +132,15 @@ for step in range(steps):
             folder = args.checkpoints / config.name
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / "last.pt"
-            torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step,
-                        "tracker": tracker.state_dict()}, path)  # fmt: skip
+            torch.save(
+                {
+                    "model": model.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "step": step,
+                    "tracker": tracker.state_dict(),
+                },
+                path,
+            )
             if is_best:
                 path = Path(shutil.copyfile(path, folder / "best.pt"))
         tracker.log_checkpoint(path, is_best=is_best)

@@ -58,8 +58,11 @@ def parse(argv: list[str] | None = None, defaults: dict[str, Any] | None = None)
 
 
 def _parser() -> Arguments:
-    parser = Arguments(prog="gpt2/train.py", description="Train a GPT-2 on text, tracked with Lossbook.",
-                       formatter_class=argparse.ArgumentDefaultsHelpFormatter)  # fmt: skip
+    parser = Arguments(
+        prog="gpt2/train.py",
+        description="Train a GPT-2 on text, tracked with Lossbook.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     text = parser.add_argument_group("text")
     text.add_argument("--dataset", default="python-stdlib", help=f"{', '.join(DATASETS)}, a text file, or a folder")
     text.add_argument("--data-root", type=Path, help="folder with copies of the hub's repositories; no download then")
@@ -95,14 +98,30 @@ def _parser() -> Arguments:
     update.add_argument("--epsilon", type=float, default=1e-8, help="what the Adams divide by at least")
     update.add_argument("--momentum", type=float, help="of sgd [0.9] and of muon's matrices [0.95]")
     update.add_argument("--clip", type=float, default=1.0, help="largest gradient norm; 0: no clipping")
-    update.add_argument("--spam-theta", type=float, default=OPTIONS["spam_theta"],
-                        help="adamwspam: the largest g²/v that is no spike; 0: no clipping")  # fmt: skip
-    update.add_argument("--spam-interval", type=int, default=OPTIONS["spam_interval"],
-                        help="adamwspam: steps between resets of the moments; 0: none")  # fmt: skip
-    update.add_argument("--spam-warmup", type=int, default=OPTIONS["spam_warmup"],
-                        help="adamwspam: steps in which the learning rate rises again")  # fmt: skip
-    update.add_argument("--spam-zscore", type=float, default=OPTIONS["spam_zscore"],
-                        help="adamwspam: damp the moments from this z-score of the gradient norm on; 0: never")  # fmt: skip
+    update.add_argument(
+        "--spam-theta",
+        type=float,
+        default=OPTIONS["spam_theta"],
+        help="adamwspam: the largest g²/v that is no spike; 0: no clipping",
+    )
+    update.add_argument(
+        "--spam-interval",
+        type=int,
+        default=OPTIONS["spam_interval"],
+        help="adamwspam: steps between resets of the moments; 0: none",
+    )
+    update.add_argument(
+        "--spam-warmup",
+        type=int,
+        default=OPTIONS["spam_warmup"],
+        help="adamwspam: steps in which the learning rate rises again",
+    )
+    update.add_argument(
+        "--spam-zscore",
+        type=float,
+        default=OPTIONS["spam_zscore"],
+        help="adamwspam: damp the moments from this z-score of the gradient norm on; 0: never",
+    )
     prune = parser.add_argument_group("pruning")
     prune.add_argument("--pruning", choices=METHODS, help="by what weights are pruned [adamwprune: state, else none]")
     prune.add_argument("--sparsity", type=float, help="share of zero weights to reach, as 0.5 or as 50 (%%) [0.5]")
@@ -119,24 +138,40 @@ def _parser() -> Arguments:
     sample.add_argument("--temperature", type=float, default=0.8, help="0: always the likeliest token")
     sample.add_argument("--top-k", type=int, default=200, help="draw from so many of the likeliest tokens")
     track = parser.add_argument_group("tracking")
-    track.add_argument("--tracker", default=argparse.SUPPRESS,
-                       help="mirrors beside the local run: wandb,trackio,tensorboard,mlflow, one or several, each with "
-                       "a mode of its own if wanted (wandb:offline) [none]")  # fmt: skip
+    track.add_argument(
+        "--tracker",
+        default=argparse.SUPPRESS,
+        help="mirrors beside the local run: wandb,trackio,tensorboard,mlflow, one or several, each with "
+        "a mode of its own if wanted (wandb:offline) [none]",
+    )
     track.add_argument("--tracker-project", help="project [directory-checksum]")
     track.add_argument("--tracker-run-name", help="run name [from the configuration]")
     track.add_argument("--tracker-tags", default="", help="tags, separated by commas")
     track.add_argument("--tracker-group", help="group of runs that belong together")
     track.add_argument("--tracker-notes", help="a word on what this run is for")
-    track.add_argument("--tracker-mode", choices=("online", "offline", "disabled"), default=argparse.SUPPRESS,
-                       help="of mirrors [online, or as WANDB_MODE says]")  # fmt: skip
+    track.add_argument(
+        "--tracker-mode",
+        choices=("online", "offline", "disabled"),
+        default=argparse.SUPPRESS,
+        help="of mirrors [online, or as WANDB_MODE says]",
+    )
     track.add_argument("--no-local", action="store_true", help="keep no run here: only in the trackers")
     track.add_argument("--store", help="where runs are kept [LOSSBOOK_STORE, else ./lossbook-runs]")
     return parser
 
 
 def _check(parser: Arguments, args: argparse.Namespace) -> None:
-    for name in ("steps", "batch_size", "accumulate", "context", "eval_interval", "eval_batches", "log_interval",
-                 "prune_frequency", "top_k"):  # fmt: skip
+    for name in (
+        "steps",
+        "batch_size",
+        "accumulate",
+        "context",
+        "eval_interval",
+        "eval_batches",
+        "log_interval",
+        "prune_frequency",
+        "top_k",
+    ):
         if getattr(args, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be 1 or more, not {getattr(args, name)}")
     # Written so that NaN fails as well.
@@ -152,12 +187,16 @@ def _check(parser: Arguments, args: argparse.Namespace) -> None:
         ("warmup_steps", args.warmup_steps >= 0, "0 or more"),
         ("clip", args.clip >= 0, "0 or more"),
         ("seed", 0 <= args.seed < 1 << 63, "0 or more, and fit 63 bits"),
-        ("sparsity", args.pruning == "none" or 0 < args.sparsity < 1, "above 0 and below 1, or above 1 and below 100 (%)"),
+        (
+            "sparsity",
+            args.pruning == "none" or 0 < args.sparsity < 1,
+            "above 0 and below 1, or above 1 and below 100 (%)",
+        ),
         ("prune_warmup", args.prune_warmup >= 0, "0 or more"),
         ("prune_end", args.prune_end > args.prune_warmup, f"after --prune-warmup {args.prune_warmup}"),
         ("sample", args.sample >= 0, "0 or more"),
         ("temperature", 0 <= args.temperature < math.inf, "0 or more"),
-    ):  # fmt: skip
+    ):
         if not fits:
             parser.error(f"--{name.replace('_', '-')} must be {allowed}, not {getattr(args, name)}")
     if args.pruning == "state" and args.optimizer != "adamwprune":

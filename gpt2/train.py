@@ -144,9 +144,17 @@ def clip(model: GPT2, largest: float) -> torch.Tensor:
 def make_optimizer(model: GPT2, args: argparse.Namespace, device: torch.device) -> torch.optim.Optimizer:
     spam = {name: value for name, value in vars(args).items() if name.startswith("spam_")}
     return optimizers.make_optimizer(
-        args.optimizer, model, learning_rate=args.learning_rate, weight_decay=args.weight_decay, beta1=args.beta1,
-        beta2=args.beta2, eps=args.epsilon, momentum=args.momentum, fused=device.type == "cuda", **spam,
-    )  # fmt: skip
+        args.optimizer,
+        model,
+        learning_rate=args.learning_rate,
+        weight_decay=args.weight_decay,
+        beta1=args.beta1,
+        beta2=args.beta2,
+        eps=args.epsilon,
+        momentum=args.momentum,
+        fused=device.type == "cuda",
+        **spam,
+    )
 
 
 def restore_moments(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
@@ -159,10 +167,16 @@ def restore_moments(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> 
 
 def make_pruner(model: GPT2, optimizer: torch.optim.Optimizer, args: argparse.Namespace) -> Pruner:
     return Pruner(
-        model, optimizer, method=args.pruning, target=args.sparsity, warmup_steps=args.prune_warmup,
-        ramp_end=args.prune_end, frequency=args.prune_frequency, variant=args.prune_variant,
+        model,
+        optimizer,
+        method=args.pruning,
+        target=args.sparsity,
+        warmup_steps=args.prune_warmup,
+        ramp_end=args.prune_end,
+        frequency=args.prune_frequency,
+        variant=args.prune_variant,
         include_embeddings=args.prune_embeddings,
-    )  # fmt: skip
+    )
 
 
 def peak_share(model: GPT2, args: argparse.Namespace, device: torch.device, processes: int) -> float | None:
@@ -300,22 +314,37 @@ def train(
             checkpoint.restore_random_states(state["random"][group.rank], device)
     stop = Stop(group)  # before init(): Lossbook leaves a handler that is there alone
     config = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
-    config.update(model="gpt2" if args.size == "gpt2" else f"gpt2-{args.size.removeprefix('gpt2-')}",
-                  method=args.pruning, variant=args.prune_variant if args.pruning == "state" else None,
-                  device=str(device), world_size=group.size, parameters=model.parameter_count(),
-                  prunable_parameters=sum(one.numel() for one in pruner.parameters.values()),
-                  vocabulary=text.vocabulary, train_tokens=len(text.train),
-                  validation_tokens=len(text.validation))  # fmt: skip
+    config.update(
+        model="gpt2" if args.size == "gpt2" else f"gpt2-{args.size.removeprefix('gpt2-')}",
+        method=args.pruning,
+        variant=args.prune_variant if args.pruning == "state" else None,
+        device=str(device),
+        world_size=group.size,
+        parameters=model.parameter_count(),
+        prunable_parameters=sum(one.numel() for one in pruner.parameters.values()),
+        vocabulary=text.vocabulary,
+        train_tokens=len(text.train),
+        validation_tokens=len(text.validation),
+    )
     # Every process begins the same run; torchrun's variables say which rank of it this is.
     run = lossbook.init(
-        project=args.tracker_project, name=args.tracker_run_name, config=config, tags=args.tracker_tags,
-        group=args.tracker_group, notes=args.tracker_notes, store=args.store, keep=not args.no_local,
+        project=args.tracker_project,
+        name=args.tracker_run_name,
+        config=config,
+        tags=args.tracker_tags,
+        group=args.tracker_group,
+        notes=args.tracker_notes,
+        store=args.store,
+        keep=not args.no_local,
         mirrors="none" if args.tracker_mode == "disabled" else args.tracker,
         # WANDB_MODE=disabled is about W&B alone here: the local run is recorded all the same.
-        mode=(args.tracker_mode if args.tracker_mode != "disabled" else None) or os.environ.get("LOSSBOOK_MODE") or "online",
-        id=state["run"] if state is not None else None, resume="allow" if state is not None else "never",
+        mode=(args.tracker_mode if args.tracker_mode != "disabled" else None)
+        or os.environ.get("LOSSBOOK_MODE")
+        or "online",
+        id=state["run"] if state is not None else None,
+        resume="allow" if state is not None else "never",
         resume_step=step if state is not None else None,
-    )  # fmt: skip
+    )
 
     def say(sentence: str) -> None:
         if group.is_first:
@@ -331,8 +360,10 @@ def train(
     folder = args.checkpoints / name
     dataset = args.dataset if args.dataset in DATASETS else os.path.abspath(os.path.expanduser(args.dataset))
     copies = os.path.abspath(os.path.expanduser(args.data_root)) if args.data_root else None
-    say(f"{run.name}: {model.parameter_count():,} parameters, {len(text.train):,} tokens of {text.name}, on {device}"
-        + (f" and {group.size - 1} more" if group.size > 1 else ""))  # fmt: skip
+    say(
+        f"{run.name}: {model.parameter_count():,} parameters, {len(text.train):,} tokens of {text.name}, on {device}"
+        + (f" and {group.size - 1} more" if group.size > 1 else "")
+    )
     forward = torch.compile(model) if args.compile else model
     parallel = group.wrap(forward, device)
     validation = validation_starts(text.validation, args)
@@ -355,14 +386,26 @@ def train(
         if not group.is_first:
             return True
         try:
-            checkpoint.save(path, {
-                "args": {**{key: config[key] for key in vars(args)}, "dataset": dataset, "data_root": copies},
-                "text": text.digest, "run": name, "project": run.project,
-                "store": str(Path(run.path).parents[1]) if run.path else None,
-                "model": model.state_dict(), "optimizer": optimizer.state_dict(), "pruner": pruner.state_dict(),
-                "scaler": scaler.state_dict(), "step": step, "best": best, "val_loss": val_loss, "tokens": tokens_seen,
-                "seconds": seconds, "random": random,
-            })  # fmt: skip
+            checkpoint.save(
+                path,
+                {
+                    "args": {**{key: config[key] for key in vars(args)}, "dataset": dataset, "data_root": copies},
+                    "text": text.digest,
+                    "run": name,
+                    "project": run.project,
+                    "store": str(Path(run.path).parents[1]) if run.path else None,
+                    "model": model.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "pruner": pruner.state_dict(),
+                    "scaler": scaler.state_dict(),
+                    "step": step,
+                    "best": best,
+                    "val_loss": val_loss,
+                    "tokens": tokens_seen,
+                    "seconds": seconds,
+                    "random": random,
+                },
+            )
         except checkpoint.CheckpointError as error:  # a full disk is no reason to lose the training as well
             progress.close()
             print(f"gpt2/train.py: {error}", file=sys.stderr)
@@ -455,10 +498,13 @@ def train(
         finally:
             progress.close()
             stop.restore()
-            run.summary.update({
-                "final/best_val_loss": best, "final/best_val_perplexity": perplexity(best),
-                "final/training_seconds": seconds,
-            })  # fmt: skip
+            run.summary.update(
+                {
+                    "final/best_val_loss": best,
+                    "final/best_val_perplexity": perplexity(best),
+                    "final/training_seconds": seconds,
+                }
+            )
         if args.pruning != "none":
             run.summary["final/sparsity"] = pruner.sparsity()
         if step < args.steps:
@@ -469,12 +515,21 @@ def train(
         if args.sample and group.is_first:
             if (folder / "best.pt").is_file():
                 model.load_state_dict(checkpoint.load(folder / "best.pt")["model"])
-            written = sampling.write(model, text, args.sample, prompt=args.prompt, temperature=args.temperature,
-                                     top_k=args.top_k, seed=args.seed)  # fmt: skip
+            written = sampling.write(
+                model,
+                text,
+                args.sample,
+                prompt=args.prompt,
+                temperature=args.temperature,
+                top_k=args.top_k,
+                seed=args.seed,
+            )
             run.summary["final/sample"] = written
             print(f"\n{written}\n")
-    say(f"best validation loss {best:.4f} (perplexity {perplexity(best):.2f}), {seconds:.0f} s of training; "
-        f"the run is {'with ' + args.tracker if args.no_local and run.path else 'in ' + (run.path or 'no file')}")  # fmt: skip
+    say(
+        f"best validation loss {best:.4f} (perplexity {perplexity(best):.2f}), {seconds:.0f} s of training; "
+        f"the run is {'with ' + args.tracker if args.no_local and run.path else 'in ' + (run.path or 'no file')}"
+    )
     return 0 if saved else 1
 
 

@@ -151,11 +151,19 @@ class Book:
         return Listing(self.context)
 
     def compare(
-        self, runs: Sequence[RecordedRun | str] | None = None, *, project: str | None = None,
-        where: str | None = None, limit: int | None = None, metric: str | None = None, losses: Sequence[float] = (),
-        columns: Sequence[str] = (), baseline: RecordedRun | str | None = None, sort: str | None = None,
+        self,
+        runs: Sequence[RecordedRun | str] | None = None,
+        *,
+        project: str | None = None,
+        where: str | None = None,
+        limit: int | None = None,
+        metric: str | None = None,
+        losses: Sequence[float] = (),
+        columns: Sequence[str] = (),
+        baseline: RecordedRun | str | None = None,
+        sort: str | None = None,
         goal: str | None = None,
-    ) -> Comparison:  # fmt: skip
+    ) -> Comparison:
         """Hold runs side by side: the configuration that differs, losses, throughput and time; the best first.
 
         Args:
@@ -173,9 +181,14 @@ class Book:
         return compare(chosen, metric=metric, losses=losses, columns=columns, baseline=held, sort=sort, goal=goal)
 
     def best(
-        self, metric: str = "val/loss", *, project: str | None = None, where: str | None = None,
-        runs: Sequence[RecordedRun | str] | None = None, goal: str | None = None,
-    ) -> tuple[RecordedRun, float]:  # fmt: skip
+        self,
+        metric: str = "val/loss",
+        *,
+        project: str | None = None,
+        where: str | None = None,
+        runs: Sequence[RecordedRun | str] | None = None,
+        goal: str | None = None,
+    ) -> tuple[RecordedRun, float]:
         """The run with the best value of a metric, and that value; NaN and infinities never win.
 
         Args:

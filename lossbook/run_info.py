@@ -120,12 +120,18 @@ def _is_cursor(value: Any) -> bool:
 
 _ATTEMPT = _has(
     {
-        "number": _is_attempt_number, "started": _maybe(_is_time), "resume_step": _maybe(_is_step),
-        "host": _maybe(_is_text), "pid": _maybe(_is_pid), "process_start": _maybe(_is_number),
-        "boot": _maybe(_is_text), "world_size": _maybe(_is_count), "launch": _maybe(_is_text),
+        "number": _is_attempt_number,
+        "started": _maybe(_is_time),
+        "resume_step": _maybe(_is_step),
+        "host": _maybe(_is_text),
+        "pid": _maybe(_is_pid),
+        "process_start": _maybe(_is_number),
+        "boot": _maybe(_is_text),
+        "world_size": _maybe(_is_count),
+        "launch": _maybe(_is_text),
         "argv": _maybe(_is_texts),
     }
-)  # fmt: skip
+)
 _DEFINITION = _has({"pattern": _maybe(_is_text), "goal": _maybe(_is_text)})
 _STATISTICS: dict[str, tuple[type, ...]] = {
     "last": (int, float, str, _NONE), "last_step": (int, float, _NONE), "min": (int, float, str, _NONE),

@@ -61,12 +61,32 @@ def main() -> int:
     print("Reading the source of Python's standard library ...", flush=True)
     steps = int(min(MOST_STEPS, max(FEWEST_STEPS, args.seconds / step_seconds() / 1.1)))
     began = time.perf_counter()
-    code = trainer.main([
-        "--dataset", "python-stdlib", "--tokenizer", "bytes", "--size", "nano", "--batch-size", str(BATCH),
-        "--context", str(CONTEXT), "--steps", str(steps), "--warmup-steps", str(max(10, steps // 10)),
-        "--learning-rate", "1e-3", "--eval-interval", str(max(25, steps // 8)), "--eval-batches", "10",
-        "--tracker-tags", "demo",
-    ])  # fmt: skip
+    code = trainer.main(
+        [
+            "--dataset",
+            "python-stdlib",
+            "--tokenizer",
+            "bytes",
+            "--size",
+            "nano",
+            "--batch-size",
+            str(BATCH),
+            "--context",
+            str(CONTEXT),
+            "--steps",
+            str(steps),
+            "--warmup-steps",
+            str(max(10, steps // 10)),
+            "--learning-rate",
+            "1e-3",
+            "--eval-interval",
+            str(max(25, steps // 8)),
+            "--eval-batches",
+            "10",
+            "--tracker-tags",
+            "demo",
+        ]
+    )
     if code:
         return code
     book = lossbook.open()

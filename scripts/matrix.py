@@ -131,8 +131,12 @@ def combinations(configuration: Configuration) -> list[dict[str, str]]:
         ConfigError: nothing is left of what was chosen.
     """
     if configuration.trainer is not GPT2:
-        names = {"MATRIX_MODEL_SIZES": "--model_size", "MATRIX_OBJECTIVES": "--objective",
-                 "MATRIX_LEARNING_RATES": "--learning_rate", "MATRIX_SEEDS": "--seed"}  # fmt: skip
+        names = {
+            "MATRIX_MODEL_SIZES": "--model_size",
+            "MATRIX_OBJECTIVES": "--objective",
+            "MATRIX_LEARNING_RATES": "--learning_rate",
+            "MATRIX_SEEDS": "--seed",
+        }
         axes = [[(flag, value) for value in words(configuration[symbol])] for symbol, flag in names.items()]
         return [dict(one) for one in itertools.product(*(axis for axis in axes if axis))]
     optimizers = _checked(configuration, "MATRIX_OPTIMIZER_") or [configuration["GPT2_OPTIMIZER"].lower()]
@@ -193,10 +197,14 @@ def plan(configuration: Configuration, given: list[str], tracker: str | None) ->
     group = configuration["TRACKER_GROUP"] or f"matrix-{digest(base)}"
     several = [name for name in AXES if len({cell[name] for cell in found if name in cell}) > 1]
     cells = [
-        Cell(number, changes, " ".join(changes[name] for name in several if name in changes) or "as configured",
-             f"cell-{digest(meaning)}")
+        Cell(
+            number,
+            changes,
+            " ".join(changes[name] for name in several if name in changes) or "as configured",
+            f"cell-{digest(meaning)}",
+        )
         for number, (changes, meaning) in enumerate(zip(found, meanings, strict=True))
-    ]  # fmt: skip
+    ]
     return Matrix(configuration, start, cells, group, arguments)
 
 
@@ -405,8 +413,18 @@ def compare(matrix: Matrix) -> None:
     """Print the comparison of the group, against the baseline where there is one."""
     chosen = ["--store", matrix.store] if matrix.store else []
     baseline = matrix.configuration["BASELINE_RUN_ID"]
-    command = [sys.executable, "-m", "lossbook.cli", *chosen, "compare", "--group", matrix.group,
-               "--limit", str(max(50, 2 * len(matrix.cells))), *(["--baseline", baseline] if baseline else [])]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "lossbook.cli",
+        *chosen,
+        "compare",
+        "--group",
+        matrix.group,
+        "--limit",
+        str(max(50, 2 * len(matrix.cells))),
+        *(["--baseline", baseline] if baseline else []),
+    ]
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     print(f"\nThe group {matrix.group}:", flush=True)
     subprocess.run(command, check=False, env={**os.environ, "PYTHONPATH": path})
@@ -415,8 +433,14 @@ def compare(matrix: Matrix) -> None:
 def describe(matrix: Matrix) -> Iterator[dict[str, Any]]:
     for cell in matrix.cells:
         found = standing(matrix, cell)
-        yield {"cell": cell.number, "label": cell.label, "tag": cell.tag, "state": found.state, "run": found.run,
-               "command": matrix.command(cell, None)}  # fmt: skip
+        yield {
+            "cell": cell.number,
+            "label": cell.label,
+            "tag": cell.tag,
+            "state": found.state,
+            "run": found.run,
+            "command": matrix.command(cell, None),
+        }
 
 
 def main(argv: list[str] | None = None) -> int:

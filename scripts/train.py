@@ -123,8 +123,11 @@ def compare_with(baseline: str, store: str | None) -> None:
         return
     print(f"\nagainst {baseline}:", flush=True)
     chosen = ["--store", store] if store else []
-    subprocess.run([sys.executable, "-m", "lossbook.cli", *chosen, "compare", baseline, latest.id], check=False,
-                   env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])})  # fmt: skip
+    subprocess.run(
+        [sys.executable, "-m", "lossbook.cli", *chosen, "compare", baseline, latest.id],
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+    )
 
 
 def own_arguments(description: str) -> argparse.ArgumentParser:

@@ -21,27 +21,49 @@ class WrittenRun:
         self._next_number: dict[int, int] = {}
         os.makedirs(self.folder.journal)
         self.identity: dict[str, Any] = {
-            "format": 1, "id": os.path.basename(self.folder.path), "name": "run", "project": "tests", "created": BEGIN,
-            "config": {}, "tags": [], "group": None, "notes": None, "attempts": [self.attempt_entry(0)],
-        } | identity  # fmt: skip
+            "format": 1,
+            "id": os.path.basename(self.folder.path),
+            "name": "run",
+            "project": "tests",
+            "created": BEGIN,
+            "config": {},
+            "tags": [],
+            "group": None,
+            "notes": None,
+            "attempts": [self.attempt_entry(0)],
+        } | identity
         self.write_identity()
 
     @staticmethod
     def attempt_entry(number: int, resume_step: int | None = None, **fields: Any) -> dict[str, Any]:
         return {
-            "number": number, "started": BEGIN + number * 1_000_000, "host": "elsewhere", "pid": 1,
-            "process_start": None, "boot": None, "launch": f"launch-{number}", "world_size": 1,
-            "resume_step": resume_step, "argv": [],
-        } | fields  # fmt: skip
+            "number": number,
+            "started": BEGIN + number * 1_000_000,
+            "host": "elsewhere",
+            "pid": 1,
+            "process_start": None,
+            "boot": None,
+            "launch": f"launch-{number}",
+            "world_size": 1,
+            "resume_step": resume_step,
+            "argv": [],
+        } | fields
 
     def write_identity(self) -> None:
         write_json(self.folder.run_json, self.identity)
 
     def segment(
-        self, rows: Iterable[Mapping[str, float] | tuple[int, Mapping[str, float]] | bytes | tuple[str, Any]],
-        *, rank: int = 0, number: int | None = None, attempt: int = 0, first_step: int = 0, head: bool = True,
-        end: str | None = None, tail: bytes = b"",
-    ) -> str:  # fmt: skip
+        self,
+        rows: Iterable[Mapping[str, float] | tuple[int, Mapping[str, float]] | bytes | tuple[str, Any]],
+        *,
+        rank: int = 0,
+        number: int | None = None,
+        attempt: int = 0,
+        first_step: int = 0,
+        head: bool = True,
+        end: str | None = None,
+        tail: bytes = b"",
+    ) -> str:
         """Write one segment and return its path.
 
         Args:
@@ -101,8 +123,10 @@ def all_rows(folder: RunFolder) -> list[tuple[str, int, int, float, int, int]]:
                 if row.kind == "attempt":
                     attempt = row.body["number"]
                 elif row.kind is None:
-                    found += [(key, row.i, int(row.step or 0), value, segment.name.rank, attempt)
-                              for key, value in row.body.items()]  # fmt: skip
+                    found += [
+                        (key, row.i, int(row.step or 0), value, segment.name.rank, attempt)
+                        for key, value in row.body.items()
+                    ]
     finally:
         connection.close()
     return sorted(found)

@@ -271,8 +271,17 @@ def test_a_plain_text_stays_as_it_is(text: str) -> None:
 def test_secrets_on_the_command_line_are_masked() -> None:
     given = ["python", "train.py", "--api-key", "abc", "--token=abc", "--lr", "0.1", "--hf_token", "--fast", TOKEN]
     assert mask_arguments(given) == [
-        "python", "train.py", "--api-key", "***", "--token=***", "--lr", "0.1", "--hf_token", "--fast", "***",
-    ]  # fmt: skip
+        "python",
+        "train.py",
+        "--api-key",
+        "***",
+        "--token=***",
+        "--lr",
+        "0.1",
+        "--hf_token",
+        "--fast",
+        "***",
+    ]
 
 
 # -- into the run's folder ----------------------------------------------------------------------------------------
@@ -308,8 +317,11 @@ def test_the_commit_is_in_run_json_and_the_changes_beside_it(
     folder = captured(store, run_from(repository / "train.py"))
     identity = read_json(folder.run_json) or {}
     assert identity["git"] == {
-        "commit": git(repository, "rev-parse", "HEAD"), "branch": "main", "dirty": True, "remote": None,
-    }  # fmt: skip
+        "commit": git(repository, "rev-parse", "HEAD"),
+        "branch": "main",
+        "dirty": True,
+        "remote": None,
+    }
     assert identity["attempts"][0]["git"] == identity["git"]
     assert sorted(os.listdir(folder.code)) == ["diff.patch", "environment.json", "git.json", "packages.txt"]
     assert "+lr = 1e-3" in Path(folder.code, "diff.patch").read_text()

@@ -48,12 +48,22 @@ def book(make_run: MakeRun, store: Path) -> Book:
 @pytest.fixture
 def three(make_run: MakeRun) -> None:
     """Three runs of three trainers, which call the same things differently."""
-    make_run("tracker", [{"train/loss": 5.0 - at, "val/loss": 5.1 - at, "time/tokens_seen": at * 100.0} for at in range(4)],
-             config={"lr": 1e-3, "model": {"layers": 4, "heads": 2}, "seed": 1}, group="a")  # fmt: skip
-    make_run("trainer", [{"train_loss": 4.0 - at, "eval_loss": 4.2 - at, "tokens": at * 200.0} for at in range(4)],
-             config={"lr": 1e-4, "model": {"layers": 4, "heads": 4}, "seed": 1})  # fmt: skip
-    make_run("plain", [{"loss": 6.0 - at, "tokens_per_sec": 50.0 + at} for at in range(4)],
-             config={"lr": 1e-3, "model": {"layers": 4, "heads": 2}, "dropout": 0.1, "seed": 1})  # fmt: skip
+    make_run(
+        "tracker",
+        [{"train/loss": 5.0 - at, "val/loss": 5.1 - at, "time/tokens_seen": at * 100.0} for at in range(4)],
+        config={"lr": 1e-3, "model": {"layers": 4, "heads": 2}, "seed": 1},
+        group="a",
+    )
+    make_run(
+        "trainer",
+        [{"train_loss": 4.0 - at, "eval_loss": 4.2 - at, "tokens": at * 200.0} for at in range(4)],
+        config={"lr": 1e-4, "model": {"layers": 4, "heads": 4}, "seed": 1},
+    )
+    make_run(
+        "plain",
+        [{"loss": 6.0 - at, "tokens_per_sec": 50.0 + at} for at in range(4)],
+        config={"lr": 1e-3, "model": {"layers": 4, "heads": 2}, "dropout": 0.1, "seed": 1},
+    )
 
 
 def names(found: Any) -> list[str]:
@@ -153,8 +163,9 @@ def test_a_running_run_is_compared_as_it_stands(book: Book, make_run: MakeRun, s
         run.sync()
         found = book.compare()
         assert [(row["name"], row["state"], row["best_val_loss"]) for row in found.rows] == [
-            ("live", "running", 1.0), ("done", "finished", 2.0),
-        ]  # fmt: skip
+            ("live", "running", 1.0),
+            ("done", "finished", 2.0),
+        ]
 
 
 def test_gaps_between_attempts_are_no_wallclock(book: Book, store: Path, make_run: MakeRun) -> None:
@@ -162,9 +173,14 @@ def test_gaps_between_attempts_are_no_wallclock(book: Book, store: Path, make_ru
     attempts = [WrittenRun.attempt_entry(0), WrittenRun.attempt_entry(1, 2, started=BEGIN + hour)]
     run = WrittenRun(store / "tests" / "resumed", name="resumed", attempts=attempts)
     run.segment([{"val/loss": 3.0}, {"val/loss": 2.0}])
-    run.segment([b'{"i":3,"t":%d,"s":2,"m":{"val/loss":1.5}}\n' % (BEGIN + hour + 5_000_000),
-                 b'{"i":4,"t":%d,"k":"finish","v":{"state":"finished","error":null}}\n' % (BEGIN + hour + 7_000_000)],
-                attempt=1, head=True)  # fmt: skip
+    run.segment(
+        [
+            b'{"i":3,"t":%d,"s":2,"m":{"val/loss":1.5}}\n' % (BEGIN + hour + 5_000_000),
+            b'{"i":4,"t":%d,"k":"finish","v":{"state":"finished","error":null}}\n' % (BEGIN + hour + 7_000_000),
+        ],
+        attempt=1,
+        head=True,
+    )
     row = book.compare(losses=[1.6]).rows[0]
     assert row["wallclock_seconds"] == pytest.approx(7.002)
     assert row["seconds_to_1.6"] == pytest.approx(5.002)
@@ -173,8 +189,19 @@ def test_gaps_between_attempts_are_no_wallclock(book: Book, store: Path, make_ru
 
 def test_gpu_figures_come_from_whatever_names_a_trainer_logged_them_under(book: Book, make_run: MakeRun) -> None:
     make_run("averages", [{"loss": 3.0, "gpu/compute_util_avg": 80.0, "gpu/memory_used_total_gb": 40.0}])
-    make_run("each", [{"loss": 2.0, "system.gpu.0.gpu": 50.0, "system.gpu.1.gpu": 70.0, "memory/gpu_0_reserved_gb": 10.0,
-                       "memory/gpu_1_reserved_gb": 12.0, "mfu": 41.0}])  # fmt: skip
+    make_run(
+        "each",
+        [
+            {
+                "loss": 2.0,
+                "system.gpu.0.gpu": 50.0,
+                "system.gpu.1.gpu": 70.0,
+                "memory/gpu_0_reserved_gb": 10.0,
+                "memory/gpu_1_reserved_gb": 12.0,
+                "mfu": 41.0,
+            }
+        ],
+    )
     make_run("trainer", [{"loss": 1.0, "gpu_utilization": 33.0, "gpu_memory_used": 2048.0}])
     rows = {row["name"]: (row["gpu_utilisation"], row["gpu_memory_gib"], row["mfu"]) for row in book.compare().rows}
     assert rows == {"averages": (80.0, 40.0, None), "each": (60.0, 22.0, 41.0), "trainer": (33.0, 2.0, None)}
@@ -287,8 +314,16 @@ def test_rows_are_sorted_by_a_column_or_by_any_name_and_those_without_come_last(
 def test_columns_that_were_asked_for_stand_in_place_of_the_usual_ones(book: Book) -> None:
     found = book.compare(columns=["lr", "val/loss.max", "best_val_loss", "config.seed", "created"], losses=[2.0])
     assert [column.name for column in found.columns] == [
-        "name", "config.lr", "val/loss.max", "best_val_loss", "config.seed", "created", "seconds_to_2", "tokens_to_2", "step_of_2",
-    ]  # fmt: skip
+        "name",
+        "config.lr",
+        "val/loss.max",
+        "best_val_loss",
+        "config.seed",
+        "created",
+        "seconds_to_2",
+        "tokens_to_2",
+        "step_of_2",
+    ]
     assert found.rows[0]["val/loss.max"] == 4.2
     assert "2025-11-2" in found.text()
     with pytest.raises(BadArgument, match="'nothing' for a column"):

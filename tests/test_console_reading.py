@@ -67,14 +67,18 @@ def test_colours_are_spans_beside_the_text() -> None:
     text, spans = show_line(b"a \x1b[1;31mred\x1b[0m \x1b[92mok\x1b[39m \x1b[38;5;208mx\x1b[0m\x1b[48;2;1;2;3my\x1b[m")
     assert text == "a red ok xy"
     assert spans == (
-        ConsoleSpan(2, 5, "bold red"), ConsoleSpan(6, 8, "bright-green"), ConsoleSpan(9, 10, "#ff8700"),
+        ConsoleSpan(2, 5, "bold red"),
+        ConsoleSpan(6, 8, "bright-green"),
+        ConsoleSpan(9, 10, "#ff8700"),
         ConsoleSpan(10, 11, "on-#010203"),
-    )  # fmt: skip
+    )
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.sampled_from([b"\x1b", b"[", b"m", b"38;5", b";", b"1", b"K", b"\r", b"\b", b"x", b"\xff", b"]", b"G"]))
-       | st.binary(max_size=40))  # fmt: skip
+@given(
+    st.lists(st.sampled_from([b"\x1b", b"[", b"m", b"38;5", b";", b"1", b"K", b"\r", b"\b", b"x", b"\xff", b"]", b"G"]))
+    | st.binary(max_size=40)
+)
 def test_no_line_holds_a_control_character(raw: bytes | list[bytes]) -> None:
     joined = raw if isinstance(raw, bytes) else b"".join(raw)
     text, spans = show_line(joined.replace(b"\n", b""))
@@ -160,13 +164,19 @@ def test_the_last_lines_of_a_file_of_one_huge_line_are_that_line(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
-    lines=st.lists(st.text("ab \r\t", max_size=12), max_size=40), ends=st.booleans(), most=st.integers(1, 7),
+    lines=st.lists(st.text("ab \r\t", max_size=12), max_size=40),
+    ends=st.booleans(),
+    most=st.integers(1, 7),
     block=st.integers(1, 30),
-)  # fmt: skip
+)
 def test_pages_one_behind_the_other_are_the_file(
-    lines: list[str], ends: bool, most: int, block: int, tmp_path_factory: pytest.TempPathFactory,
+    lines: list[str],
+    ends: bool,
+    most: int,
+    block: int,
+    tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setattr(console_module, "_BLOCK_BYTES", block)
     monkeypatch.setattr(console_module, "_indexes", type(console_module._indexes)())
     folder = RunFolder(str(tmp_path_factory.mktemp("run")))
@@ -253,10 +263,12 @@ def test_a_link_out_of_the_store_is_not_followed(folder: RunFolder, tmp_path: Pa
 def test_what_cannot_be_meant_is_said(folder: RunFolder) -> None:
     write(folder, b"x\n")
     for wrong in (
-        lambda: read_console(folder, lines=0), lambda: read_console(folder, start_line=-1),
-        lambda: follow_console(folder, 0, -1), lambda: search_console(folder, 0, ""),
+        lambda: read_console(folder, lines=0),
+        lambda: read_console(folder, start_line=-1),
+        lambda: follow_console(folder, 0, -1),
+        lambda: search_console(folder, 0, ""),
         lambda: search_console(folder, 0, "x", most=0),
-    ):  # fmt: skip
+    ):
         with pytest.raises(BadArgument):
             wrong()
 

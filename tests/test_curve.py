@@ -197,17 +197,21 @@ def test_a_gap_between_steps_does_not_make_a_curve_read_every_row(
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     segments=st.lists(
-        st.lists(
-            st.tuples(st.integers(-50, 300), st.floats(width=64)), min_size=1, max_size=60
-        ), min_size=1, max_size=4,
+        st.lists(st.tuples(st.integers(-50, 300), st.floats(width=64)), min_size=1, max_size=60),
+        min_size=1,
+        max_size=4,
     ),
-    sealed=st.integers(0, 4), points=st.integers(1, 200),
+    sealed=st.integers(0, 4),
+    points=st.integers(1, 200),
     bounds=st.tuples(st.none() | st.integers(-60, 310), st.none() | st.integers(0, 320)),
-)  # fmt: skip
+)
 def test_rows_in_any_order_and_in_any_files_are_counted_once_with_their_extremes(
-    tmp_path_factory: pytest.TempPathFactory, segments: list[list[tuple[int, float]]], sealed: int, points: int,
+    tmp_path_factory: pytest.TempPathFactory,
+    segments: list[list[tuple[int, float]]],
+    sealed: int,
+    points: int,
     bounds: tuple[int | None, int | None],
-) -> None:  # fmt: skip
+) -> None:
     here = WrittenRun.attempt_entry(0, host=host_name(), pid=os.getpid())
     run = WrittenRun(tmp_path_factory.mktemp("store") / "tests" / "any", attempts=[here])
     for number, rows in enumerate(segments):
@@ -219,9 +223,10 @@ def test_rows_in_any_order_and_in_any_files_are_counted_once_with_their_extremes
         start, end = end, start
     inside = sorted(
         (step, value)
-        for rows in segments for step, value in rows
+        for rows in segments
+        for step, value in rows
         if (start is None or step >= start) and (end is None or step <= end)
-    )  # fmt: skip
+    )
     finite = [value for _, value in inside if math.isfinite(value)]
     with numpy.errstate(over="ignore", invalid="ignore"):  # sums of the largest floats
         curve = reading(run).curve("loss", points=points, start=start, end=end)
@@ -246,9 +251,8 @@ def test_a_zoom_takes_exactly_the_rows_between_its_ends(
     long_run: RecordedRun, long_rows: Logged, start: int | None, end: int | None
 ) -> None:
     inside = [
-        (step, value) for step, value in long_rows
-        if (start is None or step >= start) and (end is None or step <= end)
-    ]  # fmt: skip
+        (step, value) for step, value in long_rows if (start is None or step >= start) and (end is None or step <= end)
+    ]
     assert_true_to(long_run.curve("loss", points=300, start=start, end=end), inside)
 
 
@@ -342,10 +346,12 @@ def test_an_axis_that_no_metric_carries_is_said_to_be_missing(make_run: MakeRun)
 
 def test_wallclock_leaves_out_the_time_between_attempts(make_run: MakeRun) -> None:
     hour = 3_600_000_000
-    run = make_run(attempts=[
-        WrittenRun.attempt_entry(0, started=BEGIN),
-        WrittenRun.attempt_entry(1, resume_step=2, started=BEGIN + 10 * hour),
-    ])  # fmt: skip
+    run = make_run(
+        attempts=[
+            WrittenRun.attempt_entry(0, started=BEGIN),
+            WrittenRun.attempt_entry(1, resume_step=2, started=BEGIN + 10 * hour),
+        ]
+    )
     for attempt, steps in ((0, (0, 1, 2)), (1, (3, 4))):
         began = BEGIN + attempt * 10 * hour
         run.segment(
@@ -353,8 +359,9 @@ def test_wallclock_leaves_out_the_time_between_attempts(make_run: MakeRun) -> No
                 encode_scalars(100 * attempt + at + 1, began + (at + 1) * 1_000_000, step, {"loss": 1.0})
                 for at, step in enumerate(steps)
             ],
-            attempt=attempt, end="finished" if attempt else None,
-        )  # fmt: skip
+            attempt=attempt,
+            end="finished" if attempt else None,
+        )
     assert reading(run).curve("loss", x="wallclock").x.tolist() == [1.0, 2.0, 3.0, 4.0, 5.0]
 
 
@@ -570,9 +577,10 @@ def test_a_damaged_line_costs_that_line_and_nothing_else(make_run: MakeRun, line
 
 def _sealed_file(run: WrittenRun, ending: str) -> str:
     (name,) = [
-        name for name in os.listdir(run.folder.metrics)
+        name
+        for name in os.listdir(run.folder.metrics)
         if name.endswith(ending) and (ending != ".parquet" or not name.endswith(".rollup.parquet"))
-    ]  # fmt: skip
+    ]
     return os.path.join(run.folder.metrics, name)
 
 

@@ -53,9 +53,12 @@ def train(store: Path, tmp_path: Path) -> Iterator[Callable[[str], subprocess.Po
         script = tmp_path / "train.py"
         script.write_text(code)
         process = subprocess.Popen(
-            [sys.executable, str(script), str(store)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path,
+            [sys.executable, str(script), str(store)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        )  # fmt: skip
+        )
         started.append(process)
         assert process.stdout is not None
         assert process.stdout.readline() == b"logged\n"
@@ -101,8 +104,12 @@ def test_a_finished_run_is_sealed_summed_up_and_left_alone(
         [],
     )
     assert {key: found["metrics"]["loss"][key] for key in ("last", "min", "max", "mean", "count")} == {
-        "last": 99.0, "min": 0.0, "max": 99.0, "mean": 49.5, "count": 100,
-    }  # fmt: skip
+        "last": 99.0,
+        "min": 0.0,
+        "max": 99.0,
+        "mean": 49.5,
+        "count": 100,
+    }
     run = lossbook.open(os.path.dirname(os.path.dirname(folder.path))).run("one")
     assert (run.state, len(run.history(["loss"]).rows())) == ("finished", 100)
     assert "Traceback" not in Path(folder.followers, "follow.log").read_text()
@@ -173,8 +180,9 @@ def test_two_followers_of_one_run_do_its_work_once(
     wait_until(lambda: followers(folder))
     again = subprocess.Popen(
         [sys.executable, "-m", "lossbook.follower", folder.path, "--pid", str(process.pid)],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.DEVNULL,
+    )
     process.communicate(b"\n")
     assert again.wait(30) == 0
     wait_until(lambda: not followers(folder))
@@ -238,9 +246,13 @@ def test_a_pipe_behind_the_training_ends_with_it(
     (tmp_path / "train.py").write_text(TRAIN)
     inherited, theirs = os.pipe()
     shell = subprocess.Popen(
-        f'"{sys.executable}" train.py "{store}" 2>&1 | cat', shell=True, cwd=tmp_path, stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": f"{slow_follower}{os.pathsep}{REPOSITORY}"}, pass_fds=(theirs,),
-    )  # fmt: skip
+        f'"{sys.executable}" train.py "{store}" 2>&1 | cat',
+        shell=True,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": f"{slow_follower}{os.pathsep}{REPOSITORY}"},
+        pass_fds=(theirs,),
+    )
     os.close(theirs)
     assert shell.communicate(timeout=50)[0] == b"logged\n"
     wait_until((slow_follower / "alive").exists)

@@ -196,8 +196,9 @@ ROWS = st.lists(
         st.floats(-1e6, 1e6) | st.sampled_from([float("nan"), float("inf")]),
         min_size=1,
     ),
-    min_size=1, max_size=4,
-)  # fmt: skip
+    min_size=1,
+    max_size=4,
+)
 DEEDS = st.lists(
     st.one_of(
         st.tuples(st.just("append"), ROWS),

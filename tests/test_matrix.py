@@ -126,14 +126,21 @@ def test_ranks_and_a_fork_are_respected(tmp_path: Path) -> None:
         st.tuples(
             st.sampled_from("abcd"), st.integers(-50, 200), st.floats(-1e6, 1e6) | st.sampled_from([math.nan, math.inf])
         ),
-        min_size=1, max_size=60,
+        min_size=1,
+        max_size=60,
     ),
-    columns=st.integers(1, 40), sealed=st.booleans(), at_once=st.sampled_from([1, 10, 1000]),
-)  # fmt: skip
+    columns=st.integers(1, 40),
+    sealed=st.booleans(),
+    at_once=st.sampled_from([1, 10, 1000]),
+)
 def test_every_row_is_in_one_cell(
-    rows: Rows, columns: int, sealed: bool, at_once: int, tmp_path_factory: pytest.TempPathFactory,
+    rows: Rows,
+    columns: int,
+    sealed: bool,
+    at_once: int,
+    tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setattr(matrix_module, "_READ_ROWS", at_once)
     monkeypatch.setattr(matrix_module, "METRICS_ROW_GROUP", at_once)
     run = WrittenRun(tmp_path_factory.mktemp("store") / "tests" / "a1")
@@ -152,8 +159,12 @@ def test_of_very_many_rows_buckets_are_counted_once_and_their_reach_is_told(
 ) -> None:
     monkeypatch.setattr(matrix_module, "MOST_ROWS", 1000)
     run = make_run(attempts=[WrittenRun.attempt_entry(0), WrittenRun.attempt_entry(1, 15_000)])
-    run.segment([(step, {"a": float(step), "b": -1.0, "few": 1.0} if step < 10 else {"a": float(step), "b": -1.0})
-                 for step in range(20_000)])  # fmt: skip
+    run.segment(
+        [
+            (step, {"a": float(step), "b": -1.0, "few": 1.0} if step < 10 else {"a": float(step), "b": -1.0})
+            for step in range(20_000)
+        ]
+    )
     run.segment([(step, {"a": float(step)}) for step in range(15_001, 16_001)], attempt=1, end="finished")
     seal_run(run.folder, finished=True)
     recorded = reading(run)
@@ -214,8 +225,10 @@ def test_parameters_paths_are_a_family_and_their_layers_too() -> None:
     keys += [f"gradient/transformer.h.{layer}.ln_1.bias" for layer in range(11)] + ["gradient/transformer.wte.weight"]
     found = {family.pattern: family for family in layer_families(keys)}
     assert set(found) == {
-        "gradient/**", "gradient/transformer.h.*.mlp.c_fc.weight", "gradient/transformer.h.*.ln_1.bias",
-    }  # fmt: skip
+        "gradient/**",
+        "gradient/transformer.h.*.mlp.c_fc.weight",
+        "gradient/transformer.h.*.ln_1.bias",
+    }
     whole = found["gradient/**"]
     assert (whole.kind, len(whole.members)) == ("path", 23)
     labels = [member.label for member in whole.members]

@@ -25,8 +25,16 @@ def written(tmp_path: Path, times: dict[int, float], key: str = "step_time") -> 
         now = [(step, {key: seconds, "loss": 1.0}) for step in range(1000, 3000)]
         run.segment([head(rank, f"n{rank // 2}"), *begin, *now], rank=rank, head=False, end="finished")
     for first in (0, 2):
-        figures = {f"system.gpu.{first + k}.{name}": value for k in range(2) for name, value in
-                   (("temp", 60.0 + first + k), ("gpu", 90.0), ("throttled", float(k)), ("throttle", 4.0 * k))}  # fmt: skip
+        figures = {
+            f"system.gpu.{first + k}.{name}": value
+            for k in range(2)
+            for name, value in (
+                ("temp", 60.0 + first + k),
+                ("gpu", 90.0),
+                ("throttled", float(k)),
+                ("throttle", 4.0 * k),
+            )
+        }
         run.segment([(step, figures) for step in (0, 1)], rank=MONITOR_RANK - first, end="finished")
     return run
 

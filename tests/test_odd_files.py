@@ -107,11 +107,15 @@ NAMES = [
     "min", "count", "mean", "r0-000001.jsonl", "r0-000001.parquet",
 ]  # fmt: skip
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.floats(allow_nan=False)
-    | st.sampled_from(["running", "finished", "NaN", "x", ""]) | st.text(max_size=5),
+    st.none()
+    | st.booleans()
+    | st.integers(-(1 << 63), (1 << 64) - 1)
+    | st.floats(allow_nan=False)
+    | st.sampled_from(["running", "finished", "NaN", "x", ""])
+    | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=5),
     max_leaves=12,
-)  # fmt: skip
+)
 FILES = st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=12)
 
 

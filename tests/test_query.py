@@ -56,9 +56,12 @@ def three(make_run: MakeRun) -> None:
     """Three finished runs, begun one after the other: alpha (lr 1e-3), beta (1e-4) and gamma (1e-5)."""
     for number, (name, lr) in enumerate([("alpha", 1e-3), ("beta", 1e-4), ("gamma", 1e-5)]):
         run = make_run(
-            f"id{number}", name=name, created=BEGIN + number, config={"lr": lr, "model": {"size": "nano"}},
+            f"id{number}",
+            name=name,
+            created=BEGIN + number,
+            config={"lr": lr, "model": {"size": "nano"}},
             tags=[name, "all"],
-        )  # fmt: skip
+        )
         run.segment([{"val/loss": 3.0 - number + at / 10} for at in range(3)], end="finished")
 
 
@@ -163,16 +166,25 @@ def test_a_damaged_run_json_leaves_the_rows_readable(book: Book, make_run: MakeR
 
 def test_a_run_tells_its_identity_and_its_numbers(book: Book, make_run: MakeRun) -> None:
     run = make_run(
-        "told", name="a name", created=BEGIN, config={"lr": 1e-3, "model": {"size": "nano"}}, tags=["x"],
-        group="g", notes="n",
-    )  # fmt: skip
+        "told",
+        name="a name",
+        created=BEGIN,
+        config={"lr": 1e-3, "model": {"size": "nano"}},
+        tags=["x"],
+        group="g",
+        notes="n",
+    )
     run.segment(
         [
-            (0, {"loss": 3.0}), (1, {"loss": 1.0}), (2, {"loss": float("nan")}), (3, {"loss": 2.0}),
-            ("config", {"model": {"layers": 2}, "lr": 2e-3}), ("summary", {"params": 10, "best": "Infinity"}),
+            (0, {"loss": 3.0}),
+            (1, {"loss": 1.0}),
+            (2, {"loss": float("nan")}),
+            (3, {"loss": 2.0}),
+            ("config", {"model": {"layers": 2}, "lr": 2e-3}),
+            ("summary", {"params": 10, "best": "Infinity"}),
         ],
         end="failed",
-    )  # fmt: skip
+    )
     found = book.run("told")
     assert (found.id, found.name, found.project, found.state) == ("told", "a name", "tests", "failed")
     assert (found.group, found.notes, found.tags) == ("g", "n", ["x"])
@@ -273,8 +285,11 @@ def test_history_is_a_line_for_each_step_and_a_column_for_each_key(wide: Recorde
     table = wide.history(["train_loss", "lr"])
     assert table.columns == ["step", "time", "train_loss", "lr"]
     assert [(row[0], *row[2:]) for row in table.rows()] == [
-        (0, 3.0, 0.1), (1, 2.0, 0.2), (5, 1.0, None), (5, 0.5, None),
-    ]  # fmt: skip
+        (0, 3.0, 0.1),
+        (1, 2.0, 0.2),
+        (5, 1.0, None),
+        (5, 0.5, None),
+    ]
     assert wide.history().columns == ["step", "time", "lr", "other", "train_loss"]
     assert [row[0] for row in wide.history(["lr"]).rows()] == [0, 1]
 
@@ -294,8 +309,13 @@ def test_history_hides_what_was_replaced_unless_asked(book: Book, make_run: Make
     assert [(row[0], row[2]) for row in found.history("loss").rows()] == [(0, 1.0), (1, 1.0), (2, 2.0), (3, 2.0)]
     everything = found.history("loss", hidden=True)
     assert sorted((one["step"], one["attempt"], one["loss"]) for one in everything.dicts()) == [
-        (0, 0, 1.0), (1, 0, 1.0), (2, 0, 1.0), (2, 1, 2.0), (3, 0, 1.0), (3, 1, 2.0),
-    ]  # fmt: skip
+        (0, 0, 1.0),
+        (1, 0, 1.0),
+        (2, 0, 1.0),
+        (2, 1, 2.0),
+        (3, 0, 1.0),
+        (3, 1, 2.0),
+    ]
 
 
 def test_history_keeps_ranks_apart_when_asked(book: Book, make_run: MakeRun) -> None:
@@ -305,8 +325,9 @@ def test_history_keeps_ranks_apart_when_asked(book: Book, make_run: MakeRun) -> 
     found = book.run("ranks")
     assert [row[2] for row in found.history("memory").rows()] == [20.0]
     assert [(one["rank"], one["memory"]) for one in found.history("memory", ranks=True).dicts()] == [
-        (0, 10.0), (1, 30.0),
-    ]  # fmt: skip
+        (0, 10.0),
+        (1, 30.0),
+    ]
 
 
 def test_rows_of_a_child_process_are_rows_of_their_own(book: Book, make_run: MakeRun) -> None:

@@ -186,9 +186,14 @@ def test_many_processes_that_begin_a_run_of_one_id_at_once_get_one_each(store: P
         "run.log({'loss': 1.0}, 0); print(run.id, flush=True)"
     )
     processes = [
-        subprocess.Popen([sys.executable, "-c", code, str(store)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(store)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
         for _ in range(6)
-    ]  # fmt: skip
+    ]
     for process in processes:
         assert process.stdin is not None
         process.stdin.write(b"\n")

@@ -63,15 +63,27 @@ def identity(run: lossbook.Run) -> dict[str, Any]:
 
 def test_a_run_is_a_folder_that_says_what_it_is(store: Path) -> None:
     run = lossbook.init(
-        project="gpt", name="baseline", config={"lr": 3e-4, "model": {"layers": 4}}, tags=["a", "b", "a"], group="g",
-        notes="why", store=store, console=False,
-    )  # fmt: skip
+        project="gpt",
+        name="baseline",
+        config={"lr": 3e-4, "model": {"layers": 4}},
+        tags=["a", "b", "a"],
+        group="g",
+        notes="why",
+        store=store,
+        console=False,
+    )
     assert run.path == str(store / "gpt" / run.id)
     found = identity(run)
     assert {key: found[key] for key in ("format", "id", "name", "project", "config", "tags", "group", "notes")} == {
-        "format": 1, "id": run.id, "name": "baseline", "project": "gpt", "config": {"lr": 3e-4, "model": {"layers": 4}},
-        "tags": ["a", "b"], "group": "g", "notes": "why",
-    }  # fmt: skip
+        "format": 1,
+        "id": run.id,
+        "name": "baseline",
+        "project": "gpt",
+        "config": {"lr": 3e-4, "model": {"layers": 4}},
+        "tags": ["a", "b"],
+        "group": "g",
+        "notes": "why",
+    }
     (attempt,) = found["attempts"]
     assert (attempt["number"], attempt["pid"], attempt["resume_step"]) == (0, os.getpid(), None)
     assert (run.attempt, run.resumed, run.step) == (0, False, -1)
@@ -201,9 +213,14 @@ def test_a_configuration_is_kept_in_what_json_has(store: Path, config: Any, expe
 
 def test_secrets_in_a_configuration_are_masked(store: Path) -> None:
     config = {
-        "api_key": "abcdef", "hf": {"token": "abc"}, "url": "https://me:hunter2@example.org/x", "note": "hf_" + "a" * 30,
-        "max_tokens": 1024, "tokenizer": "gpt2", "pad_token": "<pad>",
-    }  # fmt: skip
+        "api_key": "abcdef",
+        "hf": {"token": "abc"},
+        "url": "https://me:hunter2@example.org/x",
+        "note": "hf_" + "a" * 30,
+        "max_tokens": 1024,
+        "tokenizer": "gpt2",
+        "pad_token": "<pad>",
+    }
     run = lossbook.init(store=store, config=config, console=False)
     run.config["password"] = "hunter2"
     run.config.update({"optim": {"secret_key": "xyz"}})
@@ -211,9 +228,14 @@ def test_secrets_in_a_configuration_are_masked(store: Path) -> None:
     for secret in ("abcdef", '"abc"', "hunter2", "a" * 30, "xyz"):
         assert secret not in text
     assert identity(run)["config"] | {"hf": None} == {
-        "api_key": "***", "hf": None, "url": "https://***@example.org/x", "note": "***",
-        "max_tokens": 1024, "tokenizer": "gpt2", "pad_token": "<pad>",
-    }  # fmt: skip
+        "api_key": "***",
+        "hf": None,
+        "url": "https://***@example.org/x",
+        "note": "***",
+        "max_tokens": 1024,
+        "tokenizer": "gpt2",
+        "pad_token": "<pad>",
+    }
 
 
 def test_a_change_of_the_configuration_is_a_row(run: lossbook.Run) -> None:
@@ -538,9 +560,13 @@ def test_a_follower_that_cannot_be_started_costs_one_sentence(
 def place(monkeypatch: pytest.MonkeyPatch, rank: int, **more: str) -> Launch:
     """This process's place when a launcher on this machine says that it is that one of two."""
     wanted = {
-        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
-        "MASTER_ADDR": "localhost", "MASTER_PORT": "29500",
-    }  # fmt: skip
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": "29500",
+    }
     for name, value in (wanted | more).items():
         monkeypatch.setenv(name, value)
     return detect()

@@ -99,8 +99,23 @@ def bits(value: float) -> bytes:
 
 
 def test_the_doubles_at_every_edge_read_back_with_the_same_bits(run: WrittenRun) -> None:
-    values = [-0.0, 0.0, 5e-324, -5e-324, 2.2250738585072011e-308, 1e308, -1.7976931348623157e308, 0.1, 1 / 3,
-              math.inf, -math.inf, math.nan, 2.0**53 + 2, 1e22, 1e23]  # fmt: skip
+    values = [
+        -0.0,
+        0.0,
+        5e-324,
+        -5e-324,
+        2.2250738585072011e-308,
+        1e308,
+        -1.7976931348623157e308,
+        0.1,
+        1 / 3,
+        math.inf,
+        -math.inf,
+        math.nan,
+        2.0**53 + 2,
+        1e22,
+        1e23,
+    ]
     generator = random.Random(7)
     values += [struct.unpack("<d", generator.randbytes(8))[0] for _ in range(5_000)]
     run.segment([{"x": value} for value in values], end="finished")
@@ -117,8 +132,10 @@ def test_each_rollup_level_agrees_with_the_rows_below_it(run: WrittenRun) -> Non
     generator = random.Random(3)
     values = [generator.gauss(0, 1) for _ in range(5_000)]
     values[777], values[1500], values[4000], values[4999] = 50.0, math.nan, -math.inf, math.nan
-    run.segment([{"loss": value, "rare": 1.0} if at % 100 == 0 else {"loss": value} for at, value in enumerate(values)],
-                end="finished")  # fmt: skip
+    run.segment(
+        [{"loss": value, "rare": 1.0} if at % 100 == 0 else {"loss": value} for at, value in enumerate(values)],
+        end="finished",
+    )
     seal_run(run.folder, finished=True)
     (segment,) = list_segments(run.folder)
     levels = query(segment.rollup, "SELECT DISTINCT key, level FROM $file ORDER BY ALL")
@@ -246,8 +263,22 @@ def test_whole_numbers_and_booleans_are_doubles(run: WrittenRun) -> None:
 
 
 def test_strange_keys_survive(run: WrittenRun) -> None:
-    keys = ["k" * 10_000, "é", "日本語/損失", "a b", "", "'", '"', "x\x00y", "\n", "a/b/../c", "\U0001f600", "%s {0}",
-            "Z", "a"]  # fmt: skip
+    keys = [
+        "k" * 10_000,
+        "é",
+        "日本語/損失",
+        "a b",
+        "",
+        "'",
+        '"',
+        "x\x00y",
+        "\n",
+        "a/b/../c",
+        "\U0001f600",
+        "%s {0}",
+        "Z",
+        "a",
+    ]
     run.segment([{key: float(at) for at, key in enumerate(keys)}], end="finished")
     before = all_rows(run.folder)
     seal_run(run.folder, finished=True)
@@ -351,8 +382,14 @@ def test_the_segment_that_is_being_written_is_left_alone(run: WrittenRun) -> Non
 def test_foreign_files_and_half_written_ones_are_passed_over(run: WrittenRun) -> None:
     run.segment([{"a": 1.0}], end="finished")
     seal_run(run.folder, finished=True)
-    for name in ("notes.txt", "r0-000002.parquet.host.1.tmp", "r0-000003.parquet.bak", "._r0-000001.parquet",
-                 "rX-1.parquet", "r0-000004.rollup.parquet"):  # fmt: skip
+    for name in (
+        "notes.txt",
+        "r0-000002.parquet.host.1.tmp",
+        "r0-000003.parquet.bak",
+        "._r0-000001.parquet",
+        "rX-1.parquet",
+        "r0-000004.rollup.parquet",
+    ):
         Path(run.folder.metrics, name).write_bytes(b"not parquet")
     Path(run.folder.journal, "r0-000001.jsonl~").write_bytes(b"junk")
     assert [segment.name.stem for segment in list_segments(run.folder)] == ["r0-000001"]
@@ -555,9 +592,11 @@ def test_small_files_are_merged_and_no_row_is_lost_or_doubled(run: WrittenRun) -
     stored = query(segment.metrics, "SELECT key, step, row FROM $file")
     assert stored == sorted(stored)
     assert files_of(run.folder) - {"followers/seal.lock", "followers/seal.json"} == {
-        "run.json", f"metrics/{segment.name.stem}.parquet", f"metrics/{segment.name.stem}.rollup.parquet",
+        "run.json",
+        f"metrics/{segment.name.stem}.parquet",
+        f"metrics/{segment.name.stem}.rollup.parquet",
         f"events/{segment.name.stem}.parquet",
-    }  # fmt: skip
+    }
 
 
 def test_a_merged_rollup_is_made_of_the_merged_rows(run: WrittenRun) -> None:

@@ -40,9 +40,16 @@ def test_a_summary_has_the_last_the_extremes_and_the_mean_of_each_key(run: Writt
     run.segment([{"loss": 3.0}, {"loss": 1.0, "lr": 0.5}, {"loss": 2.0}], end="finished")
     summary = compute_summary(run.folder)
     assert summary["metrics"]["loss"] == {
-        "last": 2.0, "last_step": 2, "min": 1.0, "min_step": 1, "max": 3.0, "max_step": 0, "mean": 2.0,
-        "count": 3, "nonfinite": 0,
-    }  # fmt: skip
+        "last": 2.0,
+        "last_step": 2,
+        "min": 1.0,
+        "min_step": 1,
+        "max": 3.0,
+        "max_step": 0,
+        "mean": 2.0,
+        "count": 3,
+        "nonfinite": 0,
+    }
     assert summary["metrics"]["lr"]["count"] == 1
     assert (summary["format"], summary["state"], summary["error"], summary["rows"]) == (1, "finished", None, 5)
     assert summary["last_step"] == 2
@@ -57,13 +64,27 @@ def test_what_is_not_finite_is_counted_and_kept_out_of_the_extremes(run: Written
             seal_run(run.folder, finished=True)
         metrics = compute_summary(run.folder)["metrics"]
         assert metrics["x"] == {
-            "last": "NaN", "last_step": 4, "min": 1.0, "min_step": 0, "max": 3.0, "max_step": 2, "mean": 2.0,
-            "count": 5, "nonfinite": 3,
-        }  # fmt: skip
+            "last": "NaN",
+            "last_step": 4,
+            "min": 1.0,
+            "min_step": 0,
+            "max": 3.0,
+            "max_step": 2,
+            "mean": 2.0,
+            "count": 5,
+            "nonfinite": 3,
+        }
         assert metrics["y"] == {
-            "last": "NaN", "last_step": 5, "min": None, "min_step": None, "max": None, "max_step": None,
-            "mean": None, "count": 1, "nonfinite": 1,
-        }  # fmt: skip
+            "last": "NaN",
+            "last_step": 5,
+            "min": None,
+            "min_step": None,
+            "max": None,
+            "max_step": None,
+            "mean": None,
+            "count": 1,
+            "nonfinite": 1,
+        }
 
 
 def test_the_last_value_is_that_of_the_highest_step(run: WrittenRun) -> None:
@@ -188,9 +209,16 @@ def test_rows_beyond_the_step_of_a_resume_do_not_count(run: WrittenRun, seal: bo
         seal_run(run.folder, finished=True)
     metrics = compute_summary(run.folder)["metrics"]
     assert metrics["a"] == {
-        "last": 50.0, "last_step": 7, "min": 50.0, "min_step": 5, "max": 100.0, "max_step": 0,
-        "mean": pytest.approx((100 + 99 + 98 + 97 + 96 + 150) / 8), "count": 8, "nonfinite": 0,
-    }  # fmt: skip
+        "last": 50.0,
+        "last_step": 7,
+        "min": 50.0,
+        "min_step": 5,
+        "max": 100.0,
+        "max_step": 0,
+        "mean": pytest.approx((100 + 99 + 98 + 97 + 96 + 150) / 8),
+        "count": 8,
+        "nonfinite": 0,
+    }
     assert metrics["old"]["count"] == 5
 
 

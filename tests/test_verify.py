@@ -40,9 +40,12 @@ def test_a_whole_run_is_well_and_every_file_of_it_is_named(sealed: WrittenRun) -
     findings = verify_run(sealed.folder)
     assert all(finding.ok for finding in findings)
     assert [finding.path for finding in findings] == [
-        "run.json", "summary.json", "metrics/r0-000001.parquet", "metrics/r0-000001.rollup.parquet",
+        "run.json",
+        "summary.json",
+        "metrics/r0-000001.parquet",
+        "metrics/r0-000001.rollup.parquet",
         "events/r0-000001.parquet",
-    ]  # fmt: skip
+    ]
     assert "8,000 scalars" in findings[2].message
 
 
@@ -51,9 +54,11 @@ def test_a_live_run_is_well(run: WrittenRun) -> None:
     run.segment([{"a": 1.0}])
     findings = verify_run(run.folder)
     assert [(finding.path, finding.ok) for finding in findings] == [
-        ("run.json", True), ("summary.json", True), ("journal/r0-000001.jsonl", True),
+        ("run.json", True),
+        ("summary.json", True),
+        ("journal/r0-000001.jsonl", True),
         ("journal/r0-000002.jsonl", True),
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize("name", ["run.json", "summary.json"])
@@ -83,9 +88,14 @@ def test_a_format_of_the_future_is_named(run: WrittenRun) -> None:
 def test_a_sealed_file_that_cannot_be_read_is_named(sealed: WrittenRun, name: str, damage: str) -> None:
     path = Path(sealed.folder.path, name)
     whole = path.read_bytes()
-    path.write_bytes({
-        "empty": b"", "cut": whole[: len(whole) // 2], "text": b"hello\n" * 100, "footer": whole[:-20] + b"\xff" * 20,
-    }[damage])  # fmt: skip
+    path.write_bytes(
+        {
+            "empty": b"",
+            "cut": whole[: len(whole) // 2],
+            "text": b"hello\n" * 100,
+            "footer": whole[:-20] + b"\xff" * 20,
+        }[damage]
+    )
     (fault,) = faults(sealed)
     assert fault.path == name
     assert "cannot be read" in fault.message

@@ -154,12 +154,39 @@ def test_a_long_chain_of_conditions_is_understood() -> None:
 
 
 @settings(deadline=None, max_examples=200)
-@given(st.text(max_size=60) | st.lists(
-    st.sampled_from(
-        ["state", "config.lr", "tags", "val/loss", "=", "<", "~", "(", ")", ",", "and", "or", "not", "in", "is",
-         "null", "like", "contains", "'x'", "3", "-1e-4", "`a b`", "true"]
-    ), max_size=12,
-).map(" ".join))  # fmt: skip
+@given(
+    st.text(max_size=60)
+    | st.lists(
+        st.sampled_from(
+            [
+                "state",
+                "config.lr",
+                "tags",
+                "val/loss",
+                "=",
+                "<",
+                "~",
+                "(",
+                ")",
+                ",",
+                "and",
+                "or",
+                "not",
+                "in",
+                "is",
+                "null",
+                "like",
+                "contains",
+                "'x'",
+                "3",
+                "-1e-4",
+                "`a b`",
+                "true",
+            ]
+        ),
+        max_size=12,
+    ).map(" ".join)
+)
 def test_any_text_is_a_test_on_runs_or_a_sentence(text: str) -> None:
     # BadQuery is the one error that there may be; any other fails the test.
     with suppress(BadQuery):

@@ -79,14 +79,36 @@ class Trainer:
         return "--" + symbol.removeprefix(self.prefix).lower().replace("_", self.joint)
 
 
-GPT2 = Trainer("gpt2", ROOT / "gpt2" / "train.py", "gpt2.arguments", "GPT2_", "-", {
-    "TRACKER_PROJECT": "--tracker-project", "TRACKER_RUN_NAME": "--tracker-run-name", "TRACKER_TAGS": "--tracker-tags",
-    "TRACKER_GROUP": "--tracker-group", "TRACKER_NOTES": "--tracker-notes", "TRACKER_STORE": "--store",
-})  # fmt: skip
-BITNET = Trainer("bitnet", ROOT / "bitnet" / "train.py", "bitnet.arguments", "BITNET_", "_", {
-    "TRACKER_PROJECT": "--wandb_project", "TRACKER_RUN_NAME": "--wandb_run_name", "TRACKER_TAGS": "--wandb_tags",
-    "TRACKER_GROUP": "--wandb_group", "TRACKER_NOTES": "--wandb_notes", "TRACKER_STORE": "--store",
-})  # fmt: skip
+GPT2 = Trainer(
+    "gpt2",
+    ROOT / "gpt2" / "train.py",
+    "gpt2.arguments",
+    "GPT2_",
+    "-",
+    {
+        "TRACKER_PROJECT": "--tracker-project",
+        "TRACKER_RUN_NAME": "--tracker-run-name",
+        "TRACKER_TAGS": "--tracker-tags",
+        "TRACKER_GROUP": "--tracker-group",
+        "TRACKER_NOTES": "--tracker-notes",
+        "TRACKER_STORE": "--store",
+    },
+)
+BITNET = Trainer(
+    "bitnet",
+    ROOT / "bitnet" / "train.py",
+    "bitnet.arguments",
+    "BITNET_",
+    "_",
+    {
+        "TRACKER_PROJECT": "--wandb_project",
+        "TRACKER_RUN_NAME": "--wandb_run_name",
+        "TRACKER_TAGS": "--wandb_tags",
+        "TRACKER_GROUP": "--wandb_group",
+        "TRACKER_NOTES": "--wandb_notes",
+        "TRACKER_STORE": "--store",
+    },
+)
 
 
 class Configuration:

@@ -149,8 +149,12 @@ def find_corpus(dataset: str, data_root: Path | None = None) -> Corpus:
             number % VALIDATION_SHARE == VALIDATION_SHARE - 1 or len(files) == number + 1
             for number in range(len(files))
         ]
-    return Corpus(name, tuple(Part(str(path), role="validation" if out else "train")
-                              for path, out in zip(files, held_out, strict=True)))  # fmt: skip
+    return Corpus(
+        name,
+        tuple(
+            Part(str(path), role="validation" if out else "train") for path, out in zip(files, held_out, strict=True)
+        ),
+    )
 
 
 def _files(dataset: str) -> list[Path]:

@@ -105,9 +105,18 @@ class Pruner:
     """
 
     def __init__(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, *, method: str, target: float, warmup_steps: int,
-        ramp_end: int, frequency: int = 50, variant: str = "b0", include_embeddings: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        method: str,
+        target: float,
+        warmup_steps: int,
+        ramp_end: int,
+        frequency: int = 50,
+        variant: str = "b0",
+        include_embeddings: bool = False,
+    ) -> None:
         if method not in METHODS:
             raise BadArgument(f"there is no pruning method {method!r}: use one of {', '.join(METHODS)}")
         if variant not in VARIANTS:

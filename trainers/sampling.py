@@ -13,9 +13,15 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def generate(
-    model: nn.Module, tokens: Tensor, count: int, *, context: int, temperature: float = 0.8, top_k: int = 200,
+    model: nn.Module,
+    tokens: Tensor,
+    count: int,
+    *,
+    context: int,
+    temperature: float = 0.8,
+    top_k: int = 200,
     generator: torch.Generator | None = None,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Continue `tokens`, shape (batch, length), int64, by `count` tokens.
 
     Args:
@@ -46,6 +52,7 @@ def write(
     known = text.encode(prompt) or text.encode("\n") or [0]
     generator = torch.Generator(device).manual_seed(seed)
     tokens = torch.tensor([known], device=device)
-    written = generate(model, tokens, count, context=model.context, temperature=temperature, top_k=top_k,
-                       generator=generator)  # fmt: skip
+    written = generate(
+        model, tokens, count, context=model.context, temperature=temperature, top_k=top_k, generator=generator
+    )
     return text.decode(written[0].tolist())

@@ -135,8 +135,11 @@ def _read_cached(folder: Path, tokenizer: str, name: str) -> Text | None:
 def _key(corpus: Corpus, tokenizer: str, vocabulary: int) -> str:
     found = [(part, Path(part.path)) for part in corpus.parts]
     # A text is split by its files' names alone; what else is for validation belongs to what was tokenised.
-    seen = [f"{path.resolve()}:{path.stat().st_size}:{path.stat().st_mtime_ns}"
-            + (f":{part.role}:{part.every}" if part.kind != "text" else "") for part, path in found]  # fmt: skip
+    seen = [
+        f"{path.resolve()}:{path.stat().st_size}:{path.stat().st_mtime_ns}"
+        + (f":{part.role}:{part.every}" if part.kind != "text" else "")
+        for part, path in found
+    ]
     settings = f"3:{tokenizer}:{vocabulary if tokenizer == 'bpe' else 0}"
     digest = hashlib.sha256("\n".join([settings, *seen]).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     return f"{corpus.name[:40]}-{tokenizer}-{digest}"

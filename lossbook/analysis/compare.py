@@ -25,10 +25,15 @@ LOSSES = ("val/loss", "train/loss")
 
 
 def compare(
-    runs: Sequence[RecordedRun], *, metric: str | None = None, losses: Iterable[float] = (),
-    columns: Sequence[str] = (), baseline: RecordedRun | str | None = None, sort: str | None = None,
+    runs: Sequence[RecordedRun],
+    *,
+    metric: str | None = None,
+    losses: Iterable[float] = (),
+    columns: Sequence[str] = (),
+    baseline: RecordedRun | str | None = None,
+    sort: str | None = None,
     goal: str | None = None,
-) -> Comparison:  # fmt: skip
+) -> Comparison:
     """Hold runs side by side, the best first.
 
     Args:
@@ -70,9 +75,13 @@ def compare(
         order = [0] + [one for one in order if one != 0]
     changes = [_change(rows[one], rows[0], shown) if held is not None and one else {} for one in order]
     return Comparison(
-        columns=shown, rows=tuple(rows[one] for one in order), changes=tuple(changes), metric=metric, goal=decided,
+        columns=shown,
+        rows=tuple(rows[one] for one in order),
+        changes=tuple(changes),
+        metric=metric,
+        goal=decided,
         baseline=held.id if held is not None else None,
-    )  # fmt: skip
+    )
 
 
 def _finite(loss: float) -> float:
@@ -154,9 +163,13 @@ def _measure(run: RecordedRun, differing: Sequence[str], metric: str | None, goa
     metrics = record["metrics"]
     settings = dict(flatten_settings(record["config"]))
     row: dict[str, Any] = {
-        "name": record["name"], "id": record["id"], "path": run.path, "project": record["project"], "state": record["state"],
+        "name": record["name"],
+        "id": record["id"],
+        "path": run.path,
+        "project": record["project"],
+        "state": record["state"],
         "group": record["group"],
-    }  # fmt: skip
+    }
     row.update({f"config.{name}": settings.get(name) for name in differing})
     if metric is not None and goal is not None:
         found = best_value(run, metric, goal)
@@ -300,9 +313,12 @@ def _listed(known: Mapping[str, Column]) -> str:
 
 
 def _order(
-    runs: Sequence[RecordedRun], rows: list[dict[str, Any]], known: Mapping[str, Column], sort: str | None,
+    runs: Sequence[RecordedRun],
+    rows: list[dict[str, Any]],
+    known: Mapping[str, Column],
+    sort: str | None,
     goal: str | None,
-) -> list[int]:  # fmt: skip
+) -> list[int]:
     """The places of the rows in their order; a row without a value, or with NaN, comes last."""
     if sort is None:
         values = [row.get("best") for row in rows]

@@ -91,8 +91,12 @@ class Comparison:
         ]
         columns = [{"name": column.name, "title": column.title, "kind": column.kind} for column in self.columns]
         return {
-            "metric": self.metric, "goal": self.goal, "baseline": self.baseline, "columns": columns, "runs": runs,
-        }  # fmt: skip
+            "metric": self.metric,
+            "goal": self.goal,
+            "baseline": self.baseline,
+            "columns": columns,
+            "runs": runs,
+        }
 
     def _cells(self) -> Cells:
         shown = [column for column in self.columns if column.shown]

@@ -258,9 +258,13 @@ def total_memory(run: RecordedRun, figures: GpuFigures) -> tuple[int, Reading] |
         # Rows that cannot be read leave the statistics standing.
         maximum = None
     return len(counted), Reading(
-        _sum([one.current for one in readings]), _sum([one.average for one in readings]), maximum,
-        min(one.count for one in readings), None, any(one.by_torch for one in readings),
-    )  # fmt: skip
+        _sum([one.current for one in readings]),
+        _sum([one.average for one in readings]),
+        maximum,
+        min(one.count for one in readings),
+        None,
+        any(one.by_torch for one in readings),
+    )
 
 
 # -- one series ---------------------------------------------------------------------------------------------------
@@ -308,9 +312,7 @@ def _work_out_percent(readings: dict[str, Reading]) -> None:
     logged = readings.get("memory_percent")
     if used is None or total is None or not total.maximum or (logged is not None and not used.by_torch):
         return
-    current, average, maximum = (
-        None if value is None else 100.0 * value / total.maximum for value in used.values
-    )  # fmt: skip
+    current, average, maximum = (None if value is None else 100.0 * value / total.maximum for value in used.values)
     readings["memory_percent"] = Reading(current, average, maximum, used.count, None, used.by_torch)
 
 

@@ -102,9 +102,9 @@ def read_nodes(run: RecordedRun) -> RunNodes:
         said = begun.get(rank, {})
         mean, last_step = times.get(rank, (None, None))
         pid = said.get("pid")
-        states.append(RankState(
-            rank, said.get("host"), pid if isinstance(pid, int) else None, mean, slower.get(rank), last_step
-        ))  # fmt: skip
+        states.append(
+            RankState(rank, said.get("host"), pid if isinstance(pid, int) else None, mean, slower.get(rank), last_step)
+        )
     compared = [state for state in states if state.slower_percent is not None]
     slowest = max(compared, key=lambda state: state.slower_percent or 0.0) if compared else None
     return RunNodes(_nodes(run, states, metrics), key, key is not None and is_speed(key), slowest)
@@ -175,9 +175,7 @@ def _slower_percent(means: Mapping[int, float], speed: bool) -> dict[int, float]
     return found
 
 
-def _nodes(
-    run: RecordedRun, ranks: list[RankState], metrics: Mapping[str, Mapping[str, Any]]
-) -> tuple[NodeState, ...]:  # fmt: skip
+def _nodes(run: RecordedRun, ranks: list[RankState], metrics: Mapping[str, Mapping[str, Any]]) -> tuple[NodeState, ...]:
     measured = {MONITOR_RANK - one.name.rank for one in run.rows().segments if is_monitor(one.name.rank)}
     firsts: list[int] = []
     for position, state in enumerate(ranks):

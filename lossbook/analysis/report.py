@@ -77,21 +77,30 @@ def entries_of_runs(runs: Iterable[RecordedRun]) -> list[ReportEntry]:
 
 def _entry(run: RecordedRun, row: Mapping[str, Any]) -> ReportEntry:
     names = {
-        "best val loss": "best_val_loss", "final val loss": "final_val_loss", "best train loss": "best_train_loss",
-        "final train loss": "final_train_loss", "tokens/s": "tokens_per_second", "gradient steps": "gradient_steps",
+        "best val loss": "best_val_loss",
+        "final val loss": "final_val_loss",
+        "best train loss": "best_train_loss",
+        "final train loss": "final_train_loss",
+        "tokens/s": "tokens_per_second",
+        "gradient steps": "gradient_steps",
         "tokens": "tokens_seen",
-    }  # fmt: skip
+    }
     try:
         remarks = [str((one["value"] or {}).get("text") or "") for one in run.events("note")]
     except LossbookError:
         # A damaged run is reported by `lossbook verify`; its figures still belong in the log.
         remarks = []
     return ReportEntry(
-        name=run.name, started=run.created, ended=run.ended, state=run.state,
-        duration_seconds=row["wallclock_seconds"], config=run.config,
+        name=run.name,
+        started=run.created,
+        ended=run.ended,
+        state=run.state,
+        duration_seconds=row["wallclock_seconds"],
+        config=run.config,
         results={title: row[name] for title, name in names.items()},
-        notes="\n".join(one for one in [run.notes or "", *remarks] if one.strip()), link=run.path,
-    )  # fmt: skip
+        notes="\n".join(one for one in [run.notes or "", *remarks] if one.strip()),
+        link=run.path,
+    )
 
 
 def write_report(entries: Sequence[ReportEntry], path: str | os.PathLike[str] = "EXPERIMENT_LOG.md") -> str:
@@ -360,10 +369,12 @@ def _section(entry: ReportEntry, differing: set[str] | None, folder: str) -> lis
         (name, value) for name, value in flatten_settings(entry.config) if differing is None or name in differing
     ]
     for title, pairs in (
-        ("Configuration" if differing is None else "Configuration that differs",
-         [(name, show_value(value, "setting")) for name, value in settings]),
+        (
+            "Configuration" if differing is None else "Configuration that differs",
+            [(name, show_value(value, "setting")) for name, value in settings],
+        ),
         ("Results", [(name, number(value, 7)) for name, value in entry.results.items() if value is not None]),
-    ):  # fmt: skip
+    ):
         if pairs:
             lines += ["", f"{title}:", "", *(f"- {_inline(name)}: {_inline(text)}" for name, text in pairs)]
     noted = [printable(line) for line in entry.notes.splitlines()]

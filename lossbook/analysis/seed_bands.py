@@ -42,9 +42,15 @@ class Band:
 
 
 def seed_band(
-    runs: Sequence[RecordedRun], key: str, *, x: str = "step", points: int = 500, start: float | None = None,
-    end: float | None = None, smoothing: str | float | Smoothing | None = None,
-) -> Band:  # fmt: skip
+    runs: Sequence[RecordedRun],
+    key: str,
+    *,
+    x: str = "step",
+    points: int = 500,
+    start: float | None = None,
+    end: float | None = None,
+    smoothing: str | float | Smoothing | None = None,
+) -> Band:
     """Put the curves of several runs on one grid, and take their mean and range at each place.
 
     Each run is decimated to `points` means, and these are interpolated within the run's own range only: a run that

@@ -54,26 +54,49 @@ Examples:
 @click.argument("refs", nargs=-1, type=RUN, metavar="[RUN]...")
 @_filters
 @click.option(
-    "--loss", "losses", multiple=True, type=float, metavar="X",
+    "--loss",
+    "losses",
+    multiple=True,
+    type=float,
+    metavar="X",
     help="Also when the metric first reached X: time, tokens, step; may be repeated.",
-)  # fmt: skip
+)
 @click.option("--metric", "-m", type=KEY, metavar="KEY", help="What decides which is best [default: val/loss].")
 @click.option("--goal", type=_GOAL, help="Which way the metric is better, where that is not known.")
 @click.option("--sort", metavar="COLUMN", help="Order by a column; -COLUMN for descending.")
 @click.option("--baseline", type=RUN, metavar="RUN", help="Show the change from this run [default: the first named].")
 @click.option("--columns", metavar="A,B,...", help="These columns in place of the usual ones.")
-@click.option("--limit", "-n", type=click.IntRange(min=1), default=COMPARED_RUNS, show_default=True, metavar="N",
-              help="The newest so many, where no run is named.")  # fmt: skip
+@click.option(
+    "--limit",
+    "-n",
+    type=click.IntRange(min=1),
+    default=COMPARED_RUNS,
+    show_default=True,
+    metavar="N",
+    help="The newest so many, where no run is named.",
+)
 @click.option("--format", "-f", type=click.Choice(FORMATS), help="[default: what the file's name ends in, else text]")
 @click.option("--output", "-o", metavar="FILE", help="Write to this file.")
 @click.option("--force", is_flag=True, help="Replace the file where there is one.")
 @common_options()
 @click.pass_obj
 def compare_command(
-    settings: Settings, refs: tuple[str, ...], where: str | None, group: str | None, tags: tuple[str, ...],
-    losses: tuple[float, ...], metric: str | None, goal: str | None, sort: str | None, baseline: str | None,
-    columns: str | None, limit: int, format: str | None, output: str | None, force: bool,
-) -> None:  # fmt: skip
+    settings: Settings,
+    refs: tuple[str, ...],
+    where: str | None,
+    group: str | None,
+    tags: tuple[str, ...],
+    losses: tuple[float, ...],
+    metric: str | None,
+    goal: str | None,
+    sort: str | None,
+    baseline: str | None,
+    columns: str | None,
+    limit: int,
+    format: str | None,
+    output: str | None,
+    force: bool,
+) -> None:
     """Compare runs: what differs, losses, speed, time; best first.
 
     Named runs are held against the first of them. Without a name it is the newest runs that fit.
@@ -94,9 +117,7 @@ def compare_command(
     wanted = [part.strip() for part in columns.split(",") if part.strip()] if columns else []
     if columns is not None and not wanted:
         raise BadArgument("--columns names no column: separate their names by commas")
-    found = book.compare(
-        runs, metric=metric, losses=losses, columns=wanted, baseline=held, sort=sort, goal=goal
-    )  # fmt: skip
+    found = book.compare(runs, metric=metric, losses=losses, columns=wanted, baseline=held, sort=sort, goal=goal)
     ending = os.path.splitext(output)[1].lower() if output else ""
     shape = format or _ENDINGS.get(ending, "text")
     if output is not None:
@@ -204,9 +225,13 @@ Examples:
 @_filters
 @click.option("--limit", "-n", type=click.IntRange(min=1), metavar="N", help="The newest so many runs.")
 @click.option(
-    "--output", "-o", metavar="FILE", default="EXPERIMENT_LOG.md", show_default=True,
+    "--output",
+    "-o",
+    metavar="FILE",
+    default="EXPERIMENT_LOG.md",
+    show_default=True,
     help="The file to write or refresh.",
-)  # fmt: skip
+)
 @common_options()
 @click.pass_obj
 def report_command(

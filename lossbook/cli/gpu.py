@@ -88,13 +88,19 @@ def _answer(run: RecordedRun, as_json: bool, lines_of: _Lines) -> None:
         raise UnknownKey(_nothing(run))
     if as_json:
         total = total_memory(run, figures)
-        print_json(run, {
-            "gpus": [
-                {"gpu": gpu.number, "node": gpu.node, "active": gpu.is_active, **_plain(gpu.readings)} for gpu in figures.gpus
-            ],
-            "total": None if total is None else {"gpus": total[0] or None, "memory_bytes": dataclasses.asdict(total[1])},
-            "overall": _plain(figures.overall),
-        })  # fmt: skip
+        print_json(
+            run,
+            {
+                "gpus": [
+                    {"gpu": gpu.number, "node": gpu.node, "active": gpu.is_active, **_plain(gpu.readings)}
+                    for gpu in figures.gpus
+                ],
+                "total": None
+                if total is None
+                else {"gpus": total[0] or None, "memory_bytes": dataclasses.asdict(total[1])},
+                "overall": _plain(figures.overall),
+            },
+        )
         return
     click.echo("\n".join([*heading(run), "", *lines_of(run, figures)]))
 

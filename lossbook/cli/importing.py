@@ -92,9 +92,14 @@ def _import(source: Source, run: ForeignRun, store: str, project: str | None, *,
     from lossbook.trackers.ingest import bring_identity, bring_rows, rows_brought
 
     result: dict[str, Any] = {
-        "run": None, "name": run.name, "project": project or run.project, "source": run.id, "rows": 0, "path": None,
+        "run": None,
+        "name": run.name,
+        "project": project or run.project,
+        "source": run.id,
+        "rows": 0,
+        "path": None,
         "error": None,
-    }  # fmt: skip
+    }
     try:
         folder = bring_identity(store, source, run, project=project)
         result.update(run=os.path.basename(folder.path), path=folder.path)

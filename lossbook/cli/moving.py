@@ -121,9 +121,13 @@ def _remove(store: str, run: RecordedRun) -> Removed:
                 number += 1
         home = os.path.relpath(run.path, store)
         manifest = {
-            "format": 1, "project": run.project, "id": run.id, "name": run.name, "removed": time.time_ns() // 1000,
+            "format": 1,
+            "project": run.project,
+            "id": run.id,
+            "name": run.name,
+            "removed": time.time_ns() // 1000,
             "home": home,
-        }  # fmt: skip
+        }
         # The manifest first: a run without one could not be brought back.
         write_json(os.path.join(folder, "manifest.json"), manifest)
         os.rename(run.path, os.path.join(folder, "run"))
@@ -151,10 +155,14 @@ def trashed(store: str) -> list[Removed]:
             continue
         found.append(
             Removed(
-                folder, str(manifest.get("project")), str(manifest.get("id")), str(manifest.get("name") or ""),
-                int(manifest.get("removed") or 0) / 1e6, str(manifest.get("home") or ""),
+                folder,
+                str(manifest.get("project")),
+                str(manifest.get("id")),
+                str(manifest.get("name") or ""),
+                int(manifest.get("removed") or 0) / 1e6,
+                str(manifest.get("home") or ""),
             )
-        )  # fmt: skip
+        )
     return sorted(found, key=lambda one: (one.removed, one.folder))
 
 

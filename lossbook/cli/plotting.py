@@ -44,9 +44,12 @@ Examples:
     "--output", "-o", default="loss.png", show_default=True, metavar="FILE", help=".png, .svg or .pdf; it is replaced."
 )
 @click.option(
-    "--x", default="step", show_default=True, metavar="AXIS",
+    "--x",
+    default="step",
+    show_default=True,
+    metavar="AXIS",
     help="step, gradient_step, tokens, flops, wallclock, elapsed, time, a metric.",
-)  # fmt: skip
+)
 @click.option("--smooth", metavar="S", help="ema:0.99, mean:50, median:50 or gaussian:20, over all rows.")
 @click.option("--band", metavar="NAME", help="Mean and range of runs that agree in group, config.lr, ...")
 @click.option("--where", metavar="EXPRESSION", help="Only runs that fit, as in `lossbook ls`.")
@@ -62,10 +65,23 @@ Examples:
 @common_options()
 @click.pass_obj
 def plot_command(
-    settings: Settings, words: tuple[str, ...], output: str, x: str, smooth: str | None, band: str | None,
-    where: str | None, log_x: bool, log_y: bool, start: float | None, end: float | None, title: str | None,
-    no_marks: bool, no_raw: bool, width: float, height: float,
-) -> None:  # fmt: skip
+    settings: Settings,
+    words: tuple[str, ...],
+    output: str,
+    x: str,
+    smooth: str | None,
+    band: str | None,
+    where: str | None,
+    log_x: bool,
+    log_y: bool,
+    start: float | None,
+    end: float | None,
+    title: str | None,
+    no_marks: bool,
+    no_raw: bool,
+    width: float,
+    height: float,
+) -> None:
     """Draw metrics of one or more runs into a file."""
     from lossbook.plots.figure import loss_keys, plot
 
@@ -84,9 +100,22 @@ def plot_command(
         runs = candidates if several else [settings.run(None)]
     keys = keys or loss_keys(runs)
     plot(
-        runs, keys, path=output, x=x, smoothing=smooth, band=band, log_x=log_x, log_y=log_y, marks=not no_marks,
-        raw=not no_raw, title=title, width=width, height=height, start=start, end=end,
-    )  # fmt: skip
+        runs,
+        keys,
+        path=output,
+        x=x,
+        smoothing=smooth,
+        band=band,
+        log_x=log_x,
+        log_y=log_y,
+        marks=not no_marks,
+        raw=not no_raw,
+        title=title,
+        width=width,
+        height=height,
+        start=start,
+        end=end,
+    )
     if settings.json:
         click.echo(to_json({"path": output, "runs": [run.id for run in runs], "keys": keys}))
         return

@@ -40,9 +40,13 @@ def heading(run: RecordedRun) -> list[str]:
 def plain_heading(run: RecordedRun) -> dict[str, Any]:
     """The same as JSON holds it."""
     return {
-        "id": run.id, "name": run.name, "project": run.project, "state": run.state, "url": run_url(run),
+        "id": run.id,
+        "name": run.name,
+        "project": run.project,
+        "state": run.state,
+        "url": run_url(run),
         "path": str(run.path),
-    }  # fmt: skip
+    }
 
 
 def run_url(run: RecordedRun) -> str:
@@ -88,9 +92,13 @@ def run_script(name: str, purpose: str, answer: Answer) -> int:
     @click.option("--store", metavar="WHERE", help="A store, or another tracker's runs, instead of W&B's cloud.")
     @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
     def command(
-        entity: str | None, project: str | None, run_name: str | None, run_id: str | None, store: str | None,
+        entity: str | None,
+        project: str | None,
+        run_name: str | None,
+        run_id: str | None,
+        store: str | None,
         as_json: bool,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if run_name and run_id:
             raise click.UsageError("name a run with --run-name or with --run-id, not with both")
         if entity and store:

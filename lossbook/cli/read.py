@@ -56,8 +56,11 @@ def keys_command(settings: Settings, ref: str | None) -> None:
     if single:
         values = dict(flatten(run.summary))
         lines += ["", view.paint(f"summary ({len(single)})", bold=True)]
-        lines += table([Column("metric", shrink=True, keep=9), Column("value", right=True, keep=8)],
-                       [[printable(key), printable(number(values[key]))] for key in single], view)  # fmt: skip
+        lines += table(
+            [Column("metric", shrink=True, keep=9), Column("value", right=True, keep=8)],
+            [[printable(key), printable(number(values[key]))] for key in single],
+            view,
+        )
     click.echo("\n".join(lines), color=view.color)
 
 
@@ -71,10 +74,12 @@ def answer_keys(run: RecordedRun, as_json: bool) -> None:
     lines = [*heading(run), "", *_count_of_keys(run)]
     losses = sorted([*grouped.get("training", ()), *grouped.get("validation", ())])
     for title, keys in (
-        ("GPU-related keys", grouped.get("GPU", ())), ("Training metrics keys", losses),
-        ("System metrics keys", grouped.get("system", ())), ("Other keys", grouped.get("other", ())),
+        ("GPU-related keys", grouped.get("GPU", ())),
+        ("Training metrics keys", losses),
+        ("System metrics keys", grouped.get("system", ())),
+        ("Other keys", grouped.get("other", ())),
         ("Summary keys, of one value each", single),
-    ):  # fmt: skip
+    ):
         if keys:
             lines += ["", f"{title}:", *(f"  - {printable(key)}" for key in keys)]
     click.echo("\n".join(lines))
@@ -115,8 +120,27 @@ def group_of(key: str) -> str:
         return "system"
     if first in ("val", "eval", "valid", "validation", "test", "dev"):
         return "validation"
-    if first in ("train", "training", "loss", "lr", "learning", "grad", "gradient", "optim", "optimizer", "throughput",
-                 "tokens", "time", "progress", "perplexity", "epoch", "sparsity", "mfu", "final", "best"):  # fmt: skip
+    if first in (
+        "train",
+        "training",
+        "loss",
+        "lr",
+        "learning",
+        "grad",
+        "gradient",
+        "optim",
+        "optimizer",
+        "throughput",
+        "tokens",
+        "time",
+        "progress",
+        "perplexity",
+        "epoch",
+        "sparsity",
+        "mfu",
+        "final",
+        "best",
+    ):
         return "training"
     return "other"
 
@@ -146,9 +170,19 @@ Numbers come as CSV where the output is no terminal, so that this plots and that
 @common_options()
 @click.pass_obj
 def curve_command(
-    settings: Settings, runs_and_more: str, keys: str, x: str, points: int | None, start: float | None,
-    end: float | None, as_csv: bool, as_picture: bool, log: bool, width: int | None, height: int | None,
-) -> None:  # fmt: skip
+    settings: Settings,
+    runs_and_more: str,
+    keys: str,
+    x: str,
+    points: int | None,
+    start: float | None,
+    end: float | None,
+    as_csv: bool,
+    as_picture: bool,
+    log: bool,
+    width: int | None,
+    height: int | None,
+) -> None:
     """Draw metrics of one or more runs, or print their numbers.
 
     Each bucket keeps its smallest and its largest value, so a spike of one row is always there.

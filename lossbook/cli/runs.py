@@ -75,9 +75,13 @@ Examples:
 @click.option("--all", "everything", is_flag=True, help=f"All runs; a terminal gets {SHOWN_RUNS} otherwise.")
 @click.option("--watch", is_flag=True, help="Go on, and show what changes until Ctrl-C.")
 @click.option(
-    "--every", type=click.FloatRange(min=0.2), default=2.0, show_default=True, metavar="SECONDS",
+    "--every",
+    type=click.FloatRange(min=0.2),
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
     help="How often --watch looks.",
-)  # fmt: skip
+)
 @common_options()
 @click.pass_obj
 def ls_command(

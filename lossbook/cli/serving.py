@@ -72,9 +72,14 @@ Examples:
 @common_options(project=False)
 @click.pass_obj
 def serve_command(
-    settings: Settings, host: str, port: int | None, token: str | None, allowed: tuple[str, ...], edit: bool,
+    settings: Settings,
+    host: str,
+    port: int | None,
+    token: str | None,
+    allowed: tuple[str, ...],
+    edit: bool,
     opens: bool | None,
-) -> None:  # fmt: skip
+) -> None:
     """Look at runs in the browser, live, until Ctrl-C.
 
     It only reads, unless --edit is given. On the default address only this machine can ask; anywhere else a token is

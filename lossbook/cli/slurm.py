@@ -59,19 +59,35 @@ Examples:
 @common_options(project=False)
 @click.pass_obj
 def slurm_command(
-    settings: Settings, words: tuple[str, ...], array: str | None, jobs: int | None, gpus: int, cpus: int,
-    memory: str | None, limit: str | None, partition: str | None, account: str | None, name: str | None,
-    setup: tuple[str, ...], config: str, output: str | None, force: bool,
-) -> None:  # fmt: skip
+    settings: Settings,
+    words: tuple[str, ...],
+    array: str | None,
+    jobs: int | None,
+    gpus: int,
+    cpus: int,
+    memory: str | None,
+    limit: str | None,
+    partition: str | None,
+    account: str | None,
+    name: str | None,
+    setup: tuple[str, ...],
+    config: str,
+    output: str | None,
+    force: bool,
+) -> None:
     """Write a Slurm job-array script: one task for each run.
 
     A task that nears its time limit or is preempted is told to save its checkpoint, and queued again; the matrix then
     goes on where it stopped.
     """
     for option, value, shape, example in (
-        ("--array", array, _ARRAY, "0-7"), ("--time", limit, _TIME, "4:00:00"), ("--memory", memory, _MEMORY, "32G"),
-        ("--partition", partition, _WORD, "gpu"), ("--account", account, _WORD, "team"), ("--name", name, _WORD, "ablation"),
-    ):  # fmt: skip
+        ("--array", array, _ARRAY, "0-7"),
+        ("--time", limit, _TIME, "4:00:00"),
+        ("--memory", memory, _MEMORY, "32G"),
+        ("--partition", partition, _WORD, "gpu"),
+        ("--account", account, _WORD, "team"),
+        ("--name", name, _WORD, "ablation"),
+    ):
         if value is not None and not shape.match(value):
             raise BadArgument(f"{option} {value!r} is nothing that Slurm takes: write it as in {option} {example}")
     if output is not None and os.path.lexists(output) and not force:
@@ -92,10 +108,17 @@ def slurm_command(
         if settings.store:
             command += f" --store {shlex.quote(os.path.abspath(settings.store))}"
     directives = {
-        "job-name": name or group or "lossbook", "array": f"{array}%{jobs}" if jobs else array, "cpus-per-task": str(cpus),
-        "gpus": str(gpus) if gpus else None, "mem": memory, "time": limit, "partition": partition, "account": account,
-        "output": "slurm-%A_%a.log", "open-mode": "append",
-    }  # fmt: skip
+        "job-name": name or group or "lossbook",
+        "array": f"{array}%{jobs}" if jobs else array,
+        "cpus-per-task": str(cpus),
+        "gpus": str(gpus) if gpus else None,
+        "mem": memory,
+        "time": limit,
+        "partition": partition,
+        "account": account,
+        "output": "slurm-%A_%a.log",
+        "open-mode": "append",
+    }
     text = _script({key: value for key, value in directives.items() if value}, setup, command)
     if output is not None:
         if kept is not None:

@@ -110,8 +110,14 @@ def _deliver(run: RecordedRun, spec: str, options: dict[str, str], *, quiet: boo
     name, _, mode = spec.partition(":")
     delivery = Delivery(run.folder, name, mode=mode or "online", options=options)
     result: dict[str, Any] = {
-        "run": run.id, "name": run.name, "to": name, "mode": delivery.mode, "rows": 0, "url": None, "error": None,
-    }  # fmt: skip
+        "run": run.id,
+        "name": run.name,
+        "to": name,
+        "mode": delivery.mode,
+        "rows": 0,
+        "url": None,
+        "error": None,
+    }
     try:
         with delivery.held():
             missing = undelivered_rows(run.folder, delivery.cursor)

@@ -41,13 +41,21 @@ Examples:
 @click.option("--key", "-k", "keys", multiple=True, type=KEY, metavar="KEY", help="Draw this metric; may be repeated.")
 @click.option("--x", default="step", show_default=True, metavar="AXIS", help="step, tokens, wallclock, time, a metric.")
 @click.option(
-    "--frames", type=click.FloatRange(0.1, 30), default=4.0, show_default=True, metavar="N",
+    "--frames",
+    type=click.FloatRange(0.1, 30),
+    default=4.0,
+    show_default=True,
+    metavar="N",
     help="Draw new figures so often a second at the most.",
-)  # fmt: skip
+)
 @click.option(
-    "--interval", type=click.FloatRange(0.1, 3600), default=0.5, show_default=True, metavar="SECONDS",
+    "--interval",
+    type=click.FloatRange(0.1, 3600),
+    default=0.5,
+    show_default=True,
+    metavar="SECONDS",
     help="How often running runs are looked at.",
-)  # fmt: skip
+)
 @click.option("--no-mouse", is_flag=True, help="Leave the mouse to the terminal, for selecting text.")
 @click.option("--ascii/--unicode", "ascii_only", default=None, help="Which characters [default: by the locale].")
 @click.option("--once", is_flag=True, help="Print the table and the curves once, also where there is no terminal.")
@@ -138,9 +146,7 @@ def _has_unicode() -> bool:
 # -- once ---------------------------------------------------------------------------------------------------------
 
 
-def _print_once(
-    settings: Settings, refs: tuple[str, ...], where: str | None, keys: tuple[str, ...], x: str
-) -> None:  # fmt: skip
+def _print_once(settings: Settings, refs: tuple[str, ...], where: str | None, keys: tuple[str, ...], x: str) -> None:
     from lossbook.cli.format import plain, to_json
     from lossbook.cli.runs import plain_run
     from lossbook.cli.series import curves
@@ -153,13 +159,22 @@ def _print_once(
     chosen = list(keys) or (usual_keys(drawn[0].metrics)[:1] if drawn else [])
     if settings.json:
         found = curves(drawn, chosen, x=x, points=500) if chosen else []
-        click.echo(to_json({
-            "runs": [plain_run(run) for run in runs],
-            "curves": [
-                {"run": run.id, "key": key, "axis": x, **{name: plain(getattr(curve, name)) for name in _PRINTED}}
-                for run, key, curve in found
-            ],
-        }))  # fmt: skip
+        click.echo(
+            to_json(
+                {
+                    "runs": [plain_run(run) for run in runs],
+                    "curves": [
+                        {
+                            "run": run.id,
+                            "key": key,
+                            "axis": x,
+                            **{name: plain(getattr(curve, name)) for name in _PRINTED},
+                        }
+                        for run, key, curve in found
+                    ],
+                }
+            )
+        )
         return
     view = screen()
     lines = _table(runs[:_LISTED], view)

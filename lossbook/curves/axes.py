@@ -96,9 +96,16 @@ def _offsets(rows: RunRows, elapsed: float) -> tuple[dict[int, tuple[int, float]
 
 
 def draw_on_axis(
-    sources: list[Source], key: str, axis: str, *, points: int, start: float | None, end: float | None,
-    attempt: int | None, smoothing: Smoothing | None = None,
-) -> Curve:  # fmt: skip
+    sources: list[Source],
+    key: str,
+    axis: str,
+    *,
+    points: int,
+    start: float | None,
+    end: float | None,
+    attempt: int | None,
+    smoothing: Smoothing | None = None,
+) -> Curve:
     """Draw one key against an axis (one of `CLOCKS`, "step" or a key)."""
     if smoothing is not None:
         return _draw_smoothed(sources, key, axis, points, start, end, attempt, smoothing)
@@ -184,9 +191,15 @@ def place_events(
 
 
 def _draw_smoothed(
-    sources: list[Source], key: str, axis: str, points: int, start: float | None, end: float | None,
-    attempt: int | None, smoothing: Smoothing,
-) -> Curve:  # fmt: skip
+    sources: list[Source],
+    key: str,
+    axis: str,
+    points: int,
+    start: float | None,
+    end: float | None,
+    attempt: int | None,
+    smoothing: Smoothing,
+) -> Curve:
     """Smooth every row that counts, then cut out the range and decimate: a zoom shows the same line, only nearer."""
     rows = gather(
         sources, key, points=_smoothed_points(sources, key, smoothing), first=None, last=None, attempt=attempt
@@ -217,9 +230,7 @@ def _smoothed_points(sources: list[Source], key: str, smoothing: Smoothing) -> i
     return min(SMOOTHED_POINTS, count // (2 * bucket_rows))
 
 
-def _drawn(
-    key: str, axis: str, buckets: Buckets, x_first: NDArray[Any], x_last: NDArray[Any], points: int
-) -> Curve:  # fmt: skip
+def _drawn(key: str, axis: str, buckets: Buckets, x_first: NDArray[Any], x_last: NDArray[Any], points: int) -> Curve:
     def x_of_step(step: NDArray[Any]) -> NDArray[Any]:
         known, at = _points(buckets, x_first, x_last)
         return numpy.interp(step, known, at) if len(known) else step

@@ -185,9 +185,11 @@ def _within(buckets: Buckets, first: int | None, last: int) -> Buckets:
 def _mark(buckets: Buckets, part: SeriesPart, source: int) -> Buckets:
     size = len(buckets["first_step"])
     return {
-        **buckets, "attempt": numpy.full(size, part.attempt), "rank": numpy.full(size, part.rank),
+        **buckets,
+        "attempt": numpy.full(size, part.attempt),
+        "rank": numpy.full(size, part.rank),
         "source": numpy.full(size, source),
-    }  # fmt: skip
+    }
 
 
 def _join(pieces: list[Buckets]) -> Buckets:
@@ -243,14 +245,25 @@ def smoothed(buckets: Buckets, smoothing: Smoothing) -> Buckets:
     # A smoothed bucket has its one value in its middle.
     middle = joined["first_step"] + (joined["last_step"] - joined["first_step"]) // 2
     return joined | {
-        "first": shown, "last": shown, "min": shown, "max": shown, "sum": total, "min_step": middle, "max_step": middle,
-    }  # fmt: skip
+        "first": shown,
+        "last": shown,
+        "min": shown,
+        "max": shown,
+        "sum": total,
+        "min_step": middle,
+        "max_step": middle,
+    }
 
 
 def draw(
-    key: str, x_name: str, buckets: Buckets, x_first: NDArray[Any], x_last: NDArray[Any],
-    x_of_step: Callable[[NDArray[Any]], NDArray[Any]], points: int,
-) -> Curve:  # fmt: skip
+    key: str,
+    x_name: str,
+    buckets: Buckets,
+    x_first: NDArray[Any],
+    x_last: NDArray[Any],
+    x_of_step: Callable[[NDArray[Any]], NDArray[Any]],
+    points: int,
+) -> Curve:
     """Put buckets into at most `points` drawn ones of equal width on x.
 
     Args:

@@ -86,9 +86,15 @@ class _Piece:
 
 
 def draw_matrix(
-    sources: list[Source], keys: Sequence[str], *, axis: str, columns: int, start: float | None, end: float | None,
+    sources: list[Source],
+    keys: Sequence[str],
+    *,
+    axis: str,
+    columns: int,
+    start: float | None,
+    end: float | None,
     connection: duckdb.DuckDBPyConnection,
-) -> Matrix:  # fmt: skip
+) -> Matrix:
     """Draw series into cells; rows count as in a curve (attempts, forks, all ranks of a key).
 
     Raises:
@@ -228,9 +234,11 @@ def _add_rows(cells: _Cells, pieces: list[_Piece], connection: duckdb.DuckDBPyCo
         names, lengths, owners = chosen
         attempts = ", attempt" if any(len(own) > 1 for own in owners) else ""
         found = _fetch(
-            connection, path, f"SELECT step, value{attempts} FROM {parquet(path)} WHERE key BETWEEN ? AND ?",
+            connection,
+            path,
+            f"SELECT step, value{attempts} FROM {parquet(path)} WHERE key BETWEEN ? AND ?",
             [names[0], names[-1]],
-        )  # fmt: skip
+        )
         if len(found["step"]) != sum(lengths):
             raise StoreError(f"{path} does not hold what its rollup says; `lossbook verify` says more")
         return found
@@ -311,16 +319,21 @@ def _add_buckets(cells: _Cells, pieces: list[_Piece], level: int, connection: du
     for begin in range(0, len(long), at_once):
         batch = long[begin : begin + at_once]
         found = _fetch(
-            connection, path,
+            connection,
+            path,
             "SELECT own.number, first_step, last_step, sum, min, max, count, nonfinite, min_step, max_step FROM "
             f"(SELECT * FROM {parquet(path)} WHERE level = {level} AND key BETWEEN ? AND ?) AS bucket JOIN "
             "(SELECT unnest(?) AS key, unnest(?) AS attempt, unnest(?) AS rank, unnest(?) AS number) AS own "
             "ON bucket.key = own.key AND bucket.attempt = own.attempt AND bucket.rank = own.rank",
             [
-                batch[0].key, batch[-1].key, [one.key for one in batch], [one.part.attempt for one in batch],
-                [one.part.rank for one in batch], list(range(len(batch))),
+                batch[0].key,
+                batch[-1].key,
+                [one.key for one in batch],
+                [one.part.attempt for one in batch],
+                [one.part.rank for one in batch],
+                list(range(len(batch))),
             ],
-        )  # fmt: skip
+        )
         number = found["number"]
         low = numpy.array([one.first for one in batch])[number]
         high = numpy.array([one.last for one in batch])[number]
@@ -436,6 +449,13 @@ class _Cells:
         self._min[finite == 0] = self._max[finite == 0] = numpy.nan
         shape = self._shape
         return Matrix(
-            keys, x_name, edges, mean.reshape(shape), self._min.reshape(shape), self._max.reshape(shape),
-            self._count.reshape(shape), self._nonfinite.reshape(shape), self._beyond,
-        )  # fmt: skip
+            keys,
+            x_name,
+            edges,
+            mean.reshape(shape),
+            self._min.reshape(shape),
+            self._max.reshape(shape),
+            self._count.reshape(shape),
+            self._nonfinite.reshape(shape),
+            self._beyond,
+        )

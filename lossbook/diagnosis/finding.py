@@ -75,11 +75,16 @@ class Finding:
     def plain(self) -> dict[str, Any]:
         """As JSON has it, NaN and infinities as strings."""
         return {
-            "kind": self.kind, "severity": self.severity, "key": self.key, "first_step": self.first_step,
-            "last_step": self.last_step, "value": encode_number(self.value), "threshold": encode_number(self.threshold),
+            "kind": self.kind,
+            "severity": self.severity,
+            "key": self.key,
+            "first_step": self.first_step,
+            "last_step": self.last_step,
+            "value": encode_number(self.value),
+            "threshold": encode_number(self.threshold),
             "sentence": self.sentence,
             "evidence": [{**one._asdict(), "value": encode_number(one.value)} for one in self.evidence],
-        }  # fmt: skip
+        }
 
 
 #: Takes a finding when it is made, and again when its end, its worst value or its sentence has changed.

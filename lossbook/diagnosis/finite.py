@@ -87,9 +87,16 @@ class NonFinite:
         others = [one for one in self._keys if one != (self._open.key if self._open else first.key)]
         if self._open is None:
             self._open = Finding(
-                "nonfinite", "error", first.key, first.step, last.step, first.value, math.inf, "",
+                "nonfinite",
+                "error",
+                first.key,
+                first.step,
+                last.step,
+                first.value,
+                math.inf,
+                "",
                 tuple(one.first for one in series[:_MOST_EVIDENCE]),
-            )  # fmt: skip
+            )
         elif len(others) + 1 > len(self._open.evidence):
             known = {one.key for one in self._open.evidence}
             added = tuple(one.first for one in series if one.first.key not in known)
@@ -97,10 +104,11 @@ class NonFinite:
         start = self._open.evidence[0]
         followed = f"; then {', '.join(others[:4])}{' and more' if len(others) > 4 else ''}" if others else ""
         self._open = replace(
-            self._open, last_step=max(last.step, self._open.last_step),
+            self._open,
+            last_step=max(last.step, self._open.last_step),
             sentence=f"{start.key} is {number(start.value)} at step {start.step}{_of(start.rank)}, "
             f"the first that is not finite{followed}",
-        )  # fmt: skip
+        )
         self._report(self._open)
 
 

@@ -114,11 +114,17 @@ class LossSpike(_OnTrainingLoss):
             limit = self._found.threshold
         first, peak = self._rows[0], max(self._rows, key=lambda row: row.value)
         self._found = Finding(
-            self.kind, "warning", str(self._key), first.step, step, peak.value, limit,
+            self.kind,
+            "warning",
+            str(self._key),
+            first.step,
+            step,
+            peak.value,
+            limit,
             f"{self._key} jumps from {number(self._median, 4)} to {number(peak.value, 4)} at step {peak.step} "
             f"({self._count} row{'s' if self._count > 1 else ''} from step {first.step})",
             tuple(self._rows),
-        )  # fmt: skip
+        )
         self.report(self._found)
         if self._count >= self.limits.spike_window_rows:
             self.report(replace(self._found, sentence=f"{self._found.sentence}, and stays there"))
@@ -175,9 +181,10 @@ class Divergence(_OnTrainingLoss):
             self._first = height
         gain = max(0.0, self._first - self._best) if self._blocks else 0.0
         rise = max(
-            limits.divergence_share_of_gain * gain, limits.divergence_share * abs(self._best),
+            limits.divergence_share_of_gain * gain,
+            limits.divergence_share * abs(self._best),
             limits.divergence_sigmas * self._noise,
-        )  # fmt: skip
+        )
         if self._blocks > limits.divergence_blocks and height > self._best + rise:
             if len(self._risen) < limits.divergence_blocks:
                 self._risen.append(block[0])
@@ -199,11 +206,17 @@ class Divergence(_OnTrainingLoss):
         worst = worst if self._found is None else max(worst, self._found.value)
         evidence = (*self._risen, last)
         self._found = Finding(
-            self.kind, "error", str(self._key), first, last.step, worst, self._best + rise,
+            self.kind,
+            "error",
+            str(self._key),
+            first,
+            last.step,
+            worst,
+            self._best + rise,
             f"{self._key} has diverged: {number(self._best, 4)} at its best (step {self._best_step}), above "
             f"{number(self._best + rise, 4)} from step {first} on, {number(height, 4)} at step {last.step}",
             evidence,
-        )  # fmt: skip
+        )
         self.report(self._found)
 
 
@@ -301,15 +314,23 @@ class Plateau(_OnTrainingLoss):
         if level <= 0 or (self._found is None and fall + 2 * error >= most):
             return
         first = start if self._found is None else self._found.first_step
-        shown = tuple(Evidence(one.first.key, one.first.step, mean, one.first.time_us)
-                      for one, mean in list(zip(half, means, strict=True))[:: max(1, len(half) // 6)])  # fmt: skip
+        shown = tuple(
+            Evidence(one.first.key, one.first.step, mean, one.first.time_us)
+            for one, mean in list(zip(half, means, strict=True))[:: max(1, len(half) // 6)]
+        )
         share = 100 * fall / level if level else 0.0
         self._found = Finding(
-            self.kind, "warning", str(self._key), first, end, level, limits.plateau_share,
+            self.kind,
+            "warning",
+            str(self._key),
+            first,
+            end,
+            level,
+            limits.plateau_share,
             f"{self._key} has stayed at {number(level, 4)} since step {first} ({number(max(share, 0.0), 2)}% lower at "
             f"step {end}), though the learning rate has not come down",
             shown,
-        )  # fmt: skip
+        )
         self.report(self._found)
 
 

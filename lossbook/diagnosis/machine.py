@@ -59,10 +59,19 @@ class _Machine(Detector):
             first = series.again
         series.again, series.found_us = first, last.time_us
         lasted = duration((last.time_us - first.time_us) / 1e6)
-        self.report(Finding(
-            self.kind, severity, series.key, first.step, last.step, series.worst, threshold,
-            f"{sentence} for {lasted}, from step {first.step} on", (first, last),
-        ))  # fmt: skip
+        self.report(
+            Finding(
+                self.kind,
+                severity,
+                series.key,
+                first.step,
+                last.step,
+                series.worst,
+                threshold,
+                f"{sentence} for {lasted}, from step {first.step} on",
+                (first, last),
+            )
+        )
 
 
 class GpuIdle(_Machine):

@@ -67,10 +67,16 @@ class Stall(Detector):
         seconds, limit = (time_us - before_us) / 1e6, self._limit_us() / 1e6
         while_ = "logged nothing" if is_over else "has logged nothing"
         self._found = Finding(
-            self.kind, "error", "", before, step, seconds, limit,
+            self.kind,
+            "error",
+            "",
+            before,
+            step,
+            seconds,
+            limit,
             f"the training {while_} for {duration(seconds)} after step {before}",
             (Evidence("", before, 0.0, before_us, rank), Evidence("", step, seconds, time_us, rank)),
-        )  # fmt: skip
+        )
         self.report(self._found)
 
 
@@ -120,11 +126,17 @@ class _Speed:
             return
         name = self._key or "steps per second"
         self._found = Finding(
-            "throughput", "warning", self._key, start.step, last.step, self._lowest, limits.throughput_share * usual,
+            "throughput",
+            "warning",
+            self._key,
+            start.step,
+            last.step,
+            self._lowest,
+            limits.throughput_share * usual,
             f"{name} has fallen from {number(usual, 4)} to {number(speed, 4)} since step {start.step} "
             f"({duration((last.time_us - start.time_us) / 1e6)})",
             (*self._slow, last),
-        )  # fmt: skip
+        )
         self._report(self._found)
 
 
@@ -236,9 +248,10 @@ class Straggler(Detector):
             return
         pair.median = median(pair.window.values)
         others = sorted(
-            other.median for number_, other in pairs.items()
+            other.median
+            for number_, other in pairs.items()
             if number_ != rank and len(other.window) >= self.limits.straggler_rows
-        )  # fmt: skip
+        )
         if not others or len(pair.window) < self.limits.straggler_rows:
             return
         usual = median(others)
@@ -250,12 +263,20 @@ class Straggler(Detector):
         if pair.slow < self.limits.straggler_checks or pair.first is None:
             return
         limit = usual / share if is_speed(key) else usual * share
-        self.report(Finding(
-            self.kind, "warning", key, pair.first.step, step, pair.median, limit,
-            f"rank {rank} is slower than the others: {key} is {number(pair.median, 4)} there, {number(usual, 4)} "
-            f"elsewhere, since step {pair.first.step}",
-            (pair.first, Evidence(key, step, pair.median, time_us, rank)),
-        ))  # fmt: skip
+        self.report(
+            Finding(
+                self.kind,
+                "warning",
+                key,
+                pair.first.step,
+                step,
+                pair.median,
+                limit,
+                f"rank {rank} is slower than the others: {key} is {number(pair.median, 4)} there, {number(usual, 4)} "
+                f"elsewhere, since step {pair.first.step}",
+                (pair.first, Evidence(key, step, pair.median, time_us, rank)),
+            )
+        )
 
     def row(self, rank: int, step: int | None, time_us: int) -> None:
         if step is None or rank < 0:
@@ -296,12 +317,17 @@ class Straggler(Detector):
             ):
                 first = one.step if one.found is None else one.found.first_step
                 one.found = Finding(
-                    self.kind, "error", "", first, newest, float(behind),
+                    self.kind,
+                    "error",
+                    "",
+                    first,
+                    newest,
+                    float(behind),
                     limits.straggler_behind_rows * max(one.stride, 1.0),
                     f"rank {rank} has logged nothing since step {one.step}; others are at step {newest}, "
                     f"{duration(seconds)} later",
                     (Evidence("", one.step, 0.0, one.time_us, rank), Evidence("", newest, seconds, now_us)),
-                )  # fmt: skip
+                )
                 self.report(one.found)
             elif one.found is not None and behind <= one.stride:
                 one.found = None

@@ -60,9 +60,14 @@ class Alerts:
     """
 
     def __init__(
-        self, folder: RunFolder, pid: int | None, attempt: int, rows: AlertRows | None = None, *,
+        self,
+        folder: RunFolder,
+        pid: int | None,
+        attempt: int,
+        rows: AlertRows | None = None,
+        *,
         sinks: Sinks | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._folder = folder
         self._attempt = attempt
         self._rows = rows
@@ -116,9 +121,11 @@ class Alerts:
             identity = read_json(self._folder.run_json) or {}
             name = os.path.basename(self._folder.path)
             run = RunName(
-                str(identity.get("id") or name), str(identity.get("name") or name), str(identity.get("project") or ""),
+                str(identity.get("id") or name),
+                str(identity.get("name") or name),
+                str(identity.get("project") or ""),
                 self._folder.path,
-            )  # fmt: skip
+            )
             self._sinks = Sinks(run, self._pid)
         state = _read_state(self._folder)
         self._sent = {int(rank): int(i) for rank, i in (state.get("sent") or {}).items()}

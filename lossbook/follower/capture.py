@@ -134,9 +134,12 @@ def _git(directory: str, *arguments: str) -> str | None:
     quiet = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "GIT_PAGER": "cat"}
     try:
         process = subprocess.Popen(
-            ["git", "-C", directory, *arguments], env=quiet,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            ["git", "-C", directory, *arguments],
+            env=quiet,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
     except OSError:
         return None
     stop = threading.Timer(GIT_SECONDS, process.kill)

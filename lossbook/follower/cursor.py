@@ -45,10 +45,16 @@ class Cursor:
         """
         make_folder(folder.followers)
         value = {
-            "format": FORMAT, "mirror": self.name, "state": self.state, "error": self.error, "url": self.url,
-            "delivered": {f"r{rank}": i for rank, i in sorted(self.delivered.items())}, "attempts": self.attempts,
-            "remote": self.remote, "updated": time.time_ns() // 1000,
-        }  # fmt: skip
+            "format": FORMAT,
+            "mirror": self.name,
+            "state": self.state,
+            "error": self.error,
+            "url": self.url,
+            "delivered": {f"r{rank}": i for rank, i in sorted(self.delivered.items())},
+            "attempts": self.attempts,
+            "remote": self.remote,
+            "updated": time.time_ns() // 1000,
+        }
         write_json(cursor_path(folder, self.name), value)
 
 
@@ -62,10 +68,14 @@ def load_cursor(folder: RunFolder, name: str) -> Cursor:
         value = read_json(cursor_path(folder, name)) or {}
         delivered = {int(str(rank).removeprefix("r")): int(i) for rank, i in (value.get("delivered") or {}).items()}
         return Cursor(
-            name=name, delivered=delivered, remote=dict(value.get("remote") or {}),
-            state=str(value.get("state") or "open"), error=value.get("error"), url=value.get("url"),
+            name=name,
+            delivered=delivered,
+            remote=dict(value.get("remote") or {}),
+            state=str(value.get("state") or "open"),
+            error=value.get("error"),
+            url=value.get("url"),
             attempts=int(value.get("attempts") or 0),
-        )  # fmt: skip
+        )
     except (LossbookError, ValueError, TypeError):
         return Cursor(name=name)
 

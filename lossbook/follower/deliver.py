@@ -41,9 +41,16 @@ class Delivery:
     """
 
     def __init__(
-        self, folder: RunFolder, name: str, *, mode: str = "online", live: bool = False, pid: int | None = None,
-        beat: Callable[[], None] | None = None, options: dict[str, str] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        folder: RunFolder,
+        name: str,
+        *,
+        mode: str = "online",
+        live: bool = False,
+        pid: int | None = None,
+        beat: Callable[[], None] | None = None,
+        options: dict[str, str] | None = None,
+    ) -> None:
         self.folder = folder
         self.name = name
         self.mode = mode
@@ -80,9 +87,13 @@ class Delivery:
         subject = _subject(self.folder, identity)
         cwd = str(identity.get("cwd") or "")
         settings = MirrorSettings(
-            mode=self.mode, live=self._live, pid=self._pid, options=self._options, beat=self._beat,
+            mode=self.mode,
+            live=self._live,
+            pid=self._pid,
+            options=self._options,
+            beat=self._beat,
             cwd=cwd if os.path.isdir(cwd) else os.getcwd(),
-        )  # fmt: skip
+        )
         mirror = mirror_class(self.name)(subject, settings, self.cursor.remote)
         try:
             held = mirror.open(dict(self.cursor.delivered))
@@ -212,9 +223,12 @@ def ending_of(folder: RunFolder) -> Ending | None:
     values.update(summary["summary"])
     ended = summary["ended"] or time.time_ns() // 1000
     return Ending(
-        state=summary["state"], exit_code=EXIT_CODES.get(summary["state"], 1), error=summary["error"], ended=ended / 1e6,
+        state=summary["state"],
+        exit_code=EXIT_CODES.get(summary["state"], 1),
+        error=summary["error"],
+        ended=ended / 1e6,
         summary=values,
-    )  # fmt: skip
+    )
 
 
 def _subject(folder: RunFolder, identity: dict[str, Any]) -> Subject:
@@ -225,12 +239,17 @@ def _subject(folder: RunFolder, identity: dict[str, Any]) -> Subject:
     except LossbookError:
         pass
     return Subject(
-        folder=folder, id=str(identity.get("id") or os.path.basename(folder.path)),
+        folder=folder,
+        id=str(identity.get("id") or os.path.basename(folder.path)),
         name=str(identity.get("name") or os.path.basename(folder.path)),
         project=str(identity.get("project") or os.path.basename(os.path.dirname(folder.path))),
-        created=float(identity.get("created") or 0) / 1e6, config=config, tags=tuple(identity.get("tags") or ()),
-        group=identity.get("group"), notes=identity.get("notes"), identity=identity,
-    )  # fmt: skip
+        created=float(identity.get("created") or 0) / 1e6,
+        config=config,
+        tags=tuple(identity.get("tags") or ()),
+        group=identity.get("group"),
+        notes=identity.get("notes"),
+        identity=identity,
+    )
 
 
 def _unexpected(name: str, error: Exception) -> str:
@@ -249,9 +268,16 @@ MOST_FAILURES = 3
 
 
 def mirror_live(
-    folder: RunFolder, name: str, *, mode: str, is_over: Callable[[], bool], tell: Callable[[str], None],
-    pid: int | None = None, options: dict[str, str] | None = None, poll_seconds: float = POLL_SECONDS,
-) -> None:  # fmt: skip
+    folder: RunFolder,
+    name: str,
+    *,
+    mode: str,
+    is_over: Callable[[], bool],
+    tell: Callable[[str], None],
+    pid: int | None = None,
+    options: dict[str, str] | None = None,
+    poll_seconds: float = POLL_SECONDS,
+) -> None:
     """Deliver a run to one tracker while it is written, until it is over and all of it is there.
 
     What cannot be delivered online is delivered offline where the tracker has such a mode, and said once.
@@ -299,9 +325,12 @@ def mirror_live(
 
 
 def _follow(
-    delivery: Delivery, is_over: Callable[[], bool], poll_seconds: float, beat: Callable[[], None],
+    delivery: Delivery,
+    is_over: Callable[[], bool],
+    poll_seconds: float,
+    beat: Callable[[], None],
     tell: Callable[[str], None],
-) -> None:  # fmt: skip
+) -> None:
     known = set(delivery.cursor.remote.get("said") or ())
     delivery.open()
     for sentence in delivery.remarks():

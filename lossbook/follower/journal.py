@@ -93,9 +93,12 @@ class OwnRows:
                 self._lock.close()
                 return None
             self._journal = Journal(
-                self.folder, self.rank, Attempt(self._attempt), row=next_row(self.folder, self.rank),
+                self.folder,
+                self.rank,
+                Attempt(self._attempt),
+                row=next_row(self.folder, self.rank),
                 warn=lambda sentence: print(sentence, flush=True),
-            )  # fmt: skip
+            )
         return self._journal
 
     def _learn_attempt(self) -> bool:
@@ -113,9 +116,16 @@ class OwnRows:
         before = self._attempt.get("number")
         last = attempts[-1]
         self._attempt = {
-            "format": FORMAT, "number": int(last.get("number", len(attempts) - 1)), "rank": self.rank,
-            "world_size": last.get("world_size"), "resume_step": last.get("resume_step"), "host": host_name(),
-            "pid": os.getpid(), "process_start": process_start(os.getpid()), "boot": boot_id(),
-            "launch": last.get("launch"), "monitor": True,
-        }  # fmt: skip
+            "format": FORMAT,
+            "number": int(last.get("number", len(attempts) - 1)),
+            "rank": self.rank,
+            "world_size": last.get("world_size"),
+            "resume_step": last.get("resume_step"),
+            "host": host_name(),
+            "pid": os.getpid(),
+            "process_start": process_start(os.getpid()),
+            "boot": boot_id(),
+            "launch": last.get("launch"),
+            "monitor": True,
+        }
         return bool(before != self._attempt["number"])

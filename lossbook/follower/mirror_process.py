@@ -102,10 +102,22 @@ class Mirrors:
         child.started = time.time()
         child.log = os.path.join(self._folder.followers, f"{cursor_name(child.name, child.mode)}.log")
         arguments = [
-            sys.executable, "-P", "-m", "lossbook.follower.mirror_process", self._folder.path, "--to", child.name, "--mode",
-            child.mode, "--pid", str(self._pid), "--attempt", str(self._attempt),
-            "--follower", str(os.getpid()),
-        ]  # fmt: skip
+            sys.executable,
+            "-P",
+            "-m",
+            "lossbook.follower.mirror_process",
+            self._folder.path,
+            "--to",
+            child.name,
+            "--mode",
+            child.mode,
+            "--pid",
+            str(self._pid),
+            "--attempt",
+            str(self._attempt),
+            "--follower",
+            str(os.getpid()),
+        ]
         try:
             with open(child.log, "ab") as log:
                 child.process = subprocess.Popen(
@@ -172,9 +184,13 @@ def main() -> int:
     try:
         is_over = _over(folder, arguments.pid, arguments.attempt, arguments.follower)
         mirror_live(
-            folder, arguments.to, mode=arguments.mode, is_over=is_over,
-            tell=lambda sentence: tell(arguments.pid, sentence), pid=arguments.pid,
-        )  # fmt: skip
+            folder,
+            arguments.to,
+            mode=arguments.mode,
+            is_over=is_over,
+            tell=lambda sentence: tell(arguments.pid, sentence),
+            pid=arguments.pid,
+        )
     except (LossbookError, OSError) as error:
         print(f"{time.strftime('%H:%M:%S')} {error}", flush=True)
         return 1
@@ -207,8 +223,16 @@ def _over(folder: RunFolder, pid: int, attempt: int, follower: int) -> Callable[
 
 def _start_follower(folder: RunFolder, pid: int, attempt: int) -> None:
     arguments = [
-        sys.executable, "-P", "-m", "lossbook.follower", folder.path, "--pid", str(pid), "--attempt", str(attempt),
-    ]  # fmt: skip
+        sys.executable,
+        "-P",
+        "-m",
+        "lossbook.follower",
+        folder.path,
+        "--pid",
+        str(pid),
+        "--attempt",
+        str(attempt),
+    ]
     with open(os.path.join(folder.followers, "follow.log"), "ab") as log:
         subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
 

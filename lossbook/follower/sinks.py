@@ -151,14 +151,23 @@ class Sinks:
     def _execute(self, alert: Alert) -> None:
         """Run the command with the alert as JSON on its standard input, in a session of its own."""
         body = {
-            "run": self._run.id, "name": self._run.name, "project": self._run.project, "path": self._run.path,
-            "title": alert.title, "text": alert.text, "level": alert.level, "step": alert.step,
+            "run": self._run.id,
+            "name": self._run.name,
+            "project": self._run.project,
+            "path": self._run.path,
+            "title": alert.title,
+            "text": alert.text,
+            "level": alert.level,
+            "step": alert.step,
             "finding": alert.finding,
-        }  # fmt: skip
+        }
         process = subprocess.Popen(
-            ["/bin/sh", "-c", self._command], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
+            ["/bin/sh", "-c", self._command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         try:
             process.communicate(json.dumps(body).encode() + b"\n", timeout=COMMAND_SECONDS)
         except subprocess.TimeoutExpired:

@@ -54,9 +54,14 @@ class SystemMetrics:
     """
 
     def __init__(
-        self, folder: RunFolder, pid: int, rank: int, *, rows: OwnRows | None = None,
+        self,
+        folder: RunFolder,
+        pid: int,
+        rank: int,
+        *,
+        rows: OwnRows | None = None,
         monitor: Callable[[], Monitor] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._folder = folder
         self._pid = pid
         self._rank = rank

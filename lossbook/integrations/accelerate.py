@@ -82,8 +82,15 @@ class LossbookTracker(GeneralTracker):  # type: ignore[misc]
 
     @on_main_process  # type: ignore[untyped-decorator]
     @harmless
-    def log_table(self, table_name: str, columns: Sequence[str] | None = None, data: Any = (), dataframe: Any = None,
-                  step: int | None = None, **rest: Any) -> None:  # fmt: skip
+    def log_table(
+        self,
+        table_name: str,
+        columns: Sequence[str] | None = None,
+        data: Any = (),
+        dataframe: Any = None,
+        step: int | None = None,
+        **rest: Any,
+    ) -> None:
         if self.run is not None:
             self.run.log({table_name: lossbook.Table(columns, data or (), dataframe=dataframe)}, step=step)
 

@@ -33,9 +33,17 @@ BINS = 64
 
 
 def watch(
-    model: Any, run: Run | None = None, *, log_every: int = 100, histograms: bool = False, bins: int = BINS,
-    gradients: bool = True, parameters: bool = False, prefix: str = "", step: Callable[[], int] | None = None,
-) -> Watched:  # fmt: skip
+    model: Any,
+    run: Run | None = None,
+    *,
+    log_every: int = 100,
+    histograms: bool = False,
+    bins: int = BINS,
+    gradients: bool = True,
+    parameters: bool = False,
+    prefix: str = "",
+    step: Callable[[], int] | None = None,
+) -> Watched:
     """Record the gradients of a model, or its parameters, while it trains.
 
     Keys are `gradients/norm/{parameter}` (2-norm), `gradients/norm/total`, and with `histograms`

@@ -51,10 +51,17 @@ class AsyncJournal(Journal):
                  "_waiting")  # fmt: skip
 
     def __init__(
-        self, folder: RunFolder, rank: int, attempt: Attempt, *, row: int = 0, step: int = -1,
-        warn: Callable[[str], None] | None = None, identity: dict[str, Any] | None = None,
+        self,
+        folder: RunFolder,
+        rank: int,
+        attempt: Attempt,
+        *,
+        row: int = 0,
+        step: int = -1,
+        warn: Callable[[str], None] | None = None,
+        identity: dict[str, Any] | None = None,
         prepare: Callable[[AsyncJournal], tuple[RunFolder, int, Attempt]] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(folder, rank, attempt, row=row, step=step, warn=warn)
         self._identity = identity
         self._prepare = prepare
@@ -137,9 +144,14 @@ class AsyncJournal(Journal):
     def _begin_spill(self) -> None:
         os.makedirs(os.path.dirname(self._spill_path), exist_ok=True)
         value = {
-            "folder": os.path.abspath(self._folder.path), "rank": self.rank, "attempt": dict(self._attempt),
-            "pid": os.getpid(), "start": process_start(os.getpid()), "boot": boot_id(), "identity": self._identity,
-        }  # fmt: skip
+            "folder": os.path.abspath(self._folder.path),
+            "rank": self.rank,
+            "attempt": dict(self._attempt),
+            "pid": os.getpid(),
+            "start": process_start(os.getpid()),
+            "boot": boot_id(),
+            "identity": self._identity,
+        }
         with open(self._spill_path, "wb") as file:
             file.write(encode_event(0, time.time_ns() // 1000, None, "spill", None, value))
         self._warn(f"{self._folder.path} does not answer; rows wait in {self._spill_path} until it does")

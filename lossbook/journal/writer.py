@@ -73,9 +73,15 @@ class Journal:
                  "path", "rank", "row", "segment", "step")  # fmt: skip
 
     def __init__(
-        self, folder: RunFolder, rank: int, attempt: Attempt, *, row: int = 0, step: int = -1,
+        self,
+        folder: RunFolder,
+        rank: int,
+        attempt: Attempt,
+        *,
+        row: int = 0,
+        step: int = -1,
         warn: Callable[[str], None] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._folder = folder
         self._attempt = attempt
         # Re-entrant, because a signal handler of the same thread may log while a row is being written.
@@ -448,9 +454,11 @@ def _next_sealed_row(folder: RunFolder, rank: int) -> int:
         for directory in (folder.metrics, folder.events)
         if os.path.isdir(directory)
         for filename in os.listdir(directory)
-        if filename.endswith(".parquet") and ".rollup." not in filename
-        and (name := parse_segment_name(filename)) is not None and name.rank == rank
-    ]  # fmt: skip
+        if filename.endswith(".parquet")
+        and ".rollup." not in filename
+        and (name := parse_segment_name(filename)) is not None
+        and name.rank == rank
+    ]
     if not paths:
         return 0
     import duckdb

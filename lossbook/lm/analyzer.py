@@ -138,9 +138,7 @@ class ExperimentAnalyzer:
 
         found: list[ExperimentLog] = []
         for run in Book(self._store).runs():
-            config = ExperimentConfig.from_dict(
-                {**_allowed(run.config), "experiment_name": run.name}, unknown="keep"
-            )  # fmt: skip
+            config = ExperimentConfig.from_dict({**_allowed(run.config), "experiment_name": run.name}, unknown="keep")
             train, val = (_of_metric(run.metrics, key) for key in ("train/loss", "val/loss"))
             hours = run.metrics.get("time/wallclock_hours", {}).get("last")
             log = _StoredLog(
@@ -148,10 +146,14 @@ class ExperimentAnalyzer:
                 start_time=datetime.datetime.fromtimestamp(run.created).isoformat(),
                 end_time=datetime.datetime.fromtimestamp(run.ended).isoformat() if run.ended else None,
                 duration_seconds=run.duration if hours is None else hours * 3600,
-                best_train_loss=train.get("min"), best_val_loss=val.get("min"),
-                final_train_loss=train.get("last"), final_val_loss=val.get("last"), notes=run.notes or "",
-                run={"id": run.id, "project": run.project, "path": run.path}, path=run.path,
-            )  # fmt: skip
+                best_train_loss=train.get("min"),
+                best_val_loss=val.get("min"),
+                final_train_loss=train.get("last"),
+                final_val_loss=val.get("last"),
+                notes=run.notes or "",
+                run={"id": run.id, "project": run.project, "path": run.path},
+                path=run.path,
+            )
             found.append(log)
         return found
 
@@ -209,11 +211,15 @@ class ExperimentAnalyzer:
         shape = {heading: _short(getattr(log.config, field)) for field, heading in _SHAPE}
         steps, rate = _last_step_and_rate(log)
         return {
-            "experiment": name, **shape, "steps": f"{steps:,}" if steps else "",
-            "best train": _short(log.best_train_loss), "best val": _short(log.best_val_loss),
-            "final val": _short(log.final_val_loss), "tokens/s": f"{rate:,.0f}" if rate else "",
+            "experiment": name,
+            **shape,
+            "steps": f"{steps:,}" if steps else "",
+            "best train": _short(log.best_train_loss),
+            "best val": _short(log.best_val_loss),
+            "final val": _short(log.final_val_loss),
+            "tokens/s": f"{rate:,.0f}" if rate else "",
             "wallclock": format_seconds(log.duration_seconds),
-        }  # fmt: skip
+        }
 
     def get_best_experiment(self, metric: str = "val_loss") -> tuple[str, float]:
         """The best experiment by a metric, and what it reached.
@@ -263,22 +269,32 @@ class ExperimentAnalyzer:
         log = self.get(name)
         last = log.metrics_history[-1] if log.metrics_history else None
         statistics: dict[str, Any] = {
-            "experiment_name": name, "start_time": log.start_time, "end_time": log.end_time,
-            "duration_seconds": log.duration_seconds, "best_train_loss": log.best_train_loss,
-            "best_val_loss": log.best_val_loss, "final_train_loss": log.final_train_loss,
-            "final_val_loss": log.final_val_loss, "total_iterations": last.iteration + 1 if last else 0,
-            "total_gradient_steps": last.gradient_step if last else 0, "num_snapshots": len(log.metrics_history),
-            "notes": log.notes, "problems": list(log.problems),
-        }  # fmt: skip
+            "experiment_name": name,
+            "start_time": log.start_time,
+            "end_time": log.end_time,
+            "duration_seconds": log.duration_seconds,
+            "best_train_loss": log.best_train_loss,
+            "best_val_loss": log.best_val_loss,
+            "final_train_loss": log.final_train_loss,
+            "final_val_loss": log.final_val_loss,
+            "total_iterations": last.iteration + 1 if last else 0,
+            "total_gradient_steps": last.gradient_step if last else 0,
+            "num_snapshots": len(log.metrics_history),
+            "notes": log.notes,
+            "problems": list(log.problems),
+        }
         for column in _STATISTICS:
             values = [value for one in log.metrics_history if (value := getattr(one, column)) is not None]
             finite = [value for value in values if math.isfinite(value)]
             if values:
                 statistics[column] = {
-                    "count": len(values), "not_finite": len(values) - len(finite), "last": values[-1],
+                    "count": len(values),
+                    "not_finite": len(values) - len(finite),
+                    "last": values[-1],
                     "mean": math.fsum(finite) / len(finite) if finite else None,
-                    "min": min(finite, default=None), "max": max(finite, default=None),
-                }  # fmt: skip
+                    "min": min(finite, default=None),
+                    "max": max(finite, default=None),
+                }
         return statistics
 
     def compare_experiments(self, names: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
@@ -291,9 +307,10 @@ class ExperimentAnalyzer:
         configs = {name: self.get(name).config.to_dict() for name in chosen}
         fields = dict.fromkeys(field for config in configs.values() for field in config)
         differing = [
-            field for field in fields
+            field
+            for field in fields
             if field != "experiment_name" and len({repr(config.get(field)) for config in configs.values()}) > 1
-        ]  # fmt: skip
+        ]
         return {
             name: {**self.get_summary_stats(name), "differs": {field: configs[name].get(field) for field in differing}}
             for name in chosen
@@ -351,15 +368,20 @@ class ExperimentAnalyzer:
         )
         rate = (statistics.get("tokens_per_sec") or {}).get("mean")
         facts = [
-            ("configuration", shape), ("started", log.start_time), ("ended", log.end_time),
+            ("configuration", shape),
+            ("started", log.start_time),
+            ("ended", log.end_time),
             ("wallclock", format_seconds(log.duration_seconds)),
             ("iterations", f"{statistics['total_iterations']:,}"),
             ("gradient steps", f"{statistics['total_gradient_steps']:,}"),
-            ("best training loss", log.best_train_loss), ("best validation loss", log.best_val_loss),
-            ("final training loss", log.final_train_loss), ("final validation loss", log.final_val_loss),
-            ("tokens per second", f"{rate:,.0f}" if rate else ""), ("notes", log.notes),
+            ("best training loss", log.best_train_loss),
+            ("best validation loss", log.best_val_loss),
+            ("final training loss", log.final_train_loss),
+            ("final validation loss", log.final_val_loss),
+            ("tokens per second", f"{rate:,.0f}" if rate else ""),
+            ("notes", log.notes),
             *(("problem", problem) for problem in log.problems),
-        ]  # fmt: skip
+        ]
         print("\n".join(summary_lines(name, facts)), flush=True)
 
     def export_csv(self, name: str, path: str | os.PathLike[str] | None = None) -> Path:
@@ -383,16 +405,23 @@ class ExperimentAnalyzer:
 
         entries = [
             ReportEntry(
-                name=name, started=log.started or 0.0, ended=None, state="finished" if log.end_time else "unfinished",
-                duration_seconds=log.duration_seconds or 0.0, config=log.config.to_dict(),
+                name=name,
+                started=log.started or 0.0,
+                ended=None,
+                state="finished" if log.end_time else "unfinished",
+                duration_seconds=log.duration_seconds or 0.0,
+                config=log.config.to_dict(),
                 results={
-                    "best training loss": log.best_train_loss, "best validation loss": log.best_val_loss,
-                    "final training loss": log.final_train_loss, "final validation loss": log.final_val_loss,
+                    "best training loss": log.best_train_loss,
+                    "best validation loss": log.best_val_loss,
+                    "final training loss": log.final_train_loss,
+                    "final validation loss": log.final_val_loss,
                 },
-                notes=log.notes, link=log.path,
+                notes=log.notes,
+                link=log.path,
             )
             for name, log in self._ordered("start")
-        ]  # fmt: skip
+        ]
         write_report(entries, path)
         return Path(path)
 

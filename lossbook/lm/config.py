@@ -297,10 +297,15 @@ class ExperimentConfig:
             return None
         architecture = self.architecture or ("llama" if self.rope_theta or self.num_kv_heads else "gpt2")
         return estimate_parameters(
-            architecture=architecture, vocab_size=self.vocab_size, d_model=self.d_model, num_layers=self.num_layers,
-            num_heads=self.num_heads or 1, d_ff=self.d_ff, context_length=self.context_length or 0,
+            architecture=architecture,
+            vocab_size=self.vocab_size,
+            d_model=self.d_model,
+            num_layers=self.num_layers,
+            num_heads=self.num_heads or 1,
+            d_ff=self.d_ff,
+            context_length=self.context_length or 0,
             num_kv_heads=self.num_kv_heads,
-        )  # fmt: skip
+        )
 
 
 FIELDS = tuple(one.name for one in fields(ExperimentConfig))

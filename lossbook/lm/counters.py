@@ -216,9 +216,12 @@ class HandCount:
     def plain(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
         return {
-            "used": self.used, "rows": self._rows, "first_rows": self._first_rows, "before": self._before,
+            "used": self.used,
+            "rows": self._rows,
+            "first_rows": self._first_rows,
+            "before": self._before,
             "counted_since_row": self._counted_since_row,
-        }  # fmt: skip
+        }
 
     def restore(self, values: Mapping[str, Any]) -> None:
         """Go on from what `plain()` gave."""

@@ -220,9 +220,11 @@ def snapshots_of(folder: str) -> Iterator[MetricsSnapshot]:
         if values["train_loss"] is None:
             values["train_loss"] = body.get("val/train_loss")
         yield MetricsSnapshot(
-            iteration=step, gradient_step=int(steps) if steps is not None else step + 1,
-            wallclock_time=hours * 3600 if hours is not None else 0.0, **values,
-        )  # fmt: skip
+            iteration=step,
+            gradient_step=int(steps) if steps is not None else step + 1,
+            wallclock_time=hours * 3600 if hours is not None else 0.0,
+            **values,
+        )
 
 
 def _marked(where: RunFolder) -> Iterator[LoggedRow]:

@@ -58,14 +58,18 @@ class ModelCost:
         try:
             looked_up = lookup_parameters(
                 architecture=config.architecture or ("llama" if config.rope_theta or config.num_kv_heads else "gpt2"),
-                vocab_size=config.vocab_size or 0, d_model=config.d_model, context_length=config.context_length,
-            )  # fmt: skip
+                vocab_size=config.vocab_size or 0,
+                d_model=config.d_model,
+                context_length=config.context_length,
+            )
         except LossbookError:
             looked_up = 0
         return flops_per_token(
-            max(0, count - looked_up), num_layers=config.num_layers, d_model=config.d_model,
+            max(0, count - looked_up),
+            num_layers=config.num_layers,
+            d_model=config.d_model,
             context_length=config.context_length,
-        )  # fmt: skip
+        )
 
     def add_utilisation(self, row: dict[str, Any], tokens_per_second: float, devices: int) -> None:
         """Add tokens per second and GPU, and model FLOPs utilisation (%), where GPUs or their peak are known."""

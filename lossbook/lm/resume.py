@@ -51,7 +51,9 @@ def state_of_log(log: ExperimentLog, config: ExperimentConfig, world_size: int) 
     tokens = config.tokens_per_iteration
     folder = log.run_folder()
     return {
-        "run_id": log.run.get("id") if folder else None, "project": log.run.get("project"), "path": folder,
+        "run_id": log.run.get("id") if folder else None,
+        "project": log.run.get("project"),
+        "path": folder,
         "iteration": last.iteration if last else -1,
         "gradient_steps": last.gradient_step if last else 0,
         "tokens_seen": (last.iteration + 1) * tokens * world_size if last and tokens else 0,
@@ -60,7 +62,7 @@ def state_of_log(log: ExperimentLog, config: ExperimentConfig, world_size: int) 
         "validations": sum(1 for one in log.metrics_history if one.val_loss is not None),
         "best": {"train": log.best_train_loss, "val": log.best_val_loss},
         "by_hand": {"used": bool(last), "rows": len(log.metrics_history)},
-    }  # fmt: skip
+    }
 
 
 def store_of(path: Any) -> str | None:

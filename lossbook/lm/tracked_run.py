@@ -55,12 +55,24 @@ class TrackedRun:
     """
 
     def __init__(
-        self, config: ExperimentConfig | Mapping[str, Any], model: Any = None, resume_from_step: int = 0, *,
-        log_dir: str | os.PathLike[str] = "experiment_logs", project: str | None = None, store: Any = None,
-        group: str | None = None, tags: Iterable[str] = (), notes: str | None = None, run_id: str | None = None,
-        mirrors: Any = None, mode: str | None = None, world_size: int | None = None,
-        summary_dir: str | os.PathLike[str] = "experiments", peak_flops: float | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        config: ExperimentConfig | Mapping[str, Any],
+        model: Any = None,
+        resume_from_step: int = 0,
+        *,
+        log_dir: str | os.PathLike[str] = "experiment_logs",
+        project: str | None = None,
+        store: Any = None,
+        group: str | None = None,
+        tags: Iterable[str] = (),
+        notes: str | None = None,
+        run_id: str | None = None,
+        mirrors: Any = None,
+        mode: str | None = None,
+        world_size: int | None = None,
+        summary_dir: str | os.PathLike[str] = "experiments",
+        peak_flops: float | None = None,
+    ) -> None:
         if not isinstance(config, ExperimentConfig):
             if not isinstance(config, Mapping):
                 raise BadArgument(f"config is an ExperimentConfig or a mapping, not {type(config).__name__}")
@@ -71,13 +83,25 @@ class TrackedRun:
         self.log_dir = Path(log_dir)
         self.summary_dir = Path(summary_dir)
         self._init = {
-            "project": project, "store": store, "group": group, "notes": notes or config.notes, "mirrors": mirrors,
-            "mode": mode, "tags": [*config.tags, *([tags] if isinstance(tags, str) else tags)],
-        }  # fmt: skip
+            "project": project,
+            "store": store,
+            "group": group,
+            "notes": notes or config.notes,
+            "mirrors": mirrors,
+            "mode": mode,
+            "tags": [*config.tags, *([tags] if isinstance(tags, str) else tags)],
+        }
         check(
-            name=config.name, config=None, id=run_id, resume="never", resume_step=None, fork_from=None, durability=None,
-            system_metrics=True, **self._init,
-        )  # fmt: skip
+            name=config.name,
+            config=None,
+            id=run_id,
+            resume="never",
+            resume_step=None,
+            fork_from=None,
+            durability=None,
+            system_metrics=True,
+            **self._init,
+        )
         self._run_id = run_id or os.environ.get("LOSSBOOK_RUN_ID") or None
         self._resume_from = resume_from_step
         self._world_size = world_size
@@ -140,9 +164,13 @@ class TrackedRun:
             elif self._resume_from:
                 resume_step = self._resume_from
         run = init.init(
-            name=self.config.name, config=self._recorded_config(), id=self._run_id,
-            resume="allow" if resumes else "never", resume_step=resume_step, **self._init,
-        )  # fmt: skip
+            name=self.config.name,
+            config=self._recorded_config(),
+            id=self._run_id,
+            resume="allow" if resumes else "never",
+            resume_step=resume_step,
+            **self._init,
+        )
         self._run = run
         self._run_id = run.id
         # A rank that comes later than the first finds a run as well, and may find rows in it: they are not its past.
@@ -154,8 +182,11 @@ class TrackedRun:
                 self._say_once(f"the counts of the run {run.id} could not be read back ({error}); they begin anew")
         elif not self._known and self._resume_from and self.config.tokens_per_iteration:
             self._progress.tokens_seen = (
-                self._resume_from * self.config.tokens_per_iteration * self.config.gradient_accumulation_steps * self.world_size
-            )  # fmt: skip
+                self._resume_from
+                * self.config.tokens_per_iteration
+                * self.config.gradient_accumulation_steps
+                * self.world_size
+            )
         self._tokens_base = (self._progress.iteration, self._progress.tokens_seen)
         if not self._progress.started:
             self._progress.started = time.time() - self._stretches.wallclock_seconds
@@ -263,9 +294,15 @@ class TrackedRun:
         progress = self._progress.plain()
         progress["wallclock_seconds"] = self.wallclock_seconds
         return {
-            "format": 1, "run_id": run.id, "project": run.project, "path": run.path, **progress,
-            "steps": self._steps.plain(), "by_hand": self._by_hand.plain(), "best": self._losses.best(),
-        }  # fmt: skip
+            "format": 1,
+            "run_id": run.id,
+            "project": run.project,
+            "path": run.path,
+            **progress,
+            "steps": self._steps.plain(),
+            "by_hand": self._by_hand.plain(),
+            "best": self._losses.best(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on with the run, and the counts, of a checkpoint; rows that were logged after it are hidden.
@@ -343,12 +380,14 @@ class TrackedRun:
         run = self.run
         return {
             "config": self.config.to_dict(both_names=True),
-            "started": self._progress.started, "ended": time.time() if self._ended is not None else None,
+            "started": self._progress.started,
+            "ended": time.time() if self._ended is not None else None,
             "duration_seconds": self.wallclock_seconds,
             "best": {f"{of}/loss": value for of, value in self._losses.best().items()},
             "final": {f"{of}/loss": value for of, value in self._losses.last().items()},
-            "notes": self._notes, "run": {"id": run.id, "project": run.project, "path": run.path} if run.path else {},
-        }  # fmt: skip
+            "notes": self._notes,
+            "run": {"id": run.id, "project": run.project, "path": run.path} if run.path else {},
+        }
 
     def _say_once(self, sentence: str) -> None:
         if sentence not in self._said and len(self._said) < 100:

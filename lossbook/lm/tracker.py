@@ -38,10 +38,17 @@ class ExperimentTracker(TrackedRun):
 
     @never_raises
     def log_train_step(
-        self, loss: Any, learning_rate: Any = None, grad_norm: Any = None, tokens: int = 0,
-        iteration: int | None = None, accumulation_step: int | None = None, *, global_tokens: int | None = None,
+        self,
+        loss: Any,
+        learning_rate: Any = None,
+        grad_norm: Any = None,
+        tokens: int = 0,
+        iteration: int | None = None,
+        accumulation_step: int | None = None,
+        *,
+        global_tokens: int | None = None,
         extra: Mapping[str, Any] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Log one micro-batch, or one gradient step.
 
         Args:
@@ -86,9 +93,13 @@ class ExperimentTracker(TrackedRun):
 
     @never_raises
     def log_validation(
-        self, val_loss: Any, val_perplexity: Any = None, num_batches: int | None = None, *,
+        self,
+        val_loss: Any,
+        val_perplexity: Any = None,
+        num_batches: int | None = None,
+        *,
         extra: Mapping[str, Any] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Log an evaluation, after it.
 
         Its time is that of `with tracker.validating():`, else the time since the last training step was logged; it is
@@ -129,11 +140,13 @@ class ExperimentTracker(TrackedRun):
             self.run.checkpoint(checkpoint_path, step=step, is_best=is_best)
         self.run.log(
             {
-                "checkpoint/saved": 1, "checkpoint/gradient_steps": self._progress.gradient_steps,
-                "checkpoint/wallclock_hours": self.wallclock_seconds / 3600, "checkpoint/is_best": int(is_best),
+                "checkpoint/saved": 1,
+                "checkpoint/gradient_steps": self._progress.gradient_steps,
+                "checkpoint/wallclock_hours": self.wallclock_seconds / 3600,
+                "checkpoint/is_best": int(is_best),
             },
             step=step,
-        )  # fmt: skip
+        )
 
     @never_raises
     def log_custom_metric(self, name: str, value: Any, step: int | None = None) -> None:
@@ -142,9 +155,16 @@ class ExperimentTracker(TrackedRun):
 
     @never_raises
     def log_metrics(
-        self, iteration: int, train_loss: Any = None, val_loss: Any = None, learning_rate: Any = None,
-        tokens_per_sec: float | None = None, iter_time_ms: float | None = None, *, tokens: int | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        iteration: int,
+        train_loss: Any = None,
+        val_loss: Any = None,
+        learning_rate: Any = None,
+        tokens_per_sec: float | None = None,
+        iter_time_ms: float | None = None,
+        *,
+        tokens: int | None = None,
+    ) -> None:
         """Log one iteration of a loop that counts its gradient steps with `increment_gradient_step()`.
 
         Args:
@@ -219,9 +239,14 @@ class ExperimentTracker(TrackedRun):
 
     @never_raises
     def finish(
-        self, train_loss: Any = None, val_loss: Any = None, notes: str = "", *, save_summary: bool = False,
+        self,
+        train_loss: Any = None,
+        val_loss: Any = None,
+        notes: str = "",
+        *,
+        save_summary: bool = False,
         state: str = "finished",
-    ) -> None:  # fmt: skip
+    ) -> None:
         """End the run. A second call does nothing.
 
         Args:
@@ -275,10 +300,16 @@ class ExperimentTracker(TrackedRun):
         run = self.run
         name = self.config.name
         value = {
-            "experiment_name": name, "run_id": run.id, "project": run.project, "path": run.path,
-            "start_time": self._progress.started, "duration_seconds": self.wallclock_seconds, "notes": self._notes,
-            "metrics": self._totals(), "config": self._recorded_config(),
-        }  # fmt: skip
+            "experiment_name": name,
+            "run_id": run.id,
+            "project": run.project,
+            "path": run.path,
+            "start_time": self._progress.started,
+            "duration_seconds": self.wallclock_seconds,
+            "notes": self._notes,
+            "metrics": self._totals(),
+            "config": self._recorded_config(),
+        }
         return write_summary(self.summary_dir, name, value, run.id)
 
     def print_summary(self) -> None:

@@ -37,9 +37,15 @@ class Monitor:
     """
 
     def __init__(
-        self, pid: int, *, rank: int = 0, folder: str = ".", environment: Mapping[str, str] | None = None,
-        say: Say = print, families: Mapping[str, Family] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        pid: int,
+        *,
+        rank: int = 0,
+        folder: str = ".",
+        environment: Mapping[str, str] | None = None,
+        say: Say = print,
+        families: Mapping[str, Family] | None = None,
+    ) -> None:
         self._rank = rank
         self._say = say
         self._said: set[str] = set()

@@ -35,9 +35,14 @@ class Amd:
     """
 
     def __init__(
-        self, *, first: int = 0, environment: Mapping[str, str] | None = None,
-        processes: Callable[[], set[int]] = set, say: Say = print, system: Path = Path("/sys"),
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        first: int = 0,
+        environment: Mapping[str, str] | None = None,
+        processes: Callable[[], set[int]] = set,
+        say: Say = print,
+        system: Path = Path("/sys"),
+    ) -> None:
         environment = os.environ if environment is None else environment
         self._files = AmdFiles(first=first, environment=environment, system=system)
         self._library = AmdLibrary(first=first, environment=environment, processes=processes, say=say)
@@ -151,9 +156,10 @@ class AmdLibrary:
                 break
         power = ask("power", smi.amdsmi_get_power_info) or {}
         _put_power(
-            figures, _first_number(power, "current_socket_power", "socket_power", "average_socket_power"),
+            figures,
+            _first_number(power, "current_socket_power", "socket_power", "average_socket_power"),
             _first_number(power, "power_limit"),
-        )  # fmt: skip
+        )
         for name, clock in (("smClock", "GFX"), ("memoryClock", "MEM")):
             speed = ask(name, smi.amdsmi_get_clock_info, getattr(smi.AmdSmiClkType, clock)) or {}
             _put(figures, name, _first_number(speed, "clk", "cur_clk"))
@@ -180,8 +186,11 @@ class AmdLibrary:
             return call(*arguments)
         except smi.AmdSmiLibraryException as error:
             code = abs(int(error.get_error_code()))
-            if code in (wrapper.AMDSMI_STATUS_NOT_INIT, wrapper.AMDSMI_STATUS_DRIVER_NOT_LOADED,
-                        wrapper.AMDSMI_STATUS_NO_DRV):  # fmt: skip
+            if code in (
+                wrapper.AMDSMI_STATUS_NOT_INIT,
+                wrapper.AMDSMI_STATUS_DRIVER_NOT_LOADED,
+                wrapper.AMDSMI_STATUS_NO_DRV,
+            ):
                 raise FamilyLost(_sentence(error)) from None
             if code in (wrapper.AMDSMI_STATUS_BUSY, wrapper.AMDSMI_STATUS_NO_DATA):
                 return None
@@ -210,9 +219,11 @@ class AmdFiles:
     def _cards(self) -> list[Path]:
         cards = []
         for device in self._drm.glob("card*/device"):
-            if device.parent.name[4:].isdecimal() and _text(device / "vendor") == _VENDOR and (
-                (device / "mem_info_vram_total").exists() or (device / "gpu_busy_percent").exists()
-            ):  # fmt: skip
+            if (
+                device.parent.name[4:].isdecimal()
+                and _text(device / "vendor") == _VENDOR
+                and ((device / "mem_info_vram_total").exists() or (device / "gpu_busy_percent").exists())
+            ):
                 cards.append(device)
         # By their place on the bus, as ROCm counts them; `card10` would come before `card2`.
         return sorted(cards, key=lambda device: (device.resolve().name, device.parent.name))
@@ -261,13 +272,18 @@ def _wanted_files(card: Path, sensors: Path) -> dict[str, Path]:
     hottest = sensors / "temp2_input"
     average = sensors / "power1_average"
     return {
-        "gpu": card / "gpu_busy_percent", "memory": card / "mem_busy_percent",
-        "used": card / "mem_info_vram_used", "total": card / "mem_info_vram_total",
+        "gpu": card / "gpu_busy_percent",
+        "memory": card / "mem_busy_percent",
+        "used": card / "mem_info_vram_used",
+        "total": card / "mem_info_vram_total",
         "temp": hottest if hottest.exists() else sensors / "temp1_input",
-        "power": average if average.exists() else sensors / "power1_input", "limit": sensors / "power1_cap",
-        "core": sensors / "freq1_input", "memory clock": sensors / "freq2_input",
-        "fan": sensors / "pwm1", "fan at most": sensors / "pwm1_max",
-    }  # fmt: skip
+        "power": average if average.exists() else sensors / "power1_input",
+        "limit": sensors / "power1_cap",
+        "core": sensors / "freq1_input",
+        "memory clock": sensors / "freq2_input",
+        "fan": sensors / "pwm1",
+        "fan at most": sensors / "pwm1_max",
+    }
 
 
 def _from_files(raw: Mapping[str, int | None]) -> dict[str, float]:

@@ -59,9 +59,13 @@ class Nvidia:
     """
 
     def __init__(
-        self, *, first: int = 0, environment: Mapping[str, str] | None = None,
-        processes: Callable[[], set[int]] = set, say: Say = print,
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        first: int = 0,
+        environment: Mapping[str, str] | None = None,
+        processes: Callable[[], set[int]] = set,
+        say: Say = print,
+    ) -> None:
         self._first = first
         self._environment = os.environ if environment is None else environment
         self._processes = processes
@@ -231,8 +235,10 @@ class Nvidia:
         self._put_traffic(figures, device, now, slow)
         if slow:
             _put(figures, "fanSpeed", ask(device, "fan", nvml.nvmlDeviceGetFanSpeed, card))
-            for name, kind in (("eccCorrected", nvml.NVML_MEMORY_ERROR_TYPE_CORRECTED),
-                               ("eccUncorrected", nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED)):  # fmt: skip
+            for name, kind in (
+                ("eccCorrected", nvml.NVML_MEMORY_ERROR_TYPE_CORRECTED),
+                ("eccUncorrected", nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED),
+            ):
                 _put(
                     figures,
                     name,
@@ -245,9 +251,9 @@ class Nvidia:
         """The memory's figures: the newer call leaves out what the driver keeps for itself, as nvidia-smi does."""
         nvml = self._nvml
         memory = self._ask(device, "memory (2)", nvml.nvmlDeviceGetMemoryInfo, device.handle, nvml.nvmlMemory_v2)
-        return memory if memory is not None else self._ask(
-            device, "memory", nvml.nvmlDeviceGetMemoryInfo, device.handle
-        )  # fmt: skip
+        return (
+            memory if memory is not None else self._ask(device, "memory", nvml.nvmlDeviceGetMemoryInfo, device.handle)
+        )
 
     def _temperature(self, card: Any) -> int:
         nvml = self._nvml
@@ -336,14 +342,23 @@ class Nvidia:
             code = _code(error)
             if code in self._losses:
                 raise _CardLost(str(error)) from None
-            if code in (nvml.NVML_ERROR_UNINITIALIZED, nvml.NVML_ERROR_DRIVER_NOT_LOADED,
-                        nvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH):  # fmt: skip
+            if code in (
+                nvml.NVML_ERROR_UNINITIALIZED,
+                nvml.NVML_ERROR_DRIVER_NOT_LOADED,
+                nvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH,
+            ):
                 raise FamilyLost(_sentence(error)) from None
             if code == nvml.NVML_ERROR_UNKNOWN and what == "memory":
                 # The one figure that every GPU has: without it nothing else can be had either.
                 raise FamilyLost(_sentence(error)) from None
-            if code in (nvml.NVML_ERROR_TIMEOUT, nvml.NVML_ERROR_IN_USE, nvml.NVML_ERROR_NO_DATA,
-                        nvml.NVML_ERROR_NOT_READY, nvml.NVML_ERROR_INSUFFICIENT_SIZE, nvml.NVML_ERROR_IRQ_ISSUE):  # fmt: skip
+            if code in (
+                nvml.NVML_ERROR_TIMEOUT,
+                nvml.NVML_ERROR_IN_USE,
+                nvml.NVML_ERROR_NO_DATA,
+                nvml.NVML_ERROR_NOT_READY,
+                nvml.NVML_ERROR_INSUFFICIENT_SIZE,
+                nvml.NVML_ERROR_IRQ_ISSUE,
+            ):
                 return None
             if code == nvml.NVML_ERROR_NO_PERMISSION:
                 figure = what.partition(" (")[0]

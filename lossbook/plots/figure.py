@@ -173,9 +173,12 @@ def loss_keys(runs: Sequence[RecordedRun]) -> list[str]:
 
 
 def _lines(
-    runs: Sequence[RecordedRun], keys: Sequence[str], smoothing: str | float | Smoothing | None, raw: bool,
+    runs: Sequence[RecordedRun],
+    keys: Sequence[str],
+    smoothing: str | float | Smoothing | None,
+    raw: bool,
     reading: dict[str, Any],
-) -> list[Drawn]:  # fmt: skip
+) -> list[Drawn]:
     from lossbook.curves.smoothing import parse_smoothing
 
     filtering = parse_smoothing(smoothing)
@@ -205,9 +208,12 @@ def _lines(
 
 
 def _bands(
-    runs: Sequence[RecordedRun], keys: Sequence[str], smoothing: str | float | Smoothing | None, by: str,
+    runs: Sequence[RecordedRun],
+    keys: Sequence[str],
+    smoothing: str | float | Smoothing | None,
+    by: str,
     reading: dict[str, Any],
-) -> list[Drawn]:  # fmt: skip
+) -> list[Drawn]:
     from lossbook.analysis.seed_bands import seed_band
     from lossbook.reading.where import compile_value
 

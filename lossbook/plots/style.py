@@ -149,9 +149,16 @@ def _draw_curve(panel: Axes, curve: Curve, one: Drawn, picture: Picture, is_main
 
 def _mark_odd(panel: Axes, x: NDArray[numpy.float64], one: Drawn, picture: Picture) -> None:
     panel.plot(
-        x, numpy.full(len(x), 0.02), "x", color=one.color, markersize=5, markeredgewidth=1.2, clip_on=False,
-        transform=panel.get_xaxis_transform(), zorder=5,
-    )  # fmt: skip
+        x,
+        numpy.full(len(x), 0.02),
+        "x",
+        color=one.color,
+        markersize=5,
+        markeredgewidth=1.2,
+        clip_on=False,
+        transform=panel.get_xaxis_transform(),
+        zorder=5,
+    )
     from matplotlib.lines import Line2D
 
     picture.legend["NaN or infinite"] = Line2D([], [], color="#333333", marker="x", linestyle="none", markersize=5)
@@ -170,9 +177,14 @@ def _draw_means(
     if few or bool(alone.any()):
         chosen = finite if few else alone
         panel.plot(
-            x[chosen], shown[chosen], "o", color=one.color, markersize=3 if is_main else 2, zorder=3,
+            x[chosen],
+            shown[chosen],
+            "o",
+            color=one.color,
+            markersize=3 if is_main else 2,
+            zorder=3,
             alpha=None if is_main else 0.4,
-        )  # fmt: skip
+        )
 
 
 def _above_zero(
@@ -315,12 +327,19 @@ def _draw_checkpoints(picture: Picture, carrier: Drawn, marks: list[Mark]) -> No
             continue
         at = numpy.array([mark.x for mark in chosen])
         style: dict[str, Any] = {
-            "marker": "D", "linestyle": "none", "markersize": 6 if len(chosen) <= 30 else 4, "markeredgewidth": 1.1,
-        }  # fmt: skip
+            "marker": "D",
+            "linestyle": "none",
+            "markersize": 6 if len(chosen) <= 30 else 4,
+            "markeredgewidth": 1.1,
+        }
         panel.plot(
-            picture.axis.place(at), numpy.interp(at, x[finite], y[finite]), color=carrier.color, zorder=6,
-            markerfacecolor=carrier.color if is_best else "white", **style,
-        )  # fmt: skip
+            picture.axis.place(at),
+            numpy.interp(at, x[finite], y[finite]),
+            color=carrier.color,
+            zorder=6,
+            markerfacecolor=carrier.color if is_best else "white",
+            **style,
+        )
         picture.legend[label] = Line2D(
             [], [], color="#333333", markerfacecolor="#333333" if is_best else "white", **style | {"markersize": 5}
         )
@@ -358,7 +377,18 @@ def _write(picture: Picture, at: float, text: str, color: str, texts: int, *, be
     shown = shown if len(shown) <= _LONGEST_TEXT else f"{shown[: _LONGEST_TEXT - 1]}…"
     panel = picture.panels[0][0]
     panel.annotate(
-        shown, (at, 1.0), xycoords=panel.get_xaxis_transform(), xytext=(2, -below), textcoords="offset points",
-        rotation=90, va="top", ha="left", fontsize=7, color=color, parse_math=False, annotation_clip=False, zorder=7,
-    )  # fmt: skip
+        shown,
+        (at, 1.0),
+        xycoords=panel.get_xaxis_transform(),
+        xytext=(2, -below),
+        textcoords="offset points",
+        rotation=90,
+        va="top",
+        ha="left",
+        fontsize=7,
+        color=color,
+        parse_math=False,
+        annotation_clip=False,
+        zorder=7,
+    )
     return True

@@ -115,9 +115,7 @@ def list_consoles(folder: RunFolder) -> list[ConsoleFile]:
     return sorted(found, key=lambda one: (one.rank < 0, abs(one.rank)))
 
 
-def read_console(
-    folder: RunFolder, rank: int = 0, *, start_line: int | None = None, lines: int = 200
-) -> ConsolePage:  # fmt: skip
+def read_console(folder: RunFolder, rank: int = 0, *, start_line: int | None = None, lines: int = 200) -> ConsolePage:
     """Read some lines, or the last ones.
 
     Args:

@@ -80,9 +80,13 @@ def set_notes(path: str, write: Callable[[str], str | None]) -> str:
 
 
 def set_labels(
-    path: str, *, name: str | None = None, notes: str | None = None, tags: Iterable[str] | None = None,
+    path: str,
+    *,
+    name: str | None = None,
+    notes: str | None = None,
+    tags: Iterable[str] | None = None,
     group: str | None = None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Set what is given in one step, and return the run's `run.json`.
 
     Args:

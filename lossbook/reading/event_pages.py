@@ -118,9 +118,14 @@ class EventPages:
         return self._problems(sealed)
 
     def choose(
-        self, kinds: Sequence[str] = (), *, key: str | None = None, after: float | None = None, limit: int = 1000,
+        self,
+        kinds: Sequence[str] = (),
+        *,
+        key: str | None = None,
+        after: float | None = None,
+        limit: int = 1000,
         thin: bool = False,
-    ) -> EventPage:  # fmt: skip
+    ) -> EventPage:
         """Some events, by time.
 
         Args:
@@ -200,9 +205,15 @@ class EventPages:
         return sealed, live
 
     def _spread(
-        self, sealed: list[str], fitting: list[EventPlace], where: str, values: list[Any], limit: int, first: int,
+        self,
+        sealed: list[str],
+        fitting: list[EventPlace],
+        where: str,
+        values: list[Any],
+        limit: int,
+        first: int,
         last: int,
-    ) -> list[EventPlace]:  # fmt: skip
+    ) -> list[EventPlace]:
         """The first event of each of `limit` equal stretches of steps; the last stretch is the last step alone."""
         width = (last - first) / max(1, limit - 1)
         if width <= 0 or not math.isfinite(width):
@@ -415,6 +426,13 @@ def _event(place: EventPlace, value: bytes | None) -> dict[str, Any]:
     if value is not None and len(value) > LARGEST_VALUE_BYTES and isinstance(text, str):
         parsed, cut = {**parsed, "text": text[: LARGEST_VALUE_BYTES // 4]}, True
     return {
-        "row": place.row, "step": place.step, "time": place.time_us / 1e6, "kind": place.kind, "key": place.key,
-        "rank": place.rank, "attempt": place.attempt, "value": parsed, "cut": cut,
-    }  # fmt: skip
+        "row": place.row,
+        "step": place.step,
+        "time": place.time_us / 1e6,
+        "kind": place.kind,
+        "key": place.key,
+        "rank": place.rank,
+        "attempt": place.attempt,
+        "value": parsed,
+        "cut": cut,
+    }

@@ -46,6 +46,12 @@ def _event(
     row: int, step: int | None, when: int, kind: str, key: str | None, rank: int, attempt: int, value: Any
 ) -> dict[str, Any]:
     return {
-        "row": row, "step": step, "time": when / 1e6, "kind": kind, "key": key, "rank": rank, "attempt": attempt,
+        "row": row,
+        "step": step,
+        "time": when / 1e6,
+        "kind": kind,
+        "key": key,
+        "rank": rank,
+        "attempt": attempt,
         "value": value,
-    }  # fmt: skip
+    }

@@ -36,9 +36,14 @@ class Record:
     __slots__ = ("_fields", "_text", "created", "mtime_ns", "path", "state")
 
     def __init__(
-        self, path: str, mtime_ns: int, created: int, state: str, text: bytes | tuple[mmap.mmap, int, int, int],
+        self,
+        path: str,
+        mtime_ns: int,
+        created: int,
+        state: str,
+        text: bytes | tuple[mmap.mmap, int, int, int],
         fields: dict[str, Any] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.path, self.mtime_ns, self.created, self.state, self._text = path, mtime_ns, created, state, text
         self._fields = fields
 

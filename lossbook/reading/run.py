@@ -221,9 +221,15 @@ class RecordedRun:
         raise UnknownKey(f"the run {self.name} never logged {key!r}; the nearest are {', '.join(close)}")
 
     def curve(
-        self, key: str, x: str = "step", points: int = 1000, start: float | None = None, end: float | None = None,
-        attempt: int | None = None, smoothing: str | float | Smoothing | None = None,
-    ) -> Curve:  # fmt: skip
+        self,
+        key: str,
+        x: str = "step",
+        points: int = 1000,
+        start: float | None = None,
+        end: float | None = None,
+        attempt: int | None = None,
+        smoothing: str | float | Smoothing | None = None,
+    ) -> Curve:
         """Decimate one series for drawing, keeping every extreme.
 
         Rows are split into at most `points` buckets of equal width on `x` (in a long run, with their edges moved to
@@ -279,9 +285,13 @@ class RecordedRun:
         return self._ask(drawn)
 
     def matrix(
-        self, keys: Sequence[str], x: str = "step", columns: int = 200, start: float | None = None,
+        self,
+        keys: Sequence[str],
+        x: str = "step",
+        columns: int = 200,
+        start: float | None = None,
         end: float | None = None,
-    ) -> Matrix:  # fmt: skip
+    ) -> Matrix:
         """Draw many series as a heat map: for each cell the mean, minimum, maximum and counts of its rows.
 
         One pass over the run's rows, whatever the number of keys; rows count as in `curve`. Up to twenty million rows
@@ -323,9 +333,13 @@ class RecordedRun:
         return self.find_key(x)
 
     def history(
-        self, keys: list[str] | str | None = None, start: int | None = None, end: int | None = None,
-        ranks: bool = False, hidden: bool = False,
-    ) -> QueryResult:  # fmt: skip
+        self,
+        keys: list[str] | str | None = None,
+        start: int | None = None,
+        end: int | None = None,
+        ranks: bool = False,
+        hidden: bool = False,
+    ) -> QueryResult:
         """Rows as a wide table: `step`, `time`, then a column for each key, sorted by step.
 
         Keys logged at the same step share a line; a key logged twice at a step has two lines.

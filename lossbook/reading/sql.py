@@ -94,16 +94,35 @@ def _make_metrics(connection: duckdb.DuckDBPyConnection, view: str, runs: list[R
 
 def _make_events(connection: duckdb.DuckDBPyConnection, runs: list[RecordedRun]) -> None:
     rows = [
-        (run.project, run.id, run.name, event["row"], event["step"], int(event["time"] * 1e6), event["kind"],
-         event["key"], event["rank"], event["attempt"], orjson.dumps(event["value"]).decode())
+        (
+            run.project,
+            run.id,
+            run.name,
+            event["row"],
+            event["step"],
+            int(event["time"] * 1e6),
+            event["kind"],
+            event["key"],
+            event["rank"],
+            event["attempt"],
+            orjson.dumps(event["value"]).decode(),
+        )
         for run in runs
         for event in run.events()
-    ]  # fmt: skip
+    ]
     kinds = {
-        "project": "VARCHAR", "run": "VARCHAR", "name": "VARCHAR", "row": "BIGINT", "step": "BIGINT",
-        "time": "BIGINT", "kind": "VARCHAR", "key": "VARCHAR", "rank": "SMALLINT", "attempt": "SMALLINT",
+        "project": "VARCHAR",
+        "run": "VARCHAR",
+        "name": "VARCHAR",
+        "row": "BIGINT",
+        "step": "BIGINT",
+        "time": "BIGINT",
+        "kind": "VARCHAR",
+        "key": "VARCHAR",
+        "rank": "SMALLINT",
+        "attempt": "SMALLINT",
         "value": "VARCHAR",
-    }  # fmt: skip
+    }
     columns = [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in kinds]
     unnested = ", ".join(f"unnest(?::{kind}[]) AS {quote_name(name)}" for name, kind in kinds.items())
     connection.execute(f"CREATE OR REPLACE TEMP TABLE event_lines AS SELECT {unnested}", columns)

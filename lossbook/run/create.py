@@ -79,10 +79,24 @@ class Started(NamedTuple):
 
 
 def check(
-    *, project: Any, name: Any, config: Any, tags: Any, group: Any, notes: Any, id: Any, store: Any, mirrors: Any,
-    mode: Any, resume: Any, resume_step: Any, fork_from: Any, durability: Any, system_metrics: Any,
+    *,
+    project: Any,
+    name: Any,
+    config: Any,
+    tags: Any,
+    group: Any,
+    notes: Any,
+    id: Any,
+    store: Any,
+    mirrors: Any,
+    mode: Any,
+    resume: Any,
+    resume_step: Any,
+    fork_from: Any,
+    durability: Any,
+    system_metrics: Any,
     labels: Mapping[str, str] = MappingProxyType({}),
-) -> Request:  # fmt: skip
+) -> Request:
     """Make what the user passed plain.
 
     Raises:
@@ -402,10 +416,17 @@ def _new_identity(
     now = time.time_ns() // 1000
     argv = mask_arguments(list(getattr(sys, "orig_argv", sys.argv)))
     attempt = Attempt(
-        format=FORMAT, number=number, rank=launch.rank, world_size=launch.world_size, resume_step=request.resume_step,
-        host=host_name(), pid=os.getpid(), process_start=process_start(os.getpid()), boot=boot_id(),
+        format=FORMAT,
+        number=number,
+        rank=launch.rank,
+        world_size=launch.world_size,
+        resume_step=request.resume_step,
+        host=host_name(),
+        pid=os.getpid(),
+        process_start=process_start(os.getpid()),
+        boot=boot_id(),
         launch=_launch_mark(launch),
-    )  # fmt: skip
+    )
     record = {key: value for key, value in attempt.items() if key not in ("format", "rank")}
     record = plain({**record, "started": now, "argv": argv})
     if previous:
@@ -424,17 +445,33 @@ def _new_identity(
     if request.fork_from is not None:
         parent = _parent(request)
     identity = {
-        "format": FORMAT, "id": run_id, "name": request.name or systematic_name(request.config, run_id),
-        "project": request.project, "created": now, "config": request.config, "tags": request.tags,
-        "group": request.group, "notes": request.notes, "git": None,
+        "format": FORMAT,
+        "id": run_id,
+        "name": request.name or systematic_name(request.config, run_id),
+        "project": request.project,
+        "created": now,
+        "config": request.config,
+        "tags": request.tags,
+        "group": request.group,
+        "notes": request.notes,
+        "git": None,
         "host": {
-            "name": host_name(), "user": _user(), "os": " ".join(os.uname()[0:3:2]),
-            "python": sys.version.split()[0], "cpus": os.cpu_count(),
+            "name": host_name(),
+            "user": _user(),
+            "os": " ".join(os.uname()[0:3:2]),
+            "python": sys.version.split()[0],
+            "cpus": os.cpu_count(),
         },
-        "argv": argv, "cwd": os.getcwd(), "mode": request.mode, "mirrors": request.mirrors, "parent": parent,
-        "system_metrics": request.system_metrics, "script": os.path.abspath(sys.argv[0]) if sys.argv and sys.argv[0] else None,
-        **request.labels, "attempts": [record],
-    }  # fmt: skip
+        "argv": argv,
+        "cwd": os.getcwd(),
+        "mode": request.mode,
+        "mirrors": request.mirrors,
+        "parent": parent,
+        "system_metrics": request.system_metrics,
+        "script": os.path.abspath(sys.argv[0]) if sys.argv and sys.argv[0] else None,
+        **request.labels,
+        "attempts": [record],
+    }
     # A folder or an argument need not be UTF-8, and `run.json` has to be.
     return plain(identity), attempt
 

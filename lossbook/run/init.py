@@ -23,12 +23,25 @@ _followers: list[int] = []
 
 
 def init(
-    project: str | None = None, name: str | None = None, config: Any = None, tags: Iterable[str] = (),
-    group: str | None = None, notes: str | None = None, id: str | None = None, store: Any = None,
-    mirrors: Any = None, mode: str | None = None, resume: str | bool | None = None, resume_step: int | None = None,
-    fork_from: Any = None, system_metrics: bool = True, durability: str | None = None, console: bool = True,
-    keep: bool = True, **wandb: Unpack[WandbArguments],
-) -> Run:  # fmt: skip
+    project: str | None = None,
+    name: str | None = None,
+    config: Any = None,
+    tags: Iterable[str] = (),
+    group: str | None = None,
+    notes: str | None = None,
+    id: str | None = None,
+    store: Any = None,
+    mirrors: Any = None,
+    mode: str | None = None,
+    resume: str | bool | None = None,
+    resume_step: int | None = None,
+    fork_from: Any = None,
+    system_metrics: bool = True,
+    durability: str | None = None,
+    console: bool = True,
+    keep: bool = True,
+    **wandb: Unpack[WandbArguments],
+) -> Run:
     """Begin a run (or another attempt of one). Touches no network; takes about 10 ms.
 
     Args:
@@ -62,10 +75,23 @@ def init(
     """
     global current, _begun
     own = {
-        "project": project, "name": name, "config": config, "tags": tags, "group": group, "notes": notes, "id": id,
-        "store": store, "mirrors": mirrors, "mode": mode, "resume": resume, "resume_step": resume_step,
-        "fork_from": fork_from, "durability": durability, "system_metrics": system_metrics, "console": console,
-    }  # fmt: skip
+        "project": project,
+        "name": name,
+        "config": config,
+        "tags": tags,
+        "group": group,
+        "notes": notes,
+        "id": id,
+        "store": store,
+        "mirrors": mirrors,
+        "mode": mode,
+        "resume": resume,
+        "resume_step": resume_step,
+        "fork_from": fork_from,
+        "durability": durability,
+        "system_metrics": system_metrics,
+        "console": console,
+    }
     own, labels, before = translate(own, wandb)
     if not keep:
         own.update(passing(own))
@@ -133,9 +159,13 @@ def _collect_followers() -> None:
 
 
 def log(
-    metrics: Any = None, step: int | None = None, commit: bool | None = None, *, ranks: str | None = None,
+    metrics: Any = None,
+    step: int | None = None,
+    commit: bool | None = None,
+    *,
+    ranks: str | None = None,
     data: Any = None,
-) -> None:  # fmt: skip
+) -> None:
     """`Run.log` of the current run."""
     if current is None:
         say_once("log() before init() records nothing: call lossbook.init() first")
@@ -164,9 +194,18 @@ def _start_follower(run: Run, launch: Launch) -> None:
     package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (package, environment.get("PYTHONPATH"))))
     arguments = [
-        sys.executable, "-P", "-m", "lossbook.follower", folder, "--pid", str(os.getpid()), "--attempt",
-        str(run.attempt), "--rank", str(launch.rank),
-    ]  # fmt: skip
+        sys.executable,
+        "-P",
+        "-m",
+        "lossbook.follower",
+        folder,
+        "--pid",
+        str(os.getpid()),
+        "--attempt",
+        str(run.attempt),
+        "--rank",
+        str(launch.rank),
+    ]
     try:
         log = os.path.join(folder, "followers", "follow.log")
         actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]

@@ -140,9 +140,13 @@ class Run(Familiar):
     # -- logging ------------------------------------------------------------------------------------------------
 
     def log(
-        self, metrics: Mapping[str, Any] | None = None, step: int | None = None, commit: bool | None = None,
-        ranks: str | None = None, data: Mapping[str, Any] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        metrics: Mapping[str, Any] | None = None,
+        step: int | None = None,
+        commit: bool | None = None,
+        ranks: str | None = None,
+        data: Mapping[str, Any] | None = None,
+    ) -> None:
         """Record one row: in the page cache when this returns, so SIGKILL cannot take it. Never raises.
 
         Args:
@@ -260,10 +264,18 @@ class Run(Familiar):
     # -- what is not a row of scalars -----------------------------------------------------------------------------
 
     def define_metric(
-        self, name: str, step_metric: str | None = None, step_sync: bool | None = None, hidden: bool | None = None,
-        summary: str | None = None, *, x: str | None = None, goal: str | None = None, unit: str | None = None,
+        self,
+        name: str,
+        step_metric: str | None = None,
+        step_sync: bool | None = None,
+        hidden: bool | None = None,
+        summary: str | None = None,
+        *,
+        x: str | None = None,
+        goal: str | None = None,
+        unit: str | None = None,
         overwrite: bool | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Say how a metric is to be read.
 
         Args:

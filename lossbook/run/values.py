@@ -83,9 +83,16 @@ class Histogram(Media):
     """
 
     def __init__(
-        self, values: Any = None, np_histogram: Any = None, num_bins: int | None = None, *, bins: int = 64,
-        edges: Sequence[float] | None = None, counts: Sequence[float] | None = None, sequence: Any = None,
-    ) -> None:  # fmt: skip
+        self,
+        values: Any = None,
+        np_histogram: Any = None,
+        num_bins: int | None = None,
+        *,
+        bins: int = 64,
+        edges: Sequence[float] | None = None,
+        counts: Sequence[float] | None = None,
+        sequence: Any = None,
+    ) -> None:
         self.values = values if sequence is None else sequence
         self.bins = bins if num_bins is None else num_bins
         self.edges, self.counts = edges, counts
@@ -131,9 +138,14 @@ class Table(Media):
     """
 
     def __init__(
-        self, columns: Sequence[str] | None = None, rows: Iterable[Any] | None = None, *, dataframe: Any = None,
-        data: Any = None, **others: Any,
-    ) -> None:  # fmt: skip
+        self,
+        columns: Sequence[str] | None = None,
+        rows: Iterable[Any] | None = None,
+        *,
+        dataframe: Any = None,
+        data: Any = None,
+        **others: Any,
+    ) -> None:
         unknown = sorted(set(others) - _TABLE_WORDS)
         if unknown:
             raise TypeError(f"Table() got an unexpected keyword argument {unknown[0]!r}")
@@ -235,10 +247,19 @@ class Image(Media):
     """
 
     def __init__(
-        self, image: Any = None, mode: str | None = None, caption: str | None = None, grouping: int | None = None,
-        classes: Any = None, boxes: Any = None, masks: Any = None, file_type: str | None = None, *,
-        data_or_path: Any = None, normalize: bool = True,
-    ) -> None:  # fmt: skip
+        self,
+        image: Any = None,
+        mode: str | None = None,
+        caption: str | None = None,
+        grouping: int | None = None,
+        classes: Any = None,
+        boxes: Any = None,
+        masks: Any = None,
+        file_type: str | None = None,
+        *,
+        data_or_path: Any = None,
+        normalize: bool = True,
+    ) -> None:
         image = data_or_path if image is None else image
         if isinstance(image, Image):
             caption = image.caption if caption is None else caption

@@ -62,10 +62,19 @@ def finest_level(series: Series) -> dict[str, NDArray[Any]]:
     nonfinite = numpy.add.reduceat((~finite).astype(numpy.int64), starts)
     empty = nonfinite == counts
     rows: dict[str, NDArray[Any]] = {
-        "first_step": series.step, "last_step": series.step, "first_row": series.row, "last_row": series.row,
-        "first_time": series.time, "last_time": series.time, "first": series.value, "last": series.value,
-        "min": low_of, "max": high_of, "min_step": series.step, "max_step": series.step,
-    }  # fmt: skip
+        "first_step": series.step,
+        "last_step": series.step,
+        "first_row": series.row,
+        "last_row": series.row,
+        "first_time": series.time,
+        "last_time": series.time,
+        "first": series.value,
+        "last": series.value,
+        "min": low_of,
+        "max": high_of,
+        "min_step": series.step,
+        "max_step": series.step,
+    }
     buckets = _join(rows, starts, counts)
     # A sum of the largest doubles is infinity: that is what they add up to.
     with numpy.errstate(over="ignore", invalid="ignore"):

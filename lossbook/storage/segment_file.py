@@ -230,10 +230,17 @@ def write_sealed(rows: JournalRows, rank: int, partials: Partials) -> None:
     try:
         columns = sort_columns(rows)
         _register_names(connection, columns.names)
-        connection.register("columns", {
-            "code": columns.code, "row": columns.row, "step": columns.step, "time": columns.time,
-            "value": columns.value, "attempt": columns.attempt,
-        })  # fmt: skip
+        connection.register(
+            "columns",
+            {
+                "code": columns.code,
+                "row": columns.row,
+                "step": columns.step,
+                "time": columns.time,
+                "value": columns.value,
+                "attempt": columns.attempt,
+            },
+        )
         copy_to(
             connection,
             "SELECT (SELECT names FROM keys)[code + 1] AS key, row, step, make_timestamp(time) AS time, "
@@ -269,9 +276,13 @@ def _series_starts(code: NDArray[Any], attempt: NDArray[Any]) -> NDArray[numpy.i
 
 
 def _write_rollup(
-    connection: duckdb.DuckDBPyConnection, columns: SortedColumns, order: NDArray[Any] | None,
-    starts: NDArray[numpy.int64], rank: int, path: str,
-) -> None:  # fmt: skip
+    connection: duckdb.DuckDBPyConnection,
+    columns: SortedColumns,
+    order: NDArray[Any] | None,
+    starts: NDArray[numpy.int64],
+    rank: int,
+    path: str,
+) -> None:
     def ordered(column: NDArray[Any]) -> NDArray[Any]:
         return column if order is None else column[order]
 
@@ -364,8 +375,11 @@ def write_merged(segments: list[Segment], spill: str, partials: Partials) -> Non
         source = parquet(metrics)
         names = [name for (name,) in connection.execute(f"SELECT DISTINCT key FROM {source} ORDER BY key").fetchall()]
         # Sorting by the number of a key is three times faster than by its text.
-        connection.execute("CREATE TEMP TABLE numbers AS SELECT unnest(?::VARCHAR[]) AS key, "
-                           "generate_subscripts(?::VARCHAR[], 1) - 1 AS code", [names, names])  # fmt: skip
+        connection.execute(
+            "CREATE TEMP TABLE numbers AS SELECT unnest(?::VARCHAR[]) AS key, "
+            "generate_subscripts(?::VARCHAR[], 1) - 1 AS code",
+            [names, names],
+        )
         connection.execute(
             "CREATE TEMP TABLE merged AS SELECT code::INTEGER AS code, row, step, time, value, rank, attempt "
             f"FROM {source} JOIN numbers USING (key) ORDER BY code, step, row"

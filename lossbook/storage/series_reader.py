@@ -453,9 +453,16 @@ def _live_part(segment: Segment, attempt: int, series: LiveSeries) -> SeriesPart
     at = numpy.array(series.at)
     step, when = numpy.array(series.segment.step)[at], numpy.array(series.segment.time)[at]
     return SeriesPart(
-        segment, attempt, segment.name.rank, int(step.min()), int(step.max()), int(when.min()), int(when.max()),
-        len(at), series,
-    )  # fmt: skip
+        segment,
+        attempt,
+        segment.name.rank,
+        int(step.min()),
+        int(step.max()),
+        int(when.min()),
+        int(when.max()),
+        len(at),
+        series,
+    )
 
 
 def _check_numbers(live: LiveSegment, rows: list[Row]) -> None:
@@ -478,11 +485,22 @@ def buckets_of_rows(step: NDArray[Any], row: NDArray[Any], time: NDArray[Any], v
     shown = value if bool(finite.all()) else numpy.where(finite, value, numpy.nan)
     ones = numpy.ones(len(value), dtype=numpy.int64)
     return {
-        "first_step": step, "last_step": step, "first_row": row, "last_row": row, "first_time": time,
-        "last_time": time, "first": value, "last": value, "min": shown, "max": shown,
-        "sum": numpy.where(finite, value, 0.0), "min_step": step, "max_step": step, "count": ones,
+        "first_step": step,
+        "last_step": step,
+        "first_row": row,
+        "last_row": row,
+        "first_time": time,
+        "last_time": time,
+        "first": value,
+        "last": value,
+        "min": shown,
+        "max": shown,
+        "sum": numpy.where(finite, value, 0.0),
+        "min_step": step,
+        "max_step": step,
+        "count": ones,
         "nonfinite": ones - finite,
-    }  # fmt: skip
+    }
 
 
 def _between(buckets: Buckets, first: int | None, last: int | None) -> Buckets:

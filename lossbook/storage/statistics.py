@@ -99,9 +99,13 @@ def parse_statistics(plain: Any) -> Statistics | None:
     try:
         finite = plain["count"] - plain["nonfinite"]
         found = Statistics(
-            last=decode_number(plain["last"]), last_step=plain["last_step"], min_step=plain["min_step"],
-            max_step=plain["max_step"], count=plain["count"], nonfinite=plain["nonfinite"],
-        )  # fmt: skip
+            last=decode_number(plain["last"]),
+            last_step=plain["last_step"],
+            min_step=plain["min_step"],
+            max_step=plain["max_step"],
+            count=plain["count"],
+            nonfinite=plain["nonfinite"],
+        )
         if finite > 0:
             found.min, found.max = decode_number(plain["min"]), decode_number(plain["max"])
             found.sum = decode_number(plain["mean"]) * finite
@@ -176,15 +180,31 @@ def read_sealed(segment: Segment, first_row: int | None = None) -> SealedPart:
 
 
 def _statistics(
-    first_step: int, last_step: int, last_row: int, last: float, low: float | None, low_step: int | None,
-    high: float | None, high_step: int | None, total: float | None, count: int, nonfinite: int,
-) -> Statistics:  # fmt: skip
+    first_step: int,
+    last_step: int,
+    last_row: int,
+    last: float,
+    low: float | None,
+    low_step: int | None,
+    high: float | None,
+    high_step: int | None,
+    total: float | None,
+    count: int,
+    nonfinite: int,
+) -> Statistics:
     return Statistics(
-        last=last, last_step=last_step, last_row=last_row, first_step=first_step,
-        min=math.inf if low is None else low, min_step=low_step,
-        max=-math.inf if high is None else high, max_step=high_step,
-        sum=total or 0.0, count=count, nonfinite=nonfinite,
-    )  # fmt: skip
+        last=last,
+        last_step=last_step,
+        last_row=last_row,
+        first_step=first_step,
+        min=math.inf if low is None else low,
+        min_step=low_step,
+        max=-math.inf if high is None else high,
+        max_step=high_step,
+        sum=total or 0.0,
+        count=count,
+        nonfinite=nonfinite,
+    )
 
 
 def _top_level_from_rows(path: str, where: str) -> str:

@@ -106,9 +106,12 @@ class _Events:
         if self._said is None:
             seed = self._seed
             self._said = _Said(
-                dict(seed.get("config") or {}), dict(seed.get("summary") or {}), list(seed.get("define") or ()),
-                int(seed.get("alerts") or 0), [str(problem) for problem in seed.get("problems") or ()],
-            )  # fmt: skip
+                dict(seed.get("config") or {}),
+                dict(seed.get("summary") or {}),
+                list(seed.get("define") or ()),
+                int(seed.get("alerts") or 0),
+                [str(problem) for problem in seed.get("problems") or ()],
+            )
             for event in sorted(self._found, key=lambda event: event[0]):
                 self._said.add(event)
         return self._said
@@ -204,9 +207,12 @@ class LiveSummary:
     # -- reading ------------------------------------------------------------------------------------------------
 
     def _plant(
-        self, written: dict[str, Any], segments: list[Segment], identity: dict[str, Any],
+        self,
+        written: dict[str, Any],
+        segments: list[Segment],
+        identity: dict[str, Any],
         resumed_from: dict[int, int | None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Begin with what a `summary.json` says, if all that can come behind its cursor only adds to it."""
         attempts = identity.get("attempts") or []
         metrics, cursor = written.get("metrics"), written.get("cursor")

@@ -387,9 +387,10 @@ def _missing(folder: RunFolder) -> Iterator[Finding]:
             if lost.first == lost.last:
                 which = f"segment {lost.stem} is"
             yield Finding(
-                os.path.join(folder.journal, f"{lost.stem}.jsonl"), False,
+                os.path.join(folder.journal, f"{lost.stem}.jsonl"),
+                False,
                 f"{which} missing, neither journal nor sealed: copy the run folder again if it came from elsewhere",
-            )  # fmt: skip
+            )
         reached[name.rank] = max(last, name.last)
 
 

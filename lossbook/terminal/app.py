@@ -154,9 +154,15 @@ class Watch(App[None]):
     inherit_bindings = False
 
     def __init__(
-        self, book: Book, model: Model, *, store: str, project: str | None = None, frames: float = 4.0,
+        self,
+        book: Book,
+        model: Model,
+        *,
+        store: str,
+        project: str | None = None,
+        frames: float = 4.0,
         interval_seconds: float = 0.5,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(ansi_color=True)
         self.animation_level = "none"
         self.model = model

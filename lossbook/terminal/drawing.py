@@ -179,10 +179,17 @@ def _positive(lines: Sequence[Line]) -> tuple[list[Line], int]:
         mean = [max(line.mean[one], least) for one, least in zip(good, low, strict=True)]
         kept.append(
             Line(
-                line.label, [line.x[one] for one in good], low, [line.high[one] for one in good], mean,
-                line.marks, line.not_finite, line.color, line.is_band,
+                line.label,
+                [line.x[one] for one in good],
+                low,
+                [line.high[one] for one in good],
+                mean,
+                line.marks,
+                line.not_finite,
+                line.color,
+                line.is_band,
             )
-        )  # fmt: skip
+        )
     return kept, left_out
 
 

@@ -201,9 +201,13 @@ def _picker(model: Model, picker: Picker, width: int, height: int) -> list[TextL
     fitting = picker.fitting
     typed = visible(picker.typed, unicode=model.unicode)
     lines: list[TextLine] = [
-        [Piece(f" {picker.title}: ", bold=True), Piece(typed), Piece(" ", reverse=True),
-         Piece(f"   {len(fitting)} of {len(picker.names)}; type a part, Enter takes, Escape closes", dim=True)],
-    ]  # fmt: skip
+        [
+            Piece(f" {picker.title}: ", bold=True),
+            Piece(typed),
+            Piece(" ", reverse=True),
+            Piece(f"   {len(fitting)} of {len(picker.names)}; type a part, Enter takes, Escape closes", dim=True),
+        ],
+    ]
     room = height - 1
     row = min(picker.row, max(0, len(fitting) - 1))
     first = max(0, min(row - room // 2, len(fitting) - room))

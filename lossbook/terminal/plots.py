@@ -237,10 +237,14 @@ def _legend(
     longest = max((len(label) for label in labels), default=0)
     for drawn, label in zip(shown, labels, strict=True):
         tail = _figures(model, drawn, base)
-        rows.append([
-            Piece(" "), _sign(model, drawn, panel, slots), Piece(" " + pad(label, longest), bold=model.baseline in drawn.paths),
-            *tail,
-        ])  # fmt: skip
+        rows.append(
+            [
+                Piece(" "),
+                _sign(model, drawn, panel, slots),
+                Piece(" " + pad(label, longest), bold=model.baseline in drawn.paths),
+                *tail,
+            ]
+        )
     if len(shown) < len(panel.curves):
         rows.append([Piece(f"    and {len(panel.curves) - len(shown)} more", dim=True)])
     return rows

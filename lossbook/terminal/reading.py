@@ -144,8 +144,13 @@ class Reader:
     """
 
     def __init__(
-        self, book: Book, publish: Callable[[Snapshot], None], *, project: str | None = None, interval_seconds: float = 0.5
-    ) -> None:  # fmt: skip
+        self,
+        book: Book,
+        publish: Callable[[Snapshot], None],
+        *,
+        project: str | None = None,
+        interval_seconds: float = 0.5,
+    ) -> None:
         self._book, self._publish, self._project = book, publish, project
         self._interval_seconds = interval_seconds
         self._wanted = Wanted()

@@ -65,10 +65,21 @@ def run_line(run: RecordedRun) -> RunLine:
     group = str(record["group"] or "")
     words = (record["name"], record["id"], record["project"], record["state"], group, tags)
     return RunLine(
-        run.path, str(record["id"]), str(record["name"]), str(record["project"]), str(record["state"]),
-        record["last_step"], last("train/loss"), last("val/loss"), last("throughput/tokens_per_second"),
-        float(record["duration"]), float(record["created"]), group, tags, " ".join(str(word) for word in words).lower(),
-    )  # fmt: skip
+        run.path,
+        str(record["id"]),
+        str(record["name"]),
+        str(record["project"]),
+        str(record["state"]),
+        record["last_step"],
+        last("train/loss"),
+        last("val/loss"),
+        last("throughput/tokens_per_second"),
+        float(record["duration"]),
+        float(record["created"]),
+        group,
+        tags,
+        " ".join(str(word) for word in words).lower(),
+    )
 
 
 class RunLines:

@@ -80,13 +80,23 @@ def _columns(lines: Sequence[RunLine] | None, unicode: bool) -> list[Column]:
         return min(most, max((len(text) for text in texts), default=0))
 
     columns = [
-        Column("name", max(8, widest([run.name for run in runs], 60)), lambda run, _: visible(run.name, unicode=unicode),
-               keep=9, shrink=True),
+        Column(
+            "name",
+            max(8, widest([run.name for run in runs], 60)),
+            lambda run, _: visible(run.name, unicode=unicode),
+            keep=9,
+            shrink=True,
+        ),
         Column("state", widest([run.state for run in runs], 11), lambda run, _: run.state, keep=8),
-        Column("step", max(6, len(str(max((run.step or 0 for run in runs), default=0)))),
-               lambda run, _: number(run.step), True, 7),
+        Column(
+            "step",
+            max(6, len(str(max((run.step or 0 for run in runs), default=0)))),
+            lambda run, _: number(run.step),
+            True,
+            7,
+        ),
         Column("loss", 8, lambda run, _: significant(run.loss), True, 8),
-    ]  # fmt: skip
+    ]
     if any(run.val_loss is not None for run in runs):
         columns.append(Column("val loss", 8, lambda run, _: significant(run.val_loss), True, 7))
     if any(run.tokens_per_second is not None for run in runs):
@@ -197,9 +207,14 @@ def _with_groups(lines: Sequence[RunLine], focus: int) -> tuple[list[int | str],
 
 
 def _row(
-    model: Model, run: RunLine, columns: Sequence[tuple[Column, int]], drawn: dict[str, int], focused: bool, now: float,
+    model: Model,
+    run: RunLine,
+    columns: Sequence[tuple[Column, int]],
+    drawn: dict[str, int],
+    focused: bool,
+    now: float,
     width: int,
-) -> TextLine:  # fmt: skip
+) -> TextLine:
     theme = THEMES[model.theme]
     slot = model.slots.get(run.path)
     if run.path == model.baseline:

@@ -44,9 +44,14 @@ def gpus_view(model: Model, width: int, height: int) -> list[TextLine]:
     lines: list[TextLine] = []
     bar = max(6, min(40, (width - 46) // 2))
     if figures.gpus:
-        lines.append([Piece(
-            f" {'GPU':<5}{pad('utilisation', bar + 7)}{pad('memory', bar + 17)}{'power':>6}  {'heat':>6}", bold=True
-        )])  # fmt: skip
+        lines.append(
+            [
+                Piece(
+                    f" {'GPU':<5}{pad('utilisation', bar + 7)}{pad('memory', bar + 17)}{'power':>6}  {'heat':>6}",
+                    bold=True,
+                )
+            ]
+        )
     held: object = None
     several = len(overview.node_ranks) > 1 or any(gpu.node for gpu in figures.gpus)
     for gpu in figures.gpus:
@@ -105,10 +110,12 @@ def _means(model: Model, gpus: Sequence[Gpu], width: int) -> list[TextLine]:
     """Mean and extremes over the run, for the quantities that the bars show as they are now."""
     lines: list[TextLine] = [[], [Piece(" over the whole run", bold=True)]]
     units = (
-        ("utilisation_percent", "utilisation", 1.0, "%"), ("memory_activity_percent", "memory traffic", 1.0, "%"),
-        ("memory_bytes", "memory", _GIBIBYTE_BYTES, "GB"), ("power_watts", "power", 1.0, "W"),
+        ("utilisation_percent", "utilisation", 1.0, "%"),
+        ("memory_activity_percent", "memory traffic", 1.0, "%"),
+        ("memory_bytes", "memory", _GIBIBYTE_BYTES, "GB"),
+        ("power_watts", "power", 1.0, "W"),
         ("temperature_celsius", "heat", 1.0, "°C" if model.unicode else "C"),
-    )  # fmt: skip
+    )
     for quantity, title, divisor, unit in units:
         found = [gpu.readings[quantity] for gpu in gpus if quantity in gpu.readings]
         averages = [one.average for one in found if one.average is not None]
@@ -126,10 +133,12 @@ def _means(model: Model, gpus: Sequence[Gpu], width: int) -> list[TextLine]:
 def _overall(overall: Mapping[str, Reading]) -> list[TextLine]:
     lines: list[TextLine] = []
     names = {
-        "utilisation_percent": ("utilisation", 1.0, "%"), "memory_activity_percent": ("memory traffic", 1.0, "%"),
-        "memory_each_bytes": ("memory of each", _GIBIBYTE_BYTES, "GB"), "memory_bytes": ("memory", _GIBIBYTE_BYTES, "GB"),
+        "utilisation_percent": ("utilisation", 1.0, "%"),
+        "memory_activity_percent": ("memory traffic", 1.0, "%"),
+        "memory_each_bytes": ("memory of each", _GIBIBYTE_BYTES, "GB"),
+        "memory_bytes": ("memory", _GIBIBYTE_BYTES, "GB"),
         "memory_total_bytes": ("memory there is", _GIBIBYTE_BYTES, "GB"),
-    }  # fmt: skip
+    }
     for quantity, reading in overall.items():
         title, divisor, unit = names.get(quantity, (quantity, 1.0, ""))
         known = [

@@ -77,14 +77,32 @@ def bring_identity(store: str, source: Source, run: ForeignRun, *, project: str 
     folder, known = _claim(store, source, run, project or run.project)
     origin = _plain(run.origin)
     identity = {
-        "format": FORMAT, "id": os.path.basename(folder.path), "name": run.name, "project": project or run.project,
-        "created": int(run.created * 1e6), "config": mask_config(_plain(run.config)), "tags": list(run.tags),
-        "group": run.group, "notes": run.notes, "git": origin.get("git"), "host": {"name": origin.get("host")},
-        "argv": origin.get("argv") or [], "mode": "online", "mirrors": [], "parent": None, "system_metrics": False,
-        "source": {**origin, "kind": source.kind, "location": source.location, "id": run.id, "project": run.project,
-                   "url": run.url},
+        "format": FORMAT,
+        "id": os.path.basename(folder.path),
+        "name": run.name,
+        "project": project or run.project,
+        "created": int(run.created * 1e6),
+        "config": mask_config(_plain(run.config)),
+        "tags": list(run.tags),
+        "group": run.group,
+        "notes": run.notes,
+        "git": origin.get("git"),
+        "host": {"name": origin.get("host")},
+        "argv": origin.get("argv") or [],
+        "mode": "online",
+        "mirrors": [],
+        "parent": None,
+        "system_metrics": False,
+        "source": {
+            **origin,
+            "kind": source.kind,
+            "location": source.location,
+            "id": run.id,
+            "project": run.project,
+            "url": run.url,
+        },
         "attempts": [{"number": 0, "started": int(run.created * 1e6), "host": origin.get("host"), "imported": True}],
-    }  # fmt: skip
+    }
     # What was changed here since (a note, a tag, a new name) is kept.
     if known is None:
         write_json(folder.run_json, identity)
@@ -233,9 +251,13 @@ class _Import:
 
     def _begin_attempt(self, row: ForeignRow) -> None:
         self.attempts.append(
-            {"number": len(self.attempts) + 1, "started": row.time_us, "resume_step": row.body.get("resume_step"),
-             "imported": True}
-        )  # fmt: skip
+            {
+                "number": len(self.attempts) + 1,
+                "started": row.time_us,
+                "resume_step": row.body.get("resume_step"),
+                "imported": True,
+            }
+        )
         for journal in self._journals.values():
             journal.sync()
             journal.close()
@@ -248,9 +270,13 @@ class _Import:
             return journal
         last: dict[str, Any] = self.attempts[-1] if self.attempts else {"number": 0, "resume_step": None}
         attempt = Attempt(
-            format=FORMAT, number=last["number"], rank=rank, world_size=1, resume_step=last["resume_step"],
+            format=FORMAT,
+            number=last["number"],
+            rank=rank,
+            world_size=1,
+            resume_step=last["resume_step"],
             imported=True,
-        )  # fmt: skip
+        )
         journal = DatedJournal(self.folder, rank, attempt, row=next_row(self.folder, rank), warn=_refuse)
         if self.steps.get(f"r{rank}-attempt") == last["number"] and next_segment(self.folder, rank) > 1:
             attempt["continues"] = True
@@ -279,10 +305,16 @@ class _Import:
             if segment.name.last > parts[f"r{segment.name.rank}"][0]:
                 parts[f"r{segment.name.rank}"] = [segment.name.last, segment.size_bytes()]
         cursor: dict[str, Any] = {
-            "version": self.run.version, "rows": self.rows, "place": self.place, "complete": complete,
-            "attempts": self.attempts, "steps": self.steps, "summary": self.summary, "parts": parts,
+            "version": self.run.version,
+            "rows": self.rows,
+            "place": self.place,
+            "complete": complete,
+            "attempts": self.attempts,
+            "steps": self.steps,
+            "summary": self.summary,
+            "parts": parts,
             "consoles": self.consoles,
-        }  # fmt: skip
+        }
         if complete:
             cursor["publishing"] = {
                 name: _size(os.path.join(RunFolder(self.folder.path).console, name)) for name in self.consoles
@@ -415,21 +447,43 @@ def _summary_of(run: ForeignRun) -> dict[str, Any]:
     """A `summary.json` for a run whose rows have not been brought: the last values that the source says."""
     summary = _plain(run.summary)
     last = {
-        key: value for key, value in summary.items()
+        key: value
+        for key, value in summary.items()
         if isinstance(value, (int, float)) and not isinstance(value, bool) and not key.startswith("_")
-    }  # fmt: skip
+    }
     metrics = {
-        key: {"last": value, "last_step": summary.get("_step"), "min": None, "min_step": None, "max": None, "max_step": None,
-              "mean": None, "count": 0, "nonfinite": 0}
+        key: {
+            "last": value,
+            "last_step": summary.get("_step"),
+            "min": None,
+            "min_step": None,
+            "max": None,
+            "max_step": None,
+            "mean": None,
+            "count": 0,
+            "nonfinite": 0,
+        }
         for key, value in sorted(last.items())
-    }  # fmt: skip
+    }
     return {
-        "format": FORMAT, "state": run.state, "error": run.error, "started": int(run.created * 1e6),
-        "ended": int(run.ended * 1e6) if run.ended else None, "updated": time.time_ns() // 1000, "rows": 0,
-        "last_step": summary.get("_step") if isinstance(summary.get("_step"), int) else None, "last_time": None,
-        "config": {}, "summary": summary, "define": [], "metrics": metrics, "alerts": 0, "problems": [], "cursor": {},
+        "format": FORMAT,
+        "state": run.state,
+        "error": run.error,
+        "started": int(run.created * 1e6),
+        "ended": int(run.ended * 1e6) if run.ended else None,
+        "updated": time.time_ns() // 1000,
+        "rows": 0,
+        "last_step": summary.get("_step") if isinstance(summary.get("_step"), int) else None,
+        "last_time": None,
+        "config": {},
+        "summary": summary,
+        "define": [],
+        "metrics": metrics,
+        "alerts": 0,
+        "problems": [],
+        "cursor": {},
         "version": run.version,
-    }  # fmt: skip
+    }
 
 
 def _overlaid(brought: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:

@@ -43,7 +43,7 @@ from lossbook.web.routing import (
     json_of,
     question_of_body,
     question_of_parameters,
-)  # fmt: skip
+)
 from lossbook.web.session import Reader
 from lossbook.web.static import STATIC, serve_page
 
@@ -72,9 +72,14 @@ _log = logging.getLogger("lossbook.web")
 
 
 def make_app(
-    book: Book, *, editable: bool = False, token: str | None = None, hosts: Iterable[str] = (),
-    any_address: bool = False, static: str = STATIC,
-) -> Starlette:  # fmt: skip
+    book: Book,
+    *,
+    editable: bool = False,
+    token: str | None = None,
+    hosts: Iterable[str] = (),
+    any_address: bool = False,
+    static: str = STATIC,
+) -> Starlette:
     """Make the ASGI application.
 
     Args:
@@ -354,11 +359,21 @@ class Server(uvicorn.Server):
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)
         super().__init__(
             uvicorn.Config(
-                app, http=_Protocol, loop="asyncio", ws="none", lifespan="on", log_config=None, access_log=False,
-                proxy_headers=False, server_header=False, date_header=False, limit_concurrency=MOST_CONNECTIONS,
-                timeout_keep_alive=30, timeout_graceful_shutdown=1,
+                app,
+                http=_Protocol,
+                loop="asyncio",
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                date_header=False,
+                limit_concurrency=MOST_CONNECTIONS,
+                timeout_keep_alive=30,
+                timeout_graceful_shutdown=1,
             )
-        )  # fmt: skip
+        )
         self._started = started
         self._stopped = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None

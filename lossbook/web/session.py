@@ -150,12 +150,21 @@ class Reader:
 def row_of(record: dict[str, Any]) -> RunRow:
     """A line of the table from what the index knows of a run (`RecordedRun.record`, `Listing.fields`)."""
     return RunRow(
-        id=str(record["id"]), name=str(record["name"]), state=str(record["state"]), created=float(record["created"]),
-        duration=float(record["duration"]), last_step=record["last_step"],
-        tags=[str(tag) for tag in record["tags"] or ()], group=_text(record["group"]), notes=_text(record["notes"]),
-        attempts=int(record["attempts"] or 1), alerts=int(record["alerts"] or 0), host=_text(record["host"]),
-        user=_text(record["user"]), error=_text(record["error"]),
-    )  # fmt: skip
+        id=str(record["id"]),
+        name=str(record["name"]),
+        state=str(record["state"]),
+        created=float(record["created"]),
+        duration=float(record["duration"]),
+        last_step=record["last_step"],
+        tags=[str(tag) for tag in record["tags"] or ()],
+        group=_text(record["group"]),
+        notes=_text(record["notes"]),
+        attempts=int(record["attempts"] or 1),
+        alerts=int(record["alerts"] or 0),
+        host=_text(record["host"]),
+        user=_text(record["user"]),
+        error=_text(record["error"]),
+    )
 
 
 def _text(value: Any) -> str | None:

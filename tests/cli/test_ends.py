@@ -184,8 +184,10 @@ def test_a_reader_that_goes_away_is_no_error(store: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     ran = subprocess.run(
         ["bash", "-c", '"$@" | head -n 1; echo "${PIPESTATUS[0]}"', "-", *LOSSBOOK, "sql", QUERY],
-        capture_output=True, text=True, env=environment,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
     assert ran.stderr == ""
     assert ran.stdout.splitlines() == [" range", "141"]
 

@@ -32,9 +32,13 @@ def write(store: Path, name: str, rows: list[dict[str, float]], **more: object) 
 def of_gpu(gpu: int, used_gib: float, share: float, busy: float, watts: float, heat: float) -> dict[str, float]:
     name = f"system.gpu.{gpu}"
     return {
-        f"{name}.memoryAllocatedBytes": used_gib * GIB, f"{name}.memoryAllocated": share, f"{name}.gpu": busy,
-        f"{name}.powerWatts": watts, f"{name}.temp": heat, f"{name}.memory": 33.0,
-    }  # fmt: skip
+        f"{name}.memoryAllocatedBytes": used_gib * GIB,
+        f"{name}.memoryAllocated": share,
+        f"{name}.gpu": busy,
+        f"{name}.powerWatts": watts,
+        f"{name}.temp": heat,
+        f"{name}.memory": 33.0,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -47,23 +51,44 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         write(store, "none", [{"train/loss": 1.0, "cpu_percent": 12.0}])
         write(store, "strange", [{"train/loss": 1.0, "my_gpu_figure": 12.0}])
         write(store, "silent", [{"train/loss": 1.0}], system_metrics=False)
-        write(store, "means", [
-            {"train_loss": 2.0, "gpu/compute_util_avg": 60.0 + 10 * step, "gpu/memory_util_avg": 20.0,
-             "gpu/memory_used_avg_gb": 8.0, "gpu/memory_used_total_gb": 32.0 + step, "gpu/memory_total_gb": 96.0}
-            for step in range(3)
-        ])  # fmt: skip
+        write(
+            store,
+            "means",
+            [
+                {
+                    "train_loss": 2.0,
+                    "gpu/compute_util_avg": 60.0 + 10 * step,
+                    "gpu/memory_util_avg": 20.0,
+                    "gpu/memory_used_avg_gb": 8.0,
+                    "gpu/memory_used_total_gb": 32.0 + step,
+                    "gpu/memory_total_gb": 96.0,
+                }
+                for step in range(3)
+            ],
+        )
         write(store, "single", [{"gpu_utilization": 50.0, "gpu_memory_used": 1536.0, "gpu_temperature": 61.0}])
-        write(store, "torch", [
-            {f"memory/gpu_{gpu}_{name}_gb": size for gpu in (0, 1)
-             for name, size in (("allocated", 3.0), ("reserved", 6.0), ("total", 24.0))}
-        ])  # fmt: skip
-        write(store, "four", [
-            {"train_loss": 3.0 - step, "val_loss": 3.0, "learning_rate": 1e-3, "sparsity": 0.5}
-            | of_gpu(0, 4.0 + 4 * step, 25.0 + 25 * step, 40.0 + 40 * step, 200.0, 60.0)
-            | of_gpu(1, 8.0 - 4 * step, 50.0 - 25 * step, 80.0 - 40 * step, 250.55, 71.6)
-            | of_gpu(2, 0.5, 2.0, 0.0, 30.0, 35.0)
-            for step in range(2)
-        ])  # fmt: skip
+        write(
+            store,
+            "torch",
+            [
+                {
+                    f"memory/gpu_{gpu}_{name}_gb": size
+                    for gpu in (0, 1)
+                    for name, size in (("allocated", 3.0), ("reserved", 6.0), ("total", 24.0))
+                }
+            ],
+        )
+        write(
+            store,
+            "four",
+            [
+                {"train_loss": 3.0 - step, "val_loss": 3.0, "learning_rate": 1e-3, "sparsity": 0.5}
+                | of_gpu(0, 4.0 + 4 * step, 25.0 + 25 * step, 40.0 + 40 * step, 200.0, 60.0)
+                | of_gpu(1, 8.0 - 4 * step, 50.0 - 25 * step, 80.0 - 40 * step, 250.55, 71.6)
+                | of_gpu(2, 0.5, 2.0, 0.0, 30.0, 35.0)
+                for step in range(2)
+            ],
+        )
         yield store
 
 
@@ -162,9 +187,17 @@ def test_the_largest_total_is_of_one_moment_and_not_the_sum_of_what_each_had_onc
     # GPU 0 had its 8 GiB when GPU 1 had gone down to 4.
     found = command("gpu", "four", "--json").json
     assert [gpu["memory_bytes"]["maximum"] / GIB for gpu in found["gpus"][:2]] == [8.0, 8.0]
-    assert found["total"] == {"gpus": 2, "memory_bytes": {
-        "current": 12.0 * GIB, "average": 12.0 * GIB, "maximum": 12.0 * GIB, "count": 2, "key": None, "by_torch": False,
-    }}  # fmt: skip
+    assert found["total"] == {
+        "gpus": 2,
+        "memory_bytes": {
+            "current": 12.0 * GIB,
+            "average": 12.0 * GIB,
+            "maximum": 12.0 * GIB,
+            "count": 2,
+            "key": None,
+            "by_torch": False,
+        },
+    }
     assert [gpu["active"] for gpu in found["gpus"]] == [True, True, False]
     assert found["gpus"][1]["power_watts"]["key"] == "system.gpu.1.powerWatts"
 
@@ -263,10 +296,15 @@ def statistics(last: float, mean: float | None = None, most: float | None = None
 
 def test_gpus_that_only_others_used_are_not_active() -> None:
     # W&B samples every GPU of a machine, and those of the run's own processes under another name.
-    figures = read_gpus({
-        "system.gpu.0.gpu": statistics(90.0), "system.gpu.1.gpu": statistics(80.0), "system.gpu.2.gpu": statistics(0.0),
-        "system.gpu.process.0.memoryAllocatedBytes": statistics(1e9), "system.gpu.process.0.gpu": statistics(90.0),
-    })  # fmt: skip
+    figures = read_gpus(
+        {
+            "system.gpu.0.gpu": statistics(90.0),
+            "system.gpu.1.gpu": statistics(80.0),
+            "system.gpu.2.gpu": statistics(0.0),
+            "system.gpu.process.0.memoryAllocatedBytes": statistics(1e9),
+            "system.gpu.process.0.gpu": statistics(90.0),
+        }
+    )
     assert [(gpu.number, gpu.is_active) for gpu in figures.gpus] == [(0, True), (1, False), (2, False)]
     assert figures.mean_utilisation_percent == 90.0
 
@@ -289,10 +327,12 @@ def test_memory_activity_is_never_taken_for_memory_in_use() -> None:
 
 
 def test_values_that_are_not_finite_are_left_out() -> None:
-    figures = read_gpus({
-        "system.gpu.0.temp": {"last": "NaN", "mean": None, "max": None, "count": 3},
-        "gpu/compute_util_avg": {"last": float("nan"), "mean": 50.0, "max": 60.0, "count": 3},
-    })  # fmt: skip
+    figures = read_gpus(
+        {
+            "system.gpu.0.temp": {"last": "NaN", "mean": None, "max": None, "count": 3},
+            "gpu/compute_util_avg": {"last": float("nan"), "mean": 50.0, "max": 60.0, "count": 3},
+        }
+    )
     assert figures.gpus == ()
     assert figures.overall["utilisation_percent"].values == (None, 50.0, 60.0)
 

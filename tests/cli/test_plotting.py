@@ -45,10 +45,30 @@ def test_without_words_the_latest_run_is_drawn(command: Command, store: Path) ->
 
 def test_options_reach_the_picture(command: Command, store: Path) -> None:
     done = command(
-        "plot", "baseline", "train/loss", "--x", "tokens", "--smooth", "ema:0.9", "--log-x", "--log-y", "--from", 1000,
-        "--to", 200_000, "--title", "Tokens <seen>", "--no-marks", "--no-raw", "--width", 4, "--height", 3,
-        "-o", "tokens.svg",
-    )  # fmt: skip
+        "plot",
+        "baseline",
+        "train/loss",
+        "--x",
+        "tokens",
+        "--smooth",
+        "ema:0.9",
+        "--log-x",
+        "--log-y",
+        "--from",
+        1000,
+        "--to",
+        200_000,
+        "--title",
+        "Tokens <seen>",
+        "--no-marks",
+        "--no-raw",
+        "--width",
+        4,
+        "--height",
+        3,
+        "-o",
+        "tokens.svg",
+    )
     assert done.status == 0, done.err
     assert 'width="288pt" height="216pt"' in Path("tokens.svg").read_text(encoding="utf-8")
     plain = command("plot", "baseline", "train/loss", "-o", "plain.svg")

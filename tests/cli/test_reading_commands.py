@@ -85,8 +85,17 @@ def test_a_running_run_is_seen_while_it_runs(store: Path, command: Command) -> N
 
 def test_show_tells_everything_about_a_run(store: Path, command: Command) -> None:
     shown = command("show", "baseline").out
-    for expected in ("finished", "model.n_layer  4", "params  124439808", "ablation", "out/best.pt  (best)",
-                     "loss spike", f"42  at step {SPIKE}", "1 not finite", "train_loss"):  # fmt: skip
+    for expected in (
+        "finished",
+        "model.n_layer  4",
+        "params  124439808",
+        "ablation",
+        "out/best.pt  (best)",
+        "loss spike",
+        f"42  at step {SPIKE}",
+        "1 not finite",
+        "train_loss",
+    ):
         assert expected in shown, expected
 
 

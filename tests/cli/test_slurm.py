@@ -27,17 +27,42 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., subp
 
     def run(script: str, task: int) -> subprocess.Popen[str]:
         environment = {
-            **os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "SLURM_ARRAY_TASK_ID": str(task),
-            "SLURM_ARRAY_JOB_ID": "42", "PYTHONPATH": str(REPOSITORY),
-        }  # fmt: skip
+            **os.environ,
+            "PATH": f"{programs}:{os.environ['PATH']}",
+            "SLURM_ARRAY_TASK_ID": str(task),
+            "SLURM_ARRAY_JOB_ID": "42",
+            "PYTHONPATH": str(REPOSITORY),
+        }
         return subprocess.Popen(["bash", script], env=environment, stdout=subprocess.PIPE, text=True)
 
     return run
 
 
 def test_a_command_of_ones_own_becomes_a_job_array(slurm, command: Command, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    written = command("slurm", "--array", "0-7", "--jobs", 4, "--gpus", 1, "--time", "4:00:00", "--memory", "32G",
-                      "--setup", "export GREETING=hello", "-o", "job.sh", "--", "sh", "-c", 'echo "$GREETING $1 $2"', "x", "a b", "s{task}.txt")  # fmt: skip
+    written = command(
+        "slurm",
+        "--array",
+        "0-7",
+        "--jobs",
+        4,
+        "--gpus",
+        1,
+        "--time",
+        "4:00:00",
+        "--memory",
+        "32G",
+        "--setup",
+        "export GREETING=hello",
+        "-o",
+        "job.sh",
+        "--",
+        "sh",
+        "-c",
+        'echo "$GREETING $1 $2"',
+        "x",
+        "a b",
+        "s{task}.txt",
+    )
     assert written.status == 0
     text = Path("job.sh").read_text()
     assert text.startswith("#!/bin/bash\n#SBATCH --job-name=lossbook\n#SBATCH --array=0-7%4\n")
@@ -105,8 +130,10 @@ def test_the_matrix_becomes_a_task_for_each_run_with_a_copy_of_the_configuration
     Path("list.sh").write_text(replaced)
     process = slurm("list.sh", 1)
     assert [line.split() for line in process.communicate(timeout=60)[0].splitlines()] == [
-        ["0", "open", "1"], ["1", "open", "2"], ["2", "open", "3"],
-    ]  # fmt: skip
+        ["0", "open", "1"],
+        ["1", "open", "2"],
+        ["2", "open", "3"],
+    ]
 
 
 @pytest.mark.parametrize(

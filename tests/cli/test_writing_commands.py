@@ -288,8 +288,10 @@ def test_runs_and_keys_complete_from_the_store(store: Path) -> None:
         line = {"COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1), "_LOSSBOOK_COMPLETE": "bash_complete"}
         ran = subprocess.run(
             [sys.executable, "-c", "import sys; from lossbook.cli import main; sys.exit(main([]))"],
-            env={**os.environ, **line}, capture_output=True, text=True,
-        )  # fmt: skip
+            env={**os.environ, **line},
+            capture_output=True,
+            text=True,
+        )
         return ran.stdout
 
     assert "plain,baseline" in complete("lossbook", "show", "ba")

@@ -66,5 +66,8 @@ def real_rows(curve: dict[str, Any], *, mean_of: int = 1) -> Iterator[LoggedRow]
     losses = [float(one) for one in curve["losses"]]
     for end in range(mean_of, len(losses) + 1, mean_of):
         part = losses[end - mean_of : end]
-        yield row(end, {"train_loss": math.fsum(part) / mean_of, "learning_rate": curve["rates"][(end - 1) // 25]},
-                  seconds=0.1 * end)  # fmt: skip
+        yield row(
+            end,
+            {"train_loss": math.fsum(part) / mean_of, "learning_rate": curve["rates"][(end - 1) // 25]},
+            seconds=0.1 * end,
+        )

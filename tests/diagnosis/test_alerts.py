@@ -133,8 +133,12 @@ def test_a_command_that_hangs_is_ended_with_all_that_it_started(
     sinks.send(alert())
     sinks.close()
     assert "took longer" in capsys.readouterr().out
-    wait_until(lambda: not Path(f"/proc/{pid.read_text().strip()}/cmdline").exists()
-               or not Path(f"/proc/{pid.read_text().strip()}/cmdline").read_bytes())  # fmt: skip
+    wait_until(
+        lambda: (
+            not Path(f"/proc/{pid.read_text().strip()}/cmdline").exists()
+            or not Path(f"/proc/{pid.read_text().strip()}/cmdline").read_bytes()
+        )
+    )
 
 
 def test_a_command_that_fails_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
@@ -270,9 +274,12 @@ def train(store: Path, tmp_path: Path, follower: None) -> Callable[..., subproce
         script = tmp_path / "train.py"
         script.write_text(TRAIN)
         return subprocess.Popen(
-            [sys.executable, str(script), str(store), mirror, "waits" if waits else ""], stdin=subprocess.PIPE,
-            stderr=subprocess.PIPE, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        )  # fmt: skip
+            [sys.executable, str(script), str(store), mirror, "waits" if waits else ""],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        )
 
     return start
 

@@ -83,19 +83,37 @@ def test_a_run_that_makes_ever_new_keys_is_diagnosed_all_the_same() -> None:
 
 values = st.one_of(st.floats(), st.floats(0, 10), st.just(math.nan))
 keys = st.sampled_from(
-    ["loss", "train/loss", "lr", "grad_norm", "tokens_per_second", "step_time", "system.gpu.0.gpu", "system.gpu.0.temp",
-     "system.gpu.0.throttle", "memory_percent", "val_loss", "ppl", "x"]
-)  # fmt: skip
+    [
+        "loss",
+        "train/loss",
+        "lr",
+        "grad_norm",
+        "tokens_per_second",
+        "step_time",
+        "system.gpu.0.gpu",
+        "system.gpu.0.temp",
+        "system.gpu.0.throttle",
+        "memory_percent",
+        "val_loss",
+        "ppl",
+        "x",
+    ]
+)
 
 
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(
-        st.tuples(st.integers(-(2**63), 2**63 - 1), st.dictionaries(keys, values, max_size=5), st.floats(-1e9, 1e9),
-                  st.sampled_from([0, 1, 7, -3, -1000]), st.integers(0, 3)),
+        st.tuples(
+            st.integers(-(2**63), 2**63 - 1),
+            st.dictionaries(keys, values, max_size=5),
+            st.floats(-1e9, 1e9),
+            st.sampled_from([0, 1, 7, -3, -1000]),
+            st.integers(0, 3),
+        ),
         max_size=150,
     )
-)  # fmt: skip
+)
 def test_whatever_is_logged_nothing_is_raised_and_every_finding_is_whole(
     made: list[tuple[int, dict[str, float], float, int, int]],
 ) -> None:

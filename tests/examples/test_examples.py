@@ -25,8 +25,13 @@ TEXT = Path(sysconfig.get_path("stdlib")) / "argparse.py"
 
 def run(script: str, folder: Path, *arguments: str, text: Path | str = TEXT) -> str:
     """Run an example in a folder; returns what it printed. The store is `folder/store`."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", "OMP_NUM_THREADS": "1",
-                   "LOSSBOOK_DATASETS": str(folder / "datasets")}  # fmt: skip
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "PYTHONWARNINGS": "error",
+        "OMP_NUM_THREADS": "1",
+        "LOSSBOOK_DATASETS": str(folder / "datasets"),
+    }
     command = [sys.executable, str(EXAMPLES / script), "--text", str(text), "--store", "store", *arguments]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -44,8 +49,24 @@ def falls(losses: list[float]) -> bool:
 
 
 def test_course_training_learns_and_leaves_log_and_csv(tmp_path: Path) -> None:
-    printed = run("course_training.py", tmp_path, "--steps", "40", "--log_interval", "4", "--eval_interval", "20",
-                  "--d_model", "48", "--d_ff", "128", "--num_layers", "2", "--wandb_run_name", "small")  # fmt: skip
+    printed = run(
+        "course_training.py",
+        tmp_path,
+        "--steps",
+        "40",
+        "--log_interval",
+        "4",
+        "--eval_interval",
+        "20",
+        "--d_model",
+        "48",
+        "--d_ff",
+        "128",
+        "--num_layers",
+        "2",
+        "--wandb_run_name",
+        "small",
+    )
     (path,) = (tmp_path / "experiment_logs").glob("experiment_small_*.json")
     log = load_experiment_log(path)
     assert log.problems == []
@@ -111,17 +132,20 @@ def test_the_ablation_says_what_each_change_costs(tmp_path: Path) -> None:
     reference = analyzer.logs["baseline"].best_val_loss
     assert reference is not None
     changes = {
-        "half_the_width": ("d_model", 48), "a_third_of_the_depth": ("num_layers", 1), "one_head": ("num_heads", 1),
+        "half_the_width": ("d_model", 48),
+        "a_third_of_the_depth": ("num_layers", 1),
+        "one_head": ("num_heads", 1),
         "no_warmup": ("warmup_iters", 0),
-    }  # fmt: skip
+    }
     assert set(analyzer.logs) == {"baseline", *changes}
     for name, (field, value) in changes.items():
         log = analyzer.logs[name]
         assert getattr(log.config, field) == value
         assert [field] == [
-            one for one in ("d_model", "num_layers", "num_heads", "warmup_iters", "seed", "max_learning_rate")
+            one
+            for one in ("d_model", "num_layers", "num_heads", "warmup_iters", "seed", "max_learning_rate")
             if getattr(log.config, one) != getattr(analyzer.logs["baseline"].config, one)
-        ]  # fmt: skip
+        ]
         assert log.best_val_loss is not None
         assert f"{name:<22} {log.best_val_loss - reference:+.4f}  ({field} " in printed
         assert falls(analyzer.get_loss_trajectories(name)[name].train.y)

@@ -32,13 +32,29 @@ class Passthrough:
         # FLUSH is not among them, so the kernel leaves it out: a process that ends while this server does not answer
         # would wait in it for ever, and not even SIGKILL ends that.
         self._answers: dict[int, Callable[[int, bytes], bytes]] = {
-            INIT: self._init, LOOKUP: self._lookup, GETATTR: self._getattr, SETATTR: self._setattr,
-            MKDIR: self._mkdir, UNLINK: self._unlink, RMDIR: self._rmdir, RENAME: self._rename, LINK: self._link,
-            RENAME2: self._rename2, OPEN: self._open, CREATE: self._create, READ: self._read, WRITE: self._write,
-            RELEASE: self._release, FSYNC: self._fsync, STATFS: self._statfs,
-            OPENDIR: self._nothing_open, READDIR: self._readdir, RELEASEDIR: self._nothing,
-            FSYNCDIR: self._nothing, ACCESS: self._nothing,
-        }  # fmt: skip
+            INIT: self._init,
+            LOOKUP: self._lookup,
+            GETATTR: self._getattr,
+            SETATTR: self._setattr,
+            MKDIR: self._mkdir,
+            UNLINK: self._unlink,
+            RMDIR: self._rmdir,
+            RENAME: self._rename,
+            LINK: self._link,
+            RENAME2: self._rename2,
+            OPEN: self._open,
+            CREATE: self._create,
+            READ: self._read,
+            WRITE: self._write,
+            RELEASE: self._release,
+            FSYNC: self._fsync,
+            STATFS: self._statfs,
+            OPENDIR: self._nothing_open,
+            READDIR: self._readdir,
+            RELEASEDIR: self._nothing,
+            FSYNCDIR: self._nothing,
+            ACCESS: self._nothing,
+        }
 
     def serve(self) -> None:
         while True:
@@ -82,9 +98,20 @@ class Passthrough:
         found = os.lstat(path)
         times = (found.st_atime_ns, found.st_mtime_ns, found.st_ctime_ns)
         return struct.pack(
-            "<6Q10I", found.st_ino, found.st_size, found.st_blocks, *(at // 10**9 for at in times),
-            *(at % 10**9 for at in times), found.st_mode, found.st_nlink, found.st_uid, found.st_gid, 0, 4096, 0,
-        )  # fmt: skip
+            "<6Q10I",
+            found.st_ino,
+            found.st_size,
+            found.st_blocks,
+            *(at // 10**9 for at in times),
+            *(at % 10**9 for at in times),
+            found.st_mode,
+            found.st_nlink,
+            found.st_uid,
+            found.st_gid,
+            0,
+            4096,
+            0,
+        )
 
     def _lookup(self, node: int, body: bytes) -> bytes:
         return self._entry(self._child(node, body))
@@ -179,9 +206,17 @@ class Passthrough:
     def _statfs(self, node: int, body: bytes) -> bytes:
         found = os.statvfs(self._paths[1])
         return struct.pack(
-            "<5Q4I24x", found.f_blocks, found.f_bfree, found.f_bavail, found.f_files, found.f_ffree,
-            found.f_bsize, 255, found.f_frsize, 0,
-        )  # fmt: skip
+            "<5Q4I24x",
+            found.f_blocks,
+            found.f_bfree,
+            found.f_bavail,
+            found.f_files,
+            found.f_ffree,
+            found.f_bsize,
+            255,
+            found.f_frsize,
+            0,
+        )
 
     def _nothing(self, node: int, body: bytes) -> bytes:
         return b""

@@ -38,10 +38,15 @@ def begin(
     script.write_text(PREAMBLE + textwrap.dedent(code))
     path = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
     return subprocess.Popen(
-        [sys.executable, *prefix, str(script), str(store), *map(str, arguments)], text=True, start_new_session=True,
-        env={**os.environ, "PYTHONPATH": path, **environment}, cwd=store.parent,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        [sys.executable, *prefix, str(script), str(store), *map(str, arguments)],
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        cwd=store.parent,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def run(code: str, store: Path, *arguments: Any, **environment: Any) -> subprocess.CompletedProcess[str]:

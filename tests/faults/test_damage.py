@@ -159,8 +159,18 @@ def test_a_damaged_run_is_opened_sealed_and_drawn(tmp_path: Path, place: int, si
     folder = store / "p" / "damaged"
     (folder / "journal").mkdir(parents=True)
     attempt = {"number": 0, "host": "elsewhere", "pid": 1, "started": BEGIN}
-    identity = {"format": 1, "id": "damaged", "name": "damaged", "project": "p", "created": BEGIN, "config": {},
-                "tags": [], "group": None, "notes": None, "attempts": [attempt]}  # fmt: skip
+    identity = {
+        "format": 1,
+        "id": "damaged",
+        "name": "damaged",
+        "project": "p",
+        "created": BEGIN,
+        "config": {},
+        "tags": [],
+        "group": None,
+        "notes": None,
+        "attempts": [attempt],
+    }
     write_json(str(folder / "run.json"), identity)
     journal = folder / "journal" / "r0-000001.jsonl"
     last = min(len(WHOLE), place + size)

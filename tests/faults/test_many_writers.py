@@ -142,8 +142,11 @@ def test_forked_children_log_into_their_parents_run(store: Path) -> None:
     found = recorded(folder)
     assert found.state == "finished"
     assert {key: found.metrics[key]["count"] for key in found.keys()} == {  # noqa: SIM118 - a method of ours
-        "loss": 100, "child/0": 20, "child/1": 20, "child/2": 20,
-    }  # fmt: skip
+        "loss": 100,
+        "child/0": 20,
+        "child/1": 20,
+        "child/2": 20,
+    }
     assert found.problems() == []
 
 

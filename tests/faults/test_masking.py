@@ -80,8 +80,14 @@ def test_planted_secrets_reach_no_file_of_the_run(
     store = repository / "store"
     for name in ("WANDB_API_KEY", "HF_TOKEN", "WANDB_PASSWORD"):
         monkeypatch.setenv(name, SECRETS[name])
-    options = ["--api-key", SECRETS["option"], f"--hf_token={SECRETS['equals']}",
-               f"logger.wandb.api_key={SECRETS['override']}", "--endpoint", SECRETS["flag"]]  # fmt: skip
+    options = [
+        "--api-key",
+        SECRETS["option"],
+        f"--hf_token={SECRETS['equals']}",
+        f"logger.wandb.api_key={SECRETS['override']}",
+        "--endpoint",
+        SECRETS["flag"],
+    ]
     process = begin(CODE, store, *options)
     try:
         out, err = process.communicate(json.dumps(SECRETS), timeout=60)

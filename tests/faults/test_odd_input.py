@@ -162,9 +162,14 @@ def test_torch_tensors_are_kept_exactly(store: Path) -> None:
     torch = pytest.importorskip("torch")
     weight = torch.tensor(0.5, requires_grad=True)
     values = {
-        "leaf": weight, "graph": weight * 3, "half": torch.tensor(0.1, dtype=torch.bfloat16), "one": torch.ones(1, 1),
-        "int": torch.tensor(7), "bool": torch.tensor(True), "nan": torch.tensor(math.nan),
-    }  # fmt: skip
+        "leaf": weight,
+        "graph": weight * 3,
+        "half": torch.tensor(0.1, dtype=torch.bfloat16),
+        "one": torch.ones(1, 1),
+        "int": torch.tensor(7),
+        "bool": torch.tensor(True),
+        "nan": torch.tensor(math.nan),
+    }
     scalars, warnings = logged(store, values, {"many": torch.ones(3), "meta": torch.ones((), device="meta")})
     assert scalars.pop("half") == float(torch.tensor(0.1, dtype=torch.bfloat16))
     assert math.isnan(scalars.pop("nan"))
@@ -194,8 +199,25 @@ class Unprintable:
 
 
 def test_keys_of_every_kind_come_back_as_they_were(store: Path) -> None:
-    keys = ["a/b", "/", "//x", " ", "with space", "läuft ✓ 損失", "new\nline", '"quoted"', "\\", "", "\x00", "x" * 10_240,
-            "../../etc", "'; drop table metrics; --", "NaN", "i", "m"]  # fmt: skip
+    keys = [
+        "a/b",
+        "/",
+        "//x",
+        " ",
+        "with space",
+        "läuft ✓ 損失",
+        "new\nline",
+        '"quoted"',
+        "\\",
+        "",
+        "\x00",
+        "x" * 10_240,
+        "../../etc",
+        "'; drop table metrics; --",
+        "NaN",
+        "i",
+        "m",
+    ]
     scalars, warnings = logged(store, {key: float(number) for number, key in enumerate(keys)})
     assert warnings == []
     assert scalars == {key: float(number) for number, key in enumerate(keys)}
@@ -282,9 +304,16 @@ def test_clocks_that_go_back_cost_nothing(store: Path, monkeypatch: pytest.Monke
 def test_no_name_leaves_the_store(store: Path, tmp_path: Path, name: str) -> None:
     before = {path for path in tmp_path.iterdir() if path != store}
     with lossbook.init(
-        store=store, project=name, name=name, id=name, group=name, notes=name, tags=[name], config={name: name},
+        store=store,
+        project=name,
+        name=name,
+        id=name,
+        group=name,
+        notes=name,
+        tags=[name],
+        config={name: name},
         console=False,
-    ) as run:  # fmt: skip
+    ) as run:
         run.log({"loss": 1.0})
         run.log({"text": lossbook.Text(name)})
     assert Path(run.path).resolve().is_relative_to(store.resolve())
@@ -363,9 +392,19 @@ def test_an_argument_that_cannot_be_meant_is_said_before_anything_is_written(
 
 def test_a_configuration_of_anything_is_kept_as_far_as_it_can_be(store: Path) -> None:
     config: dict[Any, Any] = {
-        "cycle": cycle(), "object": object(), "raises": Raises(), "huge": 10**30, "nan": math.nan, "bytes": b"x",
-        "array": numpy.arange(3), "path": Path("/x"), "set": {1}, 5: "five", "\ud800": "\ud800", "none": None,
-    }  # fmt: skip
+        "cycle": cycle(),
+        "object": object(),
+        "raises": Raises(),
+        "huge": 10**30,
+        "nan": math.nan,
+        "bytes": b"x",
+        "array": numpy.arange(3),
+        "path": Path("/x"),
+        "set": {1},
+        5: "five",
+        "\ud800": "\ud800",
+        "none": None,
+    }
     with lossbook.init(store=store, project="p", config=config, console=False) as run:
         run.config.update(config)
         run.config["late"] = {"deep": [1, 2]}

@@ -36,10 +36,16 @@ def trainer(tmp_path: Path, callbacks: list[Any], *, steps: int = 6, **arguments
         {"input_ids": torch.tensor(ids), "labels": torch.tensor(ids)} for ids in torch.randint(16, (32, 8)).tolist()
     ]
     chosen = {
-        "output_dir": str(tmp_path / "out"), "max_steps": steps, "logging_steps": 1, "save_steps": 3,
-        "per_device_train_batch_size": 4, "report_to": "none", "use_cpu": True, "disable_tqdm": True,
+        "output_dir": str(tmp_path / "out"),
+        "max_steps": steps,
+        "logging_steps": 1,
+        "save_steps": 3,
+        "per_device_train_batch_size": 4,
+        "report_to": "none",
+        "use_cpu": True,
+        "disable_tqdm": True,
         "learning_rate": 1e-3,
-    }  # fmt: skip
+    }
     return transformers.Trainer(
         model=transformers.GPT2LMHeadModel(config),
         args=transformers.TrainingArguments(**{**chosen, **arguments}),

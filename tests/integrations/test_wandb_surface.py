@@ -59,9 +59,11 @@ def run_script(script: str, *arguments: str, **variables: str) -> subprocess.Com
     """Run a training script in a process of its own, warnings as errors."""
     Path("train.py").write_text(textwrap.dedent(script))
     return subprocess.run(
-        [sys.executable, "-W", "error", "train.py", *arguments], capture_output=True, text=True,
+        [sys.executable, "-W", "error", "train.py", *arguments],
+        capture_output=True,
+        text=True,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), **variables},
-    )  # fmt: skip
+    )
 
 
 # -- scripts as people have them ----------------------------------------------------------------------------------
@@ -195,8 +197,9 @@ def test_a_sweep_of_runs_in_one_process() -> None:
                 run.log({"loss": rate * step}, step=step)
     found = lossbook.open().runs(project="sweep", where="group = 'rates'", sort="config.lr")
     assert [(run.config["lr"], run.state, run.metrics["loss"]["last"]) for run in found] == [
-        (0.1, "finished", 0.2), (0.2, "finished", 0.4),
-    ]  # fmt: skip
+        (0.1, "finished", 0.2),
+        (0.2, "finished", 0.4),
+    ]
 
 
 # -- init -----------------------------------------------------------------------------------------------------------
@@ -204,16 +207,43 @@ def test_a_sweep_of_runs_in_one_process() -> None:
 
 def test_init_takes_every_argument_of_the_real_one_and_refuses_others() -> None:
     run = wandb.init(
-        entity="e", project="p", dir="d", id="one", name="n", notes="why", tags=["a"], config={"a": 1, "b": 2},
-        config_exclude_keys=["b"], config_include_keys=None, allow_val_change=True, group="g", job_type="eval",
-        mode="online", force=True, reinit="create_new", resume="allow", resume_from=None, fork_from=None,
-        save_code=True, tensorboard=False, sync_tensorboard=None, monitor_gym=None, settings=None, anonymous=None,
-    )  # fmt: skip
+        entity="e",
+        project="p",
+        dir="d",
+        id="one",
+        name="n",
+        notes="why",
+        tags=["a"],
+        config={"a": 1, "b": 2},
+        config_exclude_keys=["b"],
+        config_include_keys=None,
+        allow_val_change=True,
+        group="g",
+        job_type="eval",
+        mode="online",
+        force=True,
+        reinit="create_new",
+        resume="allow",
+        resume_from=None,
+        fork_from=None,
+        save_code=True,
+        tensorboard=False,
+        sync_tensorboard=None,
+        monitor_gym=None,
+        settings=None,
+        anonymous=None,
+    )
     found = identity(run)
     assert {key: found[key] for key in ("id", "name", "notes", "tags", "config", "group", "entity", "job_type")} == {
-        "id": "one", "name": "n", "notes": "why", "tags": ["a"], "config": {"a": 1}, "group": "g", "entity": "e",
+        "id": "one",
+        "name": "n",
+        "notes": "why",
+        "tags": ["a"],
+        "config": {"a": 1},
+        "group": "g",
+        "entity": "e",
         "job_type": "eval",
-    }  # fmt: skip
+    }
     with pytest.raises(TypeError, match="unexpected keyword argument 'projekt'"):
         wandb.init(projekt="p")  # type: ignore[call-arg]
 
@@ -243,8 +273,14 @@ def test_the_variables_of_wandb_stand_behind_arguments_and_behind_our_own(monkey
     run = wandb.init(console=False)
     found = identity(run)
     assert [found[key] for key in ("project", "name", "group", "tags", "notes", "id", "mode")] == [
-        "p", "n", "g", ["a", "b"], "why", "one", "offline",
-    ]  # fmt: skip
+        "p",
+        "n",
+        "g",
+        ["a", "b"],
+        "why",
+        "one",
+        "offline",
+    ]
     assert run.offline
     monkeypatch.setenv("LOSSBOOK_PROJECT", "ours")
     monkeypatch.setenv("LOSSBOOK_MODE", "online")
@@ -351,8 +387,13 @@ def test_uncommitted_rows_are_written_at_once_and_share_the_step_of_the_next() -
     wandb.log({"a": 5.0}, 10, False)
     wandb.log(data={"a": 6.0}, step=3)
     assert [(step, list(values)) for step, values in scalars(run)] == [
-        (0, ["a"]), (0, ["b"]), (0, ["c"]), (1, ["a"]), (10, ["a"]), (3, ["a"]),
-    ]  # fmt: skip
+        (0, ["a"]),
+        (0, ["b"]),
+        (0, ["c"]),
+        (1, ["a"]),
+        (10, ["a"]),
+        (3, ["a"]),
+    ]
     assert [row.step for row in rows(run) if row.kind == "image"] == [0]
 
 
@@ -399,9 +440,17 @@ def test_config_and_summary_of_the_module_are_those_of_the_current_run() -> None
     wandb.config.setdefaults({"lr": 9.0, "epochs": 3})
     wandb.config.setdefault("seed", 1)
     wandb.config = {"late": True}
-    assert wandb.config.as_dict() == dict(run.config) == {
-        "lr": 0.2, "batch": 8, "epochs": 3, "seed": 1, "late": True,
-    }  # fmt: skip
+    assert (
+        wandb.config.as_dict()
+        == dict(run.config)
+        == {
+            "lr": 0.2,
+            "batch": 8,
+            "epochs": 3,
+            "seed": 1,
+            "late": True,
+        }
+    )
     assert (wandb.config.lr, wandb.config.get("nothing"), "batch" in wandb.config) == (0.2, None, True)
     wandb.summary["best"] = 1.0
     wandb.run.summary.update({"worst": 2.0})
@@ -561,8 +610,9 @@ def test_an_artifact_is_logged_used_and_downloaded() -> None:
     assert used.get("preview").rows == [[1], [2]]
     assert used.get_entry("numbers.csv").download() == os.path.join("artifacts", "data:v0", "numbers.csv")
     assert [(one["use"], one["version"]) for one in (*events(run, "artifact"), *events(user, "artifact"))] == [
-        ("output", 0), ("input", 0),
-    ]  # fmt: skip
+        ("output", 0),
+        ("input", 0),
+    ]
 
 
 def test_versions_count_up_equal_contents_are_one_and_aliases_move() -> None:
@@ -839,11 +889,33 @@ def test_no_name_and_no_argument_of_the_installed_package_is_missing() -> None:
         assert [one for one in arguments if not takes(getattr(lossbook, name).__init__, one)] == [], name
     # Artifacts have no registry, no time to live and no server here.
     absent = {
-        "collection", "distributed_id", "entity", "get_added_local_path_name", "history_step", "incremental", "is_link",
-        "json_encode", "linked_artifacts", "linked_at", "logged_by", "new_draft", "source_artifact", "source_collection",
-        "source_entity", "source_project", "source_qualified_name", "source_version", "storage_region", "ttl", "unlink",
-        "updated_at", "url", "use_as", "used_by", "digest_algorithm",
-    }  # fmt: skip
+        "collection",
+        "distributed_id",
+        "entity",
+        "get_added_local_path_name",
+        "history_step",
+        "incremental",
+        "is_link",
+        "json_encode",
+        "linked_artifacts",
+        "linked_at",
+        "logged_by",
+        "new_draft",
+        "source_artifact",
+        "source_collection",
+        "source_entity",
+        "source_project",
+        "source_qualified_name",
+        "source_version",
+        "storage_region",
+        "ttl",
+        "unlink",
+        "updated_at",
+        "url",
+        "use_as",
+        "used_by",
+        "digest_algorithm",
+    }
     made = wandb.Artifact("a", type="t")
     assert {name for name in theirs["artifact"] if not hasattr(made, name)} - absent == set()
 

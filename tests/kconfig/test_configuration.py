@@ -194,8 +194,9 @@ def test_every_tracking_symbol_reaches_training(read: Read) -> None:
         parse(configuration)
     assert "--tracker=wandb:offline" in words(read('CONFIG_TRACKER="wandb"\nCONFIG_WANDB_OFFLINE=y\n'))
     assert read('CONFIG_WANDB_ENTITY="team"\nCONFIG_TRACKIO_PORT=8080\n').environment() == {
-        "WANDB_ENTITY": "team", "GRADIO_SERVER_PORT": "8080",
-    }  # fmt: skip
+        "WANDB_ENTITY": "team",
+        "GRADIO_SERVER_PORT": "8080",
+    }
     covered = {line.removeprefix("CONFIG_").partition("=")[0] for line in cases} | set(ENVIRONMENT)
     covered |= {
         "WANDB_OFFLINE",

@@ -149,8 +149,12 @@ class Terminal:
     def __init__(self, folder: Path, command: str) -> None:
         self.server = ["tmux", "-L", f"lossbook-{uuid.uuid4().hex}", "-f", "/dev/null"]
         environment = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT)}
-        subprocess.run([*self.server, "new-session", "-d", "-x", "100", "-y", "40", f"{command}; echo status $?; exec cat"],
-                       cwd=folder, env=environment, check=True)  # fmt: skip
+        subprocess.run(
+            [*self.server, "new-session", "-d", "-x", "100", "-y", "40", f"{command}; echo status $?; exec cat"],
+            cwd=folder,
+            env=environment,
+            check=True,
+        )
 
     def screen(self) -> str:
         return subprocess.run([*self.server, "capture-pane", "-p"], capture_output=True, text=True, check=True).stdout

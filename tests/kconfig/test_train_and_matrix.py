@@ -180,9 +180,13 @@ def test_combinations_leave_out_what_would_be_trained_twice(here: Path) -> None:
     configure(TINY + SEVERAL)
     found = matrix.plan(load(Path(".config")), [], None)
     assert [cell.label for cell in found.cells] == [
-        "adamw none", "adamwprune none", "adamwprune state 0.5 b0", "adamwprune state 0.5 b7",
-        "adamwprune state 70 b0", "adamwprune state 70 b7",
-    ]  # fmt: skip
+        "adamw none",
+        "adamwprune none",
+        "adamwprune state 0.5 b0",
+        "adamwprune state 0.5 b7",
+        "adamwprune state 70 b0",
+        "adamwprune state 70 b7",
+    ]
     assert len({cell.tag for cell in found.cells}) == 6
     assert "--prune-variant=b7" in found.command(found.cells[3], None)
 

@@ -28,9 +28,14 @@ def program(store: Path, code: str, *words: str, prefix: tuple[str, ...] = ()) -
     script.write_text(PREAMBLE + textwrap.dedent(code))
     path = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
     return subprocess.run(
-        [sys.executable, *prefix, str(script), str(store), *words], text=True, capture_output=True, timeout=120,
-        cwd=store.parent, env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+        [sys.executable, *prefix, str(script), str(store), *words],
+        text=True,
+        capture_output=True,
+        timeout=120,
+        cwd=store.parent,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        stdin=subprocess.DEVNULL,
+    )
 
 
 def track(store: Path, config: Any = None, **named: Any) -> ExperimentTracker:

@@ -25,8 +25,13 @@ def execute(
         assert gap in snippet, gap
         snippet = snippet.replace(gap, code)
     assert not re.search(r"\bfrom (mini_lm|cs336_basics)", snippet)
-    known = {"Path": Path, "ExperimentTracker": ExperimentTracker, "ExperimentConfig": ExperimentConfig,
-             "ExperimentAnalyzer": ExperimentAnalyzer, **(names or {})}  # fmt: skip
+    known = {
+        "Path": Path,
+        "ExperimentTracker": ExperimentTracker,
+        "ExperimentConfig": ExperimentConfig,
+        "ExperimentAnalyzer": ExperimentAnalyzer,
+        **(names or {}),
+    }
     exec(compile(snippet, "snippet.py", "exec"), known)
     return known
 

@@ -30,18 +30,27 @@ def write(name: str, *, val: list[float | None], stamp: str = "20250222_140530",
     rate = fields.pop("rate", 1000.0)
     history = [
         {
-            "iteration": number, "gradient_step": number // 2 + 1, "wallclock_time": number + 0.5,
-            "train_loss": None if value is None else value - 0.25, "val_loss": value, "learning_rate": 1e-3 / (number + 1),
-            "tokens_per_sec": rate, "iter_time_ms": 2.0,
+            "iteration": number,
+            "gradient_step": number // 2 + 1,
+            "wallclock_time": number + 0.5,
+            "train_loss": None if value is None else value - 0.25,
+            "val_loss": value,
+            "learning_rate": 1e-3 / (number + 1),
+            "tokens_per_sec": rate,
+            "iter_time_ms": 2.0,
         }
         for number, value in enumerate(val)
-    ]  # fmt: skip
+    ]
     config = {"experiment_name": name, "d_model": 512, "max_learning_rate": 6e-4} | fields.pop("config", {})
     time_of = f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]}T{stamp[9:11]}:{stamp[11:13]}:{stamp[13:15]}"
     log = {
-        "config": config, "start_time": time_of, "end_time": time_of, "duration_seconds": float(len(val)),
-        "metrics_history": history, "notes": "",
-    } | fields  # fmt: skip
+        "config": config,
+        "start_time": time_of,
+        "end_time": time_of,
+        "duration_seconds": float(len(val)),
+        "metrics_history": history,
+        "notes": "",
+    } | fields
     path = FOLDER / f"experiment_{name.replace('/', '_')}_{stamp}.json"
     path.write_text(json.dumps(log))
     return path
@@ -148,8 +157,12 @@ def test_an_unreadable_file_is_named_and_the_others_are_read(capsys: pytest.Capt
     analyzer = loaded()
     assert list(analyzer.logs) == ["good"]
     said = capsys.readouterr().out
-    for name in ("empty.json is empty", "binary.json:1: this is no JSON", "other.json:1: this is no experiment log",
-                 "folder.json cannot be read"):  # fmt: skip
+    for name in (
+        "empty.json is empty",
+        "binary.json:1: this is no JSON",
+        "other.json:1: this is no experiment log",
+        "folder.json cannot be read",
+    ):
         assert said.count(name) == 1
     assert len(analyzer.problems) == 4
     assert analyzer.load_all() == analyzer.logs
@@ -162,8 +175,10 @@ def test_experiments_of_one_name_are_all_kept_and_the_latest_has_it() -> None:
     write("one", val=[2.0], stamp="20250223_140530")
     logs = loaded().logs
     assert {name: log.best_val_loss for name, log in logs.items()} == {
-        "one@2025-02-22T14:05:30": 3.0, "one@2025-02-23T14:05:30": 2.0, "one": 1.0,
-    }  # fmt: skip
+        "one@2025-02-22T14:05:30": 3.0,
+        "one@2025-02-23T14:05:30": 2.0,
+        "one": 1.0,
+    }
 
 
 def test_loading_an_earlier_one_afterwards_takes_the_name_from_no_one() -> None:
@@ -173,8 +188,9 @@ def test_loading_an_earlier_one_afterwards_takes_the_name_from_no_one() -> None:
     for path in (later, earlier, later, earlier):
         analyzer.load_specific(path)
     assert {name: log.best_val_loss for name, log in analyzer.logs.items()} == {
-        "one@2025-02-22T14:05:30": 3.0, "one": 1.0,
-    }  # fmt: skip
+        "one@2025-02-22T14:05:30": 3.0,
+        "one": 1.0,
+    }
 
 
 def test_one_is_loaded_by_path_by_file_name_or_by_its_name() -> None:
@@ -300,9 +316,15 @@ def test_a_csv_is_read_by_any_reader(tmp_path: Path) -> None:
     with path.open(newline="") as file:
         read = list(csv.DictReader(file))
     assert list(read[0]) == [
-        "iteration", "gradient_step", "wallclock_time", "train_loss", "val_loss", "learning_rate", "tokens_per_sec",
+        "iteration",
+        "gradient_step",
+        "wallclock_time",
+        "train_loss",
+        "val_loss",
+        "learning_rate",
+        "tokens_per_sec",
         "iter_time_ms",
-    ]  # fmt: skip
+    ]
     assert [row["val_loss"] for row in read] == ["4.0", "", "nan"]
     pandas = pytest.importorskip("pandas")
     frame = pandas.read_csv(path)

@@ -126,9 +126,15 @@ def test_a_number_of_thousands_of_digits_is_refused_in_a_short_sentence(field: s
 def test_numbers_come_as_they_do_from_shells_arrays_and_tensors() -> None:
     numpy = pytest.importorskip("numpy")
     config = ExperimentConfig(
-        learning_rate="3e-4", d_model="512", batch_size=numpy.int32(8), weight_decay=numpy.float32(0.5),
-        seed=numpy.int64(2**62 + 1), vocab_size=50257.0, num_iterations="1e5", max_iters="100_000",
-    )  # fmt: skip
+        learning_rate="3e-4",
+        d_model="512",
+        batch_size=numpy.int32(8),
+        weight_decay=numpy.float32(0.5),
+        seed=numpy.int64(2**62 + 1),
+        vocab_size=50257.0,
+        num_iterations="1e5",
+        max_iters="100_000",
+    )
     assert (config.learning_rate, config.d_model, config.batch_size, config.weight_decay) == (3e-4, 512, 8, 0.5)
     assert (config.seed, config.vocab_size, config.num_iterations) == (2**62 + 1, 50257, 100_000)
     assert all(
@@ -234,11 +240,21 @@ def test_a_file_as_people_write_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["config.yaml", "config.yml", "config.json", "CONFIG.JSON", "new/folder/config.yaml"])
 def test_what_is_saved_is_loaded_again(tmp_path: Path, name: str) -> None:
     config = ExperimentConfig(
-        model_size="17M", dataset="3e-4", learning_rate=3e-4, eps=1e-08, weight_decay=0.1, grad_clip=math.inf,
-        beta2=0.999, max_iters=100, seed=2**63, track_memory=False, notes="two\nlines: # with signs, and é",
-        experiment_name="null", tags=["yes", "1e5", "007"],
+        model_size="17M",
+        dataset="3e-4",
+        learning_rate=3e-4,
+        eps=1e-08,
+        weight_decay=0.1,
+        grad_clip=math.inf,
+        beta2=0.999,
+        max_iters=100,
+        seed=2**63,
+        track_memory=False,
+        notes="two\nlines: # with signs, and é",
+        experiment_name="null",
+        tags=["yes", "1e5", "007"],
         extra={"rates": [1e-3, 5e-324, -math.inf], "text": "1e-3", "deep": {"on": None, "0": "0x1f"}},
-    )  # fmt: skip
+    )
     config.save(tmp_path / name)
     loaded = ExperimentConfig.load(tmp_path / name)
     assert loaded == config

@@ -76,7 +76,7 @@ def test_fewer_than_configured_are_counted_when_the_next_cycle_begins() -> None:
 
 @given(
     accumulation=st.integers(2, 8), first=st.integers(0, 1), cycles=st.lists(st.integers(2, 8), min_size=1, max_size=30)
-)  # fmt: skip
+)
 def test_every_cycle_is_counted_once_however_long_it_is(accumulation: int, first: int, cycles: list[int]) -> None:
     numbers = [number for length in cycles for number in range(first, first + length)]
     after = counts(accumulation, [*numbers, first])

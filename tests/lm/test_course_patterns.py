@@ -168,9 +168,10 @@ def test_the_baseline_pattern(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_sweep_pattern_in_one_process(capsys: pytest.CaptureFixture[str]) -> None:
     names = execute(
-        SWEEP, {"train_briefly": train_briefly},
+        SWEEP,
+        {"train_briefly": train_briefly},
         fill={"# ... training ...": "train_briefly(tracker, val_loss=2.0 + abs(lr - 6e-4) * 100 + batch_size / 1000)"},
-    )  # fmt: skip
+    )
     expected = {f"lr_{lr}_bs_{batch_size}" for lr in ("1e-04", "6e-04", "1e-03") for batch_size in (32, 64, 128)}
     assert set(names["analyzer"].logs) == expected
     assert len(list(Path("experiment_logs").glob("*.json"))) == 9
@@ -185,9 +186,10 @@ def test_the_sweep_pattern_in_one_process(capsys: pytest.CaptureFixture[str]) ->
 
 def test_the_ablation_pattern_needs_no_start() -> None:
     execute(
-        ABLATION, {"train_briefly": train_briefly},
+        ABLATION,
+        {"train_briefly": train_briefly},
         fill={"# ... training ...": "train_briefly(tracker); tracker.finish(); tracker.save()"},
-    )  # fmt: skip
+    )
     analyzer = ExperimentAnalyzer()
     analyzer.load_all()
     differs = {name: found["differs"] for name, found in analyzer.compare_experiments().items()}
@@ -235,9 +237,10 @@ def test_training_goes_on_with_the_configuration_of_a_loaded_log() -> None:
     before = quick_baseline("previous", 3.0, d_model=512, max_learning_rate=6e-4)
     before.log_path.rename("experiment_logs/previous_experiment.json")
     names = execute(
-        RESUME_FROM_A_LOG, {"train_briefly": train_briefly},
+        RESUME_FROM_A_LOG,
+        {"train_briefly": train_briefly},
         fill={"# ... continue training ...": "train_briefly(tracker, val_loss=2.5); tracker.finish(); tracker.save()"},
-    )  # fmt: skip
+    )
     assert (names["tracker"].config.d_model, names["tracker"].config.learning_rate) == (512, 6e-4)
     assert only_log("previous")["best_val_loss"] == 2.5
     assert load_experiment_log("experiment_logs/previous_experiment.json").best_val_loss == 3.0

@@ -110,9 +110,16 @@ def quick_start(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     """The quick start, trained for 20 iterations with an evaluation after each ten."""
     names = execute(STEP_2, execute(STEP_1))
     names.update(
-        max_iters=20, current_lr=6e-4, batch_size=64, context_length=256, iter_time=0.25, eval_interval=10,
-        train_loss=3.5, val_loss=3.6, train_one_step=train_one_step,
-    )  # fmt: skip
+        max_iters=20,
+        current_lr=6e-4,
+        batch_size=64,
+        context_length=256,
+        iter_time=0.25,
+        eval_interval=10,
+        train_loss=3.5,
+        val_loss=3.6,
+        train_one_step=train_one_step,
+    )
     names = execute(STEP_3, names, fill={"# ... your training step ...": "loss = train_one_step(iter_num)"})
     names = execute(STEP_4, {**names, "final_train_loss": 3.4, "final_val_loss": 3.55})
     return {**names, "printed": capsys.readouterr().out}
@@ -143,8 +150,9 @@ def test_each_iteration_is_a_row_and_so_is_each_evaluation(quick_start: dict[str
     }
     evaluated = [row for row in history if row["val_loss"] is not None]
     assert [(row["iteration"], row["gradient_step"], row["train_loss"], row["val_loss"]) for row in evaluated] == [
-        (9, 10, 3.5, 3.6), (19, 20, 3.5, 3.6),
-    ]  # fmt: skip
+        (9, 10, 3.5, 3.6),
+        (19, 20, 3.5, 3.6),
+    ]
     assert [row["learning_rate"] for row in evaluated] == [None, None]
     times = [row["wallclock_time"] for row in history]
     assert times == sorted(times)
@@ -251,20 +259,40 @@ def train(args):
 '''
 
 ARGUMENTS = argparse.Namespace(
-    wandb_run_name=None, vocab_size=256, context_length=32, d_model=64, num_heads=4, d_ff=192, num_layers=2,
-    rope_theta=10000.0, batch_size=8, max_iters=30, lr=1e-3, min_lr=1e-4, warmup_iters=3, weight_decay=0.1,
-    grad_clip=1.0, beta1=0.9, beta2=0.95, eps=1e-8, seed=1337, device="cpu", log_interval=5, eval_interval=10,
-)  # fmt: skip
+    wandb_run_name=None,
+    vocab_size=256,
+    context_length=32,
+    d_model=64,
+    num_heads=4,
+    d_ff=192,
+    num_layers=2,
+    rope_theta=10000.0,
+    batch_size=8,
+    max_iters=30,
+    lr=1e-3,
+    min_lr=1e-4,
+    warmup_iters=3,
+    weight_decay=0.1,
+    grad_clip=1.0,
+    beta1=0.9,
+    beta2=0.95,
+    eps=1e-8,
+    seed=1337,
+    device="cpu",
+    log_interval=5,
+    eval_interval=10,
+)
 
 
 def test_the_integration_script_runs(capsys: pytest.CaptureFixture[str]) -> None:
     names = execute(
-        INTEGRATION, {"time": time, "np": np, "estimate_loss": lambda _: {"train": np.float32(3.25), "val": np.float32(3.5)}},
+        INTEGRATION,
+        {"time": time, "np": np, "estimate_loss": lambda _: {"train": np.float32(3.25), "val": np.float32(3.5)}},
         fill={
             "# ... existing training setup ...": "start_iter, lr, train_losses, iter_times = 0, args.lr, [], []",
             "# ... existing training code ...": "train_losses.append(4.0 - 0.01 * iter_num); iter_times.append(0.5)",
         },
-    )  # fmt: skip
+    )
     names["train"](ARGUMENTS)
     log = only_log("default_experiment")
     fields = {"lr": "max_learning_rate", "min_lr": "min_learning_rate"}

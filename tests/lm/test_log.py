@@ -50,18 +50,39 @@ def test_the_file_has_the_fields_and_columns_that_its_readers_know(store: Path, 
     assert re.fullmatch(r"experiment_one_\d{8}_\d{6}\.json", path.name)
     written = json.loads(path.read_text())
     assert list(written) == [
-        "config", "start_time", "end_time", "duration_seconds", "best_train_loss", "best_val_loss", "final_train_loss",
-        "final_val_loss", "metrics_history", "notes", "run",
-    ]  # fmt: skip
+        "config",
+        "start_time",
+        "end_time",
+        "duration_seconds",
+        "best_train_loss",
+        "best_val_loss",
+        "final_train_loss",
+        "final_val_loss",
+        "metrics_history",
+        "notes",
+        "run",
+    ]
     assert list(written["metrics_history"][0]) == [
-        "iteration", "gradient_step", "wallclock_time", "train_loss", "val_loss", "learning_rate", "tokens_per_sec",
+        "iteration",
+        "gradient_step",
+        "wallclock_time",
+        "train_loss",
+        "val_loss",
+        "learning_rate",
+        "tokens_per_sec",
         "iter_time_ms",
-    ]  # fmt: skip
+    ]
     first, evaluation = written["metrics_history"][0], written["metrics_history"][-1]
     assert first | {"wallclock_time": None} == {
-        "iteration": 0, "gradient_step": 1, "wallclock_time": None, "train_loss": 4.0, "val_loss": None,
-        "learning_rate": 6e-4, "tokens_per_sec": 1024.5, "iter_time_ms": 2.5,
-    }  # fmt: skip
+        "iteration": 0,
+        "gradient_step": 1,
+        "wallclock_time": None,
+        "train_loss": 4.0,
+        "val_loss": None,
+        "learning_rate": 6e-4,
+        "tokens_per_sec": 1024.5,
+        "iter_time_ms": 2.5,
+    }
     assert (evaluation["iteration"], evaluation["train_loss"], evaluation["val_loss"]) == (2, 2.5, 2.75)
     assert evaluation["learning_rate"] is None
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}", written["start_time"])
@@ -75,9 +96,11 @@ def test_the_file_has_the_fields_and_columns_that_its_readers_know(store: Path, 
 def test_it_is_json_to_the_strictest_reader_and_comes_back_bit_for_bit(store: Path) -> None:
     losses = [math.nan, math.inf, -math.inf, 5e-324, 1.7976931348623157e308, 0.1 + 0.2]
     tracker = ExperimentTracker(
-        ExperimentConfig(experiment_name="odd", grad_clip=math.inf, extra={"rates": [math.nan], "at": Path("x"), "big": 2**70}),
+        ExperimentConfig(
+            experiment_name="odd", grad_clip=math.inf, extra={"rates": [math.nan], "at": Path("x"), "big": 2**70}
+        ),
         store=store,
-    ).start()  # fmt: skip
+    ).start()
     for iteration, loss in enumerate(losses):
         tracker.log_metrics(iteration=iteration, train_loss=loss)
     tracker.finish(val_loss=math.nan)
@@ -232,11 +255,16 @@ def test_a_whole_log_of_the_original_code() -> None:
     log = load_experiment_log(LOGS / "whole.json")
     assert log.problems == []
     assert (log.name, log.duration_seconds, log.notes) == (
-        "baseline_tinystories", 615.530865, "Baseline experiment with default hyperparameters",
-    )  # fmt: skip
+        "baseline_tinystories",
+        615.530865,
+        "Baseline experiment with default hyperparameters",
+    )
     assert (log.best_train_loss, log.best_val_loss, log.final_train_loss, log.final_val_loss) == (
-        2.1234, 2.3456, 2.0987, 2.321,
-    )  # fmt: skip
+        2.1234,
+        2.3456,
+        2.0987,
+        2.321,
+    )
     assert log.start_time == "2025-02-22T14:05:30.123456"
     assert log.metrics_history[1] == MetricsSnapshot(99, 100, 150.5, 4.5678, None, 0.000594, 108860.9, 150.504)
     assert log.metrics_history[1].tokens_per_sec == 108860.9
@@ -463,8 +491,14 @@ def test_every_one_of_them_feeds_the_analyzer(tmp_path: Path, capsys: pytest.Cap
     analyzer = ExperimentAnalyzer(LOGS)
     analyzer.load_all()
     assert sorted(analyzer.logs) == [
-        "baseline_tinystories", "config_missing", "diverged", "edited_by_hand", "history_missing", "truncated", "unfinished",
-    ]  # fmt: skip
+        "baseline_tinystories",
+        "config_missing",
+        "diverged",
+        "edited_by_hand",
+        "history_missing",
+        "truncated",
+        "unfinished",
+    ]
     table = analyzer.get_comparison_table()
     order = [line.split()[0] for line in table.splitlines()[2:]]
     assert order[0] == "baseline_tinystories"

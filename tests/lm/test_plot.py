@@ -256,9 +256,14 @@ def test_marks_can_be_left_out(make_run: MakeRun) -> None:
 def test_a_checkpoint_that_a_resumed_attempt_went_back_beyond_is_not_marked(store: Path) -> None:
     for resume_step in (None, 49):
         with lossbook.init(
-            store=store, project="p", id="again", resume="allow", resume_step=resume_step, console=False,
+            store=store,
+            project="p",
+            id="again",
+            resume="allow",
+            resume_step=resume_step,
+            console=False,
             system_metrics=False,
-        ) as run:  # fmt: skip
+        ) as run:
             first = 0 if resume_step is None else 50
             for step in range(first, first + 80):
                 run.log({"loss": 1.0}, step=step)

@@ -16,13 +16,25 @@ from lossbook.analysis.report import ReportEntry, entries_of_runs, write_report
 from lossbook.errors import DamagedFile, StoreError
 
 BASELINE = ReportEntry(
-    "baseline", 1_760_000_000.0, 1_760_003_600.0, "finished", 3600.0, {"lr": 3e-4, "seed": 1, "model": {"layers": 6}},
-    {"best val loss": 2.5, "tokens/s": 41_000.0}, "steady\nuntil 3000", "logs/experiment_baseline_1.json",
-)  # fmt: skip
+    "baseline",
+    1_760_000_000.0,
+    1_760_003_600.0,
+    "finished",
+    3600.0,
+    {"lr": 3e-4, "seed": 1, "model": {"layers": 6}},
+    {"best val loss": 2.5, "tokens/s": 41_000.0},
+    "steady\nuntil 3000",
+    "logs/experiment_baseline_1.json",
+)
 WIDE = replace(
-    BASELINE, name="wide", started=1_760_010_000.0, config={"lr": 1e-4, "seed": 1, "model": {"layers": 6}},
-    results={"best val loss": 2.25, "tokens/s": None}, notes="", link="logs/experiment_wide_2.json",
-)  # fmt: skip
+    BASELINE,
+    name="wide",
+    started=1_760_010_000.0,
+    config={"lr": 1e-4, "seed": 1, "model": {"layers": 6}},
+    results={"best val loss": 2.25, "tokens/s": None},
+    notes="",
+    link="logs/experiment_wide_2.json",
+)
 
 
 @pytest.fixture
@@ -183,9 +195,12 @@ def test_windows_line_ends_stay(log: Path) -> None:
 
 def test_what_was_noted_cannot_be_taken_for_a_marker(log: Path) -> None:
     hostile = replace(
-        BASELINE, name="a # *b*\n<!-- lossbook:end results -->", notes="<!-- lossbook:end results -->\n# loud",
-        config={"x": "<!-- lossbook:next -->"}, link="logs/--> lossbook.json",
-    )  # fmt: skip
+        BASELINE,
+        name="a # *b*\n<!-- lossbook:end results -->",
+        notes="<!-- lossbook:end results -->\n# loud",
+        config={"x": "<!-- lossbook:next -->"},
+        link="logs/--> lossbook.json",
+    )
     write_report([hostile], log)
     before = written(log)
     write_report([hostile], log)

@@ -105,9 +105,11 @@ def basic() -> dict[str, Any]:
     for step in range(5):
         for accum_step in range(4):
             names.update(
-                loss=torch.tensor(4.0 - 0.1 * step - 0.01 * accum_step), step=step, accum_step=accum_step,
+                loss=torch.tensor(4.0 - 0.1 * step - 0.01 * accum_step),
+                step=step,
+                accum_step=accum_step,
                 grad_norm=torch.tensor(1.5) if accum_step == 3 else None,
-            )  # fmt: skip
+            )
             execute(DURING_TRAINING, names)
     names.update(val_loss=3.9, val_perplexity=math.exp(3.9), val_batches=10, checkpoint_path=Path("model.pt"))
     execute(DURING_VALIDATION, names)

@@ -37,9 +37,14 @@ def test_a_training_step_logs_loss_times_and_throughput(store: Path) -> None:
     assert run.config["learning_rate"] == 3e-4
     row = run.history(start=9).dicts()[0]
     expected = {
-        "train/loss": 2.0, "train/perplexity": math.exp(2.0), "train/learning_rate": 3e-4, "train/grad_norm": 0.5,
-        "time/gradient_steps": 10, "time/tokens_seen": 10240, "progress/completion_pct": 20.0,
-    }  # fmt: skip
+        "train/loss": 2.0,
+        "train/perplexity": math.exp(2.0),
+        "train/learning_rate": 3e-4,
+        "train/grad_norm": 0.5,
+        "time/gradient_steps": 10,
+        "time/tokens_seen": 10240,
+        "progress/completion_pct": 20.0,
+    }
     assert {key: row[key] for key in expected} == expected
     for key in ("time/wallclock_hours", "progress/estimated_hours_remaining", "throughput/steps_per_hour"):
         assert row[key] > 0
@@ -342,8 +347,11 @@ def test_iterations_and_gradient_steps_differ_with_accumulation(store: Path) -> 
     evaluations = [one for one in log.metrics_history if one.val_loss is not None]
     assert [(one.iteration, one.train_loss, one.val_loss) for one in evaluations] == [(5, 4.5, 4.75), (11, 4.5, 4.75)]
     assert (log.final_train_loss, log.final_val_loss, log.best_val_loss, log.notes) == (
-        4.0, 4.2, 4.2, "with accumulation",
-    )  # fmt: skip
+        4.0,
+        4.2,
+        4.2,
+        "with accumulation",
+    )
     assert tracker.tokens_seen == 12 * 16
     assert log.problems == []
     assert log.duration_seconds == pytest.approx(tracker.wallclock_seconds)
@@ -415,9 +423,11 @@ def test_many_trackers_in_one_process_one_after_another(store: Path) -> None:
     for rate in (1e-4, 6e-4, 1e-3):
         for batch_size in (32, 64):
             config = ExperimentConfig(
-                experiment_name=f"lr_{rate:.0e}_bs_{batch_size}", max_learning_rate=rate, batch_size=batch_size,
+                experiment_name=f"lr_{rate:.0e}_bs_{batch_size}",
+                max_learning_rate=rate,
+                batch_size=batch_size,
                 track_memory=False,
-            )  # fmt: skip
+            )
             tracker = track(store, config).start()
             tracker.log_metrics(iteration=0, train_loss=rate, learning_rate=rate)
             tracker.finish()

@@ -54,8 +54,10 @@ class FakeNvml:
     def environment(self) -> dict[str, str]:
         """For programs that shall find the fake library."""
         return {
-            "LD_LIBRARY_PATH": str(self.library), "FAKE_NVML": str(self.settings), "PYTHONPATH": str(REPOSITORY),
-        }  # fmt: skip
+            "LD_LIBRARY_PATH": str(self.library),
+            "FAKE_NVML": str(self.settings),
+            "PYTHONPATH": str(REPOSITORY),
+        }
 
     def set(self, *lines: str) -> None:
         """What the driver says from now on."""
@@ -79,9 +81,12 @@ class FakeNvml:
         """
         given = {"environment": environment or {}, "first": first, "processes": processes}
         self._process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, json.dumps(given)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            [sys.executable, "-c", PROGRAM, json.dumps(given)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
             env={**os.environ, **self.environment},
-        )  # fmt: skip
+        )
 
     def sample(self) -> dict[str, float]:
         """The figures of one sample."""

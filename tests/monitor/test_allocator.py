@@ -34,8 +34,9 @@ class Cuda:
     def memory_stats_as_nested_dict(self, device: int) -> dict[str, Any]:
         allocated, reserved = self.held[device]
         return {
-            "allocated_bytes": {"all": {"current": allocated}}, "reserved_bytes": {"all": {"current": reserved}},
-        }  # fmt: skip
+            "allocated_bytes": {"all": {"current": allocated}},
+            "reserved_bytes": {"all": {"current": reserved}},
+        }
 
 
 @pytest.fixture
@@ -56,10 +57,13 @@ def test_figures_are_in_gib_and_summed_over_devices(torch: ModuleType) -> None:
     assert allocator.allocator_memory() == {"torch_gpu_memory_allocated": 3.0, "torch_gpu_memory_reserved": 4.0}
     torch.cuda = Cuda((GIB, 2 * GIB), (0, 0), (3 * GIB, 4 * GIB))
     assert allocator.allocator_memory() == {
-        "torch_gpu_memory_allocated": 4.0, "torch_gpu_memory_reserved": 6.0,
-        "torch_gpu_memory_allocated/gpu_0": 1.0, "torch_gpu_memory_reserved/gpu_0": 2.0,
-        "torch_gpu_memory_allocated/gpu_2": 3.0, "torch_gpu_memory_reserved/gpu_2": 4.0,
-    }  # fmt: skip
+        "torch_gpu_memory_allocated": 4.0,
+        "torch_gpu_memory_reserved": 6.0,
+        "torch_gpu_memory_allocated/gpu_0": 1.0,
+        "torch_gpu_memory_reserved/gpu_0": 2.0,
+        "torch_gpu_memory_allocated/gpu_2": 3.0,
+        "torch_gpu_memory_reserved/gpu_2": 4.0,
+    }
 
 
 def test_cuda_is_never_begun_by_looking(torch: ModuleType) -> None:

@@ -73,12 +73,17 @@ def sampled(
     make_card(folder / "sys", 0)
     given = [str(folder / "settings"), str(folder / "sys"), environment or {}, steps]
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps(given)], capture_output=True, text=True, check=True,
+        [sys.executable, "-c", PROGRAM, json.dumps(given)],
+        capture_output=True,
+        text=True,
+        check=True,
         env={
-            **os.environ, "LD_LIBRARY_PATH": str(library), "FAKE_AMD_SMI": str(folder / "settings"),
+            **os.environ,
+            "LD_LIBRARY_PATH": str(library),
+            "FAKE_AMD_SMI": str(folder / "settings"),
             "PYTHONPATH": str(REPOSITORY),
         },
-    )  # fmt: skip
+    )
     lines: list[Any] = [json.loads(line) for line in done.stdout.splitlines()]
     return lines[:-1], lines[-1]
 
@@ -86,11 +91,21 @@ def sampled(
 def test_the_library_gives_every_figure_in_our_units(library: Path, tmp_path: Path) -> None:
     (figures,), said = sampled(library, tmp_path, "cards 2")
     expected = {
-        "gpu": 71.0, "memory": 20.0, "memoryAllocated": 25.0, "memoryAllocatedBytes": 48.0 * GIB,
-        "memoryTotalBytes": 192.0 * GIB, "temp": 67.0, "powerWatts": 300.0, "powerPercent": 40.0, "smClock": 2100.0,
-        "memoryClock": 1300.0, "fanSpeed": 20.0, "eccCorrected": 4.0, "eccUncorrected": 1.0,
+        "gpu": 71.0,
+        "memory": 20.0,
+        "memoryAllocated": 25.0,
+        "memoryAllocatedBytes": 48.0 * GIB,
+        "memoryTotalBytes": 192.0 * GIB,
+        "temp": 67.0,
+        "powerWatts": 300.0,
+        "powerPercent": 40.0,
+        "smClock": 2100.0,
+        "memoryClock": 1300.0,
+        "fanSpeed": 20.0,
+        "eccCorrected": 4.0,
+        "eccUncorrected": 1.0,
         "process.memoryAllocatedBytes": 6.0 * GIB,
-    }  # fmt: skip
+    }
     assert of_gpu(figures, 1) == expected
     assert of_gpu(figures, 0) == {**expected, "gpu": 70.0, "temp": 66.0}
     assert said == []
@@ -107,9 +122,12 @@ def test_what_an_amd_gpu_lacks_is_absent(library: Path, tmp_path: Path) -> None:
     )
     (figures,), said = sampled(library, tmp_path, f"cards 1\n{lacking}")
     assert of_gpu(figures, 0) == {
-        "gpu": 70.0, "memoryAllocated": 25.0, "memoryAllocatedBytes": 48.0 * GIB, "memoryTotalBytes": 192.0 * GIB,
+        "gpu": 70.0,
+        "memoryAllocated": 25.0,
+        "memoryAllocatedBytes": 48.0 * GIB,
+        "memoryTotalBytes": 192.0 * GIB,
         "temp": 50.0,
-    }  # fmt: skip
+    }
     assert said == []
 
 
@@ -149,12 +167,21 @@ def make_card(
     device = system / "devices" / bus
     (device / "hwmon" / "hwmon4").mkdir(parents=True)
     files = {
-        "vendor": "0x1002", "gpu_busy_percent": "42", "mem_busy_percent": "7", "mem_info_vram_total": str(24 * GIB),
-        "mem_info_vram_used": str(6 * GIB), "unique_id": f"abc{number}", "hwmon/hwmon4/temp1_input": "51000",
-        "hwmon/hwmon4/temp2_input": "63500", "hwmon/hwmon4/power1_average": "142000000",
-        "hwmon/hwmon4/power1_cap": "284000000", "hwmon/hwmon4/freq1_input": "2482000000",
-        "hwmon/hwmon4/freq2_input": "1249000000", "hwmon/hwmon4/pwm1": "51", "hwmon/hwmon4/pwm1_max": "255",
-    }  # fmt: skip
+        "vendor": "0x1002",
+        "gpu_busy_percent": "42",
+        "mem_busy_percent": "7",
+        "mem_info_vram_total": str(24 * GIB),
+        "mem_info_vram_used": str(6 * GIB),
+        "unique_id": f"abc{number}",
+        "hwmon/hwmon4/temp1_input": "51000",
+        "hwmon/hwmon4/temp2_input": "63500",
+        "hwmon/hwmon4/power1_average": "142000000",
+        "hwmon/hwmon4/power1_cap": "284000000",
+        "hwmon/hwmon4/freq1_input": "2482000000",
+        "hwmon/hwmon4/freq2_input": "1249000000",
+        "hwmon/hwmon4/pwm1": "51",
+        "hwmon/hwmon4/pwm1_max": "255",
+    }
     for name, text in {**files, **changed}.items():
         if name not in without:
             (device / name).write_text(f"{text}\n")
@@ -174,10 +201,18 @@ def test_the_kernels_files_are_read_in_our_units(tmp_path: Path) -> None:
     make_card(tmp_path, 1)
     files = files_of(tmp_path)
     assert of_gpu(files.sample(), 0) == {
-        "gpu": 42.0, "memory": 7.0, "memoryAllocated": 25.0, "memoryAllocatedBytes": 6.0 * GIB,
-        "memoryTotalBytes": 24.0 * GIB, "temp": 63.5, "powerWatts": 142.0, "powerPercent": 50.0, "smClock": 2482.0,
-        "memoryClock": 1249.0, "fanSpeed": 20.0,
-    }  # fmt: skip
+        "gpu": 42.0,
+        "memory": 7.0,
+        "memoryAllocated": 25.0,
+        "memoryAllocatedBytes": 6.0 * GIB,
+        "memoryTotalBytes": 24.0 * GIB,
+        "temp": 63.5,
+        "powerWatts": 142.0,
+        "powerPercent": 50.0,
+        "smClock": 2482.0,
+        "memoryClock": 1249.0,
+        "fanSpeed": 20.0,
+    }
     files.close()
 
 

@@ -84,15 +84,25 @@ def groups(folder: Path, line: str, files: dict[str, str]) -> tuple[Path, Path]:
 
 def test_the_processor_limit_of_a_container_is_read_from_either_interface(tmp_path: Path) -> None:
     v2 = groups(
-        tmp_path / "v2", "0::/pod/inner\n",
-        {"cpu.stat": "usage_usec 1\n", "pod/cpu.max": "150000 100000\n", "pod/cpu.stat": "usage_usec 2500000\nuser_usec 1\n",
-         "pod/inner/cpu.max": "max 100000\n"},
-    )  # fmt: skip
+        tmp_path / "v2",
+        "0::/pod/inner\n",
+        {
+            "cpu.stat": "usage_usec 1\n",
+            "pod/cpu.max": "150000 100000\n",
+            "pod/cpu.stat": "usage_usec 2500000\nuser_usec 1\n",
+            "pod/inner/cpu.max": "max 100000\n",
+        },
+    )
     assert container_cpu(*v2) == (2.5, 1.5)
     v1 = groups(
-        tmp_path / "v1", "4:cpu,cpuacct:/job\n2:memory:/job\n",
-        {"cpu/job/cpu.cfs_quota_us": "400000\n", "cpu/job/cpu.cfs_period_us": "100000\n", "cpuacct/job/cpuacct.usage": "7000000000\n"},
-    )  # fmt: skip
+        tmp_path / "v1",
+        "4:cpu,cpuacct:/job\n2:memory:/job\n",
+        {
+            "cpu/job/cpu.cfs_quota_us": "400000\n",
+            "cpu/job/cpu.cfs_period_us": "100000\n",
+            "cpuacct/job/cpuacct.usage": "7000000000\n",
+        },
+    )
     assert container_cpu(*v1) == (7.0, 4.0)
     free = groups(
         tmp_path / "free", "4:cpu:/job\n", {"cpu/job/cpu.cfs_quota_us": "-1\n", "cpu/job/cpu.cfs_period_us": "100000\n"}
@@ -103,10 +113,16 @@ def test_the_processor_limit_of_a_container_is_read_from_either_interface(tmp_pa
 
 def test_in_a_container_shares_are_of_what_it_may_use(tmp_path: Path) -> None:
     listed, root = groups(
-        tmp_path, "0::/pod\n",
-        {"pod/cpu.max": "50000 100000\n", "pod/cpu.stat": "usage_usec 0\n", "pod/memory.max": "4000000\n",
-         "pod/memory.current": "3500000\n", "pod/memory.stat": "inactive_file 500000\n"},
-    )  # fmt: skip
+        tmp_path,
+        "0::/pod\n",
+        {
+            "pod/cpu.max": "50000 100000\n",
+            "pod/cpu.stat": "usage_usec 0\n",
+            "pod/memory.max": "4000000\n",
+            "pod/memory.current": "3500000\n",
+            "pod/memory.stat": "inactive_file 500000\n",
+        },
+    )
     host = Host(str(tmp_path), groups=listed, root=root)
     host.sample()
     begin = time.monotonic()
@@ -276,5 +292,7 @@ def test_another_nodes_host_has_its_node_in_the_name() -> None:
         "gpus": Shaky({"system.gpu.8.gpu": 9.0}),
     }
     assert Monitor(os.getpid(), rank=8, families=families).sample() == {
-        "cpu_percent/node_8": 5.0, "system.proc.children/node_8": 2.0, "system.gpu.8.gpu": 9.0,
-    }  # fmt: skip
+        "cpu_percent/node_8": 5.0,
+        "system.proc.children/node_8": 2.0,
+        "system.gpu.8.gpu": 9.0,
+    }

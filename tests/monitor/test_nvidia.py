@@ -18,18 +18,41 @@ GIB = 2**30
 
 def test_every_figure_has_its_name_and_unit(nvml: FakeNvml) -> None:
     nvml.set(
-        "cards 1", "set gpu 0 87", "set memory 0 41", "set temp 0 63", "set power 0 350500", "set limit 0 700000",
-        "set clock 0 1755", "set memclock 0 2619", f"set used 0 {20 * GIB}", f"set total 0 {80 * GIB}",
-        "set corrected 0 3", "set uncorrected 0 1", "set fan 0 35", f"set pid 0 {os.getpid()}",
-    )  # fmt: skip
+        "cards 1",
+        "set gpu 0 87",
+        "set memory 0 41",
+        "set temp 0 63",
+        "set power 0 350500",
+        "set limit 0 700000",
+        "set clock 0 1755",
+        "set memclock 0 2619",
+        f"set used 0 {20 * GIB}",
+        f"set total 0 {80 * GIB}",
+        "set corrected 0 3",
+        "set uncorrected 0 1",
+        "set fan 0 35",
+        f"set pid 0 {os.getpid()}",
+    )
     nvml.start(processes=(os.getpid(),))
     figures = of_gpu(nvml.sample(), 0)
     assert figures == {
-        "gpu": 87.0, "memory": 41.0, "temp": 63.0, "powerWatts": 350.5, "powerPercent": 50.07, "smClock": 1755.0,
-        "memoryClock": 2619.0, "memoryAllocated": 25.0, "memoryAllocatedBytes": 20.0 * GIB, "memoryTotalBytes": 80.0 * GIB,
-        "throttle": 0.0, "throttled": 0.0, "eccCorrected": 3.0, "eccUncorrected": 1.0, "fanSpeed": 35.0,
+        "gpu": 87.0,
+        "memory": 41.0,
+        "temp": 63.0,
+        "powerWatts": 350.5,
+        "powerPercent": 50.07,
+        "smClock": 1755.0,
+        "memoryClock": 2619.0,
+        "memoryAllocated": 25.0,
+        "memoryAllocatedBytes": 20.0 * GIB,
+        "memoryTotalBytes": 80.0 * GIB,
+        "throttle": 0.0,
+        "throttled": 0.0,
+        "eccCorrected": 3.0,
+        "eccUncorrected": 1.0,
+        "fanSpeed": 35.0,
         "process.memoryAllocatedBytes": 5.0 * GIB,
-    }  # fmt: skip
+    }
     assert nvml.said() == []
 
 
@@ -60,9 +83,12 @@ def test_eight_gpus_are_averaged_and_summed(nvml: FakeNvml) -> None:
     figures = nvml.sample()
     assert [of_gpu(figures, card)["gpu"] for card in range(8)] == [10.0 * card for card in range(8)]
     assert aggregates(figures) == {
-        "gpu/compute_util_avg": 35.0, "gpu/memory_util_avg": 33.5, "gpu/memory_used_avg_gb": 20.0,
-        "gpu/memory_used_total_gb": 160.0, "gpu/memory_total_gb": 600.0,
-    }  # fmt: skip
+        "gpu/compute_util_avg": 35.0,
+        "gpu/memory_util_avg": 33.5,
+        "gpu/memory_used_avg_gb": 20.0,
+        "gpu/memory_used_total_gb": 160.0,
+        "gpu/memory_total_gb": 600.0,
+    }
 
 
 def test_figures_that_a_card_lacks_are_absent_and_never_zero(nvml: FakeNvml) -> None:
@@ -81,8 +107,10 @@ def test_figures_that_a_card_lacks_are_absent_and_never_zero(nvml: FakeNvml) -> 
     nvml.set("cards 1", *(f"call {name} 3" for name in (*lacking, "pcietx", "pcierx", "nvtx", "nvrx", "pcie")))
     nvml.start()
     assert of_gpu(nvml.sample(), 0) == {
-        "memoryAllocated": 25.0, "memoryAllocatedBytes": 20.0 * GIB, "memoryTotalBytes": 80.0 * GIB,
-    }  # fmt: skip
+        "memoryAllocated": 25.0,
+        "memoryAllocatedBytes": 20.0 * GIB,
+        "memoryTotalBytes": 80.0 * GIB,
+    }
     assert nvml.said() == []  # an older card is no fault
 
 

@@ -60,9 +60,10 @@ def train(
     def start(first: int = 0, last: int = 10, resume_step: int = -1, **environment: str) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
             [sys.executable, "-c", TRAIN, str(store), str(resume_step), str(first), str(last)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
-        )  # fmt: skip
+        )
         started.append(process)
         assert process.stdout is not None
         assert process.stdout.readline() == b"logged\n"
@@ -185,8 +186,9 @@ def test_a_follower_that_was_killed_is_followed_by_another_without_a_gap(
     rows = len(measured_rows(folder))
     another = subprocess.Popen(
         [sys.executable, "-P", "-m", "lossbook.follower", folder.path, "--pid", str(process.pid)],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.DEVNULL,
+    )
     wait_until(lambda: len(measured_rows(folder)) > rows)
     process.communicate(b"\n")
     assert another.wait(60) == 0
@@ -303,9 +305,12 @@ def test_sums_are_over_the_gpus_of_every_node(
     first = beside(folder, 0, figures(0), monkeypatch)
     wait_until(lambda: first.tick() or measured_rows(folder))
     assert measured_rows(folder)[0].body == {
-        **figures(0), "gpu/compute_util_avg": 40.0, "gpu/memory_used_avg_gb": 1.0, "gpu/memory_used_total_gb": 2.0,
+        **figures(0),
+        "gpu/compute_util_avg": 40.0,
+        "gpu/memory_used_avg_gb": 1.0,
+        "gpu/memory_used_total_gb": 2.0,
         "gpu/memory_total_gb": 16.0,
-    }  # fmt: skip
+    }
     assert measured_rows(folder, MONITOR_RANK - 8)[0].body == figures(8)
     first.close()
     second.close()
@@ -336,9 +341,11 @@ def test_another_processs_open_journal_is_not_sealed(store: Path) -> None:
         "print(flush=True)\nsys.stdin.readline()"
     )
     other = subprocess.Popen(
-        [sys.executable, "-c", code, folder.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        [sys.executable, "-c", code, folder.path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-    )  # fmt: skip
+    )
     assert other.stdout is not None
     other.stdout.readline()
     run.finish()

@@ -32,9 +32,17 @@ def subject(folder: Path, **changes: Any) -> Subject:
     """A run called "small run", in the project "lab"."""
     identity = {"git": {"commit": "0123abc"}, "host": {"name": "here"}, "argv": ["train.py", "--lr", "3e-4"]}
     made = Subject(
-        RunFolder(str(folder / "run")), "abcd2345", "small run", "lab", CREATED, {"lr": 3e-4, "model": {"depth": 12}},
-        ("ablation", "step-05"), "ratio-ablation", "first try", identity,
-    )  # fmt: skip
+        RunFolder(str(folder / "run")),
+        "abcd2345",
+        "small run",
+        "lab",
+        CREATED,
+        {"lr": 3e-4, "model": {"depth": 12}},
+        ("ablation", "step-05"),
+        "ratio-ablation",
+        "first try",
+        identity,
+    )
     return replace(made, **changes)
 
 
@@ -43,8 +51,9 @@ def scalars(i: int, step: int | None, metrics: dict[str, float], *, rank: int = 
     return LoggedRow(rank, i, int(CREATED * 1e6) + i * 1000, step, None, None, metrics, attempt)
 
 
-def other(i: int, kind: str, body: dict[str, Any], *, key: str | None = None, step: int | None = None,
-          attempt: int = 0) -> LoggedRow:  # fmt: skip
+def other(
+    i: int, kind: str, body: dict[str, Any], *, key: str | None = None, step: int | None = None, attempt: int = 0
+) -> LoggedRow:
     """A row of another kind."""
     return LoggedRow(0, i, int(CREATED * 1e6) + i * 1000, step, kind, key, body, attempt)
 
@@ -62,8 +71,15 @@ def drive(mirror: Mirror, rows: Iterable[LoggedRow], end: Ending | None = None) 
     return held
 
 
-def deliver_through_kills(name: str, folder: Path, rows: list[LoggedRow], *, kills: int, longest_seconds: float,
-                          environment: dict[str, str] | None = None) -> int:  # fmt: skip
+def deliver_through_kills(
+    name: str,
+    folder: Path,
+    rows: list[LoggedRow],
+    *,
+    kills: int,
+    longest_seconds: float,
+    environment: dict[str, str] | None = None,
+) -> int:
     """Deliver in processes that are killed at random moments, and then in one that is left alone.
 
     Returns:

@@ -126,8 +126,13 @@ def test_each_row_has_its_own_step_time_and_value(tmp_path: Path) -> None:
     drive(mirror(tmp_path), rows, ending())
     first, second, third = history(inspect(tmp_path))
     assert first == {
-        "loss": 0.1, "lr": 3e-4, "lossbook/step": 3, "_step": 3, "_timestamp": CREATED, "_runtime": 0,
-    }  # fmt: skip
+        "loss": 0.1,
+        "lr": 3e-4,
+        "lossbook/step": 3,
+        "_step": 3,
+        "_timestamp": CREATED,
+        "_runtime": 0,
+    }
     assert (second["loss"], second["_step"], second["_timestamp"], second["_runtime"]) == (
         "NaN",
         10,

@@ -83,9 +83,12 @@ class Training:
     def __init__(self, steps: int, pause: float, mirrors: str, *more: str, **environment: str) -> None:
         Training.begun.append(self)
         self.process = subprocess.Popen(
-            [sys.executable, "-c", TRAINING, str(steps), str(pause), mirrors, *more], stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True, env={**os.environ, **environment},
-        )  # fmt: skip
+            [sys.executable, "-c", TRAINING, str(steps), str(pause), mirrors, *more],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
         assert self.process.stdout is not None
         self.path = Path(self.process.stdout.readline().strip())
 
@@ -281,9 +284,15 @@ def test_a_resumed_run_goes_on_as_the_same_remote_run(
 ) -> None:
     for first, resume_step in ((0, None), (5, 4)):
         run = lossbook.init(
-            project="lab", name="baseline", id="same", mirrors="wandb:offline,tensorboard", resume="allow",
-            resume_step=resume_step, store=tmp_path / "lossbook-runs", console=False,
-        )  # fmt: skip
+            project="lab",
+            name="baseline",
+            id="same",
+            mirrors="wandb:offline,tensorboard",
+            resume="allow",
+            resume_step=resume_step,
+            store=tmp_path / "lossbook-runs",
+            console=False,
+        )
         for step in range(first, first + 10):
             run.log({"m3": step + 3 / 16}, step=step)
         run.finish()

@@ -200,21 +200,39 @@ class WandbServer:
             answer["serverInfo"] = {"features": [], "cliVersionInfo": {"max_cli_version": "9.0.0"}}
         if "viewer" in query:
             answer["viewer"] = {
-                "id": "u", "entity": ENTITY, "username": "user", "name": "user", "email": "u@localhost", "admin": False,
-                "flags": "{}", "teams": {"edges": [{"node": {"id": "t", "name": ENTITY}}]}, "apiKeys": {"edges": []},
-            }  # fmt: skip
+                "id": "u",
+                "entity": ENTITY,
+                "username": "user",
+                "name": "user",
+                "email": "u@localhost",
+                "admin": False,
+                "flags": "{}",
+                "teams": {"edges": [{"node": {"id": "t", "name": ENTITY}}]},
+                "apiKeys": {"edges": []},
+            }
         if "project(" in query or "model(" in query:
             project = str(variables.get("project") or variables.get("projectName"))
             name = str(variables.get("name") or variables.get("runName") or variables.get("run"))
             run = self.runs.get((project, name))
             mine = [one for key, one in self.runs.items() if key[0] == project]
             described = {
-                "id": project, "internalId": 1, "name": project, "entityName": ENTITY, "readOnly": False,
-                "run": self._describe(run, variables) if run else None, "bucket": self._describe(run, variables) if run else None,
-                "runs": {"totalCount": len(mine), **self._page(
-                    [self._describe(one, variables) for one in mine], variables.get("perPage"), variables.get("cursor"))},
+                "id": project,
+                "internalId": 1,
+                "name": project,
+                "entityName": ENTITY,
+                "readOnly": False,
+                "run": self._describe(run, variables) if run else None,
+                "bucket": self._describe(run, variables) if run else None,
+                "runs": {
+                    "totalCount": len(mine),
+                    **self._page(
+                        [self._describe(one, variables) for one in mine],
+                        variables.get("perPage"),
+                        variables.get("cursor"),
+                    ),
+                },
                 "runCount": len(mine),
-            }  # fmt: skip
+            }
             answer["project"] = answer["model"] = described if mine else None
         if not answer:
             self.unknown.append(f"{operation}: {query}")
@@ -275,24 +293,55 @@ class WandbServer:
         ]
         asked = variables.get("fileNames") or []
         stored = [
-            {"id": name, "name": name, "url": f"{self.url}/stored/{run.project}/{run.name}/{name}", "sizeBytes": len(contents),
-             "directUrl": None, "mimetype": "", "updatedAt": None, "md5": hashlib.md5(contents).hexdigest()}
-            for name, contents in run.files.items() if not asked or name in asked
-        ]  # fmt: skip
+            {
+                "id": name,
+                "name": name,
+                "url": f"{self.url}/stored/{run.project}/{run.name}/{name}",
+                "sizeBytes": len(contents),
+                "directUrl": None,
+                "mimetype": "",
+                "updatedAt": None,
+                "md5": hashlib.md5(contents).hexdigest(),
+            }
+            for name, contents in run.files.items()
+            if not asked or name in asked
+        ]
         return {
             "files": self._page(stored, variables.get("fileLimit"), variables.get("fileCursor")),
             "logLines": self._page(printed, variables.get("first"), variables.get("after")),
-            "id": run.name, "name": run.name, "projectId": 1, "internalId": run.name,
-            "displayName": fields.get("displayName"), "description": None, "notes": fields.get("notes"),
-            "group": fields.get("groupName"), "groupName": fields.get("groupName"), "jobType": fields.get("jobType"),
-            "tags": fields.get("tags") or [], "state": run.state, "commit": fields.get("commit"), "host": fields.get("host"),
-            "config": json.dumps(run.config), "rawconfig": json.dumps(run.config), "sweepName": None, "readOnly": False,
-            "summaryMetrics": _strict(json.dumps(run.summary)), "createdAt": "2026-01-01T00:00:00", "heartbeatAt": f"2026-01-01T00:00:{len(history) % 60:02}",
-            "user": {"name": "user", "username": "user"}, "historyLineCount": len(history), "eventsLineCount": len(events),
+            "id": run.name,
+            "name": run.name,
+            "projectId": 1,
+            "internalId": run.name,
+            "displayName": fields.get("displayName"),
+            "description": None,
+            "notes": fields.get("notes"),
+            "group": fields.get("groupName"),
+            "groupName": fields.get("groupName"),
+            "jobType": fields.get("jobType"),
+            "tags": fields.get("tags") or [],
+            "state": run.state,
+            "commit": fields.get("commit"),
+            "host": fields.get("host"),
+            "config": json.dumps(run.config),
+            "rawconfig": json.dumps(run.config),
+            "sweepName": None,
+            "readOnly": False,
+            "summaryMetrics": _strict(json.dumps(run.summary)),
+            "createdAt": "2026-01-01T00:00:00",
+            "heartbeatAt": f"2026-01-01T00:00:{len(history) % 60:02}",
+            "user": {"name": "user", "username": "user"},
+            "historyLineCount": len(history),
+            "eventsLineCount": len(events),
             "historyKeys": {"lastStep": json.loads(history[-1])["_step"] if history else -1, "keys": {}},
-            "systemMetrics": events[-1] if events else "{}", "history": page[: variables.get("pageSize") or len(page)],
-            "events": sampled, "logLineCount": len(run.lines("output.log")), "eventsTail": json.dumps(events[-1:]),
-            "historyTail": json.dumps(history[-1:]), "fileCount": len(run.files), "parquetHistory": {"parquetUrls": [], "liveData": []},
+            "systemMetrics": events[-1] if events else "{}",
+            "history": page[: variables.get("pageSize") or len(page)],
+            "events": sampled,
+            "logLineCount": len(run.lines("output.log")),
+            "eventsTail": json.dumps(events[-1:]),
+            "historyTail": json.dumps(history[-1:]),
+            "fileCount": len(run.files),
+            "parquetHistory": {"parquetUrls": [], "liveData": []},
             "sampledHistory": [[json.loads(line) for line in history]],
             "project": {"id": run.project, "name": run.project, "entity": {"id": ENTITY, "name": ENTITY}},
-        }  # fmt: skip
+        }

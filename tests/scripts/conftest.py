@@ -21,9 +21,13 @@ def ask(tmp_path: Path) -> Ask:
 
     def run(script: str, *arguments: object, **environment: str) -> Result:
         done = subprocess.run(
-            [sys.executable, str(REPOSITORY / "scripts" / f"{script}.py"), *map(str, arguments)], cwd=tmp_path,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", **environment}, capture_output=True, text=True, timeout=180,
-        )  # fmt: skip
+            [sys.executable, str(REPOSITORY / "scripts" / f"{script}.py"), *map(str, arguments)],
+            cwd=tmp_path,
+            env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
+            capture_output=True,
+            text=True,
+            timeout=180,
+        )
         return Result(done.returncode, done.stdout, done.stderr)
 
     return run

@@ -28,9 +28,12 @@ def figures(step: int) -> dict[str, float]:
     for gpu in range(2):
         name = f"system.gpu.{gpu}"
         row |= {
-            f"{name}.memoryAllocatedBytes": (8 + gpu + step) * GIB, f"{name}.memoryAllocated": 40.0 + 10 * step,
-            f"{name}.gpu": 70.0 + 20 * step, f"{name}.powerWatts": 245.25, f"{name}.temp": 72.0 - 4 * step,
-        }  # fmt: skip
+            f"{name}.memoryAllocatedBytes": (8 + gpu + step) * GIB,
+            f"{name}.memoryAllocated": 40.0 + 10 * step,
+            f"{name}.gpu": 70.0 + 20 * step,
+            f"{name}.powerWatts": 245.25,
+            f"{name}.temp": 72.0 - 4 * step,
+        }
     return row
 
 
@@ -89,12 +92,17 @@ def test_each_answer_has_the_layout_that_its_users_know(ask: Ask, store: Path) -
     above = heading(run_id, (store / "gpt2" / run_id).as_uri())
     assert ask("query_wandb_gpu", "--store", store).out == above + ANSWER
     assert ask("query_wandb_gpu_full", "--store", store, "--run-id", run_id).out == above + FULL
-    keys = [f"system.gpu.{gpu}.{name}" for gpu in range(2)
-            for name in ("gpu", "memoryAllocated", "memoryAllocatedBytes", "powerWatts", "temp")]  # fmt: skip
+    keys = [
+        f"system.gpu.{gpu}.{name}"
+        for gpu in range(2)
+        for name in ("gpu", "memoryAllocated", "memoryAllocatedBytes", "powerWatts", "temp")
+    ]
     groups = {
-        "GPU-related keys": keys, "Training metrics keys": ["learning_rate", "train_loss", "val_loss"],
-        "System metrics keys": ["cpu_percent"], "Summary keys, of one value each": ["final/best_val_loss"],
-    }  # fmt: skip
+        "GPU-related keys": keys,
+        "Training metrics keys": ["learning_rate", "train_loss", "val_loss"],
+        "System metrics keys": ["cpu_percent"],
+        "Summary keys, of one value each": ["final/best_val_loss"],
+    }
     listed = "\n".join(f"{title}:\n" + "".join(f"  - {key}\n" for key in keys) for title, keys in groups.items())
     found = ask("inspect_wandb_keys", "--store", store, "--run-name", NAME)
     assert found.out == f"{above}Total unique keys: 15\n\n{listed}"
@@ -104,8 +112,10 @@ def test_each_answer_has_the_layout_that_its_users_know(ask: Ask, store: Path) -
 def test_as_json_a_script_says_what_the_command_says(ask: Ask, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record(store)
     for script, command in (
-        ("inspect_wandb_keys", ["keys"]), ("query_wandb_gpu", ["gpu"]), ("query_wandb_gpu_full", ["gpu", "--full"]),
-    ):  # fmt: skip
+        ("inspect_wandb_keys", ["keys"]),
+        ("query_wandb_gpu", ["gpu"]),
+        ("query_wandb_gpu_full", ["gpu", "--full"]),
+    ):
         assert main(["--store", str(store), "--json", *command]) == 0
         assert ask(script, "--store", store, "--json").out == capsys.readouterr().out
 

@@ -86,9 +86,14 @@ def test_the_command_refuses_what_it_cannot_import(store: Path, tmp_path: Path, 
 def test_commands_read_a_source_where_they_read_a_store(tmp_path: Path, capsys) -> None:
     (tmp_path / "log.jsonl").write_text("".join(f'{{"step": {step}, "loss": {step}}}\n' for step in range(9)))
     for arguments, said in (
-        (["ls"], "log"), (["show"], "loss"), (["keys"], "loss"), (["curve", "latest", "loss"], ""),
-        (["sql", "select max(value) as top from metrics"], "8"), (["best", "loss"], "0"), (["export", "latest"], "loss"),
-    ):  # fmt: skip
+        (["ls"], "log"),
+        (["show"], "loss"),
+        (["keys"], "loss"),
+        (["curve", "latest", "loss"], ""),
+        (["sql", "select max(value) as top from metrics"], "8"),
+        (["best", "loss"], "0"),
+        (["export", "latest"], "loss"),
+    ):
         assert main(["--store", str(tmp_path / "log.jsonl"), *arguments]) == 0, capsys.readouterr()
         assert said in capsys.readouterr().out
 

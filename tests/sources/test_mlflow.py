@@ -70,8 +70,12 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
         environment = {"PATH": "/usr/bin:/bin", "MLFLOW_ALLOW_FILE_STORE": "true", "HOME": str(folder)}
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", WRITE, uri, str(artifacts)],
-            capture_output=True, text=True, timeout=180, cwd=folder, env=environment,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=180,
+            cwd=folder,
+            env=environment,
+        )
         assert done.returncode == 0, done.stderr[-3000:]
     return folder
 

@@ -157,8 +157,13 @@ sys.modules["wandb"] = sys.modules["google.protobuf"] = None
 import lossbook
 print(lossbook.open(sys.argv[1]).run("latest").history(["loss"]).df().loss.sum())
 """
-    done = subprocess.run([sys.executable, "-c", code, str(log_file(offline))], capture_output=True, text=True, timeout=60,
-                          env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])})  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(log_file(offline))],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
     assert done.returncode == 0, done.stderr
     assert math.isclose(float(done.stdout), 9.0 + sum(1 / (step + 3) for step in range(50)), rel_tol=1e-12)
 

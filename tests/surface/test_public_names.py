@@ -82,16 +82,21 @@ def test_the_arguments_of_init_are_documented() -> None:
 def test_typed_code_that_uses_the_package_is_accepted() -> None:
     pytest.importorskip("mypy", reason="mypy is not installed: `make lint` installs it")
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", str(USAGE)], cwd=REPOSITORY,
-        capture_output=True, text=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", str(USAGE)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
     assert (done.stdout + done.stderr, done.returncode) == ("", 0)
 
 
 def test_that_code_works(store: Path, tmp_path: Path) -> None:
     code = f"import sys; sys.path.insert(0, {str(USAGE.parent)!r}); import usage; usage.main({str(store)!r})"
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True,
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-    )  # fmt: skip
+    )
     assert (done.stderr, done.returncode) == ("", 0)

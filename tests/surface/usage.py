@@ -14,9 +14,19 @@ import lossbook
 def train(store: str) -> str:
     config = {"lr": 3e-4, "model": {"layers": 4}}
     with lossbook.init(
-        project="p", name="usage", config=config, tags=["a"], group="g", notes="n", store=Path(store), mode="online",
-        resume="never", system_metrics=True, durability="process", console=False,
-    ) as run:  # fmt: skip
+        project="p",
+        name="usage",
+        config=config,
+        tags=["a"],
+        group="g",
+        notes="n",
+        store=Path(store),
+        mode="online",
+        resume="never",
+        system_metrics=True,
+        durability="process",
+        console=False,
+    ) as run:
         run.define_metric("val/*", x="tokens", goal="minimize", unit="nats")
         for step in range(10):
             run.log({"train/loss": 1 / (step + 1), "tokens": step * 1024}, step=step)
@@ -38,8 +48,14 @@ def train(store: str) -> str:
         run.summary["params"] = 124_439_808
         assert run.sync()
         known: tuple[str, str, str, str, int, bool, int] = (
-            run.id, run.name, run.project, run.path, run.attempt, run.resumed, run.step,
-        )  # fmt: skip
+            run.id,
+            run.name,
+            run.project,
+            run.path,
+            run.attempt,
+            run.resumed,
+            run.step,
+        )
         assert lossbook.run is run
         lossbook.log({"train/loss": 0.05}, step=known[6] + 1)
     lossbook.finish()
@@ -59,9 +75,18 @@ def go_on(store: str, run_id: str) -> None:
 def under_familiar_names(store: str) -> None:
     settings = lossbook.Settings(console="off", run_tags=["a"])
     run = lossbook.init(
-        project="familiar", store=store, entity="team", job_type="train", dir="elsewhere", settings=settings, resume="auto",
-        reinit=True, save_code=True, config_exclude_keys=["secret"], config={"lr": 1.0, "secret": 1},
-    )  # fmt: skip
+        project="familiar",
+        store=store,
+        entity="team",
+        job_type="train",
+        dir="elsewhere",
+        settings=settings,
+        resume="auto",
+        reinit=True,
+        save_code=True,
+        config_exclude_keys=["secret"],
+        config={"lr": 1.0, "secret": 1},
+    )
     lossbook.config.update({"lr": 0.5}, allow_val_change=True)
     run.config.setdefaults({"lr": 1.0, "batch": 8})
     lossbook.summary["best"] = 0.1

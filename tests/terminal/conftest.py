@@ -65,9 +65,7 @@ def watch(store: Path, monkeypatch: pytest.MonkeyPatch) -> Watch:
 
         async def play() -> None:
             book = lossbook.open(default_store())
-            app = WatchApp(
-                book, Model(**model), store="a-store", project=project, frames=30.0, interval_seconds=0.1
-            )  # fmt: skip
+            app = WatchApp(book, Model(**model), store="a-store", project=project, frames=30.0, interval_seconds=0.1)
             async with app.run_test(size=size) as pilot:
                 await script(Person(app, pilot))
 

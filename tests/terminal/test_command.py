@@ -109,8 +109,12 @@ class Terminal:
             "LANG": "C.UTF-8",
             **environment,
         }
-        subprocess.run([*self.server, "new-session", "-d", "-x", "80", "-y", "24", f"{command}; echo status $?; exec cat"],
-                       cwd=folder, env=environment, check=True)  # fmt: skip
+        subprocess.run(
+            [*self.server, "new-session", "-d", "-x", "80", "-y", "24", f"{command}; echo status $?; exec cat"],
+            cwd=folder,
+            env=environment,
+            check=True,
+        )
 
     def screen(self) -> str:
         shown = subprocess.run([*self.server, "capture-pane", "-p"], capture_output=True, check=True).stdout

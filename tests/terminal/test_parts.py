@@ -26,10 +26,21 @@ Record = Callable[..., Any]
 
 def run_line(number: int, **changed: Any) -> RunLine:
     line = RunLine(
-        path=f"/store/p/{number}", id=f"id{number}", name=f"run-{number}", project="p", state="finished", step=number,
-        loss=3.0, val_loss=None, tokens_per_second=None, duration_seconds=60.0, created=float(number), group="", tags="",
+        path=f"/store/p/{number}",
+        id=f"id{number}",
+        name=f"run-{number}",
+        project="p",
+        state="finished",
+        step=number,
+        loss=3.0,
+        val_loss=None,
+        tokens_per_second=None,
+        duration_seconds=60.0,
+        created=float(number),
+        group="",
+        tags="",
         found_by=f"run-{number} id{number} p finished",
-    )  # fmt: skip
+    )
     return replace(line, **changed)
 
 

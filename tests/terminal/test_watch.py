@@ -243,9 +243,13 @@ def test_the_console_follows_and_is_searched(record: Record, watch: Any) -> None
 def test_gpus_are_bars_by_node_with_the_straggler_named(record: Record, watch: Any) -> None:
     row: dict[str, float] = {"train/loss": 2.0, "system.cpu/node_2": 10.0}
     for gpu in range(4):
-        row |= {f"system.gpu.{gpu}.gpu": 95.0 if gpu != 3 else 40.0, f"system.gpu.{gpu}.temp": 60.0 + gpu,
-                f"system.gpu.{gpu}.memoryAllocatedBytes": 40.0 * 2**30, f"system.gpu.{gpu}.memoryTotalBytes": 80.0 * 2**30,
-                f"system.gpu.{gpu}.powerWatts": 300.0}  # fmt: skip
+        row |= {
+            f"system.gpu.{gpu}.gpu": 95.0 if gpu != 3 else 40.0,
+            f"system.gpu.{gpu}.temp": 60.0 + gpu,
+            f"system.gpu.{gpu}.memoryAllocatedBytes": 40.0 * 2**30,
+            f"system.gpu.{gpu}.memoryTotalBytes": 80.0 * 2**30,
+            f"system.gpu.{gpu}.powerWatts": 300.0,
+        }
     record("four", [row])
 
     async def use(person: Any) -> None:
@@ -282,8 +286,15 @@ HOSTILE = "\x1b[31mred\x1b]0;owned\x07 [red]bold[/red] \x9b2J \u202egnp.exe"
 
 
 def test_nothing_from_outside_steers_the_terminal_or_becomes_markup(record: Record, watch: Any) -> None:
-    record(HOSTILE, [{"train/loss": 1.0, "a[red]b": 1.0}], printed=HOSTILE, notes=HOSTILE, tags=(HOSTILE,), group=HOSTILE,
-           config={"k[bold]": HOSTILE})  # fmt: skip
+    record(
+        HOSTILE,
+        [{"train/loss": 1.0, "a[red]b": 1.0}],
+        printed=HOSTILE,
+        notes=HOSTILE,
+        tags=(HOSTILE,),
+        group=HOSTILE,
+        config={"k[bold]": HOSTILE},
+    )
 
     async def use(person: Any) -> None:
         await person.see("^[[31mred^[]0;owned^G [red]bold[/red]")

@@ -89,8 +89,18 @@ def test_the_series_and_the_configuration_are_recorded_and_the_loss_falls(train)
     assert config["total_parameters"] == BitNet(SIZES["nano"], 257, 16, causal=False).parameter_count()
     assert (config["hidden_size"], config["num_layers"], config["world_size"]) == (32, 2, 1)
     assert config["steps_per_epoch"] == config["dataset_size"] // 4
-    assert {"tokenizer", "device", "batch_size", "fp16", "gradient_accumulation_steps", "dataset", "learning_rate",
-            "warmup_steps", "num_epochs", "trainable_parameters"} <= set(config)  # fmt: skip
+    assert {
+        "tokenizer",
+        "device",
+        "batch_size",
+        "fp16",
+        "gradient_accumulation_steps",
+        "dataset",
+        "learning_rate",
+        "warmup_steps",
+        "num_epochs",
+        "trainable_parameters",
+    } <= set(config)
     assert (run.project, run.name[:22]) == ("bitnet-qdyt-v2", "bitnet-nano_adamw_mlm_")
 
 
@@ -204,8 +214,14 @@ def test_two_processes_have_the_curve_of_one(train, text: Path, tmp_path: Path) 
     ):
         store = str(tmp_path / f"store-{micro_batches}")
         command = [*launcher, str(ROOT / "bitnet" / "train.py"), *common, "--store", store]
-        done = subprocess.run([*command, "--gradient_accumulation_steps", micro_batches], env=environment, cwd=tmp_path,
-                              capture_output=True, text=True, timeout=180)  # fmt: skip
+        done = subprocess.run(
+            [*command, "--gradient_accumulation_steps", micro_batches],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=180,
+        )
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("stage full_ternary") == 1
         (run,) = lossbook.open(store).runs()
@@ -262,8 +278,23 @@ def test_tensorboard_is_written_always_and_wandb_unless_it_is_disabled(flags: li
 
 
 def test_what_wandb_is_told_is_recorded_with_the_run(train, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    run = train("--max_steps", "3", "--wandb_project", "mine", "--wandb_run_name", "baseline", "--wandb_tags", "a", "b c",
-                "--wandb_notes", "first try", "--wandb_group", "ablation", "--wandb_entity", "team")  # fmt: skip
+    run = train(
+        "--max_steps",
+        "3",
+        "--wandb_project",
+        "mine",
+        "--wandb_run_name",
+        "baseline",
+        "--wandb_tags",
+        "a",
+        "b c",
+        "--wandb_notes",
+        "first try",
+        "--wandb_group",
+        "ablation",
+        "--wandb_entity",
+        "team",
+    )
     assert (run.project, run.name, run.group, run.notes) == ("mine", "baseline", "ablation", "first try")
     assert run.tags == ["a", "b c"]
     identity: dict[str, Any] = json.loads((tmp_path / "store" / "mine" / run.id / "run.json").read_text())
@@ -323,8 +354,14 @@ def test_the_wandb_check_finds_every_promise_kept(tmp_path: Path) -> None:
     pytest.importorskip("wandb")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HOME": str(tmp_path)}
     environment.pop("LOSSBOOK_FOLLOWER")
-    done = subprocess.run([sys.executable, str(ROOT / "test_wandb.py")], cwd=tmp_path, env=environment,
-                          capture_output=True, text=True, timeout=300)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "test_wandb.py")],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert [line[18:23] for line in done.stdout.splitlines()] == ["works"] * 3
 
@@ -335,7 +372,13 @@ def test_the_wandb_check_fails_where_nothing_could_be_checked(tmp_path: Path) ->
         "import importlib.util as u\nfind = u.find_spec\n"
         "u.find_spec = lambda name, *rest: None if name == 'wandb' else find(name, *rest)\n"
     )
-    done = subprocess.run([sys.executable, str(ROOT / "test_wandb.py")], capture_output=True, text=True, timeout=60,
-                          env={**os.environ, "PYTHONPATH": str(tmp_path)}, cwd=tmp_path)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "test_wandb.py")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        cwd=tmp_path,
+    )
     assert done.returncode == 1
     assert "pip install wandb" in done.stdout

@@ -80,9 +80,15 @@ def test_the_loss_falls_and_the_series_are_recorded(train) -> None:  # type: ign
     assert curve[-1][1] < curve[0][1] - 1.0
     assert [step for step, _ in losses(run, "val_loss")] == [0, 30, 60]
     assert set(run.keys()) == {
-        "train_loss", "learning_rate", "grad_norm", "tokens", "train_perplexity", "tokens_per_second", "val_loss",
+        "train_loss",
+        "learning_rate",
+        "grad_norm",
+        "tokens",
+        "train_perplexity",
+        "tokens_per_second",
+        "val_loss",
         "val_perplexity",
-    }  # fmt: skip
+    }
     assert run.metrics["tokens"]["last"] == 60 * 4 * 16
     assert run.metrics["grad_norm"]["min"] > 0
     assert run.summary["final/best_val_loss"] == pytest.approx(run.metrics["val_loss"]["min"])
@@ -292,8 +298,21 @@ def test_only_matrices_decay() -> None:
 
 def test_ctrl_c_saves_and_finishes_the_run(tmp_path: Path, text: Path) -> None:
     environment = {**os.environ, "LOSSBOOK_DATASETS": str(tmp_path / "datasets"), "LOSSBOOK_FOLLOWER": "off"}
-    arguments = [sys.executable, str(ROOT / "gpt2" / "train.py"), "--store", str(tmp_path / "store"), "--dataset", str(text),
-                 *TINY, "--steps", "100000", "--checkpoints", str(tmp_path / "checkpoints"), "--log-interval", "1"]  # fmt: skip
+    arguments = [
+        sys.executable,
+        str(ROOT / "gpt2" / "train.py"),
+        "--store",
+        str(tmp_path / "store"),
+        "--dataset",
+        str(text),
+        *TINY,
+        "--steps",
+        "100000",
+        "--checkpoints",
+        str(tmp_path / "checkpoints"),
+        "--log-interval",
+        "1",
+    ]
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=environment, cwd=tmp_path)
     assert process.stdout is not None
     for line in process.stdout:
@@ -357,9 +376,13 @@ def test_a_second_ctrl_c_ends_at_once(train, interrupt_at, monkeypatch: pytest.M
     ],
 )
 def test_bad_input_gets_one_sentence(
-    arguments: list[str], said: str, tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    text: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setenv("LOSSBOOK_DATASETS", str(tmp_path / "datasets"))
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -183,8 +183,11 @@ def test_a_set_that_the_hub_keeps_as_a_program_is_read_from_its_parquet_copy(hub
         asked.append(revision)
         if revision is None:
             raise RuntimeError("Dataset scripts are no longer supported, but found tiny_shakespeare.py")
-        return {"train": split("train", ["To be\n"] * 30), "validation": split("validation", ["or "]),
-                "test": split("test", ["not"])}  # fmt: skip
+        return {
+            "train": split("train", ["To be\n"] * 30),
+            "validation": split("validation", ["or "]),
+            "test": split("test", ["not"]),
+        }
 
     hub(load_dataset)
     text = load_text("shakespeare", cache=tmp_path / "cache")

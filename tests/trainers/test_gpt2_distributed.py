@@ -30,17 +30,35 @@ def begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-u
             monkeypatch.delenv(name)
     text = tmp_path / "fable.txt"
     text.write_text("The quick brown fox jumps over the lazy dog, and the dog does not mind at all.\n" * 60)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "LOSSBOOK_FOLLOWER": "off", "PYTHONUNBUFFERED": "1",
-                   "LOSSBOOK_DATASETS": str(tmp_path / "datasets")}  # fmt: skip
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "LOSSBOOK_FOLLOWER": "off",
+        "PYTHONUNBUFFERED": "1",
+        "LOSSBOOK_DATASETS": str(tmp_path / "datasets"),
+    }
 
     def start(store: str, *arguments: str, processes: int = 2) -> subprocess.Popen[str]:
         torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
         given = [] if "--resume" in arguments else ["--dataset", str(text), *TINY]
         return subprocess.Popen(
-            [sys.executable, *(torchrun if processes > 1 else []), str(ROOT / "gpt2" / "train.py"), *given, *arguments,
-             "--store", str(tmp_path / store), "--checkpoints", str(tmp_path / store / "checkpoints")],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path,
-        )  # fmt: skip
+            [
+                sys.executable,
+                *(torchrun if processes > 1 else []),
+                str(ROOT / "gpt2" / "train.py"),
+                *given,
+                *arguments,
+                "--store",
+                str(tmp_path / store),
+                "--checkpoints",
+                str(tmp_path / store / "checkpoints"),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            cwd=tmp_path,
+        )
 
     return start
 

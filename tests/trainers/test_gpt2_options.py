@@ -67,8 +67,22 @@ def values(run: lossbook.RecordedRun, key: str) -> list[float]:
 def test_each_optimizer_lowers_the_loss_and_goes_on_bit_for_bit(optimizer: str, train, stop_at) -> None:  # type: ignore[no-untyped-def]
     rate = {"sgd": "0.3"}.get(optimizer, "3e-3")
     # Resets and spikes of adamwspam fall into the twenty steps.
-    flags = ["--optimizer", optimizer, "--pruning", "none", "--steps", "20", "--learning-rate", rate,
-             "--spam-interval", "6", "--spam-warmup", "3", "--spam-zscore", "1"]  # fmt: skip
+    flags = [
+        "--optimizer",
+        optimizer,
+        "--pruning",
+        "none",
+        "--steps",
+        "20",
+        "--learning-rate",
+        rate,
+        "--spam-interval",
+        "6",
+        "--spam-warmup",
+        "3",
+        "--spam-zscore",
+        "1",
+    ]
     whole = train(*flags)
     assert whole.config["optimizer"] == optimizer
     assert values(whole, "val_loss")[-1] < values(whole, "val_loss")[0] - 0.5
@@ -91,8 +105,19 @@ def test_the_learning_rate_of_spam_is_what_its_steps_have(train) -> None:  # typ
 
 @pytest.mark.parametrize("method", ["magnitude", "movement", "state"])
 def test_pruning_reaches_its_target_and_keeps_it_through_a_resume(method: str, train, stop_at, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    flags = ["--optimizer", "adamwprune", "--pruning", method, "--sparsity", "50", "--steps", "20", *PRUNE,
-             "--prune-end", "10"]  # fmt: skip
+    flags = [
+        "--optimizer",
+        "adamwprune",
+        "--pruning",
+        method,
+        "--sparsity",
+        "50",
+        "--steps",
+        "20",
+        *PRUNE,
+        "--prune-end",
+        "10",
+    ]
     whole = train(*flags)
     assert whole.summary["final/sparsity"] == pytest.approx(0.5, abs=0.01)
     assert values(whole, "sparsity")[0] == 0
@@ -151,9 +176,13 @@ def test_what_pruning_means_where_little_is_said() -> None:
     ],
 )
 def test_flags_that_do_not_fit_get_one_sentence(
-    arguments: list[str], said: str, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    said: str,
+    text: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setenv("LOSSBOOK_DATASETS", str(tmp_path / "datasets"))
     monkeypatch.chdir(tmp_path)
     try:

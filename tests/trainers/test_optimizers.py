@@ -229,8 +229,9 @@ def test_muon_equals_torchs_own_for_hidden_matrices_and_adamw_for_the_rest(scale
             {"params": [theirs.tokens.weight], "weight_decay": DECAY},
             {"params": [one for one in theirs.parameters() if one.dim() < 2], "weight_decay": 0.0},
         ],
-        lr=RATE, betas=(0.9, 0.95),
-    )  # fmt: skip
+        lr=RATE,
+        betas=(0.9, 0.95),
+    )
     for step in range(10):
         gradients(ours, step), gradients(theirs, step)
         optimizer.step(), hidden.step(), rest.step()

@@ -179,12 +179,16 @@ def expected(variant: str, w: float, m: float, v: float) -> float:
     sign = (w > 0) - (w < 0)
     return {
         "b0": abs(w * m) * abs(w) / v**0.5,
-        "b1": abs(w), "b2": abs(w),
-        "b3": abs(w) * abs(m) ** 0.5, "b4": abs(w) * abs(m) ** 0.5,
+        "b1": abs(w),
+        "b2": abs(w),
+        "b3": abs(w) * abs(m) ** 0.5,
+        "b4": abs(w) * abs(m) ** 0.5,
         "b5": sign * m / v**0.5 + 0.1 * abs(w),
         "b6": abs(w) * abs(m) ** 0.5 * (m * m / v) ** 0.5,
-        "b7": abs(w) * v**0.25, "b8": abs(w) * v**0.25, "b9": abs(w) * v**0.25,
-    }[variant]  # fmt: skip
+        "b7": abs(w) * v**0.25,
+        "b8": abs(w) * v**0.25,
+        "b9": abs(w) * v**0.25,
+    }[variant]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -42,8 +42,11 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-u
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, str(ROOT / "gpt2" / "train.py"), "--dataset", str(text), *TINY, *arguments],
-            capture_output=True, text=True, timeout=180, env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=180,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        )
 
     return run
 
@@ -77,8 +80,11 @@ def test_name_project_tags_group_notes_config_and_steps_reach_every_tracker(trai
     assert described["run_group"] == "ratio-ablation"  # type: ignore[index]
     assert described["notes"] == "first try"  # type: ignore[index]
     assert set(described["tags"]) == {"ablation", "ra-ct", "step-05"}  # type: ignore[index]
-    steps = [one["history"]["item"]["_step"] for one in records  # type: ignore[index]
-             if one["type"] == "history" and "train_loss" in one["history"]["item"]]  # type: ignore[index]  # fmt: skip
+    steps = [
+        one["history"]["item"]["_step"]
+        for one in records  # type: ignore[index]
+        if one["type"] == "history" and "train_loss" in one["history"]["item"]
+    ]  # type: ignore[index]
     assert steps == list(range(1, 9)) or steps == list(range(8))
 
     program = (

@@ -45,9 +45,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         for number in range(RUNS):
             is_last = number == RUNS - 1
             config = {
-                "lr": 10.0 ** (number - RUNS), "optimizer": "muon" if number == 5 else "adamw", "same": 7,
+                "lr": 10.0 ** (number - RUNS),
+                "optimizer": "muon" if number == 5 else "adamw",
+                "same": 7,
                 "model": {"width": 64 * (number % 3 + 1)},
-            }  # fmt: skip
+            }
             if is_last:
                 config["odd"] = HOSTILE
             name = HOSTILE if is_last else f"run-{number}"

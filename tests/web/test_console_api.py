@@ -49,8 +49,10 @@ def searched(reader: Reader, text: str, **more: Any) -> schemas.ConsoleFound:
 def test_the_end_is_given_where_nothing_is_said(reader: Reader) -> None:
     answer = asked(reader, limit=3)
     assert [(line.number, line.text) for line in answer.lines] == [
-        (997, "step 997"), (998, "step 998"), (999, "step 999")
-    ]  # fmt: skip
+        (997, "step 997"),
+        (998, "step 998"),
+        (999, "step 999"),
+    ]
     assert (answer.total, answer.whole, answer.at_end) == (LINES, True, True)
     assert asked(reader, start=-3) == answer
     assert [line.number for line in asked(reader, start=-2, limit=10).lines] == [998, 999]

@@ -66,9 +66,15 @@ def test_a_curve_is_what_the_book_says(store: Path, served: Serve) -> None:
     header, (drawn,) = served(store).frame("/api/curves", {"series": [series(run, "train_loss")], "points": 100})
     expected = lossbook.open(store).run(run.id).curve("train/loss", points=100)
     assert header["curves"][0] == {
-        "project": "tiny", "run": run.id, "key": "train_loss", "found": "train/loss", "length": len(expected), "attempts": 1,
-        "state": "finished", "error": None,
-    }  # fmt: skip
+        "project": "tiny",
+        "run": run.id,
+        "key": "train_loss",
+        "found": "train/loss",
+        "length": len(expected),
+        "attempts": 1,
+        "state": "finished",
+        "error": None,
+    }
     for name in header["fields"]:
         numpy.testing.assert_array_equal(drawn[name], getattr(expected, name).astype(float))
 
@@ -78,9 +84,17 @@ def test_series_fail_one_by_one(store: Path, served: Serve) -> None:
     run.finish()
     header, drawn = served(store).frame(
         "/api/curves",
-        {"series": [series(run), series(run, "nothing"), {"project": "tiny", "run": "nobody", "key": "train/loss"},
-                    {"project": "../tiny", "run": "..", "key": "k"}, series(run, attempt=7), series(run)]},
-    )  # fmt: skip
+        {
+            "series": [
+                series(run),
+                series(run, "nothing"),
+                {"project": "tiny", "run": "nobody", "key": "train/loss"},
+                {"project": "../tiny", "run": "..", "key": "k"},
+                series(run, attempt=7),
+                series(run),
+            ]
+        },
+    )
     errors = [one["error"] for one in header["curves"]]
     assert errors[0] is None
     assert errors[5] is None
@@ -146,9 +160,7 @@ def test_rows_that_are_not_finite_are_counted(store: Path, served: Serve) -> Non
 def test_hidden_rows_are_drawn_by_their_attempt(store: Path, served: Serve) -> None:
     run = train(store, "resumed", 30)
     run.finish()
-    again = lossbook.init(
-        store=store, project="tiny", id=run.id, resume="must", resume_step=9, console=False
-    )  # fmt: skip
+    again = lossbook.init(store=store, project="tiny", id=run.id, resume="must", resume_step=9, console=False)
     for step in range(10, 15):
         again.log({"train/loss": -1.0}, step=step)
     again.finish()
@@ -220,8 +232,11 @@ def test_what_happened_stands_at_its_place_on_the_axis(store: Path, served: Serv
     ask = {"project": "tiny", "runs": [run.id, "nobody"], "key": "train/loss"}
     marks = {one["kind"]: one for one in server.post("/api/marks", ask)["marks"]}
     assert {kind: (one["x"], one["title"]) for kind, one in marks.items()} == {
-        "checkpoint": (10.0, "best checkpoint"), "stage": (15.0, "annealing"), "alert": (19.0, "spike"), "note": (19.0, "note"),
-    }  # fmt: skip
+        "checkpoint": (10.0, "best checkpoint"),
+        "stage": (15.0, "annealing"),
+        "alert": (19.0, "spike"),
+        "note": (19.0, "note"),
+    }
     assert (marks["alert"]["text"], marks["alert"]["level"]) == ("look at it", "error")
     assert marks["note"]["text"] == "tea"
     assert marks["checkpoint"]["text"].endswith("ckpt-10.pt")

@@ -127,8 +127,13 @@ def test_hosts_are_split(header: str, host: tuple[str, str] | None) -> None:
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site", "nonsense"])
 def test_what_another_sites_page_asks_is_not_answered(opened: Served, site: str) -> None:
-    for mode, destination in (("cors", "empty"), ("no-cors", "image"), ("no-cors", "script"), ("navigate", "iframe"),
-                              ("navigate", "document")):  # fmt: skip
+    for mode, destination in (
+        ("cors", "empty"),
+        ("no-cors", "image"),
+        ("no-cors", "script"),
+        ("navigate", "iframe"),
+        ("navigate", "document"),
+    ):
         answer = opened.raw("GET", STORE, sec_fetch_site=site, sec_fetch_mode=mode, sec_fetch_dest=destination)
         assert answer.status == 403
         assert b"projects" not in answer.body
@@ -143,8 +148,15 @@ def test_a_link_on_another_site_opens_the_page(opened: Served) -> None:
 def test_origins_are_compared(opened: Served) -> None:
     own = f"http://127.0.0.1:{opened.port}"
     assert opened.raw("GET", STORE, origin=own).status == 200
-    for other in ("https://evil.example", "null", f"http://127.0.0.1:{opened.port + 1}", f"http://localhost:{opened.port}",
-                  f"{own}.evil.example", "file://", f"ftp://127.0.0.1:{opened.port}"):  # fmt: skip
+    for other in (
+        "https://evil.example",
+        "null",
+        f"http://127.0.0.1:{opened.port + 1}",
+        f"http://localhost:{opened.port}",
+        f"{own}.evil.example",
+        "file://",
+        f"ftp://127.0.0.1:{opened.port}",
+    ):
         assert opened.raw("GET", STORE, origin=other).status == 403, other
 
 

@@ -95,11 +95,22 @@ def test_what_the_diagnosis_found_of_the_machine_is_said(
     train_on(store, monkeypatch, ranks=4, slow=2)
     folder = reader.run("p", "one").folder
     findings = [
-        Finding("straggler", "warning", "step_time_ms", 10, 90, 200.0, 130.0, "rank 2 is slower than the others",
-                (Evidence("step_time_ms", 10, 200.0, 1, 2),)),
-        Finding("throttling", "warning", "system.gpu.0.throttle", 5, 9, 32.0, 0.0, "the clock of GPU 0 is held down by heat"),
+        Finding(
+            "straggler",
+            "warning",
+            "step_time_ms",
+            10,
+            90,
+            200.0,
+            130.0,
+            "rank 2 is slower than the others",
+            (Evidence("step_time_ms", 10, 200.0, 1, 2),),
+        ),
+        Finding(
+            "throttling", "warning", "system.gpu.0.throttle", 5, 9, 32.0, 0.0, "the clock of GPU 0 is held down by heat"
+        ),
         Finding("spike", "warning", "loss", 5, 5, 9.0, 1.0, "a spike of the loss"),
-    ]  # fmt: skip
+    ]
     follower = lossbook.init(store=store, project="p", id="one", resume="must", console=False)
     for finding in [*findings, findings[0]]:
         follower._event(

@@ -46,9 +46,15 @@ def make_runs(store: Path) -> dict[str, str]:
         config = {"optimizer": optimizer, "lr": (number + 1) * 1e-3, "same": 1}
         tags = ["keep", optimizer] if number < 3 else [optimizer]
         run = lossbook.init(
-            store=store, project="sweep", name=f"{optimizer}-{number}", config=config, tags=tags, group=f"g{number % 2}",
-            notes="a note about warmup" if number == 4 else None, console=False,
-        )  # fmt: skip
+            store=store,
+            project="sweep",
+            name=f"{optimizer}-{number}",
+            config=config,
+            tags=tags,
+            group=f"g{number % 2}",
+            notes="a note about warmup" if number == 4 else None,
+            console=False,
+        )
         for step in range(20):
             train = "train_loss" if number == 0 else "train/loss"
             run.log({train: 10 / (step + 1) + number, "grad_norm": 1.0}, step=step)

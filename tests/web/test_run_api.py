@@ -276,9 +276,13 @@ def test_damaged_lines_of_a_journal_are_among_the_problems(reader: Reader, store
 
 def test_a_run_of_odd_names_is_told(reader: Reader, store: Path) -> None:
     with lossbook.init(
-        store=store, project="p", id="one", name="ü\n<script>", config={"a\0b": "\ud800", "ключ": [1, {"x": None}]},
+        store=store,
+        project="p",
+        id="one",
+        name="ü\n<script>",
+        config={"a\0b": "\ud800", "ключ": [1, {"x": None}]},
         console=False,
-    ) as run:  # fmt: skip
+    ) as run:
         run.log({"metric with \n and \0 and 日本": 1.0}, step=1)
     found = page(reader)
     assert found.row.name == "ü\n<script>"

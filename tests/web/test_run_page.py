@@ -95,12 +95,22 @@ def _make_repository(work: Path) -> None:
 
 def _make_runs(store: str) -> None:
     config = {
-        "model": {"layers": 12, "rope": {"theta": 10000}}, "optimizer": {"lr": 0.00031415926}, "harm": SCRIPT, "words": PICTURE,
-    }  # fmt: skip
+        "model": {"layers": 12, "rope": {"theta": 10000}},
+        "optimizer": {"lr": 0.00031415926},
+        "harm": SCRIPT,
+        "words": PICTURE,
+    }
     run = lossbook.init(
-        "tiny", name="full of things", id="full", store=store, config=config, tags=["ablation"], group="size",
-        notes=f"first line\n{SCRIPT}", system_metrics=False,
-    )  # fmt: skip
+        "tiny",
+        name="full of things",
+        id="full",
+        store=store,
+        config=config,
+        tags=["ablation"],
+        group="size",
+        notes=f"first line\n{SCRIPT}",
+        system_metrics=False,
+    )
     for number in range(600):
         print(f"line number {number}" + (" needle" if number % 100 == 50 else ""))
     print(f"\x1b[31mred\x1b[0m {SCRIPT} nul{NUL} bell{BELL} turned{TURNED}around שלום")

@@ -63,9 +63,12 @@ def serve(store: Path, tmp_path: Path) -> Iterator[Callable[..., Command]]:
         root = str(Path(lossbook.__file__).parent.parent)
         process = subprocess.Popen(
             [sys.executable, "-m", "lossbook.cli", "--store", str(store), "serve", "--no-open", *arguments],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
             env=os.environ | {"PYTHONPATH": root} | environment,
-        )  # fmt: skip
+        )
         begun.append(process)
         # A server that never says anything is ended, so that a test that waits for a line fails.
         timer = threading.Timer(PATIENCE_SECONDS, process.kill)

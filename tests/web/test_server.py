@@ -67,8 +67,11 @@ def test_rows_come_with_the_columns_that_were_asked_for(store: Path, served: Ser
     assert (narrow["state"], narrow["last_step"], narrow["attempts"], narrow["alerts"]) == ("finished", 2, 1, 0)
     assert wide["last_step"] == 0
     assert answer["columns"] == {
-        "config.lr": [1e-4, 1e-3], "config.model.width": [None, 64], "train/loss.min": [4.0, 4.0 / 3], "summary.x": [None, None],
-    }  # fmt: skip
+        "config.lr": [1e-4, 1e-3],
+        "config.model.width": [None, 64],
+        "train/loss.min": [4.0, 4.0 / 3],
+        "summary.x": [None, None],
+    }
 
 
 def test_since_a_revision_only_what_changed_is_told(

@@ -59,9 +59,15 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, groups: list[Group], *, lr: float, momentum: float = 0.95, scale: str = "adamw",
-        thirds: tuple[Tensor, ...] = (), **adamw: Any,
-    ) -> None:  # fmt: skip
+        self,
+        groups: list[Group],
+        *,
+        lr: float,
+        momentum: float = 0.95,
+        scale: str = "adamw",
+        thirds: tuple[Tensor, ...] = (),
+        **adamw: Any,
+    ) -> None:
         if scale not in SCALES:
             raise BadArgument(f"muon_scale must be {' or '.join(SCALES)}, not {scale!r}")
         if not 0 <= momentum < 1:

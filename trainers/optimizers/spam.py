@@ -44,9 +44,15 @@ class Spam(torch.optim.AdamW):
     """
 
     def __init__(
-        self, groups: list[Group], *, theta: float = 50.0, interval: int = 500, warmup: int = 150, zscore: float = 0.0,
+        self,
+        groups: list[Group],
+        *,
+        theta: float = 50.0,
+        interval: int = 500,
+        warmup: int = 150,
+        zscore: float = 0.0,
         **adamw: Any,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if not (0 <= theta < math.inf and 0 <= zscore < math.inf):
             raise BadArgument(f"spam_theta {theta} and spam_zscore {zscore} must be 0 or more")
         if interval < 0 or warmup < 0 or (interval and warmup > interval):

@@ -62,9 +62,14 @@ class Artifact:
     """
 
     def __init__(
-        self, name: str, type: str, description: str | None = None, metadata: dict[str, Any] | None = None,
-        *others: Any, **named: Any,
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        type: str,
+        description: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        *others: Any,
+        **named: Any,
+    ) -> None:
         if not _NAME.match(str(name)):
             raise BadArgument(f"{name!r} cannot be an artifact's name: use letters, digits, '-', '_' and '.'")
         self.base_name = str(name)
@@ -151,9 +156,14 @@ class Artifact:
     # -- filling it ---------------------------------------------------------------------------------------------
 
     def add_file(
-        self, local_path: Any, name: str | None = None, is_tmp: bool | None = False, skip_cache: bool | None = False,
-        policy: str | None = "mutable", overwrite: bool = True,
-    ) -> ArtifactEntry:  # fmt: skip
+        self,
+        local_path: Any,
+        name: str | None = None,
+        is_tmp: bool | None = False,
+        skip_cache: bool | None = False,
+        policy: str | None = "mutable",
+        overwrite: bool = True,
+    ) -> ArtifactEntry:
         """Add one file; its contents as they are now.
 
         Args:
@@ -320,8 +330,14 @@ class Artifact:
         """Its files, or those of these paths."""
         return [entry for path, entry in self._entries.items() if names is None or path in names]
 
-    def download(self, root: Any = None, allow_missing_references: bool = False, skip_cache: bool | None = None,
-                 path_prefix: Any = None, multipart: bool | None = None) -> str:  # fmt: skip
+    def download(
+        self,
+        root: Any = None,
+        allow_missing_references: bool = False,
+        skip_cache: bool | None = None,
+        path_prefix: Any = None,
+        multipart: bool | None = None,
+    ) -> str:
         """Copy its files into a folder.
 
         Args:

@@ -197,11 +197,19 @@ def _describe(artifact: Artifact, number: int) -> bytes:
         for path, entry in sorted(artifact.entries.items())
     }
     fields = {
-        "format": FORMAT, "name": artifact.base_name, "version": number, "type": artifact.type,
-        "description": artifact.description, "metadata": artifact.metadata, "tags": artifact.tags,
-        "created": artifact.created_at, "project": artifact.project, "run": artifact.logged_run,
-        "digest": artifact.digest, "entries": entries,
-    }  # fmt: skip
+        "format": FORMAT,
+        "name": artifact.base_name,
+        "version": number,
+        "type": artifact.type,
+        "description": artifact.description,
+        "metadata": artifact.metadata,
+        "tags": artifact.tags,
+        "created": artifact.created_at,
+        "project": artifact.project,
+        "run": artifact.logged_run,
+        "digest": artifact.digest,
+        "entries": entries,
+    }
     return orjson.dumps(plain(fields), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
@@ -250,9 +258,14 @@ def take_contents(entry: ArtifactEntry) -> None:
 
 
 def log_artifact(
-    run: Run, artifact_or_path: Any, *, name: str | None = None, type: str | None = None,
-    aliases: Sequence[str] | None = None, tags: Sequence[str] | None = None,
-) -> Artifact:  # fmt: skip
+    run: Run,
+    artifact_or_path: Any,
+    *,
+    name: str | None = None,
+    type: str | None = None,
+    aliases: Sequence[str] | None = None,
+    tags: Sequence[str] | None = None,
+) -> Artifact:
     """Keep a version of an artifact, or of a file or folder, and record it in the run."""
     if isinstance(artifact_or_path, Artifact):
         artifact = artifact_or_path
@@ -308,7 +321,13 @@ def use_model(run: Run, name: str) -> str:
 def _record(run: Run, artifact: Artifact, use: str) -> None:
     run.record_artifact(
         {
-            "name": artifact.base_name, "project": artifact.project, "version": artifact.number, "type": artifact.type,
-            "digest": artifact.digest, "aliases": artifact.aliases, "bytes": artifact.size, "use": use,
+            "name": artifact.base_name,
+            "project": artifact.project,
+            "version": artifact.number,
+            "type": artifact.type,
+            "digest": artifact.digest,
+            "aliases": artifact.aliases,
+            "bytes": artifact.size,
+            "use": use,
         }
-    )  # fmt: skip
+    )

@@ -156,9 +156,17 @@ class Familiar:
     def settings(self) -> SimpleNamespace:
         """What W&B's users read from a run's settings; changing it changes nothing."""
         return SimpleNamespace(
-            mode=self.mode, project=self.project, entity=self.entity, run_id=self.id, run_name=self.name,
-            run_group=self.group, run_tags=self.tags, run_notes=self.notes, run_job_type=self.job_type, sync_dir=self.path,
-        )  # fmt: skip
+            mode=self.mode,
+            project=self.project,
+            entity=self.entity,
+            run_id=self.id,
+            run_name=self.name,
+            run_group=self.group,
+            run_tags=self.tags,
+            run_notes=self.notes,
+            run_job_type=self.job_type,
+            sync_dir=self.path,
+        )
 
     def _identify(self, **changes: Any) -> None:
         """Change what `run.json` says of the run."""
@@ -267,9 +275,14 @@ class Familiar:
     # -- models and artifacts -----------------------------------------------------------------------------------
 
     def watch(
-        self, models: Any, criterion: Any = None, log: str | None = "gradients", log_freq: int = 1000,
-        idx: int | None = None, log_graph: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        models: Any,
+        criterion: Any = None,
+        log: str | None = "gradients",
+        log_freq: int = 1000,
+        idx: int | None = None,
+        log_graph: bool = False,
+    ) -> None:
         """Log gradients and parameters of a torch model, as norms and histograms per layer; never raises.
 
         Args:
@@ -285,9 +298,13 @@ class Familiar:
         self._call("unwatch", models)
 
     def log_artifact(
-        self, artifact_or_path: Any, name: str | None = None, type: str | None = None,
-        aliases: Sequence[str] | None = None, tags: Sequence[str] | None = None,
-    ) -> Any:  # fmt: skip
+        self,
+        artifact_or_path: Any,
+        name: str | None = None,
+        type: str | None = None,
+        aliases: Sequence[str] | None = None,
+        tags: Sequence[str] | None = None,
+    ) -> Any:
         """Keep a version of an `Artifact`, or of a file or folder, in the store; never raises.
 
         Returns:
@@ -296,9 +313,12 @@ class Familiar:
         return self._call("log_artifact", artifact_or_path, name=name, type=type, aliases=aliases, tags=tags)
 
     def use_artifact(
-        self, artifact_or_name: Any, type: str | None = None, aliases: Sequence[str] | None = None,
+        self,
+        artifact_or_name: Any,
+        type: str | None = None,
+        aliases: Sequence[str] | None = None,
         use_as: str | None = None,
-    ) -> Any:  # fmt: skip
+    ) -> Any:
         """Record that the run uses an artifact, and return it.
 
         Args:
@@ -315,16 +335,24 @@ class Familiar:
             self._event("artifact", version, step=self._last_step())
 
     def upsert_artifact(
-        self, artifact_or_path: Any, name: str | None = None, type: str | None = None,
-        aliases: Sequence[str] | None = None, distributed_id: str | None = None,
-    ) -> Any:  # fmt: skip
+        self,
+        artifact_or_path: Any,
+        name: str | None = None,
+        type: str | None = None,
+        aliases: Sequence[str] | None = None,
+        distributed_id: str | None = None,
+    ) -> Any:
         """`log_artifact`: every rank may log the same files, and they are one version."""
         return self.log_artifact(artifact_or_path, name, type, aliases)
 
     def finish_artifact(
-        self, artifact_or_path: Any, name: str | None = None, type: str | None = None,
-        aliases: Sequence[str] | None = None, distributed_id: str | None = None,
-    ) -> Any:  # fmt: skip
+        self,
+        artifact_or_path: Any,
+        name: str | None = None,
+        type: str | None = None,
+        aliases: Sequence[str] | None = None,
+        distributed_id: str | None = None,
+    ) -> Any:
         """`log_artifact`: a version is complete when it is logged."""
         return self.log_artifact(artifact_or_path, name, type, aliases)
 

@@ -107,11 +107,31 @@ def find_absent(name: str) -> Any:
     Raises:
         AttributeError: it is no name of W&B's.
     """
-    if name in ("Object3D", "Molecule", "Plotly", "Graph", "JoinedTable", "EvalTable", "Classes", "Bokeh", "box3d",
-                "ArtifactTTL"):  # fmt: skip
+    if name in (
+        "Object3D",
+        "Molecule",
+        "Plotly",
+        "Graph",
+        "JoinedTable",
+        "EvalTable",
+        "Classes",
+        "Bokeh",
+        "box3d",
+        "ArtifactTTL",
+    ):
         return type(name, (Absent,), {"__doc__": "Taken, and not kept."})
-    if name in ("keras", "sklearn", "xgboost", "lightgbm", "catboost", "gym", "tensorboard", "tensorflow", "sacred",
-                "jupyter"):  # fmt: skip
+    if name in (
+        "keras",
+        "sklearn",
+        "xgboost",
+        "lightgbm",
+        "catboost",
+        "gym",
+        "tensorboard",
+        "tensorflow",
+        "sacred",
+        "jupyter",
+    ):
         return _Library(name)
     if name in ("sweep", "agent", "controller"):
         advice = "start the runs of a sweep yourself; runs of one `group` are compared together"

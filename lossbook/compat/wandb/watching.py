@@ -25,11 +25,16 @@ def watch(run: Run, models: Any, *, log: str | None, log_freq: int, log_graph: b
     found = _listed(models)
     for number, model in enumerate(found):
         watching = hooks.watch(
-            model, run, log_every=max(1, int(log_freq)), histograms=True, gradients=log != "parameters",
-            parameters=log != "gradients", prefix=f"model_{number}/" if len(found) > 1 else "",
+            model,
+            run,
+            log_every=max(1, int(log_freq)),
+            histograms=True,
+            gradients=log != "parameters",
+            parameters=log != "gradients",
+            prefix=f"model_{number}/" if len(found) > 1 else "",
             # As with W&B, what is watched belongs to the step that the next `log()` without a step gets.
             step=lambda: run.step + 1,
-        )  # fmt: skip
+        )
         _watched.setdefault(run.path, []).append((model, watching))
 
 

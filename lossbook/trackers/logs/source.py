@@ -139,13 +139,21 @@ def _make_run(root: str, path: str) -> ForeignRun | None:
     config = about.get("config") or _config_beside(path)
     digest = hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:8]
     return ForeignRun(
-        id=f"{safe_name(name.replace('/', '-'))[:60]}-{digest}", name=name,
-        project=os.path.basename(root) or "logs", created=created,
+        id=f"{safe_name(name.replace('/', '-'))[:60]}-{digest}",
+        name=name,
+        project=os.path.basename(root) or "logs",
+        created=created,
         version=f"{status.st_size}-{status.st_mtime_ns}-{quiet or log.form != 'csv'}",
-        state=about.get("state") or "finished", ended=about.get("ended"),
-        error=about.get("error"), config=config, summary=about.get("summary") or {}, tags=tuple(about.get("tags") or ()),
-        notes=about.get("notes"), origin={"file": path}, place=log,
-    )  # fmt: skip
+        state=about.get("state") or "finished",
+        ended=about.get("ended"),
+        error=about.get("error"),
+        config=config,
+        summary=about.get("summary") or {},
+        tags=tuple(about.get("tags") or ()),
+        notes=about.get("notes"),
+        origin={"file": path},
+        place=log,
+    )
 
 
 def _read_json(path: str) -> tuple[dict[str, Any], _Log | None]:
@@ -192,23 +200,36 @@ def _about(values: Mapping[str, Any], problem: str | None) -> dict[str, Any]:
     started, ended = _moment(values.get("start_time")), _moment(values.get("end_time"))
     summary = {
         name: values[name]
-        for name in ("best_train_loss", "best_val_loss", "final_train_loss", "final_val_loss", "duration_seconds",
-                     "best_metric", "best_model_checkpoint", "total_flos")
+        for name in (
+            "best_train_loss",
+            "best_val_loss",
+            "final_train_loss",
+            "final_val_loss",
+            "duration_seconds",
+            "best_metric",
+            "best_model_checkpoint",
+            "total_flos",
+        )
         if isinstance(values.get(name), (int, float, str)) and not isinstance(values.get(name), bool)
-    }  # fmt: skip
-    summary = {name: _number(value) if isinstance(value, str) and _number(value) is not None else value
-               for name, value in summary.items()}  # fmt: skip
+    }
+    summary = {
+        name: _number(value) if isinstance(value, str) and _number(value) is not None else value
+        for name, value in summary.items()
+    }
     cut_off = problem is not None or ("start_time" in values and ended is None)
     notes = values.get("notes")
     tags = config.get("tags")
     return {
         "name": config.get("experiment_name") if isinstance(config.get("experiment_name"), str) else None,
-        "config": config, "created": started, "ended": ended, "summary": summary,
+        "config": config,
+        "created": started,
+        "ended": ended,
+        "summary": summary,
         "state": "crashed" if cut_off else "finished",
         "error": (f"line {problem}" if problem else "the log has no end_time") if cut_off else None,
         "notes": notes if isinstance(notes, str) and notes else None,
         "tags": [str(one) for one in tags] if isinstance(tags, list) else [],
-    }  # fmt: skip
+    }
 
 
 def _config_beside(path: str) -> dict[str, Any]:

@@ -63,10 +63,18 @@ class ClientTracking:
         latest = sorted((one.key, one.timestamp, one.step, one.value) for one in values._metric_objs)
         parts = (latest, about.status, about.end_time, sorted(values.params.items()), sorted(values.tags.items()))
         return Listed(
-            about.run_id, about.run_name or about.run_id, experiment, about.status, int(about.start_time or 0),
-            about.end_time, dict(values.params), dict(values.tags), last, about.artifact_uri or "",
+            about.run_id,
+            about.run_name or about.run_id,
+            experiment,
+            about.status,
+            int(about.start_time or 0),
+            about.end_time,
+            dict(values.params),
+            dict(values.tags),
+            last,
+            about.artifact_uri or "",
             hashlib.sha256(repr(parts).encode("utf-8", "replace")).hexdigest()[:16],
-        )  # fmt: skip
+        )
 
     def points(self, run_id: str, after: Any) -> Iterator[Point]:
         counts: dict[str, int] = dict(after or {})

@@ -54,9 +54,18 @@ class SqliteTracking:
                 folder = _local(artifacts or "", self.path)
                 version = _digest(rows, status, ended, sorted(params.items()), sorted(tags.items()), _look(folder))
                 yield Listed(
-                    str(run_id), str(name or tags.get("mlflow.runName") or run_id), str(of), str(status),
-                    int(started or 0), ended, params, tags, last, artifacts or "", version,
-                )  # fmt: skip
+                    str(run_id),
+                    str(name or tags.get("mlflow.runName") or run_id),
+                    str(of),
+                    str(status),
+                    int(started or 0),
+                    ended,
+                    params,
+                    tags,
+                    last,
+                    artifacts or "",
+                    version,
+                )
 
     def points(self, run_id: str, after: Any) -> Iterator[Point]:
         last, count = after or (0, 0)
@@ -158,14 +167,26 @@ class FolderTracking:
             if value is not None:
                 last[key] = value
         version = _digest(
-            sizes, status, described.get("end_time"), sorted(params.items()), sorted(tags.items()),
+            sizes,
+            status,
+            described.get("end_time"),
+            sorted(params.items()),
+            sorted(tags.items()),
             _look(_local(artifacts, self.path)),
-        )  # fmt: skip
+        )
         return Listed(
-            str(described["run_id"]), str(described.get("run_name") or tags.get("mlflow.runName") or described["run_id"]),
-            experiment, status, int(described.get("start_time") or 0), described.get("end_time"), params, tags, last,
-            artifacts, version,
-        )  # fmt: skip
+            str(described["run_id"]),
+            str(described.get("run_name") or tags.get("mlflow.runName") or described["run_id"]),
+            experiment,
+            status,
+            int(described.get("start_time") or 0),
+            described.get("end_time"),
+            params,
+            tags,
+            last,
+            artifacts,
+            version,
+        )
 
     def points(self, run_id: str, after: Any) -> Iterator[Point]:
         offsets: dict[str, int] = dict(after or {})

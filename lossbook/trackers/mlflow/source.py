@@ -120,21 +120,36 @@ def _make_run(one: Listed, group: str | None) -> ForeignRun:
     summary: dict[str, Any] = {
         key: value for key, value in (from_mlflow(*pair) for pair in one.last.items()) if not key.startswith("system.")
     }
-    git = {"commit": tags.get("mlflow.source.git.commit"), "branch": tags.get("mlflow.source.git.branch"),
-           "remote": tags.get("mlflow.source.git.repoURL")}  # fmt: skip
+    git = {
+        "commit": tags.get("mlflow.source.git.commit"),
+        "branch": tags.get("mlflow.source.git.branch"),
+        "remote": tags.get("mlflow.source.git.repoURL"),
+    }
     origin = {
-        "user": tags.get("mlflow.user"), "program": tags.get("mlflow.source.name"), "artifacts": one.artifacts,
-        "parent": tags.get("mlflow.parentRunId"), "git": git if any(git.values()) else None,
-    }  # fmt: skip
+        "user": tags.get("mlflow.user"),
+        "program": tags.get("mlflow.source.name"),
+        "artifacts": one.artifacts,
+        "parent": tags.get("mlflow.parentRunId"),
+        "git": git if any(git.values()) else None,
+    }
     renamed = dict(_renamed(tags))
     return ForeignRun(
-        id=one.id, name=one.name or one.id, project=one.experiment, created=one.started_ms / 1000,
-        version=one.version, state=_STATES.get(one.status, "finished"),
-        ended=one.ended_ms / 1000 if one.ended_ms else None, error=tags.get("lossbook.error"),
-        config={renamed.get(key, key): _value(text) for key, text in one.params.items()}, summary=summary,
-        tags=tuple(dict.fromkeys(words)), group=group, notes=tags.get("mlflow.note.content"),
-        origin={key: value for key, value in origin.items() if value}, place=one,
-    )  # fmt: skip
+        id=one.id,
+        name=one.name or one.id,
+        project=one.experiment,
+        created=one.started_ms / 1000,
+        version=one.version,
+        state=_STATES.get(one.status, "finished"),
+        ended=one.ended_ms / 1000 if one.ended_ms else None,
+        error=tags.get("lossbook.error"),
+        config={renamed.get(key, key): _value(text) for key, text in one.params.items()},
+        summary=summary,
+        tags=tuple(dict.fromkeys(words)),
+        group=group,
+        notes=tags.get("mlflow.note.content"),
+        origin={key: value for key, value in origin.items() if value},
+        place=one,
+    )
 
 
 def _renamed(tags: dict[str, str]) -> Iterator[tuple[str, str]]:

@@ -178,10 +178,17 @@ def _make_run(root: str, place: _Place, created: float, config: dict[str, Any]) 
         if ended is None and ".lossbook." in file:
             state, ended = _ending(os.path.join(place.folder, file))
     return ForeignRun(
-        id=f"{safe_name(name.replace('/', '-'))[:60]}-{digest}", name=name, project=project,
-        created=created or newest / 1e9, version=hashlib.sha256(f"{sizes} {newest} {config}".encode()).hexdigest()[:16],
-        state=state, ended=ended, config=config, origin={"folder": place.folder}, place=place,
-    )  # fmt: skip
+        id=f"{safe_name(name.replace('/', '-'))[:60]}-{digest}",
+        name=name,
+        project=project,
+        created=created or newest / 1e9,
+        version=hashlib.sha256(f"{sizes} {newest} {config}".encode()).hexdigest()[:16],
+        state=state,
+        ended=ended,
+        config=config,
+        origin={"folder": place.folder},
+        place=place,
+    )
 
 
 def _head(path: str) -> tuple[float, dict[str, Any]]:

@@ -144,9 +144,12 @@ class TrackioMirror(Mirror):
             self._config_is_new = True
         elif row.kind == "alert":
             alert = self._entry(
-                row, title=row.body.get("title", ""), text=row.body.get("text"), step=row.step,
+                row,
+                title=row.body.get("title", ""),
+                text=row.body.get("text"),
+                step=row.step,
                 level=_LEVELS.get(row.body.get("level", "info"), "info"),
-            )  # fmt: skip
+            )
             alert["alert_id"] = alert.pop("log_id")
             self._waiting.alerts.append(alert)
         else:
@@ -211,9 +214,13 @@ class TrackioMirror(Mirror):
     def _named(self, log_id: str, time_us: int, **fields: Any) -> dict[str, Any]:
         remote = self.remote
         return {
-            "project": remote["project"], "run": remote["run"], "run_id": self.subject.id,
-            "timestamp": timestamp(time_us), "log_id": log_id, **fields,
-        }  # fmt: skip
+            "project": remote["project"],
+            "run": remote["run"],
+            "run_id": self.subject.id,
+            "timestamp": timestamp(time_us),
+            "log_id": log_id,
+            **fields,
+        }
 
     def _write(self) -> None:
         """Hand over what waits, the configuration with it when it has changed."""

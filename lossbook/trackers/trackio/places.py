@@ -309,9 +309,13 @@ class ServerPlace(Place):
         from trackio.utils import canonical_project_name
 
         upload = {
-            "project": project, "run": folder, "run_id": run_id, "step": step, "relative_path": None,
+            "project": project,
+            "run": folder,
+            "run_id": run_id,
+            "step": step,
+            "relative_path": None,
             "uploaded_file": handle_file(path),
-        }  # fmt: skip
+        }
         with self._failures():
             self._client.predict(api_name="/bulk_upload_media", uploads=[upload], hf_token=self._hf_token)
         return f"{canonical_project_name(project)}/{folder}/{step}/{os.path.basename(path)}"

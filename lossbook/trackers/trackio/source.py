@@ -136,9 +136,10 @@ class TrackioProject(Source):
         step = fields["step"] if isinstance(fields.get("step"), int) else None
         if table == "alerts":
             body = {
-                "title": str(fields["title"]), "text": str(fields.get("text") or ""),
+                "title": str(fields["title"]),
+                "text": str(fields.get("text") or ""),
                 "level": _LEVELS.get(str(fields.get("level")), "warning"),
-            }  # fmt: skip
+            }
             yield ForeignRow(time_us, step, "alert", None, body)
             return
         try:
@@ -276,12 +277,22 @@ def _make_run(project: str, path: str, run_id: str, found: dict[str, Any], confi
     if isinstance(ours, dict):
         origin.update(host=ours.get("host"), argv=ours.get("command"))
     return ForeignRun(
-        id=run_id, name=str(found["name"] or run_id), project=project, created=min(times, default=0.0),
-        version=f"{ids} {digest}", state=str(extra.get("state") or "finished"), ended=max(found["times"], default=None),
-        error=extra.get("error"), config=plain, summary=extra.get("summary") or {}, tags=tuple(extra.get("tags") or ()),
-        group=str(own["_Group"]) if own["_Group"] else None, notes=extra.get("notes"),
-        origin={key: value for key, value in origin.items() if value}, place=path,
-    )  # fmt: skip
+        id=run_id,
+        name=str(found["name"] or run_id),
+        project=project,
+        created=min(times, default=0.0),
+        version=f"{ids} {digest}",
+        state=str(extra.get("state") or "finished"),
+        ended=max(found["times"], default=None),
+        error=extra.get("error"),
+        config=plain,
+        summary=extra.get("summary") or {},
+        tags=tuple(extra.get("tags") or ()),
+        group=str(own["_Group"]) if own["_Group"] else None,
+        notes=extra.get("notes"),
+        origin={key: value for key, value in origin.items() if value},
+        place=path,
+    )
 
 
 # -- values -----------------------------------------------------------------------------------------------------------

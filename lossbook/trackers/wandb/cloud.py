@@ -302,18 +302,32 @@ def _make_run(run: Any) -> ForeignRun:
         orjson.dumps([config, summary], default=str, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_SORT_KEYS)
     )
     origin = {
-        "entity": run.entity, "job_type": run.job_type, "sweep": run.sweep_name, "git": {"commit": run.commit},
+        "entity": run.entity,
+        "job_type": run.job_type,
+        "sweep": run.sweep_name,
+        "git": {"commit": run.commit},
         "user": (run._attrs.get("user") or {}).get("username"),
-    }  # fmt: skip
+    }
     if not run.commit:
         del origin["git"]
     return ForeignRun(
-        id=run.id, name=run.name or run.id, project=run.project, created=created,
-        version=f"{lines} {getattr(run, 'heartbeat_at', None)} {run.state} {digest}", state=state,
-        ended=None if state == "running" else heard, error=summary.get("lossbook/error"), config=plain_config(config),
-        summary=plain_summary(summary, strict=True), tags=tuple(run.tags or ()), group=run.group, notes=run.notes,
-        url=run.url, origin={key: value for key, value in origin.items() if value}, place=run,
-    )  # fmt: skip
+        id=run.id,
+        name=run.name or run.id,
+        project=run.project,
+        created=created,
+        version=f"{lines} {getattr(run, 'heartbeat_at', None)} {run.state} {digest}",
+        state=state,
+        ended=None if state == "running" else heard,
+        error=summary.get("lossbook/error"),
+        config=plain_config(config),
+        summary=plain_summary(summary, strict=True),
+        tags=tuple(run.tags or ()),
+        group=run.group,
+        notes=run.notes,
+        url=run.url,
+        origin={key: value for key, value in origin.items() if value},
+        place=run,
+    )
 
 
 def _sample_time_us(run: ForeignRun, sample: dict[str, Any]) -> int:

@@ -171,10 +171,15 @@ class WandbMirror(Mirror):
 
     def _connect(self) -> None:
         upload = self._upload = Upload(
-            os.path.join(os.path.dirname(self._path), "logs"), self.settings.cwd, self.subject.project,
-            self.remote["id"], program=str(self.subject.identity.get("script") or ""), entity=self._entity,
-            connect_seconds=min(CONNECT_SECONDS, self._patience_seconds), beat=self.settings.beat,
-        )  # fmt: skip
+            os.path.join(os.path.dirname(self._path), "logs"),
+            self.settings.cwd,
+            self.subject.project,
+            self.remote["id"],
+            program=str(self.subject.identity.get("script") or ""),
+            entity=self._entity,
+            connect_seconds=min(CONNECT_SECONDS, self._patience_seconds),
+            beat=self.settings.beat,
+        )
         upload.start(self._begin_rest(upload.rows) if upload.rows else self._path)
         project = quote(self.subject.project, safe="")
         self.remote["url"] = f"{self._upload.app_url}/{self._upload.entity}/{project}/runs/{self.remote['id']}"
@@ -414,11 +419,14 @@ class WandbMirror(Mirror):
         alert = record.alert
         if self._upload is not None and self._upload.alert(
             {
-                "projectName": self.subject.project, "runName": self.remote["id"],
-                "title": alert.title, "text": alert.text, "severity": alert.level,
+                "projectName": self.subject.project,
+                "runName": self.remote["id"],
+                "title": alert.title,
+                "text": alert.text,
+                "severity": alert.level,
             },
             self._patience_seconds,
-        ):  # fmt: skip
+        ):
             record = self._messages.Record()
             record.telemetry.SetInParent()  # says nothing: it is there to say that the row was delivered
         self._append(record, mark)
@@ -456,9 +464,13 @@ class WandbMirror(Mirror):
         self._history_rows += 1
         self._latest.update((key, text) for key, text in pending.values.items() if key not in self._own)
         record = records.history(
-            self._messages, pending.values, step=step, remote_step=self._remote_step, time=pending.time_us / 1e6,
+            self._messages,
+            pending.values,
+            step=step,
+            remote_step=self._remote_step,
+            time=pending.time_us / 1e6,
             since=self._since_seconds(pending.time_us),
-        )  # fmt: skip
+        )
         self._append(record, ",".join(f"{rank}:{i}" for rank, i in pending.rows.items()))
 
     def _since_seconds(self, time_us: int) -> float:

@@ -190,8 +190,12 @@ def _image(row: LoggedRow, key: str, files: str, subject: Subject) -> tuple[dict
     ending = os.path.splitext(source)[1].lstrip(".")
     path, digest = _place(files, "images", key, row.step, contents, ending)
     value = {
-        "_type": "image-file", "format": ending, "path": path, "sha256": digest, "size": len(contents),
-    }  # fmt: skip
+        "_type": "image-file",
+        "format": ending,
+        "path": path,
+        "sha256": digest,
+        "size": len(contents),
+    }
     value.update((name, row.body[name]) for name in ("width", "height", "caption") if name in row.body)
     return {key: to_json(value)}, [path]
 
@@ -206,9 +210,14 @@ def _table(row: LoggedRow, key: str, files: str, subject: Subject) -> tuple[dict
     text = orjson.dumps({"columns": columns, "data": rows})
     path, digest = _place(files, "table", key, row.step, text, "table.json")
     value = {
-        "_type": "table-file", "path": path, "sha256": digest, "size": len(text), "ncols": len(columns),
-        "nrows": len(rows), "log_mode": "IMMUTABLE",
-    }  # fmt: skip
+        "_type": "table-file",
+        "path": path,
+        "sha256": digest,
+        "size": len(text),
+        "ncols": len(columns),
+        "nrows": len(rows),
+        "log_mode": "IMMUTABLE",
+    }
     return {key: to_json(value)}, [path]
 
 

@@ -218,17 +218,31 @@ def _make_run(files: list[_File]) -> ForeignRun:
     state = state_of(state, summary)
     program = last.origin.get("program")
     origin = {
-        **last.origin, "entity": last.entity, "job_type": last.job_type, "sweep": last.sweep, "git": last.git,
-        "argv": [program, *last.arguments] if program else [], "files": [file.path for file in files],
-    }  # fmt: skip
+        **last.origin,
+        "entity": last.entity,
+        "job_type": last.job_type,
+        "sweep": last.sweep,
+        "git": last.git,
+        "argv": [program, *last.arguments] if program else [],
+        "files": [file.path for file in files],
+    }
     error = summary.get("lossbook/error")
     if error is None and last.exit_code:
         error = f"it ended with exit code {last.exit_code}"
     return ForeignRun(
-        id=last.id, name=last.name or last.id, project=last.project or "uncategorized", created=heads[0].started,
-        version=" ".join(f"{file.name}:{file.size}" for file in files), state=state,
-        ended=None if state == "running" else last.last_seen, error=error, config=plain_config(config),
-        summary=plain_summary(summary), tags=tuple(dict.fromkeys(tag for head in heads for tag in head.tags)),
-        group=last.group or None, notes=last.notes or None,
-        origin={key: value for key, value in origin.items() if value}, place=files,
-    )  # fmt: skip
+        id=last.id,
+        name=last.name or last.id,
+        project=last.project or "uncategorized",
+        created=heads[0].started,
+        version=" ".join(f"{file.name}:{file.size}" for file in files),
+        state=state,
+        ended=None if state == "running" else last.last_seen,
+        error=error,
+        config=plain_config(config),
+        summary=plain_summary(summary),
+        tags=tuple(dict.fromkeys(tag for head in heads for tag in head.tags)),
+        group=last.group or None,
+        notes=last.notes or None,
+        origin={key: value for key, value in origin.items() if value},
+        place=files,
+    )

@@ -184,8 +184,15 @@ def _take(head: Head, kind: int, contents: bytes) -> None:
 
 def _take_run(head: Head, contents: bytes) -> None:
     names = {
-        1: "id", 2: "entity", 3: "project", 6: "group", 7: "job_type", 8: "name", 9: "notes", 12: "sweep",
-    }  # fmt: skip
+        1: "id",
+        2: "entity",
+        3: "project",
+        6: "group",
+        7: "job_type",
+        8: "name",
+        9: "notes",
+        12: "sweep",
+    }
     tags = []
     for number, value in fields(contents):
         if number in names:

@@ -65,9 +65,17 @@ class Upload:
     """
 
     def __init__(
-        self, folder: str, cwd: str, project: str, run: str, *, program: str = "", entity: str | None = None,
-        connect_seconds: float = CONNECT_SECONDS, beat: Callable[[], None] = lambda: None,
-    ) -> None:  # fmt: skip
+        self,
+        folder: str,
+        cwd: str,
+        project: str,
+        run: str,
+        *,
+        program: str = "",
+        entity: str | None = None,
+        connect_seconds: float = CONNECT_SECONDS,
+        beat: Callable[[], None] = lambda: None,
+    ) -> None:
         package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
         # A service of the training's own W&B run must not be used, and this package must be found from anywhere.
         surroundings = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
@@ -80,9 +88,13 @@ class Upload:
             self._process = subprocess.Popen(
                 # -P: the folder of a training may hold a random.py.
                 [sys.executable, "-P", "-m", "lossbook.trackers.wandb.upload", project, run],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=surroundings,
-                cwd=cwd if os.path.isdir(cwd) else None, start_new_session=True,
-            )  # fmt: skip
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=surroundings,
+                cwd=cwd if os.path.isdir(cwd) else None,
+                start_new_session=True,
+            )
         self._log_path = log_path
         self._beat = beat
         self._answers: queue.Queue[dict[str, Any]] = queue.Queue()
@@ -275,9 +287,16 @@ async def _sync(singleton: Any, path: str, entity: str, answer: Callable[..., No
 
     service = singleton.ensure_service()
     begun = await service.init_sync(
-        {pathlib.Path(path)}, singleton.settings, cwd=None, live=True, entity=entity, project="", run_id="",
-        job_type="", tag_replacements={},
-    )  # fmt: skip
+        {pathlib.Path(path)},
+        singleton.settings,
+        cwd=None,
+        live=True,
+        entity=entity,
+        project="",
+        run_id="",
+        job_type="",
+        tag_replacements={},
+    )
     upload = (await begun.wait_async(timeout=30)).id
     ending = asyncio.ensure_future((await service.sync(upload, parallelism=1)).wait_async(timeout=None))
     said, wrong = "", ""

@@ -121,9 +121,14 @@ def state_of(state: str, summary: Mapping[str, Any]) -> str:
     if isinstance(own, str) and state not in ("running", "pending"):
         return own
     return {
-        "running": "running", "pending": "running", "finished": "finished", "failed": "failed", "killed": "killed",
-        "preempting": "interrupted", "preempted": "interrupted",
-    }.get(state, "crashed")  # fmt: skip
+        "running": "running",
+        "pending": "running",
+        "finished": "finished",
+        "failed": "failed",
+        "killed": "killed",
+        "preempting": "interrupted",
+        "preempted": "interrupted",
+    }.get(state, "crashed")
 
 
 def plain_config(config: Mapping[str, Any]) -> dict[str, Any]:

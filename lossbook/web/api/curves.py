@@ -43,15 +43,18 @@ def curves(reader: Reader, question: schemas.CurvesRequest) -> Frame:
             attempts, state = int(run.record["attempts"]), run.state
             starts = [one for one in (question.start, series.start) if one is not None]
             curve = run.curve(
-                series.key, x=question.x, points=points, start=max(starts, default=None), end=question.end,
-                attempt=series.attempt, smoothing=question.smoothing,
-            )  # fmt: skip
+                series.key,
+                x=question.x,
+                points=points,
+                start=max(starts, default=None),
+                end=question.end,
+                attempt=series.attempt,
+                smoothing=question.smoothing,
+            )
         except Exception as error:
             sentence = _sentence(error, series.key)
             return schemas.CurveHeader(series.project, series.run, series.key, None, 0, attempts, state, sentence), []
-        header = schemas.CurveHeader(
-            series.project, series.run, series.key, curve.key, len(curve), attempts, state
-        )  # fmt: skip
+        header = schemas.CurveHeader(series.project, series.run, series.key, curve.key, len(curve), attempts, state)
         return header, [getattr(curve, name) for name in FIELDS]
 
     drawn = _drawn_together(reader, draw, question.series)
@@ -70,9 +73,14 @@ def bands(reader: Reader, question: schemas.BandsRequest) -> Frame:
     def draw(group: schemas.BandGroup) -> tuple[schemas.BandHeader, list[Any]]:
         try:
             band = seed_band(
-                [reader.run(group.project, run) for run in group.runs], question.key, x=question.x, points=points,
-                start=question.start, end=question.end, smoothing=question.smoothing,
-            )  # fmt: skip
+                [reader.run(group.project, run) for run in group.runs],
+                question.key,
+                x=question.x,
+                points=points,
+                start=question.start,
+                end=question.end,
+                smoothing=question.smoothing,
+            )
         except Exception as error:
             return schemas.BandHeader(group.name, 0, len(group.runs), _sentence(error, question.key)), []
         return schemas.BandHeader(group.name, len(band), len(group.runs)), [getattr(band, name) for name in BAND_FIELDS]

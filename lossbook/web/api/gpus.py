@@ -66,9 +66,14 @@ def _gpu(node: NodeState, state: GpuState) -> schemas.Gpu:
     # A GPU is numbered as the rank that has it, where each rank has one.
     rank = state.gpu.number if len(ranks) > 1 and state.gpu.number in ranks else node.first_rank
     return schemas.Gpu(
-        node=state.gpu.node or node.host, rank=rank, index=state.gpu.number, model=None, readings=readings,
-        active=state.gpu.is_active, throttle_reasons=state.throttle_reasons,
-    )  # fmt: skip
+        node=state.gpu.node or node.host,
+        rank=rank,
+        index=state.gpu.number,
+        model=None,
+        readings=readings,
+        active=state.gpu.is_active,
+        throttle_reasons=state.throttle_reasons,
+    )
 
 
 def _seconds(key: str | None, value: float | None, is_speed: bool) -> float | None:

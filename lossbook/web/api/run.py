@@ -109,13 +109,21 @@ def _metrics(metrics: Mapping[str, Mapping[str, Any]], defined: Sequence[Mapping
     said = [one for one in defined if one.get("goal") or one.get("unit")]
     return [
         schemas.Metric(
-            key=key, last=one.get("last"), last_step=one.get("last_step"), min=one.get("min"),
-            min_step=one.get("min_step"), max=one.get("max"), max_step=one.get("max_step"), mean=one.get("mean"),
-            count=one.get("count") or 0, nonfinite=one.get("nonfinite") or 0,
-            unit=_defined(key, "unit", said) or unit_of(key) or None, goal=_defined(key, "goal", said) or _usual_goal(key),
+            key=key,
+            last=one.get("last"),
+            last_step=one.get("last_step"),
+            min=one.get("min"),
+            min_step=one.get("min_step"),
+            max=one.get("max"),
+            max_step=one.get("max_step"),
+            mean=one.get("mean"),
+            count=one.get("count") or 0,
+            nonfinite=one.get("nonfinite") or 0,
+            unit=_defined(key, "unit", said) or unit_of(key) or None,
+            goal=_defined(key, "goal", said) or _usual_goal(key),
         )
         for key, one in metrics.items()
-    ]  # fmt: skip
+    ]
 
 
 def _defined(key: str, what: str, defined: Sequence[Mapping[str, Any]]) -> str | None:
