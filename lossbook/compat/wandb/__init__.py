@@ -96,10 +96,10 @@ def __getattr__(name: str) -> Any:
 
         found = Util()
     elif name == "Artifact" or name in _ABSENT:
-        module = "artifact" if name == "Artifact" else "absent"
+        module = "artifact" if name == "Artifact" else "unsupported"
         found = getattr(importlib.import_module(f"{__name__}.{module}"), name)
     elif name in __all__:
-        found = getattr(importlib.import_module(f"{__name__}.calls"), name)
+        found = getattr(importlib.import_module(f"{__name__}.module_api"), name)
     else:
         from lossbook.compat.wandb.unsupported import find_absent
 
