@@ -1,242 +1,436 @@
-"""Which shape a run's small files have: wherever they are read, what is of another is left out, with a sentence.
+"""`RunInfo`: a run's `run.json`. Parses, checks, writes and edits it; nothing else names its fields.
 
-A file can be whole JSON and still not be ours: edited by hand, or written by another program. Who reads it through
-here may trust the types of what it gets.
+What has not the type that it should have is left out with a sentence. Fields that this version does not know are kept
+and written back as they were, so that an older Lossbook does not take them away from a newer one.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from lossbook.errors import DamagedFile, LossbookError
-from lossbook.paths import RunFolder, read_json
-
-Fits = Callable[[Any], bool]
-
-#: The last microsecond of the year 9999.
-_LAST_TIME = 253_402_300_799_999_999
-#: Objects in objects, deeper than anybody's configuration and shallower than what JSON writers give up at.
-_MOST_DEPTH = 100
-_NOT_FINITE = frozenset(("NaN", "Infinity", "-Infinity"))
-_NONE = type(None)
-
-
-def _is_text(value: Any) -> bool:
-    return type(value) is str
-
-
-def _is_time(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= _LAST_TIME
-
-
-def _is_step(value: Any) -> bool:
-    return type(value) is int and -(1 << 63) <= value < 1 << 63
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 1 << 63
-
-
-def _is_attempt_number(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 1 << 15
-
-
-def _is_pid(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 1 << 31
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float)
-
-
-def _is_shallow(value: Any) -> bool:
-    """Whether objects and lists are nested no deeper than JSON can be written."""
-    level = [value]
-    for _ in range(_MOST_DEPTH):
-        inner = [one for one in level if isinstance(one, (dict, list))]
-        if not inner:
-            return True
-        level = [each for one in inner for each in (one.values() if isinstance(one, dict) else one)]
-    return False
-
-
-def _is_object(value: Any) -> bool:
-    return type(value) is dict and _is_shallow(value)
-
-
-def _is_texts(value: Any) -> bool:
-    return type(value) is list and all(type(one) is str for one in value)
-
-
-def _maybe(fits: Fits) -> Fits:
-    return lambda value: value is None or fits(value)
-
-
-def _has(fields: Mapping[str, Fits], required: tuple[str, ...] = ()) -> Fits:
-    def fits(value: Any) -> bool:
-        return (
-            type(value) is dict
-            and all(name in value for name in required)
-            and all(check(value[name]) for name, check in fields.items() if name in value)
-        )
-
-    return fits
-
-
-def _is_attempts(value: Any) -> bool:
-    return type(value) is list and all(_ATTEMPT(one) for one in value)
-
-
-def _is_definitions(value: Any) -> bool:
-    return type(value) is list and all(_DEFINITION(one) and _is_shallow(one) for one in value)
-
-
-def _is_metrics(value: Any) -> bool:
-    if type(value) is not dict:
-        return False
-    # A run has few combinations of types, and perhaps a hundred thousand keys.
-    for one in value.values():
-        if type(one) is not dict:
-            return False
-        numbers = [one.get(name) for name in _STATISTICS]
-        types = tuple(map(type, numbers))
-        if types not in _TYPES_SEEN:
-            if not all(kind in allowed for kind, allowed in zip(types, _STATISTICS.values(), strict=True)):
-                return False
-            _TYPES_SEEN.add(types)
-        if str in types and any(type(number) is str and number not in _NOT_FINITE for number in numbers):
-            return False
-    return True
-
-
-def _is_cursor(value: Any) -> bool:
-    return type(value) is dict and all(
-        one is None or (type(one) is list and len(one) == 3 and all(_is_count(number) for number in one))
-        for one in value.values()
-    )
-
-
-_ATTEMPT = _has(
-    {
-        "number": _is_attempt_number,
-        "started": _maybe(_is_time),
-        "resume_step": _maybe(_is_step),
-        "host": _maybe(_is_text),
-        "pid": _maybe(_is_pid),
-        "process_start": _maybe(_is_number),
-        "boot": _maybe(_is_text),
-        "world_size": _maybe(_is_count),
-        "launch": _maybe(_is_text),
-        "argv": _maybe(_is_texts),
-    }
+from lossbook.errors import LossbookError
+from lossbook.json_shapes import (
+    JsonMapping,
+    JsonObject,
+    Shape,
+    each,
+    fit,
+    has,
+    is_attempt_number,
+    is_count,
+    is_flag,
+    is_number,
+    is_object,
+    is_pid,
+    is_step,
+    is_text,
+    is_texts,
+    is_time,
+    maybe,
+    number_or_none,
+    object_or_empty,
+    text_or_none,
+    texts_of,
+    whole_or_none,
 )
-_DEFINITION = _has({"pattern": _maybe(_is_text), "goal": _maybe(_is_text)})
-_STATISTICS: dict[str, tuple[type, ...]] = {
-    "last": (int, float, str, _NONE), "last_step": (int, float, _NONE), "min": (int, float, str, _NONE),
-    "min_step": (int, _NONE), "max": (int, float, str, _NONE), "max_step": (int, _NONE),
-    "mean": (int, float, str, _NONE), "count": (int, _NONE), "nonfinite": (int, _NONE),
-}  # fmt: skip
-_TYPES_SEEN: set[tuple[type, ...]] = set()
-
-IDENTITY: dict[str, tuple[Fits, str]] = {
-    "format": (_is_count, "a number"),
-    "id": (_maybe(_is_text), "a text"),
-    "name": (_maybe(_is_text), "a text"),
-    "project": (_maybe(_is_text), "a text"),
-    "created": (_maybe(_is_time), "a time in microseconds"),
-    "config": (_maybe(_is_object), "an object"),
-    "tags": (_maybe(_is_texts), "a list of texts"),
-    "group": (_maybe(_is_text), "a text"),
-    "notes": (_maybe(_is_text), "a text"),
-    "host": (_maybe(_has({"name": _maybe(_is_text), "user": _maybe(_is_text)})), "an object"),
-    "parent": (
-        _maybe(_has({"project": _is_text, "run": _is_text, "step": _is_step}, ("project", "run"))),
-        "a project, a run and a step",
-    ),
-    "mirrors": (_maybe(_is_texts), "a list of texts"),
-    "attempts": (_maybe(_is_attempts), "a list of attempts"),
-}
-SUMMARY: dict[str, tuple[Fits, str]] = {
-    "state": (_maybe(_is_text), "a text"),
-    "error": (_maybe(_is_text), "a text"),
-    "started": (_maybe(_is_time), "a time in microseconds"),
-    "ended": (_maybe(_is_time), "a time in microseconds"),
-    "last_time": (_maybe(_is_step), "a time in microseconds"),
-    "rows": (_maybe(_is_count), "a count"),
-    "last_step": (_maybe(_is_step), "a step"),
-    "config": (_maybe(_is_object), "an object"),
-    "summary": (_maybe(_is_object), "an object"),
-    "define": (_maybe(_is_definitions), "a list of definitions"),
-    "metrics": (_maybe(_is_metrics), "statistics of each key"),
-    "alerts": (_maybe(_is_count), "a count"),
-    "problems": (_maybe(_is_texts), "a list of texts"),
-    "cursor": (_maybe(_is_cursor), "how far each file was read"),
-}
-_SEALING: dict[str, tuple[Fits, str]] = {
-    "problems": (_is_texts, "a list of texts"),
-    **{name: (lambda value: type(value) is dict, "an object") for name in ("next_row", "last_segment", "last_step")},
-}
-_WATCHED: dict[str, tuple[Fits, str]] = {
-    "attempt": (_is_attempt_number, "a number"),
-    "state": (_maybe(_is_text), "a text"),
-    "error": (_maybe(_is_text), "a text"),
-    "ended": (_maybe(_is_time), "a time in microseconds"),
-}
+from lossbook.paths import FORMAT, RunFolder, folder_lock, read_json, write_json
 
 
-def fit(values: dict[str, Any], shape: Mapping[str, tuple[Fits, str]]) -> tuple[dict[str, Any], list[str]]:
-    """Leave out what has not the type that it should have.
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The machine on which the first attempt began; None for what is not known."""
 
-    Returns:
-        The rest, and of each thing left out what it should be: `"tags" is no list of texts`.
+    name: str | None = None
+    user: str | None = None
+    os: str | None = None
+    python: str | None = None
+    cpus: int | None = None
+    more: JsonMapping = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Git:
+    """The commit that was checked out; None for what is not known."""
+
+    commit: str | None = None
+    branch: str | None = None
+    dirty: bool | None = None
+    remote: str | None = None
+    more: JsonMapping = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """The run whose history this one continues, up to `step`; None where the step was not recorded."""
+
+    project: str
+    run: str
+    step: int | None = None
+    more: JsonMapping = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an imported run comes from: the kind of tracker, its location, and the run's id and project there."""
+
+    kind: str | None = None
+    location: str | None = None
+    id: str | None = None
+    project: str | None = None
+    url: str | None = None
+    more: JsonMapping = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One process, or one launch of several, that wrote the run.
+
+    Attributes:
+        number: its index: 0 for the first attempt.
+        started: µs since 1970, UTC.
+        resume_step: the checkpoint's step that it resumed from; None where it did not say.
+        process_start: clock ticks since boot, as in `/proc/<pid>/stat`.
+        boot: the boot's id.
+        launch: equal for all ranks of one launch; empty for a process by itself.
     """
-    wrong = [name for name, (fits, _) in shape.items() if name in values and not fits(values[name])]
-    if not wrong:
-        return values, []
-    rest = {name: value for name, value in values.items() if name not in wrong}
-    return rest, [f'"{name}" is not {shape[name][1]}' for name in wrong]
+
+    number: int = 0
+    world_size: int | None = None
+    resume_step: int | None = None
+    host: str | None = None
+    pid: int | None = None
+    process_start: float | None = None
+    boot: str | None = None
+    launch: str | None = None
+    started: int | None = None
+    argv: tuple[str, ...] = ()
+    git: Git | None = None
+    more: JsonMapping = field(default_factory=dict, repr=False)
 
 
-def read_identity(folder: RunFolder) -> tuple[dict[str, Any], list[str]]:
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """Who a run is and what exactly was started: the contents of its `run.json`.
+
+    Attributes:
+        format: of the files; a larger one than `paths.FORMAT` is not known here.
+        created: µs since 1970, UTC; 0 where it is not known.
+        config: as given to `init()`; later changes are rows.
+        mirrors: what was asked for, as `kind` or `kind:options`.
+        attempts: in order; none where `run.json` is damaged or another program's.
+        more: fields that this version does not know, kept as they are.
+    """
+
+    id: str
+    name: str
+    project: str
+    format: int = FORMAT
+    created: int = 0
+    config: JsonObject = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    group: str | None = None
+    notes: str | None = None
+    git: Git | None = None
+    host: Host = field(default_factory=Host)
+    argv: tuple[str, ...] = ()
+    cwd: str | None = None
+    mode: str | None = None
+    mirrors: tuple[str, ...] = ()
+    parent: Parent | None = None
+    system_metrics: bool | None = None
+    script: str | None = None
+    entity: str | None = None
+    job_type: str | None = None
+    source: Origin | None = None
+    attempts: tuple[Attempt, ...] = ()
+    more: JsonMapping = field(default_factory=dict, repr=False)
+
+    @property
+    def last_attempt(self) -> Attempt:
+        """The attempt that wrote last; an empty one where none is known."""
+        return self.attempts[-1] if self.attempts else Attempt()
+
+    def resume_steps(self) -> dict[int, int | None]:
+        """The step that each attempt resumed from, by attempt number; None where it did not say."""
+        return {one.number: one.resume_step for one in self.attempts}
+
+    def to_json(self) -> JsonObject:
+        """As it stands in `run.json`."""
+        written: JsonObject = {
+            "format": self.format,
+            "id": self.id,
+            "name": self.name,
+            "project": self.project,
+            "created": self.created,
+            "config": self.config,
+            "tags": list(self.tags),
+            "group": self.group,
+            "notes": self.notes,
+            "git": None if self.git is None else _written(self.git),
+            "host": _written(self.host),
+            "argv": list(self.argv),
+            "cwd": self.cwd,
+            "mode": self.mode,
+            "mirrors": list(self.mirrors),
+            "parent": None if self.parent is None else _written(self.parent),
+            "system_metrics": self.system_metrics,
+            "script": self.script,
+        }
+        for name in ("entity", "job_type"):
+            if (label := getattr(self, name)) is not None:
+                written[name] = label
+        if self.source is not None:
+            written["source"] = _written(self.source)
+        written.update(self.more)
+        written["attempts"] = [_written_attempt(one) for one in self.attempts]
+        return written
+
+
+# -- reading, writing, editing ----------------------------------------------------------------------------------------
+
+
+def read_run_info(folder: RunFolder) -> tuple[RunInfo, list[str]]:
     """A run's `run.json`, as far as it can be read, and a sentence for each thing that is wrong with it."""
     path = folder.run_json
     try:
-        identity = read_json(path)
+        values = read_json(path)
+    except LossbookError as error:
+        return parse_run_info({}, folder)[0], [str(error)]
+    if not values:
+        return parse_run_info({}, folder)[0], [f"{path} is missing: the run's name and configuration are not known"]
+    info, wrong = parse_run_info(values, folder)
+    return info, [f"{path} is damaged: {one}; it is left out" for one in wrong]
+
+
+def load_run_info(folder: RunFolder) -> RunInfo | None:
+    """A run's `run.json`, without what has the wrong type; None when there is none.
+
+    Raises:
+        DamagedFile: it holds something else than one JSON object.
+        StoreError: it is there and cannot be read.
+    """
+    values = read_json(folder.run_json)
+    return parse_run_info(values, folder)[0] if values else None
+
+
+def write_run_info(folder: RunFolder, info: RunInfo, *, durable: bool = True) -> None:
+    """Replace a run's `run.json` in one step; `durable` also survives power loss.
+
+    Raises:
+        OSError: it cannot be written; the old one is untouched.
+    """
+    write_json(folder.run_json, info.to_json(), durable=durable)
+
+
+def edit_run_info(folder: RunFolder, change: Callable[[RunInfo], RunInfo], *, durable: bool = True) -> RunInfo:
+    """Read, change and replace `run.json` while nobody else does the same through here; returns it as it is now.
+
+    Raises:
+        StoreError, DamagedFile: it cannot be read; nothing is written then.
+        OSError: it cannot be written.
+    """
+    with folder_lock(folder, "run"):
+        changed = change(load_run_info(folder) or parse_run_info({}, folder)[0])
+        write_run_info(folder, changed, durable=durable)
+    return changed
+
+
+def parse_run_info(values: JsonMapping, folder: RunFolder) -> tuple[RunInfo, list[str]]:
+    """What `run.json` says.
+
+    Args:
+        values: its contents.
+        folder: the run's; its name stands in for an id, a name or a project that is missing.
+
+    Returns:
+        The run, and what each field that was left out should be: `"tags" is not a list of texts`.
+    """
+    good, wrong = fit(values, _RUN)
+    parent = object_or_empty(good.get("parent"))
+    git, source = good.get("git"), good.get("source")
+    attempts = good.get("attempts")
+    info = RunInfo(
+        id=text_or_none(good.get("id")) or os.path.basename(folder.path),
+        name=text_or_none(good.get("name")) or os.path.basename(folder.path),
+        project=text_or_none(good.get("project")) or os.path.basename(os.path.dirname(folder.path)),
+        format=whole_or_none(good.get("format")) or FORMAT,
+        created=whole_or_none(good.get("created")) or 0,
+        config=object_or_empty(good.get("config")),
+        tags=texts_of(good.get("tags")),
+        group=text_or_none(good.get("group")),
+        notes=text_or_none(good.get("notes")),
+        git=None if git is None else _parse_git(object_or_empty(git)),
+        host=_parse_host(object_or_empty(good.get("host"))),
+        argv=texts_of(good.get("argv")),
+        cwd=text_or_none(good.get("cwd")),
+        mode=text_or_none(good.get("mode")),
+        mirrors=texts_of(good.get("mirrors")),
+        parent=Parent(
+            str(parent["project"]), str(parent["run"]), whole_or_none(parent.get("step")), _more(parent, Parent)
+        )
+        if parent
+        else None,
+        system_metrics=None if good.get("system_metrics") is None else bool(good["system_metrics"]),
+        script=text_or_none(good.get("script")),
+        entity=text_or_none(good.get("entity")),
+        job_type=text_or_none(good.get("job_type")),
+        source=None if source is None else _parse_origin(object_or_empty(source)),
+        attempts=tuple(
+            parse_attempt(object_or_empty(one), position)
+            for position, one in enumerate(attempts if isinstance(attempts, list) else ())
+        ),
+        more=_more(good, RunInfo),
+    )
+    return info, wrong
+
+
+def parse_attempt(values: JsonMapping, position: int = 0) -> Attempt:
+    """One attempt, as `run.json` and the first row of a journal segment have it; `position`: its place in the list."""
+    number, git = whole_or_none(values.get("number")), values.get("git")
+    return Attempt(
+        number=position if number is None else number,
+        started=whole_or_none(values.get("started")),
+        resume_step=whole_or_none(values.get("resume_step")),
+        host=text_or_none(values.get("host")),
+        pid=whole_or_none(values.get("pid")),
+        process_start=number_or_none(values.get("process_start")),
+        boot=text_or_none(values.get("boot")),
+        world_size=whole_or_none(values.get("world_size")),
+        launch=text_or_none(values.get("launch")),
+        argv=texts_of(values.get("argv")),
+        git=None if git is None else _parse_git(object_or_empty(git)),
+        more=_more(values, Attempt),
+    )
+
+
+def with_attempt(info: RunInfo, number: int, **changes: object) -> RunInfo:
+    """The run with some fields of the attempt of that number changed; as it is where there is no such attempt."""
+    return replace(
+        info,
+        attempts=tuple(
+            replace(one, **changes) if one.number == number else one  # type: ignore[arg-type]
+            for one in info.attempts
+        ),
+    )
+
+
+def _parse_host(values: JsonMapping) -> Host:
+    return Host(
+        name=text_or_none(values.get("name")),
+        user=text_or_none(values.get("user")),
+        os=text_or_none(values.get("os")),
+        python=text_or_none(values.get("python")),
+        cpus=whole_or_none(values.get("cpus")),
+        more=_more(values, Host),
+    )
+
+
+def _parse_git(values: JsonMapping) -> Git:
+    dirty = values.get("dirty")
+    return Git(
+        commit=text_or_none(values.get("commit")),
+        branch=text_or_none(values.get("branch")),
+        dirty=dirty if isinstance(dirty, bool) else None,
+        remote=text_or_none(values.get("remote")),
+        more=_more(values, Git),
+    )
+
+
+def _parse_origin(values: JsonMapping) -> Origin:
+    return Origin(
+        kind=text_or_none(values.get("kind")),
+        location=text_or_none(values.get("location")),
+        id=text_or_none(values.get("id")),
+        project=text_or_none(values.get("project")),
+        url=text_or_none(values.get("url")),
+        more=_more(values, Origin),
+    )
+
+
+def _more(values: JsonMapping, kind: type) -> JsonMapping:
+    known = {one.name for one in fields(kind)}
+    return {name: value for name, value in values.items() if name not in known}
+
+
+def _written(part: Host | Git | Parent | Origin) -> JsonObject:
+    written: JsonObject = {one.name: getattr(part, one.name) for one in fields(part) if one.name != "more"}
+    if not isinstance(part, (Git, Parent)):
+        # What is not known of a host or a source was never written as null.
+        written = {name: value for name, value in written.items() if value is not None}
+    written.update(part.more)
+    return written
+
+
+def _written_attempt(attempt: Attempt) -> JsonObject:
+    written: JsonObject = {}
+    for one in fields(attempt):
+        value = getattr(attempt, one.name)
+        if one.name == "git":
+            if value is not None:
+                written["git"] = _written(value)
+        elif one.name == "argv":
+            written["argv"] = list(value)
+        elif one.name != "more" and (value is not None or one.name == "resume_step"):
+            written[one.name] = value
+    written.update(attempt.more)
+    return written
+
+
+_GIT = has({"commit": maybe(is_text), "branch": maybe(is_text), "remote": maybe(is_text)})
+_ATTEMPT = has(
+    {
+        "number": is_attempt_number,
+        "started": maybe(is_time),
+        "resume_step": maybe(is_step),
+        "host": maybe(is_text),
+        "pid": maybe(is_pid),
+        "process_start": maybe(is_number),
+        "boot": maybe(is_text),
+        "world_size": maybe(is_count),
+        "launch": maybe(is_text),
+        "argv": maybe(is_texts),
+    }
+)
+_RUN: Shape = {
+    "format": (is_count, "a number"),
+    "id": (maybe(is_text), "a text"),
+    "name": (maybe(is_text), "a text"),
+    "project": (maybe(is_text), "a text"),
+    "created": (maybe(is_time), "a time in microseconds"),
+    "config": (maybe(is_object), "an object"),
+    "tags": (maybe(is_texts), "a list of texts"),
+    "group": (maybe(is_text), "a text"),
+    "notes": (maybe(is_text), "a text"),
+    "git": (maybe(_GIT), "a commit, a branch and a remote"),
+    "host": (maybe(has({"name": maybe(is_text), "user": maybe(is_text)})), "an object"),
+    "argv": (maybe(is_texts), "a list of texts"),
+    "cwd": (maybe(is_text), "a text"),
+    "mode": (maybe(is_text), "a text"),
+    "mirrors": (maybe(is_texts), "a list of texts"),
+    "parent": (
+        maybe(has({"project": is_text, "run": is_text, "step": maybe(is_step)}, ("project", "run"))),
+        "a project, a run and a step",
+    ),
+    "system_metrics": (maybe(is_flag), "true or false"),
+    "script": (maybe(is_text), "a text"),
+    "source": (maybe(has({"kind": maybe(is_text), "id": maybe(is_text)})), "a kind and an id"),
+    "attempts": (maybe(each(_ATTEMPT)), "a list of attempts"),
+}
+
+IDENTITY = _RUN
+
+
+def read_identity(folder: RunFolder) -> tuple[dict[str, Any], list[str]]:
+    """As `read_run_info`, as the fields stand in the file."""
+    path = folder.run_json
+    try:
+        values = read_json(path)
     except LossbookError as error:
         return {}, [str(error)]
-    if not identity:
+    if not values:
         return {}, [f"{path} is missing: the run's name and configuration are not known"]
-    identity, wrong = fit(identity, IDENTITY)
-    return identity, [f"{path} is damaged: {one}; it is left out" for one in wrong]
-
-
-def read_summary(folder: RunFolder) -> dict[str, Any]:
-    """A run's `summary.json`; nothing when there is none.
-
-    Raises:
-        DamagedFile: it is no summary, in whole or in part.
-        StoreError: it cannot be read.
-    """
-    summary, wrong = fit(read_json(folder.summary_json) or {}, SUMMARY)
-    if wrong:
-        raise DamagedFile(f"{folder.summary_json} is damaged: {', '.join(wrong)}")
-    return summary
-
-
-def read_sealing(folder: RunFolder) -> dict[str, Any]:
-    """What sealing noted of a run: problems, and per rank the next row and the last segment.
-
-    Raises:
-        DamagedFile, StoreError: it cannot be read.
-    """
-    return fit(read_json(os.path.join(folder.followers, "seal.json")) or {}, _SEALING)[0]
-
-
-def read_watched(folder: RunFolder) -> dict[str, Any]:
-    """What a follower noted of the end of a run that did not tell it; nothing where that cannot be read."""
-    try:
-        return fit(read_json(os.path.join(folder.followers, "watch.json")) or {}, _WATCHED)[0]
-    except LossbookError:
-        return {}
+    good, wrong = fit(values, _RUN)
+    return good, [f"{path} is damaged: {one}; it is left out" for one in wrong]

@@ -201,7 +201,8 @@ def _write_history(file: IO[bytes], snapshots: Iterator[MetricsSnapshot]) -> dic
 
 def snapshots_of(folder: str) -> Iterator[MetricsSnapshot]:
     """The rows of a run as a log has them, in the order in which they were logged; hidden ones left out."""
-    from lossbook.run_info import IDENTITY, fit
+    from lossbook.json_shapes import fit
+    from lossbook.run_info import IDENTITY
     from lossbook.storage.attempts import resume_steps
     from lossbook.storage.scan import visible
 

@@ -19,7 +19,8 @@ import orjson
 from lossbook.errors import LossbookError
 from lossbook.journal.line import merge_config
 from lossbook.paths import INDEX, RunFolder, cache_folder, is_settled, replace_file, run_entries
-from lossbook.run_info import read_identity, read_summary
+from lossbook.run_info import read_identity
+from lossbook.storage.derived_files import read_summary
 
 if TYPE_CHECKING:
     from lossbook.storage.summary import LiveSummary

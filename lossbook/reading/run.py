@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lossbook.errors import BadArgument, LossbookError, UnknownKey
+from lossbook.json_shapes import fit
 from lossbook.metrics import AXES, find_key, goal_of, nearest
 from lossbook.paths import RunFolder, read_json
 from lossbook.reading.index import Record, make_record, read_index
-from lossbook.run_info import IDENTITY, fit
+from lossbook.run_info import IDENTITY
 from lossbook.storage.array_cache import FilesReplaced
 
 if TYPE_CHECKING:

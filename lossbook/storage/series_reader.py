@@ -18,10 +18,11 @@ from lossbook.errors import LossbookError, StoreError
 from lossbook.journal.line import Row
 from lossbook.journal.reader import find_gaps, read_segment
 from lossbook.paths import RunFolder, SegmentName, is_settled
-from lossbook.run_info import read_identity, read_sealing
+from lossbook.run_info import read_identity
 from lossbook.storage.array_cache import ArrayCache, FilesReplaced
 from lossbook.storage.attempts import NEVER, cutoffs, resume_steps
 from lossbook.storage.chunks import LiveSegment, LiveSeries, SealedParts, SeriesPart
+from lossbook.storage.derived_files import read_seal_notes
 from lossbook.storage.schema import TOP_LEVEL, parquet
 from lossbook.storage.segments import Segment, list_segments
 
@@ -180,13 +181,13 @@ class RunRows:
             return before[-1].next_row, before[-1].damaged
         if any(segment.name.rank == name.rank and segment.is_sealed for segment in self._segments):
             try:
-                sealed = read_sealing(self.folder)
+                sealed = read_seal_notes(self.folder)
             except LossbookError:
                 return None, 0
-            row, last = ((sealed.get(what) or {}).get(f"r{name.rank}") for what in ("next_row", "last_segment"))
+            row, last = sealed.next_row.get(name.rank), sealed.last_segment.get(name.rank)
             # Sealing goes on meanwhile: the note may be of a segment before the one behind, or of this one already.
-            is_behind = not isinstance(last, int) or last == name.first - 1
-            return (row, 0) if isinstance(row, int) and is_behind else (None, 0)
+            is_behind = last is None or last == name.first - 1
+            return (row, 0) if row is not None and is_behind else (None, 0)
         return None, 0
 
     def keys(self) -> set[str]:

@@ -20,8 +20,9 @@ from lossbook.journal.liveness import SILENT_SECONDS
 from lossbook.journal.reader import first_row, read_segment
 from lossbook.paths import FORMAT, RunFolder, SegmentName, is_monitor, parse_segment_name, write_json
 from lossbook.processes import host_name, is_alive
-from lossbook.run_info import read_identity, read_sealing, read_watched
+from lossbook.run_info import read_identity
 from lossbook.storage.attempts import NEVER, cutoffs, resume_steps
+from lossbook.storage.derived_files import SealNotes, read_seal_notes, read_watch_notes
 from lossbook.storage.segments import Segment, list_segments
 from lossbook.storage.statistics import (
     KINDS_THAT_COUNT,
@@ -320,12 +321,11 @@ class LiveSummary:
             return False
         if not mark.is_live:
             return True
-        rank = f"r{name.rank}"
         try:
-            noted = read_sealing(self._folder)
+            noted = read_seal_notes(self._folder)
         except LossbookError:
-            noted = {}
-        last, next_row = ((noted.get(what) or {}).get(rank) for what in ("last_segment", "next_row"))
+            noted = SealNotes()
+        last, next_row = noted.last_segment.get(name.rank), noted.next_row.get(name.rank)
         if last == name.last and next_row == mark.next_row:
             return True
         for one in segments:
@@ -471,7 +471,7 @@ def compute_summary(folder: RunFolder) -> dict[str, Any]:
 def sealed_problems(folder: RunFolder) -> list[str]:
     """What was found damaged when segments were sealed."""
     try:
-        return list(read_sealing(folder).get("problems") or ())
+        return list(read_seal_notes(folder).problems)
     except LossbookError as error:
         return [str(error)]
 
@@ -490,10 +490,10 @@ def run_state(
     if number in finish:
         when, value = finish[number]
         return str(value.get("state") or "finished"), value.get("error"), when
-    watched = read_watched(folder)
-    if watched.get("attempt", 0) == number and watched.get("state"):
-        unexplained = "the training process ended without a word" if watched["state"] == "crashed" else None
-        return str(watched["state"]), watched.get("error") or unexplained, watched.get("ended")
+    watched = read_watch_notes(folder)
+    if watched.attempt == number and watched.state:
+        unexplained = "the training process ended without a word" if watched.state == "crashed" else None
+        return watched.state, watched.error or unexplained, watched.ended
     if is_running(folder, last):
         return "running", None, None
     return "crashed", "the training process ended without a word", None

@@ -1,0 +1,140 @@
+"""The types of JSON values, and checks of what a small file holds: what is of another type is left out, and named.
+
+A file can be whole JSON and still not be ours: edited by hand, or written by another program. Who reads it through a
+shape may trust the types of what it gets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+#: What JSON can hold. A type checker takes `dict[str, int]` for no `JsonObject`: take a `JsonMapping` as an argument.
+Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
+JsonObject: TypeAlias = dict[str, Json]
+JsonMapping: TypeAlias = Mapping[str, Json]
+
+Fits = Callable[[object], bool]
+#: Which check each field of an object has to pass, and what it should be, in words.
+Shape = Mapping[str, tuple[Fits, str]]
+
+#: The last microsecond of the year 9999.
+_LAST_TIME = 253_402_300_799_999_999
+#: Objects in objects, deeper than anybody's configuration and shallower than what JSON writers give up at.
+_MOST_DEPTH = 100
+
+
+def fit(values: JsonMapping, shape: Shape) -> tuple[JsonObject, list[str]]:
+    """Leave out what has not the type that it should have.
+
+    Returns:
+        The rest, and of each thing left out what it should be: `"tags" is no list of texts`.
+    """
+    wrong = [name for name, (fits, _) in shape.items() if name in values and not fits(values[name])]
+    rest = {name: value for name, value in values.items() if name not in wrong}
+    return rest, [f'"{name}" is not {shape[name][1]}' for name in wrong]
+
+
+# -- checks -----------------------------------------------------------------------------------------------------------
+
+
+def is_text(value: object) -> bool:
+    return type(value) is str
+
+
+def is_flag(value: object) -> bool:
+    return type(value) is bool
+
+
+def is_time(value: object) -> bool:
+    return type(value) is int and 0 <= value <= _LAST_TIME
+
+
+def is_step(value: object) -> bool:
+    return type(value) is int and -(1 << 63) <= value < 1 << 63
+
+
+def is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 1 << 63
+
+
+def is_attempt_number(value: object) -> bool:
+    return type(value) is int and 0 <= value < 1 << 15
+
+
+def is_pid(value: object) -> bool:
+    return type(value) is int and 0 <= value < 1 << 31
+
+
+def is_number(value: object) -> bool:
+    return type(value) in (int, float)
+
+
+def is_object(value: object) -> bool:
+    return type(value) is dict and is_shallow(value)
+
+
+def is_texts(value: object) -> bool:
+    return isinstance(value, list) and all(type(one) is str for one in value)
+
+
+def is_shallow(value: object) -> bool:
+    """Whether objects and lists are nested no deeper than JSON can be written."""
+    level: list[object] = [value]
+    for _ in range(_MOST_DEPTH):
+        inner = [one for one in level if isinstance(one, (dict, list))]
+        if not inner:
+            return True
+        level = [each for one in inner for each in (one.values() if isinstance(one, dict) else one)]
+    return False
+
+
+def maybe(fits: Fits) -> Fits:
+    """A check that None passes too."""
+    return lambda value: value is None or fits(value)
+
+
+def has(fields: Mapping[str, Fits], required: Sequence[str] = ()) -> Fits:
+    """A check of an object: those of `fields` that it has must fit, and it must have the required ones."""
+
+    def fits(value: object) -> bool:
+        return (
+            isinstance(value, dict)
+            and all(name in value for name in required)
+            and all(check(value[name]) for name, check in fields.items() if name in value)
+        )
+
+    return fits
+
+
+def each(fits: Fits) -> Fits:
+    """A check of a list: each of its items must fit."""
+    return lambda value: isinstance(value, list) and all(map(fits, value))
+
+
+# -- taking a value as what it was checked to be ----------------------------------------------------------------------
+
+
+def text_or_none(value: object) -> str | None:
+    """A text as it is; None for anything else."""
+    return value if isinstance(value, str) else None
+
+
+def whole_or_none(value: object) -> int | None:
+    """A whole number as it is; None for anything else, True and False included."""
+    return value if type(value) is int else None
+
+
+def number_or_none(value: object) -> float | None:
+    """A number as it is; None for anything else, True and False included."""
+    return value if type(value) in (int, float) else None  # type: ignore[return-value]
+
+
+def object_or_empty(value: object) -> JsonObject:
+    """An object as it is; an empty one for anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def texts_of(value: object) -> tuple[str, ...]:
+    """The texts of a list; none for anything else."""
+    return tuple(one for one in value if isinstance(one, str)) if isinstance(value, list) else ()
