@@ -1,12 +1,26 @@
-"""The vocabulary of metrics, in one table: what trainers call the same thing, its unit, and which way is better."""
+"""Owns the vocabulary of metrics: names and aliases, units, roles, goals, and whether a utilisation is in percent.
+
+The command line, the terminal, the plots and the dashboard ask here; the dashboard's constants are generated from here
+by `scripts/web_types.py`.
+"""
 
 from __future__ import annotations
 
 import difflib
 import fnmatch
+import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+Goal = Literal["minimize", "maximize"]
+#: What a metric is in a training run. "loss": another loss than the usual ones, such as `moe/aux_loss`; "quality":
+#: perplexity, accuracy, bits per byte; "speed": work per second; "machine": a series that the system monitor samples.
+Role = Literal[
+    "train-loss", "val-loss", "test-loss", "loss", "quality", "tokens", "speed", "step-time", "utilisation", "machine"
+]
 
 
 class Metric(NamedTuple):
@@ -14,29 +28,33 @@ class Metric(NamedTuple):
 
     names: tuple[str, ...]
     unit: str = ""
-    goal: str | None = None
+    goal: Goal | None = None
+    role: Role | None = None
 
 
 TABLE = (
-    Metric(("train/loss", "train_loss", "loss", "training_loss", "train/train_loss", "loss/train"), "nats", "minimize"),
+    Metric(("train/loss", "train_loss", "loss", "training_loss", "training/loss", "train/train_loss", "loss/train"),
+           "nats", "minimize", "train-loss"),
     Metric(("val/loss", "val_loss", "eval/loss", "eval_loss", "valid/loss", "validation/loss", "validation_loss",
-            "valid_loss", "loss/val", "dev/loss"), "nats", "minimize"),
-    Metric(("train/perplexity", "train_perplexity", "perplexity", "train/ppl", "ppl"), "", "minimize"),
-    Metric(("val/perplexity", "val_perplexity", "eval/perplexity", "eval_perplexity", "val/ppl", "val_ppl"), "", "minimize"),
-    Metric(("train/learning_rate", "learning_rate", "lr", "train/lr", "optim/lr", "lr/group_0"), ""),
-    Metric(("train/grad_norm", "grad_norm", "gradient_norm", "grad/norm", "train/gradient_norm"), ""),
+            "valid_loss", "loss/val", "dev/loss"), "nats", "minimize", "val-loss"),
+    Metric(("test/loss", "test_loss", "loss/test"), "nats", "minimize", "test-loss"),
+    Metric(("train/perplexity", "train_perplexity", "perplexity", "train/ppl", "ppl"), "", "minimize", "quality"),
+    Metric(("val/perplexity", "val_perplexity", "eval/perplexity", "eval_perplexity", "val/ppl", "val_ppl"), "",
+           "minimize", "quality"),
+    Metric(("train/learning_rate", "learning_rate", "lr", "train/lr", "optim/lr", "lr/group_0")),
+    Metric(("train/grad_norm", "grad_norm", "gradient_norm", "grad/norm", "train/gradient_norm")),
     Metric(("time/tokens_seen", "tokens", "tokens_seen", "train/tokens", "total_tokens", "num_tokens",
-            "train/tokens_seen", "num_input_tokens_seen"), "tokens"),
+            "train/tokens_seen", "num_input_tokens_seen"), "tokens", None, "tokens"),
     Metric(("time/gradient_steps", "gradient_step", "gradient_steps", "train/global_step", "global_step",
             "optimizer_step"), "steps"),
     Metric(("throughput/flops_seen", "flops", "flops_seen", "total_flos", "train/total_flos"), "FLOPs"),
     Metric(("throughput/tokens_per_second", "tokens_per_second", "tokens_per_sec", "tokens/s", "train/tokens_per_second",
-            "tok/s"), "tokens/s", "maximize"),
-    Metric(("throughput/mfu", "mfu", "train/mfu"), "%", "maximize"),
+            "perf/tokens_per_second", "tok/s"), "tokens/s", "maximize", "speed"),
+    Metric(("throughput/mfu", "mfu", "train/mfu"), "%", "maximize", "utilisation"),
     Metric(("train/epoch", "epoch"), "epochs"),
-    Metric(("train/accuracy", "train_accuracy", "accuracy", "acc"), "", "maximize"),
-    Metric(("val/accuracy", "val_accuracy", "eval/accuracy", "eval_accuracy"), "", "maximize"),
-    Metric(("sparsity", "train/sparsity", "pruning/sparsity"), ""),
+    Metric(("train/accuracy", "train_accuracy", "accuracy", "acc"), "", "maximize", "quality"),
+    Metric(("val/accuracy", "val_accuracy", "eval/accuracy", "eval_accuracy"), "", "maximize", "quality"),
+    Metric(("sparsity", "train/sparsity", "pruning/sparsity")),
 )  # fmt: skip
 
 _BY_NAME = {name: metric for metric in TABLE for name in metric.names}
@@ -44,6 +62,9 @@ _BY_NAME = {name: metric for metric in TABLE for name in metric.names}
 AXES = {"tokens": "time/tokens_seen", "gradient_step": "time/gradient_steps", "flops": "throughput/flops_seen"}
 #: How the names of the machine's own series begin (docs/system-metrics.md).
 _MACHINE = ("system.", "system/", "gpu", "cpu_", "memory_", "disk_", "network_", "torch_gpu_")
+#: What a name begins with that says on which part of the text it was measured.
+TRAIN_SPLITS = ("train", "training")
+EVAL_SPLITS = ("val", "valid", "validation", "eval", "dev", "test")
 _BETTER_LOW = ("loss", "perplexity", "ppl", "error", "wer", "cer", "bpb", "bits_per_byte", "seconds", "latency")
 _BETTER_HIGH = (
     "accuracy",
@@ -123,21 +144,38 @@ def nearest(name: str, keys: Iterable[str], count: int = 5) -> list[str]:
     return [*close, *inside][:count]
 
 
-def unit_of(key: str) -> str:
-    """The unit of a metric, as text to put behind a number; empty where it has none or is not known."""
+def unit_of(key: str, *, defined: Iterable[Mapping[str, object]] = (), largest: object = None) -> str:
+    """The unit of a metric, as text to put behind a number; empty where it has none or is not known.
+
+    Args:
+        defined: what the run said with `define_metric`.
+        largest: the largest value of the series, by which percent and share are told apart; see `percent_factor`.
+
+    Returns:
+        Such as "tokens/s". "%" for a utilisation in percent, "share" for one between 0 and 1.
+    """
+    said = _defined(key, "unit", defined)
+    if said is not None:
+        return said
+    if role_of(key) == "utilisation":
+        if key == _PERCENT_KEY or _finite(largest) is not None:
+            return "%" if percent_factor(key, largest) == 1 else "share"
+        return ""
     metric = _BY_NAME.get(key)
-    return metric.unit if metric else ""
+    if metric is not None:
+        return metric.unit
+    return next((unit for ending, unit in _SPEEDS.items() if key.rsplit("/", 1)[-1].endswith(ending)), "")
 
 
-def goal_of(key: str, defined: Iterable[Mapping[str, Any]] = ()) -> str | None:
+def goal_of(key: str, defined: Iterable[Mapping[str, object]] = ()) -> str | None:
     """Which way is better: what `define_metric` said, else the table, else the words in the key.
 
     Returns:
         "minimize", "maximize", or None where neither is known to be better.
     """
-    for one in defined:
-        if one.get("goal") and fnmatch.fnmatchcase(key, str(one.get("pattern", ""))):
-            return str(one["goal"])
+    said = _defined(key, "goal", defined)
+    if said is not None:
+        return said
     metric = _BY_NAME.get(key)
     if metric is not None:
         return metric.goal
@@ -148,20 +186,155 @@ def goal_of(key: str, defined: Iterable[Mapping[str, Any]] = ()) -> str | None:
     return None
 
 
+def _defined(key: str, what: str, defined: Iterable[Mapping[str, object]]) -> str | None:
+    """What `define_metric` said of a key; the first pattern that fits holds."""
+    for one in defined:
+        if one.get(what) and fnmatch.fnmatchcase(key, str(one.get("pattern", ""))):
+            return str(one[what])
+    return None
+
+
+# -- roles --------------------------------------------------------------------------------------------------------
+
 #: What a step, or a part of one, took; the last part of a name.
 _STEP_TIMES = (
     "step_time", "step_seconds", "step_time_ms", "time_per_step", "seconds_per_step", "iteration_time", "iter_time",
     "time_per_iteration", "compute_seconds", "compute_time", "forward_seconds", "backward_seconds", "data_seconds",
     "data_time",
 )  # fmt: skip
-_SPEEDS = ("tokens_per_second", "tokens_per_sec", "samples_per_second", "steps_per_second", "iterations_per_second")
+_SPEEDS = {
+    "tokens_per_second": "tokens/s",
+    "tokens_per_sec": "tokens/s",
+    "samples_per_second": "samples/s",
+    "steps_per_second": "steps/s",
+    "iterations_per_second": "iterations/s",
+}
+_LOSS = re.compile(r"(?:^|[/_])loss$", re.IGNORECASE)
+_QUALITY = re.compile(r"perplexity|ppl|accuracy|\bacc\b|bits_per_byte|bpb", re.IGNORECASE)
+_UTILISATION = re.compile(r"(?:^|[/_.])mfu$", re.IGNORECASE)
+
+
+# The words in a name are looked through once: a page asks for thousands of keys every other second.
+@lru_cache(maxsize=1 << 15)
+def role_of(key: str) -> Role | None:
+    """What a metric is in a training run: by the table, else by the words in its name; None where it is none of them."""
+    metric = _BY_NAME.get(key)
+    if metric is not None:
+        return metric.role
+    if key.startswith(_MACHINE):
+        return "machine"
+    if is_step_time(key):
+        return "step-time"
+    if is_speed(key):
+        return "speed"
+    if _UTILISATION.search(key):
+        return "utilisation"
+    if _LOSS.search(key):
+        return "loss"
+    return "quality" if _QUALITY.search(key) else None
+
+
+def key_metrics(keys: Iterable[str]) -> dict[Role, str]:
+    """For each role the one key that stands for it: by the most usual name among `keys`, else the first by name."""
+    found: dict[Role, str] = {}
+    present = set(keys)
+    for metric in TABLE:
+        if metric.role is not None and metric.role not in found:
+            key = next((name for name in metric.names if name in present), None)
+            if key is not None:
+                found[metric.role] = key
+    for key in sorted(present):
+        role = role_of(key)
+        if role is not None and role != "machine":
+            found.setdefault(role, key)
+    return found
+
+
+def is_loss(key: str) -> bool:
+    """Whether a key is a loss of training or validation, by any of their usual names."""
+    return role_of(key) in ("train-loss", "val-loss")
 
 
 def is_speed(key: str) -> bool:
     """Whether a key says how much is trained in a second."""
-    return find_key("tokens_per_second", (key,)) is not None or key.rsplit("/", 1)[-1].endswith(_SPEEDS)
+    return find_key("tokens_per_second", (key,)) is not None or key.rsplit("/", 1)[-1].endswith(tuple(_SPEEDS))
 
 
 def is_step_time(key: str) -> bool:
     """Whether a key says what a step, or a part of one, took."""
     return key.rsplit("/", 1)[-1] in _STEP_TIMES
+
+
+def step_seconds(key: str, value: float) -> float:
+    """A step time in seconds, whatever unit the name of its key says."""
+    return value / 1000 if key.endswith("_ms") else value
+
+
+# -- percent or share ---------------------------------------------------------------------------------------------
+
+#: The name under which the documentation has a model FLOPs utilisation: in percent, always.
+_PERCENT_KEY = "throughput/mfu"
+
+
+def percent_factor(key: str, largest: object, defined: Iterable[Mapping[str, object]] = ()) -> int:
+    """What the values of a utilisation are multiplied by to be percent: 1, or 100 where a share was logged.
+
+    The rule, in this order: a unit that the run gave with `define_metric` ("%" or "percent": percent; "share" or
+    "fraction": a share); `throughput/mfu`, the documented name, is percent; under any other name a series that never
+    exceeds 1 is a share. A whole run at 1 % or below is rarer than a trainer that logs `mfu` as 0.46.
+
+    Args:
+        largest: the largest value of the series; what is no finite number tells nothing, and percent is assumed.
+    """
+    unit = _defined(key, "unit", defined)
+    if unit is not None:
+        return 100 if unit.lower() in ("share", "fraction") else 1
+    size = _finite(largest)
+    return 100 if key != _PERCENT_KEY and size is not None and size <= 1 else 1
+
+
+def _finite(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+# -- the machine --------------------------------------------------------------------------------------------------
+
+
+class SystemChart(NamedTuple):
+    """One chart of the host: its series with what each is called beside the others."""
+
+    title: str
+    unit: str
+    series: tuple[tuple[str, str], ...]
+
+
+_HOST_CHARTS = (
+    SystemChart("CPU", "%", (("cpu_percent", "host"), ("system.proc.cpu_percent", "training"),
+                             ("system.proc.children_cpu_percent", "child processes"))),
+    SystemChart("Memory", "%", (("memory_percent", "host"),)),
+    SystemChart("Process memory", "bytes", (("system.proc.memory_rss_bytes", "training"),
+                                            ("system.proc.children_memory_rss_bytes", "child processes"))),
+    SystemChart("PyTorch allocator", "GiB", (("torch_gpu_memory_allocated", "allocated"),
+                                             ("torch_gpu_memory_reserved", "reserved"))),
+    SystemChart("Disk I/O", "bytes/s", (("disk_read_bytes_per_second", "read"),
+                                        ("disk_write_bytes_per_second", "written"))),
+    SystemChart("Network", "bytes/s", (("network_sent_bytes_per_second", "sent"),
+                                       ("network_received_bytes_per_second", "received"))),
+    SystemChart("Disk usage", "%", (("disk_percent", "disk"),)),
+)  # fmt: skip
+
+
+def host_charts(keys: Iterable[str]) -> list[SystemChart]:
+    """The charts of the host that a run has series for; a series that each node has (`cpu_percent/node1`) is a line each."""
+    present = list(keys)
+    charts = []
+    for title, unit, wanted in _HOST_CHARTS:
+        series = tuple(
+            (key, label if key == name else f"{label}, {key[len(name) + 1 :].replace('_', ' ', 1)}")
+            for name, label in wanted
+            for key in present
+            if key == name or key.startswith(f"{name}/")
+        )
+        if series:
+            charts.append(SystemChart(title, unit, series))
+    return charts

@@ -207,6 +207,16 @@ def test_gpu_figures_come_from_whatever_names_a_trainer_logged_them_under(book: 
     assert rows == {"averages": (80.0, 40.0, None), "each": (60.0, 22.0, 41.0), "trainer": (33.0, 2.0, None)}
 
 
+def test_a_utilisation_is_compared_in_percent_whether_percent_or_a_share_was_logged(
+    book: Book, make_run: MakeRun
+) -> None:
+    make_run("documented", [{"loss": 1.0, "throughput/mfu": 0.9}])
+    make_run("share", [{"loss": 2.0, "perf/mfu": 0.46}])
+    make_run("percent", [{"loss": 3.0, "train/mfu": 46.0}])
+    found = {row["name"]: row["mfu"] for row in book.compare().rows}
+    assert found == {"documented": 0.9, "share": pytest.approx(46.0), "percent": 46.0}
+
+
 # -- reaching a loss ------------------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from lossbook.analysis.best import best_value, checked_goal, direction, number_o
 from lossbook.analysis.comparison import Column, Comparison
 from lossbook.analysis.gpus import read_gpus
 from lossbook.errors import BadArgument, LossbookError, UnknownRun
-from lossbook.metrics import find_key
+from lossbook.metrics import find_key, key_metrics, percent_factor
 from lossbook.reading.where import FIELDS, compile_value, nested
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def _measure(run: RecordedRun, differing: Sequence[str], metric: str | None, goa
         row[f"best_{name}_loss"], row[f"best_{name}_loss_step"] = found if found is not None else (None, None)
         row[f"final_{name}_loss"], row[f"final_{name}_loss_step"] = _last(metrics, loss)
     row["tokens_per_second"] = _statistic(metrics, "throughput/tokens_per_second", "mean")
-    row["mfu"] = _statistic(metrics, "throughput/mfu", "mean")
+    row["mfu"] = _utilisation_percent(metrics, record["define"])
     gpus = read_gpus(metrics)
     row["gpu_utilisation"], row["gpu_memory_utilisation"] = (
         gpus.mean_utilisation_percent,
@@ -199,6 +199,12 @@ def _measure(run: RecordedRun, differing: Sequence[str], metric: str | None, goa
 def _statistic(metrics: Mapping[str, Any], name: str, statistic: str) -> float | None:
     key = find_key(name, metrics)
     return None if key is None else number_of(metrics[key].get(statistic))
+
+
+def _utilisation_percent(metrics: Mapping[str, Any], defined: Sequence[Mapping[str, Any]]) -> float | None:
+    key = key_metrics(metrics).get("utilisation")
+    mean = None if key is None else number_of(metrics[key].get("mean"))
+    return None if key is None or mean is None else mean * percent_factor(key, metrics[key].get("max"), defined)
 
 
 def _last(metrics: Mapping[str, Any], name: str) -> tuple[float | None, int | None]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 #: Words that a parameter's path ends in, or is made of, whatever the model.
-_PARAMETER_WORDS = frozenset((
+PARAMETER_WORDS = frozenset((
     "weight", "bias", "kernel", "scale", "embedding", "gamma", "beta", "wte", "wpe", "lm_head", "ln_f", "embed_tokens",
 ))  # fmt: skip
 _NUMBER = re.compile(r"(?<![A-Za-z0-9])(\d+)(?![A-Za-z0-9])|(?<=[A-Za-z_])(\d+)(?=\Z|[/.])")
@@ -84,7 +84,7 @@ def natural_order(text: str) -> tuple[tuple[int, int, str], ...]:
 
 def _is_parameter(path: str) -> bool:
     words = re.split(r"[./]", path)
-    return len(words) > 1 and (words[-1] in _PARAMETER_WORDS or any(word in _PARAMETER_WORDS for word in words))
+    return len(words) > 1 and (words[-1] in PARAMETER_WORDS or any(word in PARAMETER_WORDS for word in words))
 
 
 def _one_each(patterns: dict[str, list[LayerMember]]) -> dict[str, list[LayerMember]]:

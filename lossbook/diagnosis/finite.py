@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from lossbook.diagnosis.finding import Evidence, Finding, Report
 from lossbook.diagnosis.thresholds import Thresholds
 from lossbook.formatting import number
-from lossbook.metrics import find_key
+from lossbook.metrics import is_loss
 
 #: Keys that are followed at once; a run in which more go bad has said enough.
 _MOST_KEYS = 1000
@@ -118,8 +118,3 @@ def _of(rank: int) -> str:
 
 def _is_perplexity(key: str) -> bool:
     return "perplexity" in key or key.rsplit("/", 1)[-1].rsplit("_", 1)[-1] == "ppl"
-
-
-def is_loss(key: str) -> bool:
-    """Whether a key is a loss of training or validation, by any of their usual names."""
-    return find_key("train/loss", (key,)) is not None or find_key("val/loss", (key,)) is not None

@@ -114,10 +114,16 @@ def prepare(panel: Axes, lines: Sequence[Drawn], picture: Picture) -> None:
     if picture.log_y:
         panel.set_yscale("log")
     quantity = quantity_of(lines[0].key)
-    units = {unit_of(one.key) for one in lines}
+    units = {unit_of(one.key, largest=_largest(one)) for one in lines}
     unit = units.pop() if len(units) == 1 else ""
     name = lines[0].key if len({one.key for one in lines}) == 1 else quantity
     panel.set_ylabel(f"{one_line(name)} ({unit})" if unit else one_line(name), parse_math=False)
+
+
+def _largest(one: Drawn) -> float | None:
+    values = one.line[1]
+    finite = values[numpy.isfinite(values)]
+    return float(finite.max()) if finite.size else None
 
 
 def draw_line(panel: Axes, one: Drawn, picture: Picture) -> None:

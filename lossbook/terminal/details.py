@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lossbook.errors import LossbookError
 from lossbook.formatting import age, clock, duration, flatten, number
-from lossbook.metrics import find_key
+from lossbook.metrics import is_loss, role_of
 
 if TYPE_CHECKING:
     from lossbook.reading.run import RecordedRun
@@ -148,6 +148,6 @@ def _number(value: Any) -> str:
 
 
 def _importance(key: str) -> int:
-    if any(find_key(loss, (key,)) is not None for loss in ("train/loss", "val/loss")):
+    if is_loss(key):
         return 0
-    return 2 if key.startswith(("system.", "system/", "gpu", "cpu", "memory", "disk", "network")) else 1
+    return 2 if role_of(key) == "machine" else 1

@@ -23,7 +23,7 @@ from lossbook.web import schemas
 from lossbook.web.api.code import CodeQuestion, code
 from lossbook.web.api.comparing import compare
 from lossbook.web.api.console import ConsoleQuestion, console
-from lossbook.web.api.curves import marks
+from lossbook.web.api.curves import FIELDS, marks
 from lossbook.web.api.events import EventsQuestion, TableQuestion, events, table
 from lossbook.web.api.gpus import GpusQuestion, gpus
 from lossbook.web.api.matrix import FamiliesQuestion, families
@@ -55,7 +55,6 @@ _MATRIX_COLUMNS = 120
 _MOST_CELLS = 600_000
 #: Pictures of all runs together.
 MOST_MEDIA_BYTES = 24 << 20
-_FIELDS = ("x", "x_end", "first", "last", "min", "max", "min_x", "max_x", "mean", "count", "nonfinite")
 _PICTURES = {
     ".png": "image/png",
     ".jpg": "image/jpeg",
@@ -241,7 +240,7 @@ class _Packing:
                     "found": curve.key,
                     "length": len(curve),
                     "attempts": int(run.record["attempts"]),
-                    "arrays": [self.arrays.add(getattr(curve, name)) for name in _FIELDS],
+                    "arrays": [self.arrays.add(getattr(curve, name)) for name in FIELDS],
                 }
                 if self.arrays.numbers > MOST_NUMBERS:
                     raise BadArgument(

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from lossbook.metrics import Role
+
 #: A number, or the name of one that is not finite.
 Number = float | str
 #: Configuration and summary values: JSON.
@@ -94,6 +96,7 @@ class Name:
     unit: str | None = None
     goal: str | None = None  # minimize, maximize
     same_as: str | None = None  # what most of the runs that were asked for call the same quantity
+    role: Role | None = None
 
 
 @dataclass(frozen=True)
@@ -252,6 +255,7 @@ class ComparedColumn:
     name: str
     title: str
     kind: str  # text, setting, value, seconds, rate, count, step, percent, gibibytes, moment
+    goal: str | None  # minimize, maximize
 
 
 @dataclass(frozen=True)
@@ -284,6 +288,16 @@ class Metric:
     nonfinite: int
     unit: str | None
     goal: str | None
+    role: Role | None
+
+
+@dataclass(frozen=True)
+class KeyMetric:
+    """The one metric that stands for a role. `percent_factor`: what a utilisation is multiplied by to be percent."""
+
+    role: Role
+    key: str
+    percent_factor: int
 
 
 @dataclass(frozen=True)
@@ -318,6 +332,8 @@ class RunPage:
     config: dict[str, Value]
     summary: dict[str, Value]
     metrics: list[Metric]
+    key_metrics: list[KeyMetric]
+    gpus: int  # how many GPUs the run has readings of
     attempts: list[Attempt]
     parent: dict[str, Value] | None  # project, run, step
     forks: list[str]  # ids of runs of the project that go on from this one
@@ -459,6 +475,19 @@ class RankSpeed:
 
 
 @dataclass(frozen=True)
+class HostSeries:
+    key: str
+    label: str
+
+
+@dataclass(frozen=True)
+class HostChart:
+    title: str
+    unit: str
+    series: list[HostSeries]
+
+
+@dataclass(frozen=True)
 class Gpus:
     """`GET /api/run/gpus?project&run`"""
 
@@ -467,6 +496,7 @@ class Gpus:
     findings: list[str]  # what the diagnosis says of the machine: stragglers, throttling, heat
     overall: list[GpuReading] = field(default_factory=list)  # means and sums over all GPUs, where they were logged
     rank_key: str | None = None  # the series that ranks are compared by
+    host: list[HostChart] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

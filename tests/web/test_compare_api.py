@@ -43,3 +43,20 @@ def test_more_than_can_be_compared_at_once_is_refused(
     answer = server.send("/api/compare", {"project": "p", "runs": runs})
     assert answer.status == 400
     assert "at most 1 are compared" in answer.json["error"]
+
+
+def test_each_column_says_which_way_is_better(store: Path, served: Serve) -> None:
+    runs = []
+    for value in (1.0, 2.0):
+        run = lossbook.init(store=store, project="p", console=False)
+        run.log({"train/loss": value, "throughput/mfu": 40.0, "score_of_ours": value}, step=0)
+        run.define_metric("score_of_ours", goal="minimize")
+        run.finish()
+        runs.append(run.id)
+    server = served(store)
+    told = server.post("/api/compare", {"project": "p", "runs": runs, "metric": "score_of_ours", "losses": [1.5]})
+    goals = {column["name"]: column["goal"] for column in told["columns"]}
+    assert goals["best"] == "minimize", "what the runs said of a metric holds"
+    assert (goals["best_train_loss"], goals["mfu"]) == ("minimize", "maximize")
+    assert (goals["seconds_to_1.5"], goals["step_of_1.5"]) == ("minimize", "minimize")
+    assert (goals["wallclock_seconds"], goals["last_step"], goals["name"]) == (None, None, None)

@@ -49,6 +49,26 @@ def train(store: Path, id: str = "one", **more: Any) -> lossbook.Run:
 # -- a whole run ----------------------------------------------------------------------------------------------------
 
 
+def test_metrics_come_with_their_role_unit_and_goal(reader: Reader, store: Path) -> None:
+    with lossbook.init(store=store, project="p", id="one", console=False) as run:
+        run.log({"training_loss": 2.0, "validation_loss": 2.1, "mfu": 0.46, "perf/tokens_per_second": 900.0}, step=0)
+        run.log({"system.gpu.0.gpu": 50.0, "system.gpu.1.gpu": 60.0, "cpu_percent": 5.0}, step=0)
+        run.define_metric("validation_loss", goal="maximize")
+    found = page(reader)
+    about = {one.key: (one.role, one.unit, one.goal) for one in found.metrics}
+    assert about["training_loss"] == ("train-loss", "nats", "minimize")
+    assert about["validation_loss"] == ("val-loss", "nats", "maximize")
+    assert about["mfu"] == ("utilisation", "share", "maximize")
+    assert about["cpu_percent"] == ("machine", None, None)
+    assert {(one.role, one.key, one.percent_factor) for one in found.key_metrics} == {
+        ("train-loss", "training_loss", 1),
+        ("val-loss", "validation_loss", 1),
+        ("speed", "perf/tokens_per_second", 1),
+        ("utilisation", "mfu", 100),
+    }
+    assert found.gpus == 2
+
+
 def test_a_run_is_told_with_its_settings_and_metrics(reader: Reader, store: Path) -> None:
     settings = {"model": {"layers": 4}, "lr": 3e-4}
     with train(store, name="first", config=settings, tags=["a"], group="g", notes="n") as run:

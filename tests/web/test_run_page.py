@@ -435,7 +435,7 @@ def test_gpus_are_told_apart_with_what_they_do_now_on_average_and_at_most(
     expect(gpus.get_by_role("img", name="Utilisation: now 89 %")).to_have_count(1)
     expect(gpus).to_contain_text("40 GiB")
     _region(page, "Host").scroll_into_view_if_needed()
-    expect(_region(page, "Host")).to_contain_text("Processors")
+    expect(_region(page, "Host")).to_contain_text("CPU")
 
 
 def test_many_gpus_are_a_grid_with_a_table_below(page: Page, show: Callable[..., None]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lossbook.analysis.compare import differing_settings, flatten_settings
 from lossbook.errors import BadArgument
+from lossbook.metrics import goal_of, role_of
 from lossbook.web import schemas
 from lossbook.web.routing import post
 from lossbook.web.session import Reader
@@ -40,11 +41,21 @@ def compare(reader: Reader, question: schemas.CompareRequest) -> schemas.Compare
         metric=found["metric"],
         goal=found["goal"],
         baseline=found["baseline"],
-        columns=[schemas.ComparedColumn(**column) for column in found["columns"]],
+        columns=[schemas.ComparedColumn(**one, goal=_goal(one["name"], found["goal"])) for one in found["columns"]],
         runs=found["runs"],
         settings=settings,
         config=[{name: one[name] for name in settings if name in one} for one in flat],
     )
+
+
+def _goal(column: str, decided: str | None) -> str | None:
+    """Which way a column is better; None where neither is."""
+    if column in ("best", "final"):
+        return decided
+    if column.startswith(("seconds_to_", "tokens_to_", "step_of_")):
+        return "minimize"
+    # A clock or a counter tells nothing of how good a run is, whatever its name ends in.
+    return goal_of(column) if role_of(column) is not None else None
 
 
 ROUTES = [post("/api/compare", schemas.CompareRequest, compare)]

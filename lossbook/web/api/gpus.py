@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lossbook.analysis.gpus import Reading, read_gpus
+from lossbook.metrics import host_charts, step_seconds
 from lossbook.reading.run import RecordedRun
 from lossbook.web import schemas
 from lossbook.web.api.events import pages_of
@@ -36,7 +37,8 @@ def gpus(reader: Reader, question: GpusQuestion) -> schemas.Gpus:
     findings = [alert["value"]["finding"] for alert in _alerts(reader, run)]
     found = read_nodes(run)
     behind = _stragglers(findings)
-    overall = read_gpus(run.record["metrics"]).overall
+    metrics = run.record["metrics"]
+    overall = read_gpus(metrics).overall
     return schemas.Gpus(
         gpus=[_gpu(node, state) for node in found.nodes for state in node.gpus],
         ranks=[
@@ -55,6 +57,10 @@ def gpus(reader: Reader, question: GpusQuestion) -> schemas.Gpus:
         findings=_sentences(findings),
         overall=[_reading(quantity, one) for quantity, one in overall.items()],
         rank_key=found.step_key,
+        host=[
+            schemas.HostChart(chart.title, chart.unit, [schemas.HostSeries(*one) for one in chart.series])
+            for chart in host_charts(metrics)
+        ],
     )
 
 
@@ -80,7 +86,7 @@ def _seconds(key: str | None, value: float | None, is_speed: bool) -> float | No
     """A step time in seconds; None for a speed, of which it is not known how much a step is."""
     if key is None or value is None or is_speed:
         return None
-    return value / 1000 if key.endswith("_ms") else value
+    return step_seconds(key, value)
 
 
 def _reading(quantity: str, reading: Reading) -> schemas.GpuReading:

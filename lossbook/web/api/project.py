@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from lossbook.analysis.compare import flatten_settings
 from lossbook.curves.axes import CLOCKS
 from lossbook.errors import BadArgument, UnknownRun
-from lossbook.metrics import AXES, find_key, goal_of, same_quantities, unit_of, usual_keys
+from lossbook.metrics import AXES, find_key, goal_of, role_of, same_quantities, unit_of, usual_keys
 from lossbook.web import schemas
 from lossbook.web.routing import get
 from lossbook.web.session import Reader
@@ -102,13 +102,19 @@ def names(reader: Reader, question: NamesQuestion) -> schemas.Names:
     records = [listing.fields(key) for key in keys[:_MOST_READ]]
     defined = [one for record in records for one in record["define"]]
     same = same_quantities(record["metrics"] for record in records)
-    units = {str(one.get("pattern")): str(one["unit"]) for one in defined if one.get("unit")}
+    goals = [one for one in defined if one.get("goal")]
+    units = [one for one in defined if one.get("unit")]
     return schemas.Names(
         config=_prefixed("config", config),
         summary=_prefixed("summary", summary),
         metrics=[
             schemas.Name(
-                key, metrics[key], units.get(key) or unit_of(key) or None, goal_of(key, defined), same.get(key)
+                key,
+                metrics[key],
+                unit_of(key, defined=units, largest=_largest(key, records)) or None,
+                goal_of(key, goals),
+                same.get(key),
+                role_of(key),
             )
             for key in sorted(metrics)
         ],
@@ -116,6 +122,14 @@ def names(reader: Reader, question: NamesQuestion) -> schemas.Names:
         usual=usual_keys(metrics),
         differing=_differing([listing.fields(key)["config"] for key in newest[:_ASKED_FOR_SETTINGS]]),
     )
+
+
+def _largest(key: str, records: Sequence[Mapping[str, Any]]) -> float | None:
+    """The largest value of a utilisation in some runs: percent and share are told apart by it."""
+    if role_of(key) != "utilisation":
+        return None
+    found = [record["metrics"][key].get("max") for record in records if key in record["metrics"]]
+    return max((float(one) for one in found if isinstance(one, (int, float))), default=None)
 
 
 def _differing(configs: list[dict[str, Any]]) -> list[str]:

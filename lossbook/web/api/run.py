@@ -9,13 +9,13 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from lossbook.analysis.gpus import read_gpus
 from lossbook.book import Book
 from lossbook.errors import LossbookError
-from lossbook.metrics import AXES, find_key, goal_of, unit_of
+from lossbook.metrics import AXES, find_key, goal_of, key_metrics, percent_factor, role_of, unit_of
 from lossbook.paths import MIRRORS, RunFolder, open_plain, project_folder, read_json
 from lossbook.reading.console import list_consoles
 from lossbook.reading.run import RecordedRun
@@ -57,6 +57,8 @@ def run_page(reader: Reader, question: RunQuestion) -> schemas.RunPage:
         config=record["config"],
         summary=record["summary"],
         metrics=_metrics(record["metrics"], record["define"]),
+        key_metrics=_key_metrics(record["metrics"], record["define"]),
+        gpus=len(read_gpus(record["metrics"]).gpus),
         attempts=_attempts(identity),
         parent=_object(identity.get("parent")),
         forks=problems.or_else([], lambda: forks_of(reader.book, run)),
@@ -106,7 +108,8 @@ class _Problems:
 
 
 def _metrics(metrics: Mapping[str, Mapping[str, Any]], defined: Sequence[Mapping[str, Any]]) -> list[schemas.Metric]:
-    said = [one for one in defined if one.get("goal") or one.get("unit")]
+    goals = [one for one in defined if one.get("goal")]
+    units = [one for one in defined if one.get("unit")]
     return [
         schemas.Metric(
             key=key,
@@ -119,23 +122,25 @@ def _metrics(metrics: Mapping[str, Mapping[str, Any]], defined: Sequence[Mapping
             mean=one.get("mean"),
             count=one.get("count") or 0,
             nonfinite=one.get("nonfinite") or 0,
-            unit=_defined(key, "unit", said) or unit_of(key) or None,
-            goal=_defined(key, "goal", said) or _usual_goal(key),
+            unit=unit_of(key, defined=units, largest=one.get("max")) or None,
+            goal=goal_of(key, goals) if goals else _usual_goal(key),
+            role=role_of(key),
         )
         for key, one in metrics.items()
     ]
 
 
-def _defined(key: str, what: str, defined: Sequence[Mapping[str, Any]]) -> str | None:
-    """What `define_metric` said of a key."""
-    for one in defined:
-        if one.get(what) and fnmatchcase(key, str(one.get("pattern", ""))):
-            return str(one[what])
-    return None
-
-
 # The words in a key are looked through once, not each second.
 _usual_goal = lru_cache(maxsize=1 << 15)(goal_of)
+
+
+def _key_metrics(
+    metrics: Mapping[str, Mapping[str, Any]], defined: Sequence[Mapping[str, Any]]
+) -> list[schemas.KeyMetric]:
+    return [
+        schemas.KeyMetric(role, key, percent_factor(key, metrics[key].get("max"), defined))
+        for role, key in key_metrics(metrics).items()
+    ]
 
 
 def _axes(metrics: Mapping[str, Any], defined: Sequence[Mapping[str, Any]]) -> list[str]:

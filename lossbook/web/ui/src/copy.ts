@@ -2,6 +2,7 @@
 // nothing is asked of anybody.
 
 import { AnswerError, type Query, type Transport } from "./api";
+import { BAND_FIELDS, CURVE_FIELDS as FIELDS } from "./constants";
 import { smoothed } from "./smoothing";
 import type {
   BandHeader, BandsRequest, Compared, Console, CurveHeader, CurvesRequest, Events, Marks, MarksRequest, MatrixRequest, Name,
@@ -10,8 +11,6 @@ import type {
 
 /** The element whose text is the copy: gzip in base64 of a frame. */
 const PLACE = "lossbook-copy";
-const FIELDS = ["x", "x_end", "first", "last", "min", "max", "min_x", "max_x", "mean", "count", "nonfinite"];
-const BAND_FIELDS = ["x", "mean", "low", "high", "count"];
 
 interface PackedCurve {
   found: string;

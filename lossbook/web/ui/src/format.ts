@@ -90,6 +90,7 @@ export function withUnit(amount: number | null | undefined, unit: string | null 
     case "s": case "seconds": return duration(amount);
     case "B": case "bytes": return bytes(amount);
     case "%": case "percent": return `${number(amount, 4)} %`;
+    case "share": return `${number(amount * 100, 4)} %`;
     case null: case undefined: case "": return number(amount);
     default: return `${number(amount)} ${unit}`;
   }

@@ -1,5 +1,8 @@
 // Made by scripts/web_types.py from lossbook/web/schemas.py: change that, and run it again.
 
+/** What a metric is in a training run: lossbook/metrics.py. */
+export type Role = "train-loss" | "val-loss" | "test-loss" | "loss" | "quality" | "tokens" | "speed" | "step-time" | "utilisation" | "machine";
+
 /** Why a request could not be answered: one sentence, with an HTTP status of 400 or above. */
 export interface Failure {
   error: string;
@@ -56,6 +59,7 @@ export interface Name {
   unit: string | null;
   goal: string | null;
   same_as: string | null;
+  role: Role | null;
 }
 
 /** `GET /api/names?project=P[&run=ID]...[&newest=N]` (only those runs, or the newest N): every column. Config and summary have their prefix. */
@@ -180,6 +184,7 @@ export interface ComparedColumn {
   name: string;
   title: string;
   kind: string;
+  goal: string | null;
 }
 
 export interface Compared {
@@ -206,6 +211,14 @@ export interface Metric {
   nonfinite: number;
   unit: string | null;
   goal: string | null;
+  role: Role | null;
+}
+
+/** The one metric that stands for a role. `percent_factor`: what a utilisation is multiplied by to be percent. */
+export interface KeyMetric {
+  role: Role;
+  key: string;
+  percent_factor: number;
 }
 
 export interface Attempt {
@@ -235,6 +248,8 @@ export interface RunPage {
   config: Record<string, unknown>;
   summary: Record<string, unknown>;
   metrics: Metric[];
+  key_metrics: KeyMetric[];
+  gpus: number;
   attempts: Attempt[];
   parent: Record<string, unknown> | null;
   forks: string[];
@@ -342,6 +357,17 @@ export interface RankSpeed {
   last_step: number | null;
 }
 
+export interface HostSeries {
+  key: string;
+  label: string;
+}
+
+export interface HostChart {
+  title: string;
+  unit: string;
+  series: HostSeries[];
+}
+
 /** `GET /api/run/gpus?project&run` */
 export interface Gpus {
   gpus: Gpu[];
@@ -349,6 +375,7 @@ export interface Gpus {
   findings: string[];
   overall: GpuReading[];
   rank_key: string | null;
+  host: HostChart[];
 }
 
 /** `GET /api/run/code?project&run[&attempt=N]` */

@@ -1,8 +1,7 @@
 // New points behind a curve that is known.
 
-import type { CurveAnswer, CurveArrays } from "../api";
-
-export const FIELDS = ["x", "x_end", "first", "last", "min", "max", "min_x", "max_x", "mean", "count", "nonfinite"] as const satisfies readonly (keyof CurveArrays)[];
+import type { CurveAnswer } from "../api";
+import { CURVE_FIELDS } from "../constants";
 
 /**
  * A curve whose last bucket is replaced by what `delta` has from there on; the same curve where nothing is new.
@@ -16,7 +15,7 @@ export function appended(known: CurveAnswer, delta: CurveAnswer): CurveAnswer {
   const added = delta.length - skip;
   if (added === 0 || (added === 1 && delta.count[skip] === known.count[last] && Object.is(delta.last[skip], known.last[last]))) return known;
   const joined: CurveAnswer = { ...known, state: delta.state, length: last + added };
-  for (const field of FIELDS) {
+  for (const field of CURVE_FIELDS) {
     const array = new Float64Array(last + added);
     array.set(known[field].subarray(0, last));
     array.set(delta[field].subarray(skip), last);

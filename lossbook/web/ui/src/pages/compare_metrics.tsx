@@ -15,7 +15,6 @@ import { NamePicker } from "./compare_picker";
 import { useCompared } from "./compare_runs";
 
 const TARGET = /^(seconds_to|tokens_to|step_of)_/;
-const HIGHER_IS_BETTER = new Set(["tokens_per_second", "mfu"]);
 const MOST_LOSSES = 10;
 
 /** Numbers of a text, whatever stands between them. Null where something of it is none. */
@@ -48,15 +47,12 @@ function changeReads(kind: string, change: number, own: number): string {
 }
 
 /** Whether less of a column is better; null where neither is. */
-function lessIsBetter({ name }: ComparedColumn, { goal }: Compared): boolean | null {
-  if (name === "best" || name === "final") return goal === null ? null : goal === "minimize";
-  if (/_loss$/.test(name) || TARGET.test(name)) return true;
-  if (HIGHER_IS_BETTER.has(name)) return false;
-  return null;
+function lessIsBetter({ goal }: ComparedColumn): boolean | null {
+  return goal === null ? null : goal === "minimize";
 }
 
 function bestOf(column: ComparedColumn, compared: Compared): number | null {
-  const less = lessIsBetter(column, compared);
+  const less = lessIsBetter(column);
   if (less === null || compared.runs.length < 2) return null;
   const found = compared.runs.map((run) => asNumber(run[column.name])).filter((size) => size !== null && Number.isFinite(size)) as number[];
   if (found.length < 2) return null;
@@ -108,7 +104,7 @@ export function MetricsView(props: { rows: readonly RunRow[] }) {
     if (size === null) return { text: <bdi>{valueText(any)}</bdi>, title: valueText(any) };
     const change = (run.change as Record<string, number> | undefined)?.[name];
     const isBest = best.get(name) === size;
-    const less = compared === null ? null : lessIsBetter(shown[column - 1]!, compared);
+    const less = lessIsBetter(shown[column - 1]!);
     const step = asNumber(run[`${name}_step`]);
     return {
       text: (

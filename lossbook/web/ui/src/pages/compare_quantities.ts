@@ -4,7 +4,7 @@ import { useEffect, useMemo } from "preact/hooks";
 
 import { quantityOf, type Quantity } from "../charts/quantity";
 import { asNumber } from "../format";
-import { cell, columnNamed, isField, possibleColumns } from "../parts/table_columns";
+import { bestOf, cell, columnNamed, isField, possibleColumns } from "../parts/table_columns";
 import { alsoWanted, columnOf, names, paletteColor } from "../runs";
 import type { RunRow } from "../types";
 
@@ -32,7 +32,7 @@ export function usualMetric(): string | null {
   const most = Math.max(0, ...known.usual.map(countOf));
   const name = known.usual.findLast((one) => countOf(one) >= most / 10) ?? known.metrics[0]?.name;
   if (name === undefined) return null;
-  return `${name}.${known.metrics.find((metric) => metric.name === name)?.goal === "maximize" ? "max" : "min"}`;
+  return bestOf(name, known);
 }
 
 /** Ask for columns as long as the view is open; whether all of them are there. */

@@ -82,13 +82,12 @@ export function RunPage() {
 }
 
 function tabsOf(page: RunAnswer): Tab[] {
-  const gpus = new Set(page.metrics.map(({ key }) => /^system\.gpu\.(\d+)\./.exec(key)?.[1]).filter((one) => one !== undefined));
   // Of several attempts some rows are replaced: how many is known once they are asked for, and a wrong number is worse than none.
   const media = page.attempts.length > 1 ? 0 : MEDIA_KINDS.reduce((sum, { kind }) => sum + (page.event_kinds[kind] ?? 0), 0);
   return [
     { view: "overview", title: "Overview" },
     { view: "charts", title: "Charts", count: page.metrics.length },
-    { view: "gpus", title: "GPUs", count: gpus.size },
+    { view: "gpus", title: "GPUs", count: page.gpus },
     { view: "console", title: "Console" },
     { view: "alerts", title: "Alerts", count: page.event_kinds.alert ?? 0 },
     { view: "media", title: "Media", count: media },

@@ -3,6 +3,7 @@
 import { useEffect, useState } from "preact/hooks";
 
 import { CurveChart, type ChartSeries } from "../charts/curve_chart";
+import { EXAMPLE_METRIC } from "../constants";
 import "../parts/board.css";
 import { Dialog } from "../parts/dialog";
 import { InSight } from "../parts/in_sight";
@@ -18,8 +19,8 @@ import type { ViewProps } from "./run";
 const AT_FIRST = 24;
 const HEIGHTS: Record<string, number> = { 1: 360, 2: 300, 3: 240, 4: 200 };
 
-function nameOf({ key, unit, goal }: Metric): Name {
-  return { name: key, runs: 1, unit, goal, same_as: null };
+function nameOf({ key, unit, goal, role }: Metric): Name {
+  return { name: key, runs: 1, unit, goal, role, same_as: null };
 }
 
 function seriesOf({ page, row }: ViewProps, key: string): ChartSeries[] {
@@ -33,7 +34,7 @@ export function ChartsView(props: ViewProps) {
   const large = settings.get("large");
   useEffect(() => tellAxes(page.axes), [page.axes.join()]);
   useEffect(() => bindKeys([{ key: "/", does: "find charts", act: () => document.querySelector<HTMLInputElement>(".toolbar input")?.select() }]), []);
-  if (page.metrics.length === 0) return <p class="empty">No series yet. <code>{'run.log({"train/loss": loss}, step=step)'}</code> begins one; it appears here by itself.</p>;
+  if (page.metrics.length === 0) return <p class="empty">No series yet. <code>{`run.log({"${EXAMPLE_METRIC}": loss}, step=step)`}</code> begins one; it appears here by itself.</p>;
   const sections = sectionsOf(page.metrics.map(nameOf), find);
   const enlarged = page.metrics.find(({ key }) => key === large);
   return (

@@ -8,7 +8,7 @@ import { InSight } from "../parts/in_sight";
 import { MarkedText } from "../parts/marked_text";
 import { paletteColor } from "../runs";
 import { chartSettings, place, setSettings } from "../state";
-import type { Gpu, GpuReading, Gpus, RankSpeed, RunPage, RunRow } from "../types";
+import type { Gpu, GpuReading, Gpus, HostChart, RankSpeed, RunPage, RunRow } from "../types";
 import type { ViewProps } from "./run";
 
 /** More GPUs than that are a grid of small squares, with the table folded below it. */
@@ -53,7 +53,7 @@ const nameOf = (gpu: Gpu, nodes: number): string => `GPU ${gpu.index}${nodes > 1
 export function GpusView({ page, row, live }: ViewProps) {
   const { answer, failure } = useAnswer(`gpus ${page.project}/${row.id}`, (signal) => api.gpus({ project: page.project, run: row.id }, signal), live);
   if (answer === null) return <p class="empty" role="status">{failure ?? "Asking for the machines …"}</p>;
-  const hosts = hostCharts(page, row);
+  const hosts = hostCharts(answer.host, page, row);
   if (answer.gpus.length === 0 && answer.ranks.length < 2 && hosts.length === 0 && answer.overall.length === 0) {
     return <p class="empty">Nothing is known of the machine. The follower beside a run samples it every two seconds: <code>lossbook.init(system_metrics=True)</code>, which is the default, and for NVIDIA <code>pip install 'lossbook[gpu]'</code>.</p>;
   }
@@ -236,22 +236,9 @@ function gpuCharts(gpus: readonly Gpu[], page: RunPage, row: RunRow): ChartOf[] 
   })).filter(({ series }) => series.length > 0);
 }
 
-/** Series of the host, each chart with one line for each node: docs/system-metrics.md. */
-const HOST: readonly [string, string | null, readonly [string, string][]][] = [
-  ["Processors", "%", [["cpu_percent", "host"], ["system.proc.cpu_percent", "training"], ["system.proc.children_cpu_percent", "its children"]]],
-  ["Memory", "%", [["memory_percent", "host"]]],
-  ["Memory of the processes", "bytes", [["system.proc.memory_rss_bytes", "training"], ["system.proc.children_memory_rss_bytes", "its children"]]],
-  ["torch's allocator", "GiB", [["torch_gpu_memory_allocated", "allocated"], ["torch_gpu_memory_reserved", "reserved"]]],
-  ["Disk traffic", "bytes/s", [["disk_read_bytes_per_second", "read"], ["disk_write_bytes_per_second", "written"]]],
-  ["Network", "bytes/s", [["network_sent_bytes_per_second", "sent"], ["network_received_bytes_per_second", "received"]]],
-  ["Disk in use", "%", [["disk_percent", "disk"]]],
-];
-
-function hostCharts(page: RunPage, row: RunRow): ChartOf[] {
-  const keys = page.metrics.map(({ key }) => key);
-  return HOST.map(([title, unit, wanted]) => ({
-    title, unit,
-    series: wanted.flatMap(([name, label]) => keys.filter((key) => key === name || key.startsWith(`${name}/`)).map((key) => ({ key, label: key === name ? label : `${label}, ${key.slice(name.length + 1).replace("_", " ")}` })))
-      .map(({ key, label }, at) => ({ project: page.project, run: row.id, key, label, color: paletteColor(at), group: null, state: row.state })),
-  })).filter(({ series }) => series.length > 0);
+/** Series of the host, each chart with one line for each node. */
+function hostCharts(hosts: readonly HostChart[], page: RunPage, row: RunRow): ChartOf[] {
+  return hosts.map(({ title, unit, series }) => ({
+    title, unit, series: series.map(({ key, label }, at) => ({ project: page.project, run: row.id, key, label, color: paletteColor(at), group: null, state: row.state })),
+  }));
 }

@@ -1,5 +1,6 @@
 // Every series of a run with what is known of it unread: last, least, greatest, mean, how many, how many not finite.
 
+import { EXAMPLE_METRIC } from "../constants";
 import { asNumber, bytes, number } from "../format";
 import { LongList } from "../parts/long_list";
 import { MarkedText } from "../parts/marked_text";
@@ -57,7 +58,7 @@ export function MetricsTable({ page }: { page: RunPage }) {
     <section class="card" aria-label="Metrics">
       <header><h2>Metrics <span class="soft">{count(page.metrics.length)}</span></h2>{page.metrics.length > 0 && <SearchBox setting="metrics" label="Search the metrics" />}</header>
       {page.metrics.length === 0
-        ? <p class="soft hint">{'None yet. run.log({"train/loss": loss}, step=step) begins a series.'}</p>
+        ? <p class="soft hint">{`None yet. run.log({"${EXAMPLE_METRIC}": loss}, step=step) begins a series.`}</p>
         : metrics.length === 0 ? <p class="soft hint">No metric has “{find}” in its name.</p>
         : (
           <LongList

@@ -11,7 +11,7 @@ import { SearchBox } from "../parts/search_box";
 import { ValueTree } from "../parts/value_tree";
 import { runById } from "../runs";
 import { linkTo, place } from "../state";
-import type { Follower, Metric, RunPage, RunRow } from "../types";
+import type { Follower, Metric, Role, RunPage, RunRow } from "../types";
 import type { ViewProps } from "./run";
 import { MetricsTable } from "./run_metrics";
 
@@ -55,39 +55,45 @@ export function OverviewView(props: ViewProps & { onEdited: (row: RunRow) => voi
 
 // -- key figures ---------------------------------------------------------------------------------------------------
 
-const LOSSES = ["train/loss", "train_loss", "loss", "training/loss"];
-const VALIDATION_LOSSES = ["val/loss", "val_loss", "eval/loss", "eval_loss", "valid/loss", "validation/loss", "test/loss"];
-const TOKENS = ["time/tokens_seen", "tokens_seen", "tokens", "train/tokens", "num_tokens"];
-const SPEEDS = ["throughput/tokens_per_second", "tokens_per_second", "tokens_per_sec", "train/tokens_per_second", "perf/tokens_per_second"];
+const LOSSES = [["Training loss", "train-loss"], ["Validation loss", "val-loss"], ["Test loss", "test-loss"]] as const;
 
-interface Figure {
+export interface Figure {
   title: string;
   value: string;
   more?: string | undefined;
 }
 
-function KeyFigures({ page, row }: { page: RunPage; row: RunRow }) {
+/** What a run came to, by the roles of its metrics. */
+export function keyFigures(page: Pick<RunPage, "metrics" | "key_metrics" | "gpus">, row: Pick<RunRow, "duration" | "last_step">): Figure[] {
   const byKey = new Map(page.metrics.map((metric) => [metric.key, metric]));
-  const known = (keys: readonly string[]): Metric | undefined => keys.map((key) => byKey.get(key)).find((metric) => metric !== undefined);
+  const byRole = new Map(page.key_metrics.map((one) => [one.role, one]));
+  const metricOf = (role: Role): Metric | undefined => byKey.get(byRole.get(role)?.key ?? "");
   const figures: Figure[] = [];
-  for (const [title, metric] of [["Training loss", known(LOSSES)], ["Validation loss", known(VALIDATION_LOSSES)]] as const) {
+  for (const [title, role] of LOSSES) {
+    const metric = metricOf(role);
     if (metric === undefined) continue;
+    const [best, step] = metric.goal === "maximize" ? [metric.max, metric.max_step] : [metric.min, metric.min_step];
     figures.push({ title, value: number(asNumber(metric.last)), more: atStep(metric.last_step) });
-    figures.push({ title: `Best ${title.toLowerCase()}`, value: number(asNumber(metric.min)), more: atStep(metric.min_step) });
+    figures.push({ title: `Best ${title.toLowerCase()}`, value: number(asNumber(best)), more: atStep(step) });
   }
-  const tokens = asNumber(known(TOKENS)?.last);
+  const tokens = asNumber(metricOf("tokens")?.last);
   if (tokens !== null) figures.push({ title: "Tokens", value: short(tokens) });
-  const speed = known(SPEEDS);
-  if (speed !== undefined) figures.push({ title: "Tokens/s", value: short(asNumber(speed.last) ?? NaN), more: `mean ${short(asNumber(speed.mean) ?? NaN)}` });
-  const use = page.metrics.find(({ key }) => /(^|[/_.])mfu$/i.test(key));
-  const share = asNumber(use?.last);
-  if (share !== null) figures.push({ title: "MFU", value: `${number(share <= 1.5 ? share * 100 : share, 3)} %` });
-  const gpus = new Set(page.metrics.map(({ key }) => /^system\.gpu\.(\d+)\./.exec(key)?.[1]).filter((one) => one !== undefined)).size;
+  const speed = metricOf("speed");
+  if (speed !== undefined) figures.push({ title: capitalised(speed.unit ?? speed.key), value: short(asNumber(speed.last) ?? NaN), more: `mean ${short(asNumber(speed.mean) ?? NaN)}` });
+  const utilisation = asNumber(metricOf("utilisation")?.last);
+  if (utilisation !== null) figures.push({ title: "MFU", value: `${number(utilisation * (byRole.get("utilisation")?.percent_factor ?? 1), 3)} %` });
+  const { gpus } = page;
   if (gpus > 0) figures.push({ title: "GPU hours", value: number((gpus * row.duration) / 3600, 3), more: `${gpus} ${gpus === 1 ? "GPU" : "GPUs"}` });
   figures.push({ title: "Steps", value: row.last_step === null ? "–" : row.last_step.toLocaleString("en-US"), more: duration(row.duration) });
+  return figures;
+}
+
+const capitalised = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);
+
+function KeyFigures({ page, row }: { page: RunPage; row: RunRow }) {
   return (
     <dl class="figures">
-      {figures.map(({ title, value, more }) => <div key={title} class="card"><dt>{title}</dt><dd>{value}</dd>{more !== undefined && <dd class="soft">{more}</dd>}</div>)}
+      {keyFigures(page, row).map(({ title, value, more }) => <div key={title} class="card"><dt>{title}</dt><dd>{value}</dd>{more !== undefined && <dd class="soft">{more}</dd>}</div>)}
     </dl>
   );
 }

@@ -2,6 +2,7 @@
 
 import { useState } from "preact/hooks";
 
+import { names } from "../runs";
 import { Dialog } from "./dialog";
 import { columnNames, moveColumn, possibleColumns, showColumns } from "./table_columns";
 import "./columns.css";
@@ -20,7 +21,7 @@ function Chooser() {
   const words = find.toLowerCase().split(/\s+/).filter((word) => word !== "");
   const found = possibleColumns.value.filter((name) => !chosen.includes(name) && words.every((word) => name.toLowerCase().includes(word)));
   const listed = found.slice(0, MOST_LISTED);
-  const isMetric = (name: string): boolean => name.includes("/") && !name.startsWith("config.") && !name.startsWith("summary.");
+  const isMetric = (name: string): boolean => names.value?.metrics.some((metric) => metric.name === name) ?? false;
   return (
     <div class="column-chooser">
       <div>

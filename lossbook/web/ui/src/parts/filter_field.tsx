@@ -3,6 +3,7 @@
 import { computed } from "@preact/signals";
 import { useRef, useState } from "preact/hooks";
 
+import { EXAMPLE_EVAL_METRIC, RUN_FIELDS } from "../constants";
 import { names } from "../runs";
 import { setSettings } from "../state";
 import { Menu } from "./menu";
@@ -11,22 +12,21 @@ import { useTyped } from "./typed_field";
 
 const MOST = 8;
 const EXAMPLES: readonly [string, string][] = [
-  ["val/loss < 3.2", "the last value of a metric"],
-  ["val/loss.min < 3 and state = 'finished'", "its smallest, and the run's state"],
+  [`${EXAMPLE_EVAL_METRIC} < 3.2`, "the last value of a metric"],
+  [`${EXAMPLE_EVAL_METRIC}.min < 3 and state = 'finished'`, "its smallest, and the run's state"],
   ["config.lr >= 1e-4 and config.optimizer = 'adamw'", "configuration"],
   ["tags contains 'sweep' and not group = 'old'", "tags and groups"],
   ["name like 'gpt2-%' or notes is not null", "texts"],
   ["duration > 3600 and host in ('node1', 'node2')", "seconds, and one of several"],
 ];
-const FIELDS = ["attempts", "created", "duration", "ended", "error", "group", "host", "id", "last_step", "name", "notes", "rows", "state", "tags", "user"];
 const WORDS = new Set(["and", "or", "not", "in", "is", "null", "like", "ilike", "contains", "true", "false"]);
 
 const known = computed<readonly string[]>(() => {
   const all = names.value;
-  if (all === null) return FIELDS;
+  if (all === null) return RUN_FIELDS;
   const usual = new Set(all.usual);
   return [
-    ...usual, ...FIELDS, ...all.config.map(({ name }) => name), ...all.summary.map(({ name }) => name),
+    ...usual, ...RUN_FIELDS, ...all.config.map(({ name }) => name), ...all.summary.map(({ name }) => name),
     ...all.metrics.map(({ name }) => name).filter((name) => !usual.has(name)),
   ];
 });
@@ -92,7 +92,7 @@ export function FilterField() {
         <input
           ref={field} type="text" role="combobox" aria-label="Filter by an expression" aria-expanded={open !== null} aria-controls="filter-names" aria-autocomplete="list"
           aria-activedescendant={open !== null && open.at >= 0 ? `filter-name-${open.at}` : undefined} aria-invalid={failure !== null} aria-describedby="filter-failure"
-          placeholder="Filter: val/loss < 3.2 and config.lr > 1e-4" spellcheck={false} autocomplete="off" autocapitalize="off" class="mono"
+          placeholder={`Filter: ${EXAMPLE_EVAL_METRIC} < 3.2 and config.lr > 1e-4`} spellcheck={false} autocomplete="off" autocapitalize="off" class="mono"
           value={text} onKeyDown={onKeyDown} onBlur={() => setOpen(null)}
           onInput={(event) => {
             type(event.currentTarget.value);

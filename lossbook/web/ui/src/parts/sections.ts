@@ -1,7 +1,8 @@
 // How the board is divided: the losses side by side, then metrics by the beginning of their names, the machine's own series last; what is
 // the same of each layer stands in one line.
 
-import type { Name } from "../types";
+import { EVAL_SPLITS, PARAMETER_WORDS, TRAIN_SPLITS } from "../constants";
+import type { Name, Role } from "../types";
 
 /** Series that differ in the number of their layer only. */
 export interface LayerFamily {
@@ -22,41 +23,43 @@ const LOSSES = "loss";
 const MOST_LOSSES = 4;
 /** So many series with one pattern are layers; fewer are a few metrics with numbers in their names. */
 const LAYERS = 6;
-const MACHINE = /^(system[./]|gpu|cpu_|memory_|disk_|network_|torch_gpu_)/;
-const TRAINING = /^(train|training)$/;
-const VALIDATION = /^(val|valid|validation|eval|dev|test)$/;
+const TRAINING: ReadonlySet<string> = new Set(TRAIN_SPLITS);
+const VALIDATION: ReadonlySet<string> = new Set(EVAL_SPLITS);
 // A number that is a part of a path by itself, or ends one of its words: layers/3/x, h.3.x, layer_3.
 const NUMBER = /(?<![A-Za-z0-9])[0-9]+(?![A-Za-z0-9])|(?<=[A-Za-z_])[0-9]+(?=$|[/.])/g;
-const PARAMETER_WORDS = new Set(["weight", "bias", "kernel", "scale", "embedding", "gamma", "beta", "wte", "wpe", "lm_head", "ln_f", "embed_tokens"]);
+const PARAMETERS: ReadonlySet<string> = new Set(PARAMETER_WORDS);
 
-function sectionOf(key: string): string {
-  if (MACHINE.test(key)) return "machine";
+function sectionOf({ name: key, role }: Name): string {
+  if (role === "machine") return "machine";
   const slash = key.indexOf("/");
   if (slash > 0) return key.slice(0, slash);
   const word = key.split(/[_.]/, 1)[0]!;
-  if (word !== key && (TRAINING.test(word) || VALIDATION.test(word))) return word;
+  if (word !== key && (TRAINING.has(word) || VALIDATION.has(word))) return word;
   const dot = key.indexOf(".");
   return dot > 0 ? key.slice(0, dot) : "metrics";
 }
 
 function rankOfSection(name: string): number {
   if (name === LOSSES) return -1;
-  if (TRAINING.test(name)) return 0;
-  if (VALIDATION.test(name)) return 1;
+  if (TRAINING.has(name)) return 0;
+  if (VALIDATION.has(name)) return 1;
   if (name === "machine") return 9;
   if (name === "metrics") return 2;
   return name === "time" || name === "throughput" ? 4 : 3;
 }
 
-function rankOfKey(key: string): number {
-  if (/loss/i.test(key)) return 0;
-  if (/perplexity|ppl|accuracy|\bacc\b|bits_per_byte|bpb/i.test(key)) return 1;
-  return 2;
+/** Metrics of these roles come first in their section, in this order. */
+const RANKS: Partial<Record<Role, number>> = { "train-loss": 0, "val-loss": 0, "test-loss": 0, loss: 0, quality: 1 };
+
+function rankOf({ role }: Name): number {
+  return (role === null ? undefined : RANKS[role]) ?? 2;
 }
 
-function isLoss(key: string): boolean {
-  const section = sectionOf(key);
-  return (TRAINING.test(section) || VALIDATION.test(section) || section === "metrics") && /(^|[/_])loss$/i.test(key);
+/** A loss of the model, in contrast to one of a part of it such as `moe/aux_loss`. */
+function isMainLoss(metric: Name): boolean {
+  if (metric.role !== "loss") return metric.role !== null && RANKS[metric.role] === 0;
+  const section = sectionOf(metric);
+  return TRAINING.has(section) || VALIDATION.has(section) || section === "metrics";
 }
 
 const collator = new Intl.Collator("en", { numeric: true });
@@ -87,10 +90,10 @@ export function sectionsOf(metrics: readonly Name[], find: string): Section[] {
   const isSearched = find.trim() !== "";
   const own = metrics.filter(({ name, same_as }) => same_as === null && test !== null && test(name));
   const bySection = new Map<string, Name[]>();
-  const losses = isSearched ? [] : own.filter(({ name }) => isLoss(name));
+  const losses = isSearched ? [] : own.filter(isMainLoss);
   const isTogether = losses.length > 1 && losses.length <= MOST_LOSSES;
   for (const metric of own) {
-    const name = isTogether && losses.includes(metric) ? LOSSES : sectionOf(metric.name);
+    const name = isTogether && losses.includes(metric) ? LOSSES : sectionOf(metric);
     const there = bySection.get(name);
     if (there) there.push(metric);
     else bySection.set(name, [metric]);
@@ -100,7 +103,7 @@ export function sectionsOf(metrics: readonly Name[], find: string): Section[] {
     const families = isMachine || isSearched ? [] : familiesOf(all);
     const layered = new Set(families.flatMap(({ keys }) => keys));
     const charts = all.filter((metric) => !layered.has(metric.name));
-    charts.sort((one, other) => rankOfKey(one.name) - rankOfKey(other.name) || collator.compare(one.name, other.name));
+    charts.sort((one, other) => rankOf(one) - rankOf(other) || collator.compare(one.name, other.name));
     return { name, metrics: charts, families, isMachine, isFirst: name === LOSSES };
   });
   return sections.sort((one, other) => rankOfSection(one.name) - rankOfSection(other.name) || collator.compare(one.name, other.name));
@@ -135,5 +138,5 @@ function familiesOf(metrics: readonly Name[]): LayerFamily[] {
 
 function isParameter(path: string): boolean {
   const words = path.split(/[./]/);
-  return words.length > 1 && words.some((word) => PARAMETER_WORDS.has(word));
+  return words.length > 1 && words.some((word) => PARAMETERS.has(word));
 }

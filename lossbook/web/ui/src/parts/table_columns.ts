@@ -5,7 +5,7 @@ import { computed, signal } from "@preact/signals";
 import { asNumber, duration, moment, number, value } from "../format";
 import { baseline, columnOf, names } from "../runs";
 import { remember, remembered, setSettings, setting } from "../state";
-import type { RunRow } from "../types";
+import type { Names, RunRow } from "../types";
 
 export interface Column {
   name: string; // as the link and the server have it: created, config.lr, val/loss, val/loss.min
@@ -108,10 +108,15 @@ export const possibleColumns = computed<readonly string[]>(() => {
   const usual = new Set(known.usual);
   const metrics = known.metrics.map(({ name }) => name);
   return [
-    ...fields, ...[...usual].flatMap((name) => [name, `${name}.min`]), ...known.config.map(({ name }) => name),
+    ...fields, ...[...usual].flatMap((name) => [name, bestOf(name, known)]), ...known.config.map(({ name }) => name),
     ...known.summary.map(({ name }) => name), ...metrics.filter((name) => !usual.has(name)),
   ];
 });
+
+/** The column of a metric's best value. */
+export function bestOf(name: string, known: Names): string {
+  return `${name}.${known.metrics.find((metric) => metric.name === name)?.goal === "maximize" ? "max" : "min"}`;
+}
 
 export function showColumns(chosen: readonly string[] | null): void {
   setSettings({ cols: chosen === null ? null : [...new Set(chosen)].map(encode).join(",") });
