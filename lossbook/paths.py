@@ -24,8 +24,6 @@ DEFAULT_STORE = "lossbook-runs"
 TRASH = ".trash"
 INDEX = ".index.json"
 ARTIFACTS = ".artifacts"
-#: Trackers that a run can be mirrored to; each has its cursor in `followers/<name>.json`.
-MIRRORS = ("wandb", "trackio", "tensorboard", "mlflow")
 #: The follower that keeps company to rank r writes as rank `MONITOR_RANK - r`: the machine's series, and alerts.
 MONITOR_RANK = -1000
 LAST_MONITOR_RANK = -20000

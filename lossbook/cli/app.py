@@ -6,7 +6,6 @@ A command's module is imported when that command is run, and none imports DuckDB
 
 from __future__ import annotations
 
-import importlib
 import io
 import os
 import sys
@@ -19,6 +18,7 @@ from click.shell_completion import CompletionItem
 
 from lossbook.errors import BadArgument, LossbookError, StoreError
 from lossbook.paths import default_store
+from lossbook.registry import COMMANDS, BrokenPlugin
 
 if TYPE_CHECKING:
     from lossbook.book import Book
@@ -30,37 +30,6 @@ else:
     TextType = click.ParamType
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-#: Each command and the module that has it, in the order in which `--help` lists them.
-COMMANDS = {
-    "ls": "runs",
-    "show": "runs",
-    "keys": "read",
-    "gpu": "gpu",
-    "curve": "read",
-    "check": "checking",
-    "plot": "plotting",
-    "watch": "watching",
-    "serve": "serving",
-    "export": "read",
-    "sql": "read",
-    "compare": "comparing",
-    "best": "comparing",
-    "report": "comparing",
-    "tag": "notes",
-    "note": "notes",
-    "rename": "notes",
-    "rm": "moving",
-    "undo": "moving",
-    "mv": "moving",
-    "sync": "syncing",
-    "import": "importing",
-    "slurm": "slurm",
-    "seal": "upkeep",
-    "verify": "upkeep",
-    "doctor": "upkeep",
-    "completion": "upkeep",
-}
 
 #: The variable through which a shell asks for completions.
 COMPLETE = "_LOSSBOOK_COMPLETE"
@@ -209,29 +178,37 @@ KEY = KeyType()
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command's module when the command is asked for."""
+    """A group that imports a command's module when the command is asked for; other packages' commands are among them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return list(COMMANDS.names())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"lossbook.cli.{COMMANDS[cmd_name]}")
-        command = getattr(module, f"{cmd_name}_command")
-        assert isinstance(command, click.Command)
-        return command
+        try:
+            return _command(cmd_name)
+        except BrokenPlugin:
+            return None  # not in the list of commands; who calls it is told why
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            import difflib
+        if args and not args[0].startswith("-"):
+            if args[0] not in COMMANDS:
+                import difflib
 
-            close = difflib.get_close_matches(args[0], COMMANDS, n=2)
-            meant = f"; did you mean {' or '.join(close)}?" if close else "; `lossbook --help` lists the commands"
-            raise click.UsageError(f"there is no command {args[0]!r}{meant}", ctx)
+                close = difflib.get_close_matches(args[0], COMMANDS.names(), n=2)
+                meant = f"; did you mean {' or '.join(close)}?" if close else "; `lossbook --help` lists the commands"
+                raise click.UsageError(f"there is no command {args[0]!r}{meant}", ctx)
+            _command(args[0])  # raises where it is another package's and broken
         return super().resolve_command(ctx, args)
+
+
+def _command(name: str) -> click.Command:
+    found = COMMANDS.load(name)
+    assert isinstance(found, click.Command)
+    return found
 
 
 def _print_version(context: click.Context, _: click.Parameter, asked: bool) -> None:

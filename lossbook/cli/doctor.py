@@ -19,6 +19,7 @@ from lossbook.cli.format import age, plural, size
 from lossbook.errors import LossbookError
 from lossbook.journal.durability import choose_durability, file_system
 from lossbook.paths import INDEX, RunFolder, run_folders
+from lossbook.registry import MIRRORS, REGISTRIES
 
 _NEEDED = ("orjson", "duckdb", "numpy", "click", "psutil")
 _OPTIONAL = ("torch", "tokenizers", "pandas", "polars", "pyarrow", "wandb", "trackio", "tensorboard", "tensorboardX",
@@ -44,7 +45,7 @@ class Section:
 
 def examine(store: str) -> list[Section]:
     """Look at everything; never raises for what is missing or broken, it is reported."""
-    return [_installation(), _devices(), _mirrors(), _store(store), _runs(store)]
+    return [_installation(), _devices(), _mirrors(), _plugins(), _store(store), _runs(store)]
 
 
 def _installation() -> Section:
@@ -76,15 +77,31 @@ def _version(distribution: str) -> str | None:
 
 def _mirrors() -> Section:
     """Which trackers a run can be mirrored to here, and what of a run each cannot hold."""
-    from lossbook.trackers.mirrors import MIRRORS, mirror_class
+    from lossbook.trackers.mirrors import mirror_class
 
     section = Section("mirrors")
-    for name in MIRRORS:
+    for name in MIRRORS.usable():
         mirror = mirror_class(name)
-        version = _version(name) or (_version("mlflow-skinny") if name == "mlflow" else None)
-        section.facts[name] = version or f"not installed: {mirror.library}"
+        version = next(filter(None, map(_version, mirror.packages)), None)
+        missing = f"not installed: {mirror.library}" if mirror.packages else MIRRORS.added().get(name, "")
+        section.facts[name] = version or missing
         for number, sentence in enumerate(mirror.lacks, 1):
             section.facts[f"{name} lacks {number}"] = sentence
+    return section
+
+
+# -- plugins ------------------------------------------------------------------------------------------------------
+
+
+def _plugins() -> Section:
+    """What other packages add, and what of it cannot be used."""
+    section = Section("plugins")
+    for registry in REGISTRIES:
+        for name, package in registry.added().items():
+            section.facts[f"{registry.what} {name}"] = package
+        section.warnings += registry.problems()
+    if not section.facts:
+        section.facts["none"] = "docs/extending.md says how to add one"
     return section
 
 

@@ -16,7 +16,8 @@ import click
 from lossbook.cli.app import Settings, main
 from lossbook.cli.format import plural, printable, to_json
 from lossbook.errors import BadArgument, LossbookError, UnknownRun
-from lossbook.paths import MIRRORS, read_json
+from lossbook.paths import read_json
+from lossbook.registry import MIRRORS
 
 if TYPE_CHECKING:
     from lossbook.reading.run import RecordedRun
@@ -58,7 +59,7 @@ def run_url(run: RecordedRun) -> str:
     source = identity.get("source") or {}
     if source.get("url"):
         return str(source["url"])
-    for name in MIRRORS:
+    for name in MIRRORS.names():
         try:
             mirrored = (read_json(os.path.join(run.folder.followers, f"{name}.json")) or {}).get("url")
         except LossbookError:

@@ -10,7 +10,7 @@ from lossbook.cli.app import RUN, Settings, common_options
 from lossbook.cli.format import plural, to_json
 from lossbook.cli.progress import Bar
 from lossbook.errors import BadArgument, LossbookError, UnknownRun
-from lossbook.paths import MIRRORS
+from lossbook.registry import MIRRORS
 
 if TYPE_CHECKING:
     from lossbook.reading.run import RecordedRun
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 """,
 )
 @click.argument("refs", metavar="[RUN ...]", nargs=-1, type=RUN)
-@click.option("--to", "targets", metavar="NAMES", help=f"One or several of {', '.join(MIRRORS)}, separated by commas.")
+@click.option(
+    "--to", "targets", metavar="NAMES", help=f"One or several of {', '.join(MIRRORS.names())}, separated by commas."
+)
 @click.option("--all", "every", is_flag=True, help="Every run of the store (or of --project).")
 @click.option("--entity", metavar="NAME", help="The W&B team to deliver to [WANDB_ENTITY].")
 @common_options()
@@ -42,7 +44,7 @@ def sync_command(
 
     wanted = mirror_specs(targets) if targets is not None else None
     if targets is not None and not wanted:
-        raise BadArgument(f"--to {targets} names no mirror: use one of {', '.join(MIRRORS)}")
+        raise BadArgument(f"--to {targets} names no mirror: use one of {', '.join(MIRRORS.names())}")
     runs, work = _work(settings, refs, wanted, every)
     if not work:
         sentence = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,7 +81,7 @@ def load_cursor(folder: RunFolder, name: str) -> Cursor:
         return Cursor(name=name)
 
 
-def cursors(folder: RunFolder, names: list[str]) -> list[Cursor]:
+def cursors(folder: RunFolder, names: Sequence[str]) -> list[Cursor]:
     """The cursors of those mirrors that have one, online and offline."""
     found = []
     for name in names:

@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from lossbook.errors import LossbookError
+from lossbook.errors import BadArgument, LossbookError
 from lossbook.follower.cursor import Cursor, load_cursor
 from lossbook.journal.line import merge_config
 from lossbook.paths import RunFolder, folder_lock, make_folder, read_json
+from lossbook.registry import BrokenPlugin
 from lossbook.storage.scan import LoggedRow, Replay
 from lossbook.trackers.mirror import Ending, Mirror, MirrorSettings, MirrorUnavailable, Subject
-from lossbook.trackers.mirrors import mirror_class
+from lossbook.trackers.mirrors import has_offline, mirror_class
 
 #: Rows between two cursors: what a killed mirror has to find out, or deliver again, is no more than that.
 BATCH_ROWS = 1000
@@ -94,8 +95,13 @@ class Delivery:
             beat=self._beat,
             cwd=cwd if os.path.isdir(cwd) else os.getcwd(),
         )
-        mirror = mirror_class(self.name)(subject, settings, self.cursor.remote)
         try:
+            mirror_type = mirror_class(self.name)
+        except (BadArgument, BrokenPlugin) as error:
+            # A package that is not installed here, or not any more.
+            raise MirrorUnavailable(str(error), may_pass=False) from error
+        try:
+            mirror = mirror_type(subject, settings, self.cursor.remote)
             held = mirror.open(dict(self.cursor.delivered))
         except MirrorUnavailable:
             raise
@@ -193,7 +199,7 @@ def cursor_name(name: str, mode: str) -> str:
 
     A tracker that has local files alone has one cursor.
     """
-    return f"{name}-offline" if mode == "offline" and mirror_class(name).has_offline else name
+    return f"{name}-offline" if mode == "offline" and has_offline(name) else name
 
 
 def is_complete(folder: RunFolder, cursor: Cursor) -> bool:
@@ -308,8 +314,7 @@ def mirror_live(
             sentence = str(error)
             delivery.stopped(sentence)
             print(f"{time.strftime('%H:%M:%S')} {sentence}", flush=True)
-            has_offline = mirror_class(name).has_offline
-            if mode == "online" and has_offline and (not error.may_pass or failures >= MOST_FAILURES):
+            if mode == "online" and has_offline(name) and (not error.may_pass or failures >= MOST_FAILURES):
                 mode = "offline"
                 beat = _heartbeat(folder, cursor_name(name, mode))
                 _begin_offline(delivery)

@@ -23,6 +23,7 @@ from lossbook.follower.terminal_notice import tell
 from lossbook.journal.liveness import live_writers
 from lossbook.paths import RunFolder
 from lossbook.processes import boot_id, is_alive, process_start
+from lossbook.trackers.mirrors import has_offline
 
 #: A mirror that is not heard of for so long is taken for hung; `LOSSBOOK_MIRROR_TIMEOUT` says otherwise.
 STUCK_SECONDS = 120.0
@@ -81,7 +82,7 @@ class Mirrors:
                 if self._is_stuck(child):
                     self._end(child)
                     if child.mode == "online" and child.starts >= 2:
-                        child.mode = "offline" if _has_offline(child.name) else child.mode
+                        child.mode = "offline" if has_offline(child.name) else child.mode
                     self._again(child, f"{child.name} does not answer")
             elif status == 0:
                 child.done = True
@@ -156,12 +157,6 @@ class Mirrors:
             )
             return
         child.not_before = time.monotonic() + min(60.0, 0.5 * 4 ** (child.starts - 1))
-
-
-def _has_offline(name: str) -> bool:
-    from lossbook.trackers.mirrors import mirror_class
-
-    return mirror_class(name).has_offline
 
 
 def main() -> int:

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from lossbook.errors import BadArgument
-from lossbook.paths import MIRRORS, passing_store
+from lossbook.paths import passing_store
+from lossbook.registry import MIRRORS
 
 _MODES = ("online", "offline", "disabled")
 
@@ -37,7 +38,7 @@ def mirror_specs(mirrors: Any) -> list[str]:
             if name in ("", "none"):
                 continue
             if name not in MIRRORS:
-                raise BadArgument(f"there is no mirror {name!r}: use one of {', '.join(MIRRORS)}, or none")
+                raise BadArgument(f"there is no mirror {name!r}: use one of {', '.join(MIRRORS.names())}, or none")
             if mode and mode not in _MODES:
                 raise BadArgument(f"the mirror {word.strip()!r} has no such mode: use one of {', '.join(_MODES)}")
             specs[name] = mode or specs.get(name, "")

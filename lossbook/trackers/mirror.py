@@ -93,14 +93,18 @@ class Mirror(ABC):
     Life: `open` → (`deliver`* → `flush`)* → `close`. A process may die anywhere in between.
     """
 
-    #: What `--tracker` calls it.
-    name: ClassVar[str]
+    #: Its name in `mirrors=`, `--to` and the registry.
+    kind: ClassVar[str]
+    #: The tracker's name, as its users write it.
+    title: ClassVar[str]
     #: The library that must be installed, and how: shown when it is missing.
     library: ClassVar[str]
+    #: The packages of which one must be installed, as pip calls them: `lossbook doctor` shows the version.
+    packages: ClassVar[tuple[str, ...]] = ()
     #: What of a run this tracker cannot hold, a sentence each; `lossbook doctor` and docs/mirrors.md list them.
     lacks: ClassVar[tuple[str, ...]] = ()
 
-    #: Whether it can keep a run in local files for a later upload when its server cannot be reached.
+    #: Whether it can keep a run in local files for a later upload when its server cannot be reached: Lossbook's own alone.
     has_offline: ClassVar[bool] = False
 
     def __init__(self, subject: Subject, settings: MirrorSettings, remote: dict[str, Any]) -> None:

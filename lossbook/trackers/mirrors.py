@@ -1,35 +1,32 @@
-"""Mirrors: a run as another tracker has it. One file a tracker; `base` is what they all promise.
+"""The class of each mirror, by its name; those of other packages included (`lossbook.registry.MIRRORS` lists them).
 
-A tracker's library is imported by its own file alone, in the mirror's own process, and only when rows are delivered.
+A tracker's library is imported by its own mirror alone, in the mirror's own process, and only when rows are delivered.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING
+from lossbook.registry import MIRRORS
+from lossbook.trackers.mirror import Mirror
 
-from lossbook.errors import BadArgument
-
-if TYPE_CHECKING:
-    from lossbook.trackers.mirror import Mirror
-
-#: Each tracker and the class that delivers to it.
-MIRRORS = {
-    "wandb": "lossbook.trackers.wandb.mirror:WandbMirror",
-    "trackio": "lossbook.trackers.trackio.mirror:TrackioMirror",
-    "tensorboard": "lossbook.trackers.tensorboard.mirror:TensorBoardMirror",
-    "mlflow": "lossbook.trackers.mlflow.mirror:MlflowMirror",
-}
+__all__ = ["MIRRORS", "has_offline", "mirror_class"]
 
 
 def mirror_class(name: str) -> type[Mirror]:
     """The class that delivers to a tracker.
 
     Raises:
-        BadArgument: no such tracker is known.
+        BadArgument: no such mirror is known.
+        BrokenPlugin: it is another package's, and cannot be used.
     """
-    if name not in MIRRORS:
-        raise BadArgument(f"there is no mirror {name!r}: use one of {', '.join(MIRRORS)}")
-    module, _, attribute = MIRRORS[name].partition(":")
-    found: type[Mirror] = getattr(importlib.import_module(module), attribute)
+    found = MIRRORS.load(name)
+    assert isinstance(found, type)
+    assert issubclass(found, Mirror)
     return found
+
+
+def has_offline(name: str) -> bool:
+    """Whether a mirror has an offline mode, with a cursor of its own.
+
+    Other packages' mirrors have none: their code then need not be imported where a cursor is but named.
+    """
+    return name in MIRRORS.own and mirror_class(name).has_offline

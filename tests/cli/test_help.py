@@ -5,17 +5,18 @@ from __future__ import annotations
 import click
 import pytest
 
-from lossbook.cli.app import COMMANDS, cli
+from lossbook.cli.app import cli
+from lossbook.registry import COMMANDS
 
 
 def commands() -> list[tuple[str, click.Command]]:
     context = click.Context(cli)
-    found = [(name, cli.get_command(context, name)) for name in COMMANDS]
+    found = [(name, cli.get_command(context, name)) for name in COMMANDS.own]
     return [("lossbook", cli), *((name, command) for name, command in found if command is not None)]
 
 
 def test_every_command_of_the_table_exists() -> None:
-    assert [name for name, _ in commands()][1:] == list(COMMANDS)
+    assert [name for name, _ in commands()][1:] == list(COMMANDS.own)
     assert all(command.name == name for name, command in commands()[1:])
 
 
@@ -50,6 +51,6 @@ def test_the_list_of_commands_cuts_no_sentence(
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["--help"]) == 0
     listed = capsys.readouterr().out
-    for name in COMMANDS:
+    for name in COMMANDS.own:
         assert any(row.split()[:1] == [name] and row.endswith(".") for row in listed.splitlines()), name
     assert "..." not in listed.split("Commands:")[1].split("A RUN is")[0]

@@ -197,7 +197,7 @@ def test_a_run_is_never_moved_onto_another(store: Path, command: Command, tmp_pa
 def unsealed(store: Path) -> Path:
     """A run whose training and follower were killed before anything was sealed."""
     script = (
-        "import os, signal, lossbook\nfrom lossbook.run import begin\n"
+        "import os, signal, lossbook\n"
         f"run = lossbook.init(store={str(store)!r}, project='gpt2', name='killed', console=False)\n"
         f"for step in range({STEPS}): run.log({{'loss': float(step)}}, step=step)\n"
         "print(run.path, flush=True)\n"

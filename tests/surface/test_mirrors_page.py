@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lossbook.paths import MIRRORS as NAMES
-from lossbook.trackers.mirrors import MIRRORS, mirror_class
+from lossbook.registry import MIRRORS
+from lossbook.trackers.mirrors import mirror_class
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "mirrors.md").read_text(encoding="utf-8")
 
@@ -19,7 +19,7 @@ def plain(sentence: str) -> str:
     return sentence.removeprefix("W&B: ").rstrip(".").lower()
 
 
-@pytest.mark.parametrize("name", MIRRORS)
+@pytest.mark.parametrize("name", MIRRORS.own)
 def test_the_page_names_all_that_a_tracker_cannot_hold(name: str) -> None:
     lacks = mirror_class(name).lacks
     assert lacks
@@ -27,15 +27,16 @@ def test_the_page_names_all_that_a_tracker_cannot_hold(name: str) -> None:
     assert missing == []
 
 
-def test_what_can_be_asked_for_is_what_there_is() -> None:
-    assert tuple(MIRRORS) == NAMES
-    assert all(mirror_class(name).name == name for name in NAMES)
+@pytest.mark.parametrize("name", MIRRORS.own)
+def test_a_mirror_says_its_own_kind_and_title(name: str) -> None:
+    assert mirror_class(name).kind == name
+    assert mirror_class(name).title in PAGE
 
 
 def test_doctor_says_which_trackers_are_there_and_what_they_cannot_hold(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "lossbook.cli", "doctor", "--json", "--store", str(tmp_path)]
     said = subprocess.run(command, capture_output=True, text=True).stdout
     section = json.loads(said)["mirrors"]
-    for name in NAMES:
+    for name in MIRRORS.own:
         assert name in section
         assert f"{name} lacks 1" in section

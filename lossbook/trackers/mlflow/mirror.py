@@ -54,7 +54,9 @@ _INSTALL = "pip install 'lossbook[mlflow]'"
 class MlflowMirror(Mirror):
     """A run as MLflow has it."""
 
-    name: ClassVar[str] = "mlflow"
+    kind: ClassVar[str] = "mlflow"
+    title: ClassVar[str] = "MLflow"
+    packages: ClassVar[tuple[str, ...]] = ("mlflow", "mlflow-skinny")
     library: ClassVar[str] = _INSTALL
     lacks: ClassVar[tuple[str, ...]] = (
         "Infinities become the largest number that a double holds (1.8e308) in MLflow's databases; NaN stays NaN.",

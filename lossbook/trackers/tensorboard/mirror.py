@@ -31,7 +31,9 @@ CHARTS = {
 class TensorBoardMirror(Mirror):
     """A run as TensorBoard has it."""
 
-    name: ClassVar[str] = "tensorboard"
+    kind: ClassVar[str] = "tensorboard"
+    title: ClassVar[str] = "TensorBoard"
+    packages: ClassVar[tuple[str, ...]] = ("tensorboard",)
     library: ClassVar[str] = "nothing to write its files; `pip install tensorboard` to look at them"
     lacks: ClassVar[tuple[str, ...]] = (
         "Values have 32 bits (7 digits, up to 3.4e38); Lossbook keeps all 64.",

@@ -30,7 +30,9 @@ _LEVELS = {"info": "info", "warning": "warn", "error": "error"}
 class TrackioMirror(Mirror):
     """A run as Trackio has it."""
 
-    name: ClassVar[str] = "trackio"
+    kind: ClassVar[str] = "trackio"
+    title: ClassVar[str] = "Trackio"
+    packages: ClassVar[tuple[str, ...]] = ("trackio",)
     library: ClassVar[str] = "trackio: pip install 'lossbook[trackio]'"
     has_offline: ClassVar[bool] = True
     lacks: ClassVar[tuple[str, ...]] = (

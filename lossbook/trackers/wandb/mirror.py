@@ -53,7 +53,9 @@ class WandbMirror(Mirror):
     are those that W&B's own client finds (`wandb login`, `WANDB_API_KEY`, `WANDB_BASE_URL`, `WANDB_ENTITY`).
     """
 
-    name: ClassVar[str] = "wandb"
+    kind: ClassVar[str] = "wandb"
+    title: ClassVar[str] = "W&B"
+    packages: ClassVar[tuple[str, ...]] = ("wandb",)
     library: ClassVar[str] = "wandb: pip install 'lossbook[wandb]'"
     has_offline: ClassVar[bool] = True
     lacks: ClassVar[tuple[str, ...]] = (

@@ -16,9 +16,10 @@ from lossbook.analysis.gpus import read_gpus
 from lossbook.book import Book
 from lossbook.errors import LossbookError
 from lossbook.metrics import AXES, find_key, goal_of, key_metrics, percent_factor, role_of, unit_of
-from lossbook.paths import MIRRORS, RunFolder, open_plain, project_folder, read_json
+from lossbook.paths import RunFolder, open_plain, project_folder, read_json
 from lossbook.reading.console import list_consoles
 from lossbook.reading.run import RecordedRun
+from lossbook.registry import MIRRORS
 from lossbook.web import schemas
 from lossbook.web.api.events import pages_of
 from lossbook.web.routing import get
@@ -243,7 +244,9 @@ def _followers(folder: RunFolder, identity: Mapping[str, Any], state: str) -> li
     from lossbook.follower.cursor import cursors
 
     attempts = len(identity.get("attempts") or ())
-    found = [_follower(folder, one, attempts, is_running=state == "running") for one in cursors(folder, list(MIRRORS))]
+    found = [
+        _follower(folder, one, attempts, is_running=state == "running") for one in cursors(folder, MIRRORS.names())
+    ]
     begun = {one.name.removesuffix("-offline") for one in found}
     asked = dict.fromkeys(spec.partition(":")[0] for spec in _texts(identity.get("mirrors")))
     return [*found, *(schemas.Follower(name, "waiting", None, None, None) for name in asked if name not in begun)]
