@@ -287,6 +287,11 @@ def parse_run_info(values: JsonMapping, folder: RunFolder) -> tuple[RunInfo, lis
     return info, wrong
 
 
+def missing_fields(values: JsonMapping) -> list[str]:
+    """The fields that every `run.json` has and this one lacks."""
+    return [name for name in _REQUIRED if values.get(name) is None]
+
+
 def parse_attempt(values: JsonMapping, position: int = 0) -> Attempt:
     """One attempt, as `run.json` and the first row of a journal segment have it; `position`: its place in the list."""
     number, git = whole_or_none(values.get("number")), values.get("git")
@@ -394,6 +399,7 @@ _ATTEMPT = has(
         "argv": maybe(is_texts),
     }
 )
+_REQUIRED = ("format", "id", "name", "project", "created", "config", "attempts")
 _RUN: Shape = {
     "format": (is_count, "a number"),
     "id": (maybe(is_text), "a text"),

@@ -22,8 +22,8 @@ from lossbook.errors import BadArgument, UnknownKey
 from lossbook.journal.line import encode_event, encode_scalars
 from lossbook.processes import host_name
 from lossbook.reading.run import RecordedRun
+from lossbook.storage import series_reader
 from lossbook.storage.compaction import seal_run
-from lossbook.storage.series_reader import RunRows
 
 Logged = Sequence[tuple[int, float]]  # step, value
 MakeRun = Callable[..., WrittenRun]
@@ -48,14 +48,14 @@ def reading(run: WrittenRun) -> RecordedRun:
 def counted_reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A list that receives how many rows or buckets each query of sealed files gave."""
     sizes: list[int] = []
-    fetch = RunRows._arrays_of
+    fetch = series_reader.fetch_columns
 
-    def count(self: RunRows, *arguments: Any) -> dict[str, Any]:
-        found = fetch(self, *arguments)
+    def count(*arguments: Any) -> dict[str, Any]:
+        found = fetch(*arguments)
         sizes.append(max((len(array) for array in found.values()), default=0))
         return found
 
-    monkeypatch.setattr(RunRows, "_arrays_of", count)
+    monkeypatch.setattr(series_reader, "fetch_columns", count)
     return sizes
 
 

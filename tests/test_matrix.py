@@ -16,7 +16,7 @@ from journals import WrittenRun
 
 import lossbook
 from lossbook.curves import heatmap as matrix_module
-from lossbook.curves.heatmap import Matrix
+from lossbook.curves.cells import Matrix
 from lossbook.curves.layers import layer_families
 from lossbook.errors import BadArgument, UnknownKey
 from lossbook.processes import host_name

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lossbook.reading.run import RecordedRun
-    from lossbook.storage.series_reader import Buckets
+    from lossbook.storage.buckets import Buckets
 
 #: Buckets in which the searched range is looked at; each look leaves about one of them.
 _POINTS = 1000

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy
 
@@ -19,12 +19,17 @@ from lossbook.curves.downsample import (
     smoothed,
 )
 from lossbook.curves.smoothing import Smoothing
+from lossbook.run_info import Parent
 from lossbook.storage.attempts import NEVER
+from lossbook.storage.buckets import Buckets
 from lossbook.storage.rollup import FINEST_LEVEL
-from lossbook.storage.series_reader import Buckets, RunRows
+from lossbook.storage.series_reader import RunRows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from lossbook.curves.downsample import Places
+    from lossbook.storage.schema import Column
 
 #: Axes that are made of the time at which a row was logged.
 CLOCKS = ("time", "wallclock", "elapsed")
@@ -32,18 +37,18 @@ CLOCKS = ("time", "wallclock", "elapsed")
 _DEEPEST_FORK = 50
 
 
-def make_sources(rows: RunRows, find_parent: Callable[[dict[str, Any]], RunRows | None]) -> list[Source]:
+def make_sources(rows: RunRows, find_parent: Callable[[Parent], RunRows | None]) -> list[Source]:
     """A run's rows and those of the runs that it was forked from, the oldest first."""
     chain: list[tuple[RunRows, int]] = [(rows, NEVER)]
     last = NEVER
     while len(chain) < _DEEPEST_FORK:
-        parent = chain[0][0].identity.get("parent")
-        if not parent:
+        parent = chain[0][0].info.parent
+        if parent is None:
             break
         found = find_parent(parent)
         if found is None:
             break
-        last = min(last, int(parent.get("step", 0)))
+        last = min(last, parent.step or 0)
         chain.insert(0, (found, last))
     clocks = _Clocks([one for one, _ in chain])
     return [
@@ -59,17 +64,15 @@ class _Clocks:
         self._chain = chain
         self._known: list[dict[int, tuple[int, float]]] | None = None
 
-    def seconds(self, number: int, time_us: NDArray[Any], attempt: int) -> NDArray[Any]:
+    def seconds(self, number: int, time_us: Places, attempt: int) -> Places:
         """What the clock that leaves gaps out showed at some times of an attempt of the chain's `number`-th run."""
         begun, offset = self._offsets()[number].get(attempt, (0, 0.0))
-        shown: NDArray[Any] = (time_us - begun) / 1e6 + offset
-        return shown
+        return (time_us - begun) / 1e6 + offset
 
-    def elapsed_seconds(self, time_us: NDArray[Any]) -> NDArray[Any]:
+    def elapsed_seconds(self, time_us: Places) -> Places:
         """How long the first attempt of the first run of the chain had begun before some times."""
         begun = min((one for offsets in self._offsets() for one, _ in offsets.values()), default=0)
-        shown: NDArray[Any] = (time_us - begun) / 1e6
-        return shown
+        return (time_us - begun) / 1e6
 
     def _offsets(self) -> list[dict[int, tuple[int, float]]]:
         if self._known is None:
@@ -85,9 +88,9 @@ def _offsets(rows: RunRows, elapsed: float) -> tuple[dict[int, tuple[int, float]
     """Per attempt its beginning (µs) and what the clock showed then; and what it shows at the end."""
     times = rows.attempt_times()
     begins = {attempt: first for attempt, (first, _) in times.items()}
-    for number, attempt in enumerate(rows.identity.get("attempts") or ()):
-        if attempt.get("started"):
-            begins[int(attempt.get("number", number))] = int(attempt["started"])
+    for attempt in rows.info.attempts:
+        if attempt.started:
+            begins[attempt.number] = attempt.started
     offsets: dict[int, tuple[int, float]] = {}
     for number, begun in sorted(begins.items()):
         offsets[number] = (begun, elapsed)
@@ -125,7 +128,7 @@ def draw_on_axis(
         inside &= True if end is None else x_first <= end
         if bool(inside.any()):
 
-            def rows_of(at: int) -> tuple[Buckets, NDArray[Any]]:
+            def rows_of(at: int) -> tuple[Buckets, Places]:
                 """The rows of the bucket that an end of the zoom cuts through, and where they lie on the axis."""
                 low, high = int(buckets["first_step"][at]), int(buckets["last_step"][at])
                 rows = gather(sources, key, points=MOST_POINTS, first=low, last=high, attempt=attempt)
@@ -152,9 +155,18 @@ def draw_on_axis(
 
 
 def place_events(
-    sources: list[Source], key: str, axis: str, events: Sequence[Mapping[str, Any]]
+    sources: list[Source],
+    key: str,
+    axis: str,
+    *,
+    steps: Sequence[int | None],
+    seconds: Sequence[float],
+    attempts: Sequence[int],
 ) -> NDArray[numpy.float64]:
-    """Say where events of a run (`read_events`) lie on the axis of a drawing of `key`.
+    """Say where events of a run lie on the axis of a drawing of `key`.
+
+    Args:
+        steps, seconds, attempts: of each event its step, its Unix time and its attempt.
 
     Returns:
         Shape (n,); NaN for those whose place is not known, and for those that a later attempt went back beyond.
@@ -163,11 +175,10 @@ def place_events(
     parts = own.rows.parts(key)
     visible = own.rows.last_visible(parts)
     line = gather(sources, key, points=1000, first=None, last=None, attempt=None)
-    steps = numpy.array([event["step"] if event["step"] is not None else numpy.nan for event in events], dtype=float)
-    times = numpy.array([event["time"] * 1e6 for event in events])
-    attempts = [int(event["attempt"]) for event in events]
+    at_steps = numpy.array([numpy.nan if step is None else step for step in steps], dtype=numpy.float64)
+    times = numpy.array(seconds, dtype=numpy.float64) * 1e6
     cuts = numpy.array([float(visible.get(attempt, NEVER)) for attempt in attempts])
-    hidden = steps > cuts
+    hidden = at_steps > cuts
     if axis == "time":
         at = times / 1e6
     elif axis == "elapsed":
@@ -177,16 +188,16 @@ def place_events(
     else:
         known_times, known_steps = _points(line, line["first_step"], line["last_step"], by="time")
         if len(known_times):
-            steps = numpy.where(numpy.isnan(steps), numpy.interp(times, known_times, known_steps), steps)
-        at = steps
+            at_steps = numpy.where(numpy.isnan(at_steps), numpy.interp(times, known_times, known_steps), at_steps)
+        at = at_steps
         if axis != "step":
             carrier = gather(sources, axis, points=1000, first=None, last=None, attempt=None)
             known, values = _points(carrier, carrier["first"], carrier["last"])
             finite = numpy.isfinite(values)
-            at = numpy.full(len(steps), numpy.nan)
+            at = numpy.full(len(at_steps), numpy.nan)
             if bool(finite.any()):
                 # Beyond the last row of the axis nothing is known of it; the nearest row is the honest place.
-                at = numpy.interp(steps, known[finite], values[finite])
+                at = numpy.interp(at_steps, known[finite], values[finite])
     return numpy.where(hidden, numpy.nan, at).astype(numpy.float64)
 
 
@@ -230,22 +241,22 @@ def _smoothed_points(sources: list[Source], key: str, smoothing: Smoothing) -> i
     return min(SMOOTHED_POINTS, count // (2 * bucket_rows))
 
 
-def _drawn(key: str, axis: str, buckets: Buckets, x_first: NDArray[Any], x_last: NDArray[Any], points: int) -> Curve:
-    def x_of_step(step: NDArray[Any]) -> NDArray[Any]:
+def _drawn(key: str, axis: str, buckets: Buckets, x_first: Column, x_last: Column, points: int) -> Curve:
+    def x_of_step(step: Places) -> Places:
         known, at = _points(buckets, x_first, x_last)
         return numpy.interp(step, known, at) if len(known) else step
 
     return draw(key, axis, buckets, x_first, x_last, x_of_step, points)
 
 
-def place_buckets(sources: list[Source], axis: str, buckets: Buckets, points: int) -> tuple[NDArray[Any], NDArray[Any]]:
+def place_buckets(sources: list[Source], axis: str, buckets: Buckets, points: int) -> tuple[Places, Places]:
     """Where buckets of `gather` begin and end on an axis other than step; NaN where it is not known."""
     return _placer(sources, axis, buckets, points, None)(buckets)
 
 
 def _placer(
     sources: list[Source], axis: str, buckets: Buckets, points: int, attempt: int | None
-) -> Callable[[Buckets], tuple[NDArray[Any], NDArray[Any]]]:
+) -> Callable[[Buckets], tuple[Places, Places]]:
     """A function that says where buckets begin and end on an axis other than step."""
     if axis in CLOCKS:
         return lambda some: _times(sources, axis, some)
@@ -254,7 +265,7 @@ def _placer(
     finite = numpy.isfinite(at)
     known, at = known[finite], at[finite]
 
-    def place(some: Buckets) -> tuple[NDArray[Any], NDArray[Any]]:
+    def place(some: Buckets) -> tuple[Places, Places]:
         if len(known) == 0:
             nothing = numpy.full(len(some["first_step"]), numpy.nan)
             return nothing, nothing
@@ -265,7 +276,7 @@ def _placer(
     return place
 
 
-def _times(sources: list[Source], axis: str, buckets: Buckets) -> tuple[NDArray[Any], NDArray[Any]]:
+def _times(sources: list[Source], axis: str, buckets: Buckets) -> tuple[Places, Places]:
     first = numpy.asarray(buckets["first_time"], dtype=numpy.float64)
     last = numpy.asarray(buckets["last_time"], dtype=numpy.float64)
     if axis == "time":
@@ -282,9 +293,7 @@ def _times(sources: list[Source], axis: str, buckets: Buckets) -> tuple[NDArray[
     return x_first, x_last
 
 
-def _points(
-    buckets: Buckets, first: NDArray[Any], last: NDArray[Any], by: str = "step"
-) -> tuple[NDArray[numpy.float64], NDArray[numpy.float64]]:
+def _points(buckets: Buckets, first: Column, last: Column, by: str = "step") -> tuple[Places, Places]:
     """(step or time, value) at both ends of each bucket, sorted by the former, for interpolation."""
     steps = numpy.concatenate((buckets[f"first_{by}"], buckets[f"last_{by}"])).astype(numpy.float64)
     values = numpy.concatenate((first, last)).astype(numpy.float64)

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy
 
 from lossbook.curves.smoothing import Smoothing, smooth, smooth_buckets
 from lossbook.errors import BadArgument
+from lossbook.storage.buckets import BUCKET_COLUMNS, Buckets, between
 from lossbook.storage.chunks import SeriesPart
 from lossbook.storage.rollup import FINEST_LEVEL, LEVEL_STEP
-from lossbook.storage.series_reader import BUCKET_COLUMNS, Buckets, RunRows
+from lossbook.storage.series_reader import RunRows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from lossbook.storage.schema import Column
 
 MOST_POINTS = 100_000
 #: A coarser level is taken only when it still has that many buckets for each drawn one.
@@ -33,6 +36,10 @@ SMOOTHED_POINTS = 2_000_000
 #: Of more rows than that, an EMA that remembers many is made of the finest rollup buckets: fifty curves take no minute.
 SMOOTHED_ROWS = 200_000
 _PLACES = ("first_step", "last_step", "first_row", "last_row", "first_time", "last_time")
+
+
+#: Places on an axis, steps, or times in µs.
+Places: TypeAlias = "NDArray[numpy.float64]"
 
 
 @dataclass(frozen=True)
@@ -70,8 +77,8 @@ class Source:
 
     rows: RunRows
     last_step: int
-    clock: Callable[[NDArray[Any], int], NDArray[Any]]
-    elapsed: Callable[[NDArray[Any]], NDArray[Any]]
+    clock: Callable[[Places, int], Places]
+    elapsed: Callable[[Places], Places]
 
 
 def check_points(points: int) -> int:
@@ -146,7 +153,7 @@ def _piece(
     if level == 0:
         whole = part.last_step <= last and (first is None or part.first_step >= first)
         if whole or part.count <= RAW_ROWS:
-            found = _within(rows.buckets(key, part, 0), first, last)
+            found = between(rows.buckets(key, part, 0), first, last)
         else:
             found = rows.rows(key, part, first, last)
         return _mark(found, part, number)
@@ -173,15 +180,6 @@ def _piece(
     return _mark(_join(pieces), part, number)
 
 
-def _within(buckets: Buckets, first: int | None, last: int) -> Buckets:
-    step = buckets["first_step"]
-    start = 0 if first is None else int(numpy.searchsorted(step, first, "left"))
-    end = int(numpy.searchsorted(step, last, "right"))
-    if start == 0 and end == len(step):
-        return buckets
-    return {name: array[start:end] for name, array in buckets.items()}
-
-
 def _mark(buckets: Buckets, part: SeriesPart, source: int) -> Buckets:
     size = len(buckets["first_step"])
     return {
@@ -199,7 +197,7 @@ def _join(pieces: list[Buckets]) -> Buckets:
     if len(pieces) == 1:
         return pieces[0]
     # Rows have one array for their first and last step, and so on: what is shared stays shared.
-    made: dict[tuple[int, ...], NDArray[Any]] = {}
+    made: dict[tuple[int, ...], Column] = {}
     joined: Buckets = {}
     for name in pieces[0]:
         arrays = tuple(id(piece[name]) for piece in pieces)
@@ -259,9 +257,9 @@ def draw(
     key: str,
     x_name: str,
     buckets: Buckets,
-    x_first: NDArray[Any],
-    x_last: NDArray[Any],
-    x_of_step: Callable[[NDArray[Any]], NDArray[Any]],
+    x_first: Column,
+    x_last: Column,
+    x_of_step: Callable[[Places], Places],
     points: int,
 ) -> Curve:
     """Put buckets into at most `points` drawn ones of equal width on x.
@@ -322,16 +320,16 @@ def draw(
     )
 
 
-def _sum(values: NDArray[Any], starts: NDArray[Any], single: bool) -> NDArray[Any]:
+def _sum(values: Column, starts: NDArray[numpy.int64], single: bool) -> Column:
     if single:
         return values
-    summed: NDArray[Any] = numpy.add.reduceat(values, starts)
+    summed: Column = numpy.add.reduceat(values, starts)
     return summed
 
 
 def _extreme(
-    values: NDArray[Any], starts: NDArray[Any], ends: NDArray[Any], single: bool, function: Any
-) -> tuple[NDArray[numpy.float64], NDArray[Any]]:
+    values: Column, starts: NDArray[numpy.int64], ends: NDArray[numpy.int64], single: bool, function: numpy.ufunc
+) -> tuple[NDArray[numpy.float64], NDArray[numpy.int64]]:
     """The extreme of each drawn bucket (NaN left out), and which bucket has it."""
     values = values.astype(numpy.float64)
     if single:

@@ -6,25 +6,27 @@ the run. Where the rows would be too many, rollup buckets that are far finer tha
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy
 
+from lossbook.curves.cells import Cells, Matrix
 from lossbook.curves.downsample import Source, gather
 from lossbook.errors import BadArgument, StoreError, UnknownKey
 from lossbook.storage.array_cache import FilesReplaced
 from lossbook.storage.chunks import SeriesPart
 from lossbook.storage.rollup import FINEST_LEVEL, LEVEL_STEP
-from lossbook.storage.schema import METRICS_ROW_GROUP, parquet
+from lossbook.storage.schema import METRICS_ROW_GROUP, fetch_columns, parquet
 
 if TYPE_CHECKING:
     import duckdb
     from numpy.typing import NDArray
+
+    from lossbook.storage.schema import Columns
 
 MOST_KEYS = 20_000
 MOST_COLUMNS = 2_000
@@ -32,41 +34,12 @@ MOST_COLUMNS = 2_000
 MOST_CELLS = 4_000_000
 #: Rows or buckets read at once: 16 MB of them.
 _READ_ROWS = 500_000
-#: Steps of which the cell is worked out beforehand, at the most.
-_MOST_STEPS = 4_000_000
 #: Places of an axis other than the step that are looked up; between two of them it is taken for straight.
 _AXIS_POINTS = 2_000
 #: So many rows are put into cells one by one; of more, buckets.
 MOST_ROWS = 20_000_000
 #: A bucket holds at most this part of a cell's rows.
 _FINENESS = 8
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """Series over steps in cells. Arrays of shape (keys, columns), float64 but for the counts (int64).
-
-    A cell without a finite value has NaN for `mean`, `min` and `max`; one without rows a `count` of 0.
-
-    Attributes:
-        keys: the series, one a line, as they were asked for.
-        x_name: "step", or the axis that was asked for, on which cells are placed by the steps that lie there.
-        edges: shape (columns + 1,), float64; a cell holds the rows from its edge up to the next one, the last cell those
-            on its end as well.
-        beyond: 0.0 where each row was put into its cell. Otherwise cells are made of rollup buckets, each counted whole
-            in the cell that its middle lies in; no row lies further than this, in steps, beyond the edge of its
-            cell. Either way each row is counted once.
-    """
-
-    keys: tuple[str, ...]
-    x_name: str
-    edges: NDArray[numpy.float64]
-    mean: NDArray[numpy.float64]
-    min: NDArray[numpy.float64]
-    max: NDArray[numpy.float64]
-    count: NDArray[numpy.int64]
-    nonfinite: NDArray[numpy.int64]
-    beyond: float
 
 
 @dataclass(frozen=True)
@@ -116,7 +89,7 @@ def draw_matrix(
         x_low, x_high = steps_of.place(low) if start is None else start, steps_of.place(high) if end is None else end
         shown = numpy.linspace(x_low, x_high if x_high > x_low else x_low + 1.0, columns + 1)
         edges = steps_of(shown)
-    cells = _Cells(len(keys), edges)
+    cells = Cells(len(keys), edges)
     level = _level(pieces, len(keys), columns)
     by_file: dict[str, list[_Piece]] = {}
     for piece in pieces:
@@ -219,7 +192,7 @@ def _level(pieces: list[_Piece], keys: int, columns: int) -> int:
     return level if (1 << level) * _FINENESS <= in_a_cell else 0
 
 
-def _add_rows(cells: _Cells, pieces: list[_Piece], connection: duckdb.DuckDBPyConnection) -> None:
+def _add_rows(cells: Cells, pieces: list[_Piece], connection: duckdb.DuckDBPyConnection) -> None:
     """Put rows of one sealed file into cells, read in the order of the file: by key, step and row."""
     path = str(pieces[0].part.segment.metrics)
     wanted: dict[str, list[_Piece]] = {}
@@ -230,7 +203,7 @@ def _add_rows(cells: _Cells, pieces: list[_Piece], connection: duckdb.DuckDBPyCo
         for names, lengths in _ranges(pieces[0].source.rows.sealed_lengths(pieces[0].part.segment), set(wanted))
     ]
 
-    def read(chosen: tuple[list[str], list[int], list[list[_Piece]]]) -> dict[str, NDArray[Any]]:
+    def read(chosen: tuple[list[str], list[int], list[list[_Piece]]]) -> Columns:
         names, lengths, owners = chosen
         attempts = ", attempt" if any(len(own) > 1 for own in owners) else ""
         found = _fetch(
@@ -253,9 +226,7 @@ def _add_rows(cells: _Cells, pieces: list[_Piece], connection: duckdb.DuckDBPyCo
             _add_range(cells, numpy.array(lengths), owners, found)
 
 
-def _add_range(
-    cells: _Cells, lengths: NDArray[Any], owners: list[list[_Piece]], found: dict[str, NDArray[Any]]
-) -> None:
+def _add_range(cells: Cells, lengths: NDArray[numpy.int64], owners: list[list[_Piece]], found: Columns) -> None:
     """Put the rows of neighbouring keys into cells, each key's own pieces saying which of them count."""
     line = numpy.repeat(numpy.array([own[0].line if own else 0 for own in owners], dtype=numpy.int64), lengths)
     step, value = found["step"], found["value"]
@@ -311,7 +282,7 @@ def _ranges(lengths: dict[str, int], wanted: set[str]) -> Iterator[tuple[list[st
         yield names, numbers
 
 
-def _add_buckets(cells: _Cells, pieces: list[_Piece], level: int, connection: duckdb.DuckDBPyConnection) -> None:
+def _add_buckets(cells: Cells, pieces: list[_Piece], level: int, connection: duckdb.DuckDBPyConnection) -> None:
     """Put buckets into cells; those that an end of a part cuts through are replaced by their rows."""
     path = str(pieces[0].part.segment.rollup)
     long = sorted((one for one in pieces if one.part.count > 1 << level), key=lambda one: one.key)
@@ -351,111 +322,12 @@ def _add_buckets(cells: _Cells, pieces: list[_Piece], level: int, connection: du
         _add_rows(cells, short, connection)
 
 
-def _fetch(connection: duckdb.DuckDBPyConnection, path: str, query: str, values: list[Any]) -> dict[str, NDArray[Any]]:
+def _fetch(connection: duckdb.DuckDBPyConnection, path: str, query: str, values: Sequence[object]) -> Columns:
     import duckdb
 
     try:
-        found = connection.execute(query, values).fetchnumpy()
+        return fetch_columns(connection, query, values)
     except duckdb.Error as error:
         if not os.path.exists(path):
             raise FilesReplaced(f"{path} went while it was read; ask again") from None
         raise StoreError(f"{path} cannot be read ({str(error).splitlines()[0]}); `lossbook verify` says more") from None
-    return {
-        name: array.filled(numpy.nan if array.dtype.kind == "f" else 0)
-        if isinstance(array, numpy.ma.MaskedArray)
-        else array
-        for name, array in found.items()
-    }
-
-
-class _Cells:
-    """Sums, extremes and counts of every cell."""
-
-    def __init__(self, lines: int, edges: NDArray[numpy.float64]) -> None:
-        self._edges = edges
-        self._first = math.floor(edges[0])
-        # Series have the same steps as a rule: which cell each lies in is worked out once.
-        steps = numpy.arange(self._first, min(math.ceil(edges[-1]), self._first + _MOST_STEPS) + 1)
-        self._column_of = self._search(steps) if steps[-1] >= edges[-1] else None
-        self._columns = len(edges) - 1
-        self._shape = (lines, self._columns)
-        size = lines * self._columns
-        self._sum = numpy.zeros(size)
-        self._min = numpy.full(size, numpy.inf)
-        self._max = numpy.full(size, -numpy.inf)
-        self._count = numpy.zeros(size, dtype=numpy.int64)
-        self._nonfinite = numpy.zeros(size, dtype=numpy.int64)
-        self._beyond = 0.0
-
-    def add_rows(self, line: NDArray[Any], step: NDArray[Any], value: NDArray[Any]) -> None:
-        """Put rows into cells. Arrays of shape (n,), sorted by line and step as a rule."""
-        if len(line) == 0:
-            return
-        cell = line * self._columns + self._column(step)
-        starts = numpy.concatenate(([0], numpy.flatnonzero(cell[1:] != cell[:-1]) + 1))
-        at = cell[starts]
-        numpy.add.at(self._count, at, numpy.diff(starts, append=len(cell)))
-        low = high = total = value
-        finite = numpy.isfinite(value)
-        if not bool(finite.all()):
-            numpy.add.at(self._nonfinite, at, numpy.add.reduceat((~finite).astype(numpy.int64), starts))
-            low, high, total = (numpy.where(finite, value, other) for other in (numpy.inf, -numpy.inf, 0.0))
-        self._add(at, starts, low, high, total)
-
-    def add_buckets(self, line: NDArray[Any], buckets: dict[str, NDArray[Any]]) -> None:
-        """Put rollup buckets into the cells that their middles lie in."""
-        if len(line) == 0:
-            return
-        first, last = buckets["first_step"], buckets["last_step"]
-        column = self._column(first + (last - first) // 2)
-        over = numpy.maximum(self._edges[column] - first, last - self._edges[column + 1])
-        self._beyond = max(self._beyond, float(over.max()))
-        cell = line * self._columns + column
-        order = numpy.argsort(cell, kind="stable")
-        cell = cell[order]
-        starts = numpy.concatenate(([0], numpy.flatnonzero(cell[1:] != cell[:-1]) + 1))
-        at = cell[starts]
-        numpy.add.at(self._count, at, numpy.add.reduceat(buckets["count"][order], starts))
-        numpy.add.at(self._nonfinite, at, numpy.add.reduceat(buckets["nonfinite"][order], starts))
-        low = numpy.where(numpy.isnan(buckets["min"]), numpy.inf, buckets["min"])[order]
-        high = numpy.where(numpy.isnan(buckets["max"]), -numpy.inf, buckets["max"])[order]
-        self._add(at, starts, low, high, numpy.nan_to_num(buckets["sum"], nan=0.0, posinf=None, neginf=None)[order])
-
-    def _add(
-        self, at: NDArray[Any], starts: NDArray[Any], low: NDArray[Any], high: NDArray[Any], total: NDArray[Any]
-    ) -> None:
-        numpy.minimum.at(self._min, at, numpy.minimum.reduceat(low, starts))
-        numpy.maximum.at(self._max, at, numpy.maximum.reduceat(high, starts))
-        # A sum of the largest doubles is infinity: that is what they add up to.
-        with numpy.errstate(over="ignore", invalid="ignore"):
-            numpy.add.at(self._sum, at, numpy.add.reduceat(total, starts))
-
-    def _column(self, step: NDArray[Any]) -> NDArray[numpy.int64]:
-        """The column that each step lies in: from its edge up to the next one."""
-        if self._column_of is None:
-            return self._search(step)
-        column: NDArray[numpy.int64] = self._column_of[numpy.clip(step - self._first, 0, len(self._column_of) - 1)]
-        return column
-
-    def _search(self, step: NDArray[Any]) -> NDArray[numpy.int64]:
-        found = numpy.searchsorted(self._edges, step, side="right") - 1
-        return numpy.clip(found, 0, len(self._edges) - 2).astype(numpy.int64)
-
-    def finished(self, keys: tuple[str, ...], x_name: str, edges: NDArray[numpy.float64]) -> Matrix:
-        """The heat map; `edges` as they are on its axis."""
-        finite = self._count - self._nonfinite
-        with numpy.errstate(invalid="ignore", divide="ignore"):
-            mean = numpy.where(finite > 0, self._sum / finite, numpy.nan)
-        self._min[finite == 0] = self._max[finite == 0] = numpy.nan
-        shape = self._shape
-        return Matrix(
-            keys,
-            x_name,
-            edges,
-            mean.reshape(shape),
-            self._min.reshape(shape),
-            self._max.reshape(shape),
-            self._count.reshape(shape),
-            self._nonfinite.reshape(shape),
-            self._beyond,
-        )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy
 
@@ -90,7 +90,9 @@ def smooth(values: ArrayLike, smoothing: Smoothing) -> NDArray[numpy.float64]:
 
 
 @_QUIET
-def smooth_buckets(means: NDArray[numpy.float64], counts: NDArray[Any], smoothing: Smoothing) -> NDArray[numpy.float64]:
+def smooth_buckets(
+    means: NDArray[numpy.float64], counts: NDArray[numpy.int64], smoothing: Smoothing
+) -> NDArray[numpy.float64]:
     """Smooth the means of buckets of rows as if each row had its bucket's mean.
 
     An EMA decays by `beta**count` a bucket. A window is made narrower by the buckets' usual size, one bucket at least.
@@ -292,7 +294,9 @@ def _window_sums(rows: NDArray[numpy.float64], before: int, after: int) -> NDArr
     return sums
 
 
-def _medians(rows: NDArray[numpy.float64], begins: NDArray[Any], ends: NDArray[Any]) -> NDArray[numpy.float64]:
+def _medians(
+    rows: NDArray[numpy.float64], begins: NDArray[numpy.int64], ends: NDArray[numpy.int64]
+) -> NDArray[numpy.float64]:
     """The median of each `rows[begin:end]`; `begins` and `ends` of shape (m,)."""
     size = ends - begins
     middle = _ranked(rows, begins, ends, (size - 1) // 2)
@@ -304,26 +308,26 @@ def _medians(rows: NDArray[numpy.float64], begins: NDArray[Any], ends: NDArray[A
 
 
 def _ranked(
-    rows: NDArray[numpy.float64], begins: NDArray[Any], ends: NDArray[Any], rank: NDArray[Any]
+    rows: NDArray[numpy.float64], begins: NDArray[numpy.int64], ends: NDArray[numpy.int64], rank: NDArray[numpy.int64]
 ) -> NDArray[numpy.float64]:
     """The value of each `rank` (from 0) among `rows[begin:end]`; `begins`, `ends` and `rank` of shape (m,)."""
     order = numpy.argsort(rows, kind="stable")
     ranks = numpy.empty(len(rows), dtype=numpy.int32)
     ranks[order] = numpy.arange(len(rows), dtype=numpy.int32)
-    begins, ends, rank = (array.astype(numpy.int32) for array in (begins, ends, rank))
-    found = numpy.zeros(len(begins), dtype=numpy.int32)
+    starts, stops, wanted = (array.astype(numpy.int32) for array in (begins, ends, rank))
+    found = numpy.zeros(len(starts), dtype=numpy.int32)
     for bit in range(max(1, (len(rows) - 1).bit_length()) - 1, -1, -1):
         high = (ranks >> bit) & 1 == 1
         lower = numpy.zeros(len(ranks) + 1, dtype=numpy.int32)
         numpy.cumsum(~high, out=lower[1:])
-        low_begin, low_end = lower[begins], lower[ends]
+        low_begin, low_end = lower[starts], lower[stops]
         in_low = low_end - low_begin
-        up = rank >= in_low
+        up = wanted >= in_low
         found |= up.astype(numpy.int32) << bit
         # The next level has the rows with this bit clear first, then those with it set, each in their old order.
-        begins = numpy.where(up, lower[-1] + begins - low_begin, low_begin)
-        ends = numpy.where(up, lower[-1] + ends - low_end, low_end)
-        rank = numpy.where(up, rank - in_low, rank)
+        starts = numpy.where(up, lower[-1] + starts - low_begin, low_begin)
+        stops = numpy.where(up, lower[-1] + stops - low_end, low_end)
+        wanted = numpy.where(up, wanted - in_low, wanted)
         ranks = numpy.concatenate((ranks[~high], ranks[high]))
     middle: NDArray[numpy.float64] = rows[order[found]]
     return middle

@@ -201,13 +201,12 @@ def _write_history(file: IO[bytes], snapshots: Iterator[MetricsSnapshot]) -> dic
 
 def snapshots_of(folder: str) -> Iterator[MetricsSnapshot]:
     """The rows of a run as a log has them, in the order in which they were logged; hidden ones left out."""
-    from lossbook.json_shapes import fit
-    from lossbook.run_info import IDENTITY
-    from lossbook.storage.attempts import resume_steps
+    from lossbook.run_info import load_run_info
     from lossbook.storage.scan import visible
 
     where = RunFolder(folder)
-    resumed_from = resume_steps(fit(read_json(where.run_json) or {}, IDENTITY)[0])
+    info = load_run_info(where)
+    resumed_from = info.resume_steps() if info is not None else {}
     by_key = _resumed_by_key(_marked(where), resumed_from) if None in list(resumed_from.values())[1:] else {}
     for row in _marked(where):
         hidden = [key for key in _MARKS & row.body.keys() if not visible(row, by_key.get(key, resumed_from))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lossbook.journal.reader import first_row
-from lossbook.storage.attempts import is_shared, resume_steps
+from lossbook.storage.attempts import is_shared
 from lossbook.storage.schema import METRICS, parquet, quote, quote_name
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _escape(path: str) -> str:
 
 def visible_query(rows: RunRows, query: str) -> str:
     """SQL for the rows among `query` that no later attempt hides."""
-    resumed = resume_steps(rows.identity)
+    resumed = rows.info.resume_steps()
     if len(resumed) <= 1:
         return query
     # The same rule as attempts.cutoffs, for all keys at once.

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     import numpy
     from numpy.typing import NDArray
 
+    from lossbook.curves.cells import Matrix
     from lossbook.curves.downsample import Curve, Source
-    from lossbook.curves.heatmap import Matrix
     from lossbook.curves.smoothing import Smoothing
     from lossbook.reading.context import ReadContext
     from lossbook.reading.query_result import QueryResult
+    from lossbook.run_info import Parent
     from lossbook.storage.series_reader import RunRows
     from lossbook.storage.summary import LiveSummary
 
@@ -404,7 +405,14 @@ class RecordedRun:
             sources = self.sources()
             found = self._key_in(sources, key) or self.find_key(key)
             axis = x if x == "step" or x in CLOCKS else self._key_in(sources, x) or self._missing_axis(x)
-            return place_events(sources, found, axis, events)
+            return place_events(
+                sources,
+                found,
+                axis,
+                steps=[event["step"] for event in events],
+                seconds=[event["time"] for event in events],
+                attempts=[int(event["attempt"]) for event in events],
+            )
 
         return self._ask(placed)
 
@@ -456,17 +464,17 @@ class RecordedRun:
 
         return make_sources(self.rows(), self._parent)
 
-    def _parent(self, parent: dict[str, Any]) -> RunRows | None:
+    def _parent(self, parent: Parent) -> RunRows | None:
         """The rows of a run that another was forked from; None when it is not in this store."""
         from lossbook.paths import run_folder
 
         try:
-            folder = run_folder(self._context.store, str(parent["project"]), str(parent["run"]))
+            folder = run_folder(self._context.store, parent.project, parent.run)
         except BadArgument:
             return None
         if not folder.exists():
             folder = next(
-                (one.folder for one in read_index(self._context.store) if one.fields()["id"] == parent["run"]), folder
+                (one.folder for one in read_index(self._context.store) if one.fields()["id"] == parent.run), folder
             )
         if not folder.exists():
             return None

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from lossbook.reading.history import COLUMNS, rows_query, visible_query
-from lossbook.storage.attempts import resume_steps
 from lossbook.storage.schema import METRICS, parquet, quote, quote_name
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def _make_metrics(connection: duckdb.DuckDBPyConnection, view: str, runs: list[R
     owners: list[tuple[str, str, str, str]] = []
     for run in runs:
         rows = run.rows()
-        resumed = not hidden and len(resume_steps(rows.identity)) > 1
+        resumed = not hidden and len(rows.info.resume_steps()) > 1
         owner = (run.project, run.id, run.name)
         if resumed or any(segment.journal is not None for segment in rows.segments):
             query = rows_query(rows)

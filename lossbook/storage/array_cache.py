@@ -4,37 +4,37 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from lossbook.errors import LossbookError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from lossbook.storage.schema import Columns
 
-    Arrays = dict[str, NDArray[Any]]
-
+#: What arrays are kept under: a file, a key, a level, and whatever tells them from others.
+Name: TypeAlias = "tuple[str | int, ...]"
 
 #: What a dictionary of arrays takes beside its numbers.
 _OVERHEAD_BYTES = 2048
 
 
 class ArrayCache:
-    """Arrays by name, of all runs of a book together; least recently used ones are dropped. Thread-safe."""
+    """Columns by name, of all runs of a book together; least recently used ones are dropped. Thread-safe."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
-        self._kept: OrderedDict[tuple[Any, ...], Arrays] = OrderedDict()
+        self._kept: OrderedDict[Name, Columns] = OrderedDict()
         self._lock = threading.Lock()
         self.bytes = 0
 
-    def get(self, name: tuple[Any, ...]) -> Arrays | None:
+    def get(self, name: Name) -> Columns | None:
         with self._lock:
             found = self._kept.get(name)
             if found is not None:
                 self._kept.move_to_end(name)
             return found
 
-    def put(self, name: tuple[Any, ...], arrays: Arrays) -> None:
+    def put(self, name: Name, arrays: Columns) -> None:
         """Keep arrays, unless they alone would take half of all there is."""
         size = _size_bytes(arrays)
         with self._lock:
@@ -46,7 +46,7 @@ class ArrayCache:
             while self.bytes > self._limit_bytes:
                 self._drop(next(iter(self._kept)))
 
-    def _drop(self, name: tuple[Any, ...]) -> None:
+    def _drop(self, name: Name) -> None:
         dropped = self._kept.pop(name, None)
         if dropped is not None:
             self.bytes -= _size_bytes(dropped)
@@ -57,7 +57,7 @@ class ArrayCache:
             self.bytes = 0
 
 
-def _size_bytes(arrays: Arrays) -> int:
+def _size_bytes(arrays: Columns) -> int:
     # Rows share one array for their first and last step, and so on: it is counted once.
     shared = {id(array): array.nbytes for array in arrays.values()}
     return sum(shared.values()) + _OVERHEAD_BYTES

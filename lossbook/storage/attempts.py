@@ -7,26 +7,16 @@ per key, what it logged again: rows of earlier attempts from its own first step 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 #: A step beyond every step: nothing is hidden.
 NEVER = (1 << 63) - 1
-
-
-def resume_steps(identity: Mapping[str, Any]) -> dict[int, int | None]:
-    """The step that each attempt resumed from, by attempt number; None where it did not say."""
-    steps: dict[int, int | None] = {}
-    for position, attempt in enumerate(identity.get("attempts") or ()):
-        step = attempt.get("resume_step")
-        steps[int(attempt.get("number", position))] = int(step) if step is not None else None
-    return steps
 
 
 def cutoffs(resumed_from: Mapping[int, int | None], first_steps: Mapping[int, int]) -> dict[int, int]:
     """The last visible step of each attempt for one key.
 
     Args:
-        resumed_from: `resume_steps()` of the run.
+        resumed_from: `RunInfo.resume_steps()`.
         first_steps: the first step of the key in each attempt that logged it.
 
     Returns:

@@ -2,50 +2,15 @@
 
 from __future__ import annotations
 
-from array import array
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+    from lossbook.storage.live_series import LiveSeries
+    from lossbook.storage.schema import Columns
     from lossbook.storage.segments import Segment
-
-
-@dataclass
-class LiveSeries:
-    """One key of one attempt in a journal segment: which of the segment's rows have it, and its values."""
-
-    segment: LiveSegment
-    at: array[int] = field(default_factory=lambda: array("I"))
-    value: array[float] = field(default_factory=lambda: array("d"))
-    part: SeriesPart | None = None
-
-
-@dataclass
-class LiveSegment:
-    """A journal segment as far as it has been read; numbers are kept packed."""
-
-    segment: Segment
-    offset: int = 0
-    line: int = 1
-    attempt: int = 0
-    next_row: int | None = None
-    damaged: int = 0  # lines that were rows, of which the numbers are not known
-    step: array[int] = field(default_factory=lambda: array("q"))  # of each row of scalars
-    row: array[int] = field(default_factory=lambda: array("q"))
-    time: array[int] = field(default_factory=lambda: array("q"))
-    values: int = 0
-    series: dict[str, dict[int, LiveSeries]] = field(default_factory=dict)  # by key, by attempt
-    times: dict[int, tuple[int, int]] = field(default_factory=dict)  # by attempt: of its first and last rows, in µs
-    problems: list[str] = field(default_factory=list)
-
-    @property
-    def kept_bytes(self) -> int:
-        """What it takes in memory, about."""
-        return 24 * len(self.step) + 12 * self.values + 600 * len(self.series)
 
 
 @dataclass(frozen=True)
@@ -70,9 +35,9 @@ class SealedParts:
         columns: as fetched: keys, then attempt, rank, first and last step, first and last time, count; {} for none.
     """
 
-    def __init__(self, segment: Segment, columns: dict[str, NDArray[Any]]) -> None:
+    def __init__(self, segment: Segment, columns: Columns) -> None:
         self.segment = segment
-        arrays = [_filled(array) for array in columns.values()] or [numpy.zeros(0, dtype=numpy.int64)] * 8
+        arrays = list(columns.values()) or [numpy.zeros(0, dtype=numpy.int64)] * 8
         names = arrays[0].tolist()
         order = sorted(range(len(names)), key=names.__getitem__)
         self._numbers = numpy.array([array[order].astype(numpy.int64) for array in arrays[1:]])  # (7, series)
@@ -115,8 +80,3 @@ class SealedParts:
             int(attempt): (int(first[attempts == attempt].min()), int(last[attempts == attempt].max()))
             for attempt in numpy.unique(attempts)
         }
-
-
-def _filled(array: NDArray[Any]) -> NDArray[Any]:
-    filled: NDArray[Any] = array.filled() if isinstance(array, numpy.ma.MaskedArray) else array
-    return filled

@@ -7,7 +7,7 @@ most 4n buckets, and all levels together are a third larger than the finest.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy
 
@@ -15,6 +15,8 @@ from lossbook.storage.schema import TOP_LEVEL
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from lossbook.storage.schema import Columns
 
 FINEST_LEVEL = 6
 LEVEL_STEP = 2
@@ -30,7 +32,7 @@ class Series(NamedTuple):
     value: NDArray[numpy.float64]
 
 
-def rollup(series: Series) -> dict[str, NDArray[Any]]:
+def rollup(series: Series) -> Columns:
     """Summarise each series at every level that it is long enough for, and at the top level.
 
     Returns:
@@ -41,7 +43,7 @@ def rollup(series: Series) -> dict[str, NDArray[Any]]:
     return coarser_levels(finest_level(series), lengths)
 
 
-def finest_level(series: Series) -> dict[str, NDArray[Any]]:
+def finest_level(series: Series) -> Columns:
     """Buckets of the finest level for every series, short ones as well; `series` is the index of the series.
 
     A long series may be summarised in pieces of a whole number of buckets, one behind the other.
@@ -61,7 +63,7 @@ def finest_level(series: Series) -> dict[str, NDArray[Any]]:
     counts = numpy.diff(starts, append=count)
     nonfinite = numpy.add.reduceat((~finite).astype(numpy.int64), starts)
     empty = nonfinite == counts
-    rows: dict[str, NDArray[Any]] = {
+    rows: Columns = {
         "first_step": series.step,
         "last_step": series.step,
         "first_row": series.row,
@@ -85,7 +87,7 @@ def finest_level(series: Series) -> dict[str, NDArray[Any]]:
     return buckets
 
 
-def coarser_levels(finest: dict[str, NDArray[Any]], lengths: NDArray[Any]) -> dict[str, NDArray[Any]]:
+def coarser_levels(finest: Columns, lengths: NDArray[numpy.int64]) -> Columns:
     """Make every level of the finest one's buckets, each of the level below it.
 
     Args:
@@ -98,7 +100,7 @@ def coarser_levels(finest: dict[str, NDArray[Any]], lengths: NDArray[Any]) -> di
     if not finest:
         return {}
     current, level = finest, FINEST_LEVEL
-    parts: list[dict[str, NDArray[Any]]] = []
+    parts: list[Columns] = []
     while True:
         owner = current["series"]
         chosen = lengths[owner] > 1 << level
@@ -122,7 +124,7 @@ def coarser_levels(finest: dict[str, NDArray[Any]], lengths: NDArray[Any]) -> di
     return {name: column[order] for name, column in columns.items()}
 
 
-def _join(parts: dict[str, NDArray[Any]], starts: NDArray[Any], sizes: NDArray[Any]) -> dict[str, NDArray[Any]]:
+def _join(parts: Columns, starts: NDArray[numpy.int64], sizes: NDArray[numpy.int64]) -> Columns:
     """What buckets keep of rows, or of smaller buckets; bucket k is made of `sizes[k]` of them from `starts[k]` on."""
     ends = starts + sizes - 1
     low, high = numpy.minimum.reduceat(parts["min"], starts), numpy.maximum.reduceat(parts["max"], starts)
@@ -144,8 +146,8 @@ def _join(parts: dict[str, NDArray[Any]], starts: NDArray[Any], sizes: NDArray[A
     }
 
 
-def _first_match(matches: NDArray[numpy.bool_], starts: NDArray[Any]) -> NDArray[Any]:
+def _first_match(matches: NDArray[numpy.bool_], starts: NDArray[numpy.int64]) -> NDArray[numpy.int64]:
     """The position of the first match at or behind each start; every bucket has one."""
     at = numpy.flatnonzero(matches)
-    found: NDArray[Any] = at[numpy.searchsorted(at, starts)]
+    found: NDArray[numpy.int64] = at[numpy.searchsorted(at, starts)]
     return found

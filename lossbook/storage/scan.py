@@ -22,6 +22,8 @@ from lossbook.storage.segments import Segment, list_segments
 if TYPE_CHECKING:
     import duckdb
 
+    from lossbook.storage.schema import Rows
+
 #: So many row numbers of a sealed file are sorted at once: it bounds the memory, whatever the file's size.
 WINDOW_ROWS = 50_000
 #: So much of a live journal is parsed at once.
@@ -154,7 +156,7 @@ class Replay:
             if self._new(one):
                 yield one
 
-    def _fetch(self, path: str, query: str) -> list[tuple[Any, ...]]:
+    def _fetch(self, path: str, query: str) -> Rows:
         import duckdb
 
         if self._connection is None:
@@ -172,7 +174,7 @@ def visible(row: LoggedRow, resumed_from: Mapping[int, int | None]) -> bool:
     """Whether a row of scalars still counts: no later attempt resumed from a step before it.
 
     Args:
-        resumed_from: `lossbook.storage.attempts.resume_steps` of the run. An attempt that did not say from where it
+        resumed_from: `RunInfo.resume_steps()` of the run. An attempt that did not say from where it
             resumed hides per key what it logged again; that is not decided here.
     """
     return row.step is None or all(

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lossbook.errors import StoreError
 
 if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
     import duckdb
+    from numpy.typing import NDArray
+
+    #: A column of a file or a query: int64, float64 or text, as its name says; a type checker cannot tell which.
+    Column: TypeAlias = NDArray[Any]
+    Columns: TypeAlias = dict[str, Column]
+    #: Rows as DuckDB gives them: the query says what each column is.
+    Rows: TypeAlias = list[tuple[Any, ...]]
 
 METRICS = {
     "key": "VARCHAR",
@@ -74,7 +83,7 @@ def connect(*, memory_limit: str = "512MB", threads: int = 1, spill: str | None 
     """
     import duckdb
 
-    config: dict[str, Any] = {
+    config: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": memory_limit,
         "threads": threads,
         "autoinstall_known_extensions": False,
@@ -105,7 +114,7 @@ def _has_icu(connection: duckdb.DuckDBPyConnection) -> bool:
 
 
 def copy_to(
-    connection: duckdb.DuckDBPyConnection, query: str, path: str, *, row_group: int, parameters: list[Any] | None = None
+    connection: duckdb.DuckDBPyConnection, query: str, path: str, *, row_group: int, parameters: object = None
 ) -> None:
     """Write a query's rows to a Parquet file and flush it to the disk.
 
@@ -130,6 +139,23 @@ def copy_to(
         raise StoreError(
             f"{path} could not be written ({first_line}); what it was to be made of is untouched"
         ) from error
+
+
+def fetch_columns(connection: duckdb.DuckDBPyConnection, query: str, parameters: object = None) -> Columns:
+    """What a query gives, by column; where it has a missing value NaN, or 0 in a column of whole numbers.
+
+    Raises:
+        duckdb.Error: the query cannot be run.
+    """
+    # DuckDB gives arrays, so it is loaded by then; what only writes does not need it.
+    import numpy
+
+    return {
+        name: array.filled(numpy.nan if array.dtype.kind == "f" else 0)
+        if isinstance(array, numpy.ma.MaskedArray)
+        else array
+        for name, array in connection.execute(query, parameters).fetchnumpy().items()
+    }
 
 
 def quote(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy
 import orjson
@@ -30,7 +30,11 @@ if TYPE_CHECKING:
     import duckdb
     from numpy.typing import NDArray
 
+    from lossbook.storage.schema import Column, Columns
     from lossbook.storage.segments import Partials, Segment
+
+    #: Row, step, time (µs), kind, key, attempt, value as JSON.
+    EventRow = tuple[int, int | None, int, str, str | None, int, str]
 
 #: The kind under which a line that could not be read is kept, so that nothing is thrown away.
 DAMAGED = "damaged"
@@ -53,9 +57,9 @@ class JournalRows:
     step: list[int] = field(default_factory=list)
     attempt: list[int] = field(default_factory=list)
     codes: list[NDArray[numpy.int32]] = field(default_factory=list)  # per row: the numbers of its keys
-    values: list[Any] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
     names: dict[str, int] = field(default_factory=dict)  # key to its number
-    events: list[tuple[int, int | None, int, str, str | None, int, str]] = field(default_factory=list)
+    events: list[EventRow] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     next_row: int = 0
     last_attempt: int = 0
@@ -268,7 +272,7 @@ def _register_names(connection: duckdb.DuckDBPyConnection, names: list[str]) -> 
     connection.execute("CREATE OR REPLACE TEMP TABLE keys AS SELECT ?::VARCHAR[] AS names", [names])
 
 
-def _series_starts(code: NDArray[Any], attempt: NDArray[Any]) -> NDArray[numpy.int64]:
+def _series_starts(code: Column, attempt: Column) -> NDArray[numpy.int64]:
     if len(code) == 0:
         return numpy.zeros(0, dtype=numpy.int64)
     changes = (code[1:] != code[:-1]) | (attempt[1:] != attempt[:-1])
@@ -278,12 +282,12 @@ def _series_starts(code: NDArray[Any], attempt: NDArray[Any]) -> NDArray[numpy.i
 def _write_rollup(
     connection: duckdb.DuckDBPyConnection,
     columns: SortedColumns,
-    order: NDArray[Any] | None,
+    order: NDArray[numpy.int64] | None,
     starts: NDArray[numpy.int64],
     rank: int,
     path: str,
 ) -> None:
-    def ordered(column: NDArray[Any]) -> NDArray[Any]:
+    def ordered(column: Column) -> Column:
         return column if order is None else column[order]
 
     series = Series(starts, ordered(columns.step), ordered(columns.row), ordered(columns.time), ordered(columns.value))
@@ -295,7 +299,7 @@ def _write_rollup(
     write_buckets(connection, buckets, f"{rank}::SMALLINT", path)
 
 
-def write_buckets(connection: duckdb.DuckDBPyConnection, buckets: dict[str, Any], rank: str, path: str) -> None:
+def write_buckets(connection: duckdb.DuckDBPyConnection, buckets: Columns, rank: str, path: str) -> None:
     """Write a rollup file; `buckets` are `rollup()`'s columns with `code` and `attempt` of each bucket added."""
     if not buckets:
         columns = ", ".join(f"NULL::{kind} AS {quote_name(name)}" for name, kind in ROLLUP.items())
@@ -322,7 +326,7 @@ def write_buckets(connection: duckdb.DuckDBPyConnection, buckets: dict[str, Any]
     connection.unregister("buckets")
 
 
-def _write_events(connection: duckdb.DuckDBPyConnection, events: list[Any], rank: int, path: str) -> None:
+def _write_events(connection: duckdb.DuckDBPyConnection, events: list[EventRow], rank: int, path: str) -> None:
     columns = list(zip(*events, strict=True)) if events else [()] * 7
     types = ("BIGINT", "BIGINT", "BIGINT", "VARCHAR", "VARCHAR", "SMALLINT", "VARCHAR")
     names = ("row", "step", "time", "kind", "key", "attempt", "value")
@@ -413,7 +417,7 @@ def _merge_rollup(connection: duckdb.DuckDBPyConnection, path: str) -> None:
     names = "code, attempt, count(*) AS rows, min(rowid) AS first, max(rowid) AS last, any_value(rank) AS rank"
     found = connection.execute(f"SELECT {names} FROM merged GROUP BY code, attempt ORDER BY code, attempt").fetchnumpy()
     lengths = found["rows"]
-    parts: list[dict[str, Any]] = []
+    parts: list[Columns] = []
     at = 0
     while at < len(lengths):
         # Many short series at once, or a part of a long one.
@@ -422,7 +426,7 @@ def _merge_rollup(connection: duckdb.DuckDBPyConnection, path: str) -> None:
         where = f"(code::BIGINT << 15) + attempt BETWEEN {ordinals[0]} AND {ordinals[1]}"
         first, last = int(found["first"][at:end].min()), int(found["last"][at:end].max())
         step = PIECE_ROWS if lengths[at] > PIECE_ROWS else last - first + 1
-        kept: list[NDArray[Any]] | None = None
+        kept: list[Column] | None = None
         for begin in range(first, last + 1, step):
             piece = connection.execute(
                 "SELECT code, attempt, step, row, epoch_us(time) AS time, value FROM merged "

@@ -10,20 +10,20 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy
 
 from lossbook.errors import LossbookError, StoreError
-from lossbook.journal.line import Row
-from lossbook.journal.reader import find_gaps, read_segment
 from lossbook.paths import RunFolder, SegmentName, is_settled
-from lossbook.run_info import read_identity
+from lossbook.run_info import RunInfo, parse_run_info, read_run_info
 from lossbook.storage.array_cache import ArrayCache, FilesReplaced
-from lossbook.storage.attempts import NEVER, cutoffs, resume_steps
-from lossbook.storage.chunks import LiveSegment, LiveSeries, SealedParts, SeriesPart
+from lossbook.storage.attempts import NEVER, cutoffs
+from lossbook.storage.buckets import BUCKET_COLUMNS, BUCKETS_SQL, Buckets, between, buckets_of_rows
+from lossbook.storage.chunks import SealedParts, SeriesPart
 from lossbook.storage.derived_files import read_seal_notes
-from lossbook.storage.schema import TOP_LEVEL, parquet
+from lossbook.storage.live_series import LiveSegment
+from lossbook.storage.schema import TOP_LEVEL, fetch_columns, parquet
 from lossbook.storage.segments import Segment, list_segments
 
 if TYPE_CHECKING:
@@ -32,21 +32,9 @@ if TYPE_CHECKING:
 
 #: Arrays kept of a run that is read by itself, in bytes; the runs of a book share one cache.
 CACHE_BYTES = 64 << 20
-_MOST_PROBLEMS = 100
 #: Keys of which the places are kept one by one, where not all of the run's were asked for.
 _MOST_LOOKED_UP = 1000
-BUCKET_COLUMNS = (
-    "first_step", "last_step", "first_row", "last_row", "first_time", "last_time", "first", "last", "min", "max",
-    "sum", "min_step", "max_step", "count", "nonfinite",
-)  # fmt: skip
-
 _PART_COLUMNS = ("attempt", "rank", "first_step", "last_step", "first_time", "last_time", "count")
-#: The SQL of a bucket's columns: times in µs.
-_BUCKETS = ", ".join(
-    f"epoch_us({column}) AS {column}" if column.endswith("_time") else f'"{column}"' for column in BUCKET_COLUMNS
-)
-
-Buckets = dict[str, "NDArray[Any]"]
 
 
 class RunRows:
@@ -66,13 +54,13 @@ class RunRows:
         self.folder = folder
         self._connection = connection
         self._lock = threading.RLock()
-        self._seen: tuple[Any, ...] = ()
+        self._seen: tuple[int | None, ...] = ()
         self._segments: list[Segment] = []
         self._parts: dict[str, SealedParts] = {}  # by sealed file
         self._looked_up: OrderedDict[str, dict[str, list[SeriesPart]]] = OrderedDict()  # by key, by sealed file
         self._live: dict[str, LiveSegment] = {}
         self._cache = cache if cache is not None else ArrayCache(CACHE_BYTES)
-        self._identity: dict[str, Any] = {}
+        self._info = parse_run_info({}, folder)[0]
         self._damaged: dict[str, str] = {}
         self._sealed_times: dict[str, dict[int, tuple[int, int]]] = {}
 
@@ -85,7 +73,7 @@ class RunRows:
             seen = (_mtime(self.folder.journal), _mtime(self.folder.metrics), _mtime(self.folder.run_json))
             if seen != self._seen or any(mark is None for mark in seen):
                 self._segments = list_segments(self.folder)
-                self._read_identity()
+                self._read_info()
                 # A folder that changed within this tick of the clock may change again without showing it.
                 settled = all(is_settled(mark or 0, looked_ns) for mark in seen)
                 self._seen = seen if settled else ()
@@ -106,9 +94,11 @@ class RunRows:
                 self._sealed_times = {path: times for path, times in self._sealed_times.items() if path in sealed}
                 self._looked_up.clear()
 
-    def _read_identity(self) -> None:
-        identity, wrong = read_identity(self.folder)
-        self._identity = identity or self._identity
+    def _read_info(self) -> None:
+        info, wrong = read_run_info(self.folder)
+        # One that cannot be read takes nothing away from what was known.
+        if info.attempts or not wrong or not self._info.attempts:
+            self._info = info
         self._damaged.pop(self.folder.run_json, None)
         if wrong and os.path.exists(self.folder.run_json):
             self._damaged[self.folder.run_json] = "; ".join(wrong)
@@ -125,8 +115,9 @@ class RunRows:
         return self._segments
 
     @property
-    def identity(self) -> dict[str, Any]:
-        return self._identity
+    def info(self) -> RunInfo:
+        """The run's `run.json`, as far as it could be read."""
+        return self._info
 
     def problems(self) -> list[str]:
         """What could not be read, a sentence each."""
@@ -141,36 +132,7 @@ class RunRows:
         if live is None:
             next_row, damaged = self._numbers_behind(segment.name)
             live = self._live[path] = LiveSegment(segment, next_row=next_row, damaged=damaged)
-        if os.stat(path).st_size <= live.offset:
-            return
-        reading = read_segment(path, offset=live.offset, first_line=live.line)
-        for row in reading.rows:
-            if row.kind == "attempt":
-                live.attempt = int(row.body["number"])
-            begun, ended = live.times.get(live.attempt, (row.t, row.t))
-            live.times[live.attempt] = (min(begun, row.t), max(ended, row.t))
-            if row.kind is not None or row.step is None:
-                continue
-            at = len(live.step)
-            live.step.append(row.step)
-            live.row.append(row.i)
-            live.time.append(row.t)
-            live.values += len(row.body)
-            for key, value in row.body.items():
-                attempts = live.series.get(key)
-                if attempts is None:
-                    attempts = live.series[key] = {}
-                series = attempts.get(live.attempt)
-                if series is None:
-                    series = attempts[live.attempt] = LiveSeries(live)
-                series.at.append(at)
-                series.value.append(value)
-                series.part = None
-        live.damaged += len(reading.problems)
-        _check_numbers(live, reading.rows)
-        live.offset = reading.offset
-        live.line += len(reading.rows) + len(reading.problems)
-        live.problems += [str(problem) for problem in reading.problems]
+        live.read_on()
 
     def _numbers_behind(self, name: SegmentName) -> tuple[int | None, int]:
         """The row number that a segment should begin with, None where that is not known, and damaged lines before it."""
@@ -242,7 +204,7 @@ class RunRows:
                 live = self._live.get(str(segment.journal))
                 for attempt, series in live.series.get(key, {}).items() if live is not None else ():
                     if series.part is None:
-                        series.part = _live_part(segment, attempt, series)
+                        series.part = series.make_part(attempt)
                     found.append(series.part)
         return found
 
@@ -256,7 +218,7 @@ class RunRows:
         first_steps: dict[int, int] = {}
         for part in parts:
             first_steps[part.attempt] = min(first_steps.get(part.attempt, NEVER), part.first_step)
-        return cutoffs(resume_steps(self._identity), first_steps)
+        return cutoffs(self._info.resume_steps(), first_steps)
 
     def read_ahead(self, key: str, level: int) -> None:
         """Look up where a key lies and its buckets of a level at once: one opening of each file instead of two."""
@@ -295,8 +257,9 @@ class RunRows:
             return
         wanted = "" if level is None else f" OR level = {int(level)}"
         try:
-            found = self._arrays_of(
-                f"SELECT file_index, level, attempt, rank, {_BUCKETS} "
+            found = fetch_columns(
+                self._connection,
+                f"SELECT file_index, level, attempt, rank, {BUCKETS_SQL} "
                 f"FROM {parquet([str(segment.rollup) for segment in segments])} "
                 f"WHERE key = ? AND (level = {TOP_LEVEL}{wanted})",
                 [key],
@@ -312,7 +275,7 @@ class RunRows:
             self._looked_up.popitem(last=False)
 
     def _take_in(
-        self, key: str, segment: Segment, level: int | None, found: Buckets, here: NDArray[Any]
+        self, key: str, segment: Segment, level: int | None, found: Buckets, here: NDArray[numpy.bool_]
     ) -> list[SeriesPart]:
         """Keep what was found of a key in one file: its parts, and their buckets of a level."""
         parts = []
@@ -350,7 +313,7 @@ class RunRows:
             )
         parts = SealedParts(segment, {})
         try:
-            parts = SealedParts(segment, self._connection.execute(query).fetchnumpy())
+            parts = SealedParts(segment, fetch_columns(self._connection, query))
         except duckdb.Error as error:
             if not os.path.exists(path):
                 raise self._replaced(path) from None
@@ -385,7 +348,7 @@ class RunRows:
             else:
                 wanted = level if part.count > 1 << level else TOP_LEVEL
                 found = self._fetch(
-                    f"SELECT {_BUCKETS} FROM {parquet(str(part.segment.rollup))} "
+                    f"SELECT {BUCKETS_SQL} FROM {parquet(str(part.segment.rollup))} "
                     "WHERE key = ? AND level = ? AND attempt = ? AND rank = ? ORDER BY first_step, first_row",
                     [key, wanted, part.attempt, part.rank],
                     part,
@@ -397,8 +360,9 @@ class RunRows:
         """The rows of one part as buckets of one, between two steps, both included."""
         with self._lock:
             if part.segment.journal is not None:
-                return _between(self._live_rows(key, part), first, last)
-            bounds, values = "", [key, part.attempt, part.rank]
+                return between(self._live_rows(key, part), first, last)
+            bounds = ""
+            values: list[str | int] = [key, part.attempt, part.rank]
             if first is not None or last is not None:
                 bounds = " AND step BETWEEN ? AND ?"
                 values += [first if first is not None else -(1 << 63), last if last is not None else NEVER]
@@ -416,101 +380,21 @@ class RunRows:
         name = (str(part.segment.journal), key, part.attempt, "live")
         found = self._cache.get(name)
         if found is None or len(found["first_step"]) != len(series.at):
-            at = numpy.array(series.at)
-            step, row, when = (
-                numpy.array(column)[at] for column in (series.segment.step, series.segment.row, series.segment.time)
-            )
-            value = numpy.array(series.value)
-            if len(step) > 1 and bool(numpy.any(step[1:] < step[:-1])):
-                order = numpy.lexsort((row, step))
-                step, row, when, value = step[order], row[order], when[order], value[order]
-            found = buckets_of_rows(step, row, when, value)
+            found = series.buckets()
             self._cache.put(name, found)
         return found
 
-    def _fetch(self, query: str, values: list[Any], part: SeriesPart) -> Buckets:
+    def _fetch(self, query: str, values: list[str | int], part: SeriesPart) -> Buckets:
         import duckdb
 
         try:
-            return self._arrays_of(query, values)
+            return fetch_columns(self._connection, query, values)
         except duckdb.Error as error:
             if not os.path.exists(str(part.segment.metrics)):
                 raise self._replaced(str(part.segment.metrics)) from None
             raise StoreError(
                 f"{self.folder.path} cannot be read ({str(error).splitlines()[0]}); `lossbook verify` says more"
             ) from None
-
-    def _arrays_of(self, query: str, values: list[Any]) -> Buckets:
-        """What a query gives; where it has a missing value NaN, or 0 for a place of an extreme that there is not."""
-        return {
-            name: array.filled(numpy.nan if array.dtype.kind == "f" else 0)
-            if isinstance(array, numpy.ma.MaskedArray)
-            else array
-            for name, array in self._connection.execute(query, values).fetchnumpy().items()
-        }
-
-
-def _live_part(segment: Segment, attempt: int, series: LiveSeries) -> SeriesPart:
-    at = numpy.array(series.at)
-    step, when = numpy.array(series.segment.step)[at], numpy.array(series.segment.time)[at]
-    return SeriesPart(
-        segment,
-        attempt,
-        segment.name.rank,
-        int(step.min()),
-        int(step.max()),
-        int(when.min()),
-        int(when.max()),
-        len(at),
-        series,
-    )
-
-
-def _check_numbers(live: LiveSegment, rows: list[Row]) -> None:
-    """Note where rows are missing or come twice; a damaged line stands for one that would be missing."""
-    expected = live.next_row
-    for row in rows:
-        if expected is not None and row.i != expected:
-            missing = row.i - expected
-            if 0 < missing <= live.damaged:
-                live.damaged -= missing
-            elif len(live.problems) < _MOST_PROBLEMS:
-                live.problems += [str(gap) for gap in find_gaps([row], str(live.segment.journal), expected)]
-        expected = max(row.i + 1, expected or 0)
-    live.next_row = expected
-
-
-def buckets_of_rows(step: NDArray[Any], row: NDArray[Any], time: NDArray[Any], value: NDArray[Any]) -> Buckets:
-    """Rows as buckets of one row each; arrays are shared, not copied."""
-    finite = numpy.isfinite(value)
-    shown = value if bool(finite.all()) else numpy.where(finite, value, numpy.nan)
-    ones = numpy.ones(len(value), dtype=numpy.int64)
-    return {
-        "first_step": step,
-        "last_step": step,
-        "first_row": row,
-        "last_row": row,
-        "first_time": time,
-        "last_time": time,
-        "first": value,
-        "last": value,
-        "min": shown,
-        "max": shown,
-        "sum": numpy.where(finite, value, 0.0),
-        "min_step": step,
-        "max_step": step,
-        "count": ones,
-        "nonfinite": ones - finite,
-    }
-
-
-def _between(buckets: Buckets, first: int | None, last: int | None) -> Buckets:
-    if first is None and last is None:
-        return buckets
-    step = buckets["first_step"]
-    start = 0 if first is None else int(numpy.searchsorted(step, first, "left"))
-    end = len(step) if last is None else int(numpy.searchsorted(step, last, "right"))
-    return {name: array[start:end] for name, array in buckets.items()}
 
 
 def _mtime(path: str) -> int | None:

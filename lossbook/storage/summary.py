@@ -20,8 +20,8 @@ from lossbook.journal.liveness import SILENT_SECONDS
 from lossbook.journal.reader import first_row, read_segment
 from lossbook.paths import FORMAT, RunFolder, SegmentName, is_monitor, parse_segment_name, write_json
 from lossbook.processes import host_name, is_alive
-from lossbook.run_info import read_identity
-from lossbook.storage.attempts import NEVER, cutoffs, resume_steps
+from lossbook.run_info import Attempt, RunInfo, read_run_info
+from lossbook.storage.attempts import NEVER, cutoffs
 from lossbook.storage.derived_files import SealNotes, read_seal_notes, read_watch_notes
 from lossbook.storage.segments import Segment, list_segments
 from lossbook.storage.statistics import (
@@ -175,10 +175,10 @@ class LiveSummary:
 
     def _update(self, written: dict[str, Any] | None) -> dict[str, Any]:
         segments = list_segments(self._folder)
-        identity, _ = read_identity(self._folder)
-        resumed_from = resume_steps(identity)
+        info, _ = read_run_info(self._folder)
+        resumed_from = info.resume_steps()
         if written is not None and not self._marks:
-            self._plant(written, segments, identity, resumed_from)
+            self._plant(written, segments, info)
         if self._seed is not None and resumed_from != self._resumed_from:
             raise _Unclear
         for segment in segments:
@@ -193,7 +193,7 @@ class LiveSummary:
             self._changed.update(self._places)
         self._bring_metrics(segments)
         self.updates += 1
-        return self._assemble(identity)
+        return self._assemble(info)
 
     def write(self) -> dict[str, Any]:
         """Bring `summary.json` up to date.
@@ -211,19 +211,18 @@ class LiveSummary:
         self,
         written: dict[str, Any],
         segments: list[Segment],
-        identity: dict[str, Any],
-        resumed_from: dict[int, int | None],
+        info: RunInfo,
     ) -> None:
         """Begin with what a `summary.json` says, if all that can come behind its cursor only adds to it."""
-        attempts = identity.get("attempts") or []
+        resumed_from = info.resume_steps()
         metrics, cursor = written.get("metrics"), written.get("cursor")
-        if not attempts or not resumed_from or not cursor or written.get("state") != "running":
+        if not resumed_from or not cursor or written.get("state") != "running":
             return
         latest = max(resumed_from)
         # An attempt that did not say from where it resumed may hide rows that this summary counts.
         if len(resumed_from) > 1 and resumed_from[latest] is None:
             return
-        if (written.get("started") or 0) < (attempts[-1].get("started") or 0) or len(metrics or ()) >= MOST_KEYS:
+        if (written.get("started") or 0) < (info.last_attempt.started or 0) or len(metrics or ()) >= MOST_KEYS:
             return
         standing = {os.path.basename(one.journal): one.journal for one in segments if one.journal is not None}
         marks: dict[SegmentName, _Mark] = {}
@@ -429,22 +428,21 @@ class LiveSummary:
                 found[key, place] = one
         return found
 
-    def _assemble(self, identity: dict[str, Any]) -> dict[str, Any]:
+    def _assemble(self, info: RunInfo) -> dict[str, Any]:
         said = self._events.said()
-        state, error, ended = run_state(self._folder, identity, said.finish)
+        state, error, ended = run_state(self._folder, info, said.finish)
         # How far a run has come, its training says: what the follower measured beside it is no row of the run's.
         steps = [self._plain[key]["last_step"] for key in self._trained if key in self._plain]
         if self._last_step is not None:
             steps.append(self._last_step)
         last_time = self._last_time or None
-        attempts = identity.get("attempts") or [{}]
         problems = [problem for mark in self._marks.values() for problem in mark.problems]
         metrics = self._plain if len(self._plain) <= MOST_KEYS else dict(islice(self._plain.items(), MOST_KEYS))
         return {
             "format": FORMAT,
             "state": state,
             "error": error,
-            "started": attempts[-1].get("started") or identity.get("created"),
+            "started": info.last_attempt.started or info.created or None,
             "ended": ended or (last_time if state not in ("running",) else None),
             "updated": time.time_ns() // 1000,
             "rows": self._rows,
@@ -477,16 +475,14 @@ def sealed_problems(folder: RunFolder) -> list[str]:
 
 
 def run_state(
-    folder: RunFolder, identity: dict[str, Any], finish: dict[int, tuple[int, dict[str, Any]]]
+    folder: RunFolder, info: RunInfo, finish: dict[int, tuple[int, dict[str, Any]]]
 ) -> tuple[str, str | None, int | None]:
     """How the last attempt stands: (state, error, time of its end in µs).
 
     Args:
         finish: the `finish` rows of rank 0 by attempt, with their times.
     """
-    attempts = identity.get("attempts") or []
-    last = attempts[-1] if attempts else {}
-    number = int(last.get("number", max(finish, default=0)))
+    number = info.last_attempt.number if info.attempts else max(finish, default=0)
     if number in finish:
         when, value = finish[number]
         return str(value.get("state") or "finished"), value.get("error"), when
@@ -494,15 +490,15 @@ def run_state(
     if watched.attempt == number and watched.state:
         unexplained = "the training process ended without a word" if watched.state == "crashed" else None
         return watched.state, watched.error or unexplained, watched.ended
-    if is_running(folder, last):
+    if is_running(folder, info.last_attempt):
         return "running", None, None
     return "crashed", "the training process ended without a word", None
 
 
-def is_running(folder: RunFolder, attempt: dict[str, Any]) -> bool:
+def is_running(folder: RunFolder, attempt: Attempt) -> bool:
     """Whether the process of an attempt lives, as far as can be known from here."""
-    if attempt.get("host") == host_name() and attempt.get("pid"):
-        return is_alive(int(attempt["pid"]), attempt.get("process_start"), attempt.get("boot"))
+    if attempt.host == host_name() and attempt.pid:
+        return is_alive(attempt.pid, attempt.process_start, attempt.boot)
     newest = 0.0
     for directory in (folder.journal, folder.followers):
         try:
@@ -530,8 +526,7 @@ def overlay(summary: dict[str, Any], folder: RunFolder, live: LiveSummary | None
     if is_known:
         if summary.get("state") != "running":
             return summary
-        last = (read_identity(folder)[0].get("attempts") or [{}])[-1]
-        if is_running(folder, last):
+        if is_running(folder, read_run_info(folder)[0].last_attempt):
             return summary
     live = live or LiveSummary(folder)
     fresh = live.update(summary)

@@ -1,4 +1,4 @@
-"""Checking a run file by file: what is damaged, what was saved of it, and what is well.
+"""Checks a run file by file: what is damaged, what was saved of it, and what is well.
 
 Every file is read whole. Sealed rows are held against their rollup, which was made apart from them, so that a
 flipped bit in either shows; journals are read line by line; media are hashed again. Nothing is changed.
@@ -11,12 +11,15 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lossbook.errors import LossbookError
 from lossbook.journal.liveness import writer_is_over
-from lossbook.journal.reader import CHUNK_BYTES, JournalSegment, find_gaps, journal_segments, read_segment
+from lossbook.journal.reader import CHUNK_BYTES, JournalSegment, Reading, find_gaps, journal_segments, read_segment
+from lossbook.json_shapes import JsonObject
 from lossbook.paths import FORMAT, RunFolder, SegmentName, parse_segment_name, read_json
+from lossbook.run_info import missing_fields, parse_run_info
+from lossbook.storage.derived_files import read_seal_notes
 from lossbook.storage.schema import EVENTS, METRICS, ROLLUP, TOP_LEVEL, connect, parquet
 from lossbook.storage.segments import Segment, list_segments, sealed_segments
 
@@ -24,7 +27,6 @@ if TYPE_CHECKING:
     import duckdb
 
 _CHECKSUM = re.compile(r"[0-9a-f]{64}\Z")
-_IDENTITY = {"id": str, "name": str, "project": str, "created": int, "config": dict, "attempts": list}
 #: That many findings of one sort are listed for a file; the last one says how many more there are.
 _MOST = 20
 #: How far two sums of the same numbers may lie apart, as a part of the sum of their sizes.
@@ -44,12 +46,12 @@ def verify_run(folder: RunFolder) -> list[Finding]:
     """Read every file of a run and say what state it is in.
 
     Returns:
-        One finding or more for each file, in the order identity, summary, sealed files, journals, media; a file
+        One finding or more for each file, in the order run.json, summary, sealed files, journals, media; a file
         that is not Lossbook's gets none.
     """
     return [
         Finding(os.path.relpath(finding.path, folder.path), finding.ok, finding.message)
-        for check in (_identity, _summary, _sealed, _journals, _missing, _media)
+        for check in (_run_info, _summary, _sealed, _journals, _missing, _media)
         for finding in check(folder)
     ]
 
@@ -57,25 +59,28 @@ def verify_run(folder: RunFolder) -> list[Finding]:
 # -- small files ----------------------------------------------------------------------------------------------------
 
 
-def _identity(folder: RunFolder) -> Iterator[Finding]:
+def _run_info(folder: RunFolder) -> Iterator[Finding]:
     path = folder.run_json
     try:
-        identity = read_json(path)
+        values = read_json(path)
     except LossbookError as error:
         yield Finding(path, False, f"{error}; rows can still be read, the run's name and configuration cannot")
         return
-    if identity is None:
+    if values is None:
         yield Finding(path, False, "it is not there; rows can still be read, the run's name and configuration cannot")
         return
-    version = identity.get("format")
-    if version != FORMAT:
-        yield Finding(path, False, f"it says format {version!r}, this version reads format {FORMAT}: upgrade Lossbook")
+    info, wrong = parse_run_info(values, folder)
+    if info.format != FORMAT:
+        yield Finding(
+            path, False, f"it says format {info.format}, this version reads format {FORMAT}: upgrade Lossbook"
+        )
         return
-    wrong = [name for name, kind in _IDENTITY.items() if not isinstance(identity.get(name), kind)]
+    if missing := missing_fields(values):
+        wrong.append(f"it lacks {', '.join(missing)}")
     if wrong:
-        yield Finding(path, False, f"it lacks {', '.join(wrong)}, or they are of the wrong type")
+        yield Finding(path, False, "; ".join(wrong))
         return
-    yield Finding(path, True, f"identity of {identity['name']}, {_count(len(identity['attempts']), 'attempt')}")
+    yield Finding(path, True, f"the run {info.name}, {_count(len(info.attempts), 'attempt')}")
 
 
 def _summary(folder: RunFolder) -> Iterator[Finding]:
@@ -116,9 +121,9 @@ def _media_named(folder: RunFolder) -> set[str]:
     import duckdb
     import orjson
 
-    named: set[str] = set()
+    named: list[str] = []
     for segment in list_segments(folder):
-        bodies: list[Any] = []
+        bodies: list[JsonObject] = []
         try:
             if segment.journal is not None:
                 for reading in _readings(segment.journal):
@@ -129,7 +134,7 @@ def _media_named(folder: RunFolder) -> set[str]:
                     bodies = [orjson.loads(value) for (value,) in connection.execute(query).fetchall()]
         except (OSError, duckdb.Error, orjson.JSONDecodeError):
             continue  # said by the check of that file itself
-        named |= {os.path.normpath(body["file"]) for body in bodies if isinstance(body.get("file"), str)}
+        named += [os.path.normpath(file) for body in bodies if isinstance(file := body.get("file"), str)]
     # A saved file may lie in the run's own `files/`, where the training may change it.
     return {file for file in named if not file.startswith("files" + os.sep)}
 
@@ -146,7 +151,7 @@ def _sealed(folder: RunFolder) -> Iterator[Finding]:
     # Journals that were damaged are gone once sealed; what was wrong with them was written down then.
     path = os.path.join(folder.followers, "seal.json")
     try:
-        noted = (read_json(path) or {}).get("problems") or []
+        noted = read_seal_notes(folder).problems
     except LossbookError as error:
         yield Finding(path, False, f"{error}; it may be deleted")
         return
@@ -356,7 +361,7 @@ def _journal(journal: JournalSegment, state: _Rank) -> Iterator[Finding]:
         yield Finding(journal.path, True, _count(rows, "row"))
 
 
-def _readings(path: str) -> Iterator[Any]:
+def _readings(path: str) -> Iterator[Reading]:
     """Read a segment piece by piece, whole lines each."""
     offset, line = 0, 1
     while True:
