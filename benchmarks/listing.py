@@ -88,7 +88,8 @@ def in_terminal(command: list[str]) -> tuple[bytes, int]:
 def list_runs(folder: str, api_repeats: int) -> dict[str, float]:
     """Seconds of `ls` of the store, as a whole command and as a call: the first, again, after one run changed."""
     import lossbook
-    from lossbook.paths import INDEX, RunFolder, update_run_json
+    from lossbook.paths import RunFolder, update_run_json
+    from lossbook.reading.index import index_path
 
     store = os.path.join(folder, "lossbook")
     command = [sys.executable, "-m", "lossbook.cli", "ls", "--store", store]
@@ -102,8 +103,8 @@ def list_runs(folder: str, api_repeats: int) -> dict[str, float]:
         return seconds
 
     def forget() -> None:
-        if os.path.exists(os.path.join(store, INDEX)):
-            os.unlink(os.path.join(store, INDEX))
+        if os.path.exists(index_path(store)):
+            os.unlink(index_path(store))
 
     def change_one(number: int) -> None:
         run = os.path.join(store, PROJECT, sorted(os.listdir(os.path.join(store, PROJECT)))[number])

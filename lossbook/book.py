@@ -112,8 +112,6 @@ class Book:
     def run(self, ref: str = "latest", project: str | None = None) -> RecordedRun:
         """One run, by id, name or a unique beginning of either; "latest" is the one begun last.
 
-        A run that has ended without being sealed is sealed now, if it can be.
-
         Raises:
             UnknownRun: none answers to `ref`, or several do; the message names them.
         """
@@ -125,15 +123,13 @@ class Book:
                 raise UnknownRun(f"there is no project {project!r} in {self.store}; it has {known}")
         if not records:
             raise UnknownRun(f"there is no run in {self.store} yet")
-        found = self._recorded(_find(records, str(ref), self.store))
-        found._seal_if_left()
-        return found
+        return self._recorded(_find(records, str(ref), self.store))
 
     def kept_run(self, project: str, id: str) -> RecordedRun:
         """One run by its project and id: the same object each time, so that what it has read is not read again.
 
         Its state, configuration and last values are those of its files now, of a running run at most a second old. The
-        runs asked for last are kept, within the book's memory. Nothing is sealed.
+        runs asked for last are kept, within the book's memory.
 
         Args:
             project: its name, or its folder's.

@@ -22,8 +22,9 @@ from lossbook.errors import BadArgument, DamagedFile, StoreError
 FORMAT = 1
 DEFAULT_STORE = "lossbook-runs"
 TRASH = ".trash"
-INDEX = ".index.json"
 ARTIFACTS = ".artifacts"
+#: A cache that earlier versions kept in the store. Nothing reads or writes it any more; it tells a store by itself.
+OLD_INDEX = ".index.json"
 #: The follower that keeps company to rank r writes as rank `MONITOR_RANK - r`: the machine's series, and alerts.
 MONITOR_RANK = -1000
 LAST_MONITOR_RANK = -20000
@@ -67,6 +68,11 @@ def default_store() -> str:
 def artifacts_folder(store: str) -> str:
     """Where a store keeps artifacts; a name that begins with a dot, so it is taken for no project."""
     return os.path.join(store, ARTIFACTS)
+
+
+def is_marked_store(folder: str) -> bool:
+    """Whether a folder is known as a store although no run lies in it (any more)."""
+    return any(os.path.exists(os.path.join(folder, name)) for name in (TRASH, ARTIFACTS, OLD_INDEX))
 
 
 def cache_folder() -> str:

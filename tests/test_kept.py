@@ -112,7 +112,7 @@ def test_all_runs_of_a_book_share_one_budget(make_run: MakeRun, store: Path) -> 
             for key in range(4):
                 curve = book.kept_run("tests", f"a{number}").curve(f"k{key}", points=500)
                 assert int(curve.count.sum()) == 5000
-                assert 0 < book._arrays.bytes <= limit
+                assert 0 < book.context.arrays.bytes <= limit
 
 
 def test_many_threads_ask_of_one_run_that_goes_on_and_is_sealed_meanwhile(make_run: MakeRun, store: Path) -> None:
@@ -166,5 +166,5 @@ def test_a_book_that_was_closed_reads_again(make_run: MakeRun, store: Path) -> N
     book = open_store(store)
     book.kept_run("tests", "a1").curve("loss")
     book.close()
-    assert book._arrays.bytes == 0
+    assert book.context.arrays.bytes == 0
     assert book.kept_run("tests", "a1").curve("loss").last.tolist() == [1.0]

@@ -16,8 +16,9 @@ from journals import BEGIN, WrittenRun
 import lossbook
 from lossbook.book import open as open_store
 from lossbook.errors import BadQuery, UnknownRun
-from lossbook.paths import INDEX, RunFolder, update_run_json
+from lossbook.paths import RunFolder, update_run_json
 from lossbook.processes import host_name
+from lossbook.reading.index import index_path
 from lossbook.reading.listing import Listing, RunKey
 
 MakeRun = Callable[..., WrittenRun]
@@ -184,7 +185,7 @@ def test_kept_answers_follow_a_change(listing: Listing, store: Path) -> None:
 
 
 def test_a_damaged_index_never_gives_a_wrong_value(listing: Listing, store: Path) -> None:
-    path = store / INDEX
+    path = Path(index_path(str(store)))
     raw = path.read_bytes()
     at = raw.index(b'"lr":0.1')
     path.write_bytes(raw[:at] + b'"lr":0.7' + raw[at + 8 :])

@@ -18,7 +18,7 @@ from lossbook.cli.followers import living_followers
 from lossbook.cli.format import age, plural, size
 from lossbook.errors import LossbookError
 from lossbook.journal.durability import choose_durability, file_system
-from lossbook.paths import INDEX, RunFolder, run_folders
+from lossbook.paths import RunFolder, run_folders
 from lossbook.registry import MIRRORS, REGISTRIES
 
 _NEEDED = ("orjson", "duckdb", "numpy", "click", "psutil")
@@ -267,7 +267,9 @@ def _measure_append(folder: str, section: Section) -> None:
 
 
 def _check_index(store: str, section: Section) -> None:
-    path = os.path.join(store, INDEX)
+    from lossbook.reading.index import index_path
+
+    path = index_path(store)
     try:
         with open(path, "rb") as file:
             head = file.readline()

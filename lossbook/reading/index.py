@@ -2,7 +2,8 @@
 
 A record is a run's `run.json` and `summary.json` in one dictionary. The index file keeps them: a first line that says
 of each run when its folder last changed and how long its record is, then a record a line. Only what changed is read
-anew; a record is parsed when somebody asks for it. The file is a cache: damaged, it is made again.
+anew; a record is parsed when somebody asks for it. The file is a cache of the reader's own, outside the store: damaged
+or deleted, it is made again. Nothing is ever written into the store.
 """
 
 from __future__ import annotations
@@ -18,23 +19,25 @@ import orjson
 
 from lossbook.errors import LossbookError
 from lossbook.journal.line import merge_config
-from lossbook.paths import INDEX, RunFolder, cache_folder, is_settled, replace_file, run_entries
+from lossbook.paths import RunFolder, cache_folder, file_names, is_settled, replace_file, run_entries
 from lossbook.run_info import read_identity
 from lossbook.storage.derived_files import read_summary
 
 if TYPE_CHECKING:
     from lossbook.storage.summary import LiveSummary
 
-VERSION = 3
-#: The index is written anew when more than one run of so many has changed.
+VERSION = 4
+#: The index is written anew when more than one run of so many has changed,
 FEW = 50
+#: or when what had to be read anew took longer than that.
+SLOW_SECONDS = 0.1
 _ENDED = ("finished", "failed", "interrupted", "killed")
 
 
 class Record:
     """One run as the index knows it; `fields()` parses it, once, unless it is known."""
 
-    __slots__ = ("_fields", "_text", "created", "mtime_ns", "path", "state")
+    __slots__ = ("_fields", "_text", "created", "mtime_ns", "path", "stamp", "state")
 
     def __init__(
         self,
@@ -44,8 +47,11 @@ class Record:
         state: str,
         text: bytes | tuple[mmap.mmap, int, int, int],
         fields: dict[str, Any] | None = None,
+        stamp: int = 0,
     ) -> None:
         self.path, self.mtime_ns, self.created, self.state, self._text = path, mtime_ns, created, state, text
+        #: Of the journal that the record was made from, where no summary of it lies in the run; 0 where one does.
+        self.stamp = stamp
         self._fields = fields
 
     @property
@@ -81,32 +87,56 @@ def read_index(store: str) -> list[Record]:
     """Every run of a store as it stands now, the newest first. Running runs are up to date."""
     known = load_index(store)
     records: list[Record] = []
-    changed = 0
+    changed, spent_seconds = 0, 0.0
     for relative, entry in run_entries(store):
         try:
             mtime_ns = entry.stat().st_mtime_ns
         except OSError:
             continue
         record = known.get(relative)
-        if record is None or record.mtime_ns != mtime_ns or record.state == "running":
+        if record is None or not _is_current(record, mtime_ns):
+            begun = time.perf_counter()
             fresh = _read_record(RunFolder(entry.path), mtime_ns)
             if fresh is None:
                 continue
+            spent_seconds += time.perf_counter() - begun
             changed += record is None or record.mtime_ns != fresh.mtime_ns or record.text != fresh.text
             record = fresh
         records.append(record)
     # Writing the index of ten thousand runs takes longer than reading a few of them again.
-    if (changed + abs(len(records) - len(known))) * FEW > len(records):
+    changed += abs(len(records) - len(known))
+    if changed * FEW > len(records) or (changed and spent_seconds > SLOW_SECONDS):
         _save(store, records)
     records.sort(key=attrgetter("created"), reverse=True)
     return records
+
+
+def _is_current(record: Record, mtime_ns: int) -> bool:
+    """Whether a record of the index still says what the run's files say."""
+    if record.mtime_ns != mtime_ns or record.state == "running":
+        return False
+    return record.stamp == 0 or record.stamp == _journal_stamp(record.folder)
+
+
+def _journal_stamp(folder: RunFolder) -> int:
+    """A number that changes with every file of the journal and its size; never 0."""
+    found = []
+    for name in file_names(folder.journal):
+        try:
+            status = os.stat(os.path.join(folder.journal, name))
+        except OSError:
+            continue
+        found.append((name, status.st_size, status.st_mtime_ns))
+    return zlib.crc32(repr(sorted(found)).encode()) + 1
 
 
 def _read_record(folder: RunFolder, mtime_ns: int) -> Record | None:
     if not folder.exists():
         return None
     looked_ns = time.time_ns()
-    fields = make_record(folder)
+    # Before the rows are read: a row that comes meanwhile has the record made again.
+    stamp = _journal_stamp(folder)
+    fields, is_derived = _read_fields(folder, None)
     return Record(
         folder.path,
         # A change within the same tick would go unseen for ever: read such a folder again next time.
@@ -114,6 +144,7 @@ def _read_record(folder: RunFolder, mtime_ns: int) -> Record | None:
         int(fields["created_us"]),
         str(fields["state"]),
         orjson.dumps(fields),
+        stamp=stamp if is_derived else 0,
     )
 
 
@@ -127,7 +158,13 @@ def make_record(folder: RunFolder, live: LiveSummary | None = None) -> dict[str,
         `id, name, project, state, error, created` (Unix seconds), `created_us, started, ended, duration` (seconds),
         `group, notes, tags, host, user, attempts, last_step, rows, config, summary, metrics, define, alerts, problems`.
     """
+    return _read_fields(folder, live)[0]
+
+
+def _read_fields(folder: RunFolder, live: LiveSummary | None) -> tuple[dict[str, Any], bool]:
+    """As `make_record`, and whether the summary was made from the rows because none that covers them lies in the run."""
     identity, problems = read_identity(folder)
+    is_derived = False
     summary = _of_live(live) if live is not None and live.updates else {}
     if summary.get("state") != "running":
         try:
@@ -137,6 +174,7 @@ def make_record(folder: RunFolder, live: LiveSummary | None = None) -> dict[str,
             problems.append(f"{error}; it is made anew")
         if summary.get("state") not in _ENDED or not _covers(summary, identity):
             summary = _bring_up_to_date(summary, folder, problems, live)
+            is_derived = True
     config = merge_config(identity.get("config") or {}, summary.get("config") or {})
     created = int(identity.get("created") or summary.get("started") or 0)
     started, ended = summary.get("started") or created, summary.get("ended")
@@ -145,7 +183,7 @@ def make_record(folder: RunFolder, live: LiveSummary | None = None) -> dict[str,
     host = identity.get("host") or {}
     if identity.get("format", 1) > 1:
         problems.append(f"{folder.run_json} has format {identity['format']}, which this version does not know")
-    return {
+    fields = {
         "id": identity.get("id") or os.path.basename(folder.path),
         "name": identity.get("name") or os.path.basename(folder.path),
         "project": identity.get("project") or os.path.basename(os.path.dirname(folder.path)),
@@ -171,6 +209,7 @@ def make_record(folder: RunFolder, live: LiveSummary | None = None) -> dict[str,
         "alerts": summary.get("alerts", 0),
         "problems": [*problems, *(summary.get("problems") or [])],
     }
+    return fields, is_derived
 
 
 def _of_live(live: LiveSummary) -> dict[str, Any]:
@@ -197,22 +236,11 @@ def _bring_up_to_date(
     except (LossbookError, OSError) as error:
         problems.append(str(error))
         return summary
-    if summary.get("state") != "running":
-        # Its follower died with it: what was just found need not be found again.
-        from lossbook.paths import write_json
-
-        try:
-            write_json(folder.summary_json, summary, durable=False)
-        except OSError:
-            pass
     return summary
 
 
-def _path(store: str) -> str:
-    return os.path.join(store, INDEX)
-
-
-def _cache_path(store: str) -> str:
+def index_path(store: str) -> str:
+    """Where this reader keeps what it knows of a store: in its own cache, never in the store."""
     import hashlib
 
     digest = hashlib.sha256(os.fsencode(os.path.abspath(store))).hexdigest()[:16]
@@ -221,26 +249,22 @@ def _cache_path(store: str) -> str:
 
 def load_index(store: str) -> dict[str, Record]:
     """What the index file says, by `project/run`; mapped, not read. Nothing where there is none."""
-    for path in (_path(store), _cache_path(store)):
-        try:
-            with open(path, "rb") as file:
-                header = orjson.loads(file.readline())
-                at = file.tell()
-                if header["version"] != VERSION:
-                    continue
-                # Mapped, because most records are not looked at; a replaced index stays readable where it is mapped.
-                body = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            records = {}
-            for relative, mtime_ns, created, state, length, checksum in header["runs"]:
-                text = (body, at, length, checksum)
-                records[relative] = Record(f"{store}/{relative}", mtime_ns, created, state, text)
-                at += length
-            if at != len(body):
-                continue
-            return records
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return {}
+    try:
+        with open(index_path(store), "rb") as file:
+            header = orjson.loads(file.readline())
+            at = file.tell()
+            if header["version"] != VERSION:
+                return {}
+            # Mapped, because most records are not looked at; a replaced index stays readable where it is mapped.
+            body = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        records = {}
+        for relative, mtime_ns, created, state, length, checksum, stamp in header["runs"]:
+            text = (body, at, length, checksum)
+            records[relative] = Record(f"{store}/{relative}", mtime_ns, created, state, text, stamp=stamp)
+            at += length
+        return records if at == len(body) else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _save(store: str, records: list[Record]) -> None:
@@ -252,14 +276,15 @@ def _save(store: str, records: list[Record]) -> None:
             record.state,
             len(record.text),
             zlib.crc32(record.text),
+            record.stamp,
         ]
         for record in records
     ]
     text = b"".join([orjson.dumps({"version": VERSION, "runs": runs}), b"\n", *[record.text for record in records]])
-    for path in (_path(store), _cache_path(store)):
-        try:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            replace_file(path, text, durable=False)
-            return
-        except OSError:
-            continue
+    path = index_path(store)
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        replace_file(path, text, durable=False)
+    except OSError:
+        # Without a cache everything is read again the next time.
+        pass

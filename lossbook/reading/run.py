@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -437,25 +436,6 @@ class RecordedRun:
             return self.identity
         except LossbookError:
             return {}
-
-    def _seal_if_left(self) -> None:
-        """Do the work of a follower that died, unless one lives or the store cannot be written."""
-        if self.state == "running":
-            return
-        from lossbook.journal.reader import journal_segments
-
-        if not journal_segments(self.folder.journal) or not os.access(self.path, os.W_OK):
-            return
-        from lossbook.paths import folder_lock
-        from lossbook.storage.compaction import seal_run
-
-        with folder_lock(self.folder, "seal", seconds=0.0) as held:
-            if not held:
-                return
-        try:
-            seal_run(self.folder, finished=True)
-        except (LossbookError, OSError):
-            pass
 
     def sources(self) -> list[Source]:
         """This run and those that it was forked from, the oldest first."""

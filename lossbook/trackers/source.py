@@ -163,10 +163,10 @@ def _kind_of_folder(folder: str) -> str | None:
     """By what lies in it; a store of Lossbook's own wins, and one of its projects is no source either."""
     import itertools
 
-    from lossbook.paths import INDEX, RunFolder, run_folders
+    from lossbook.paths import RunFolder, is_marked_store, run_folders
 
     runs = itertools.islice(run_folders(folder), 50)
-    if os.path.exists(os.path.join(folder, INDEX)) or any(RunFolder(one.path).exists() for one in runs):
+    if is_marked_store(folder) or any(RunFolder(one.path).exists() for one in runs):
         return None
     logs = False
     for root, folders, files in itertools.islice(os.walk(folder), 200):

@@ -18,6 +18,7 @@ from recorded import STEPS, Command, wait_until
 import lossbook
 from lossbook.cli import moving
 from lossbook.cli.followers import follower_of
+from lossbook.reading.index import index_path
 
 FindId = Callable[[str], str]
 
@@ -253,10 +254,10 @@ def test_doctor_tells_about_installation_store_and_runs(store: Path, command: Co
 
 def test_doctor_warns_of_a_damaged_index(store: Path, command: Command) -> None:
     command("ls")
-    (store / ".index.json").write_bytes(b"\x00\xff")
+    Path(index_path(str(store))).write_bytes(b"\x00\xff")
     checked = command("doctor")
     assert checked.status == 1
-    assert ".index.json is damaged" in checked.out
+    assert f"{index_path(str(store))} is damaged" in checked.out
 
 
 def test_doctor_sees_a_run_that_nobody_follows(store: Path, command: Command, tmp_path: Path) -> None:

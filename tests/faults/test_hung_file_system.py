@@ -86,7 +86,7 @@ def test_a_process_that_ends_while_it_hangs_leaves_its_rows_to_be_brought_home(
     hanging: Any, tmp_path: Path, wait_until: Any
 ) -> None:
     code = """
-        from lossbook.journal import spill
+        from lossbook.journal import async_writer
         async_writer.QUEUE_BYTES = 50_000
         run = lossbook.init(store=store, project="p", console=False)
         run.log({"loss": 0}, step=0)
@@ -127,7 +127,7 @@ def test_a_process_that_is_killed_while_it_hangs_loses_only_what_was_in_its_memo
     hanging: Any, tmp_path: Path, wait_until: Any
 ) -> None:
     code = """
-        from lossbook.journal import spill
+        from lossbook.journal import async_writer
         async_writer.QUEUE_BYTES = 5_000
         run = lossbook.init(store=store, project="p", console=False)
         run.log({"loss": 0}, step=0)
@@ -182,7 +182,7 @@ def test_a_run_of_which_nothing_could_be_written_is_brought_home_whole(
     hanging: Any, tmp_path: Path, wait_until: Any
 ) -> None:
     code = """
-        from lossbook.run import start
+        from lossbook.run import create
         create.OPEN_SECONDS = 0.2
         run = lossbook.init(store=store, project="p", name="never seen", config={"lr": 1}, console=False)
         for step in range(100):
