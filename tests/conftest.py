@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import waiting
 from hypothesis import settings
 
 # A timing never fails a test, nor does that of one example.
@@ -58,12 +58,5 @@ def store(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def wait_until() -> WaitUntil:
-    """`wait_until(condition, seconds=20)`: poll until it holds; fails the test when it never does."""
-
-    def wait(condition: Callable[[], object], seconds: float = 20.0) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, f"it did not happen within {seconds} seconds"
-            time.sleep(0.01)
-
-    return wait
+    """`wait_until(condition, seconds=20)`: `waiting.wait_until`, for tests that take it as a fixture."""
+    return waiting.wait_until

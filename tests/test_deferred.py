@@ -193,7 +193,7 @@ def test_a_row_from_the_device_comes_when_the_device_has_it(
     run.log({"loss": Tensor(device, 0.5), "lr": 3e-4, "gpu/norm": Tensor(device, 2.0)}, step=7)
     after = time.time_ns() // 1000
     assert rows(run) == []
-    time.sleep(0.01)
+    time.sleep(0.01)  # the device takes a while: its row keeps the time of its log()
     device.run()
     wait_until(lambda: rows(run))
     (row,) = rows(run)

@@ -40,7 +40,7 @@ step = 100
 while not sys.stdin.closed:
     run.log({"loss": float(step), "lr": 0.5}, step=step)
     step += 1
-    time.sleep(0.001)
+    time.sleep(0.001)  # a step of training
 """
 
 
@@ -231,7 +231,7 @@ def slow_follower(tmp_path: Path) -> Iterator[Path]:
         "    def work(*arguments, **named):\n"
         f"        with open({str(folder / 'noted')!r}, 'w') as file: file.write(str(os.getpid()))\n"
         f"        os.rename({str(folder / 'noted')!r}, {str(folder / 'alive')!r})\n"
-        "        time.sleep(60)\n"
+        "        time.sleep(60)  # until it is killed\n"
         "    lossbook.follower.loop.follow = work\n"
     )
     yield folder

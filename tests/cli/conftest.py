@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from recorded import Command, Result, record, wait_until
+from recorded import Command, Result, record
+from waiting import wait_until
 
 import lossbook
 from lossbook.cli import main

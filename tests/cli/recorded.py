@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from waiting import wait_until
 
 import lossbook
 from lossbook.cli.followers import follower_of
@@ -29,13 +30,6 @@ class Result(NamedTuple):
 
 
 Command = Callable[..., Result]
-
-
-def wait_until(done: Callable[[], bool], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def record(store: str | Path, name: str, *, project: str = "gpt2", lr: float = 3e-4, **more: Any) -> str:

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -198,7 +197,6 @@ def test_ctrl_c_ends_with_130_and_no_traceback(store: Path) -> None:
     )
     assert watching.stdout is not None
     watching.stdout.readline()
-    time.sleep(0.1)
     watching.send_signal(signal.SIGINT)
     _, errors = watching.communicate(timeout=20)
     assert watching.returncode == 130

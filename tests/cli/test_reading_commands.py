@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
 import pytest
 from recorded import NOT_A_NUMBER, SPIKE, STEPS, Command, Result
+from waiting import wait_until
 
 import lossbook
 
@@ -70,9 +70,8 @@ def test_a_filter_that_fits_nothing_says_so(store: Path, command: Command) -> No
 def test_a_running_run_is_seen_while_it_runs(store: Path, command: Command) -> None:
     with lossbook.init(store=store, project="gpt2", name="live", console=False) as run:
         run.log({"train_loss": 7.25}, step=11)
-        deadline = time.monotonic() + 10
-        while (found := command("ls", "--json").json[0])["last_step"] != 11:
-            assert time.monotonic() < deadline
+        wait_until(lambda: command("ls", "--json").json[0]["last_step"] == 11)
+        found = command("ls", "--json").json[0]
         assert (found["name"], found["state"], found["metrics"]) == ("live", "running", {"train_loss": 7.25})
         refused = command("rm", "live")
         assert refused.status == 1

@@ -90,8 +90,8 @@ def test_near_its_time_limit_the_training_saves_and_the_task_is_queued_again(
     program = tmp_path / "training.py"
     program.write_text(
         "import pathlib, signal, sys, time\n"
-        "def stop(*_):\n    time.sleep(0.2); pathlib.Path('saved').touch(); sys.exit(143)\n"
-        "signal.signal(signal.SIGTERM, stop); pathlib.Path('begun').touch(); time.sleep(60)\n"
+        "def stop(*_):\n    time.sleep(0.2)  # saving takes a while\n    pathlib.Path('saved').touch(); sys.exit(143)\n"
+        "signal.signal(signal.SIGTERM, stop); pathlib.Path('begun').touch(); time.sleep(60)  # until a signal\n"
     )
     assert command("slurm", "--array", "0-3", "-o", "job.sh", "--", sys.executable, str(program)).status == 0
     process = slurm("job.sh", 2)

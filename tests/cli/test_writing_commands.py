@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recorded import STEPS, Command, wait_until
+from recorded import STEPS, Command
+from waiting import wait_until
 
 import lossbook
 from lossbook.cli import moving

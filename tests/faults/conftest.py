@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from passthrough import mount, unmount
+from waiting import wait_until
 
 MS_RDONLY, MS_REMOUNT, MS_BIND = 1, 32, 4096
 DISK_BYTES = 1 << 20
@@ -79,8 +79,8 @@ class HangingFileSystem:
     def hang(self) -> None:
         """Stop answering, as a network file system does whose server has gone."""
         self._server.send_signal(signal.SIGSTOP)
-        while Path(f"/proc/{self._server.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
-            time.sleep(0.001)
+        stat = Path(f"/proc/{self._server.pid}/stat")
+        wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", what="the server is stopped")
 
     def answer(self) -> None:
         """Answer again, also what was asked meanwhile."""

@@ -65,13 +65,13 @@ run.log({"loss": 3})
 
 
 def test_ctrl_c_interrupts_the_run(store: Path) -> None:
-    done = run(LOG_THREE + "os.kill(os.getpid(), signal.SIGINT); time.sleep(60)", store)
+    done = run(LOG_THREE + "os.kill(os.getpid(), signal.SIGINT); time.sleep(60)  # never slept out", store)
     assert done.returncode == -signal.SIGINT
     assert recorded(only_run(store)).state == "interrupted"
 
 
 def test_sigterm_kills_the_run_and_the_process_still_dies_of_it(store: Path, wait_until: Any) -> None:
-    process = begin(LOG_THREE + 'print("ready", flush=True); time.sleep(60)', store)
+    process = begin(LOG_THREE + 'print("ready", flush=True); time.sleep(60)  # until a signal', store)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.terminate()

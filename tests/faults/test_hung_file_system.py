@@ -137,7 +137,7 @@ def test_a_process_that_is_killed_while_it_hangs_loses_only_what_was_in_its_memo
         for step in range(1, 3000):
             run.log({"loss": step}, step=step)
         print("logged", flush=True)
-        time.sleep(60)
+        time.sleep(60)  # until it is killed
     """
     process = begin_outside(code, hanging.path / "store", tmp_path)
     assert process.stdout.readline() == "ready\n"

@@ -19,8 +19,16 @@ from lossbook.journal.reader import journal_segments
 from lossbook.journal.writer import Attempt, Journal
 from lossbook.paths import RunFolder, read_json
 
-#: Waits until its standard input is closed, so that several begin at the same moment.
+#: Waits until its standard input is closed, so that several begin at the same moment; `together` until all three are there.
 AT_ONCE = """
+def together(store):
+    here = os.path.dirname(store)
+    open(os.path.join(here, f"there-{os.getpid()}"), "w").close()
+    for _ in range(3000):
+        if sum(name.startswith("there-") for name in os.listdir(here)) == 3:
+            return
+        time.sleep(0.01)  # polls: this program has no test to wait with
+
 print("ready", flush=True)
 sys.stdin.read()
 """
@@ -72,7 +80,7 @@ run = lossbook.init(store=store, project="p", id="same", resume="{resume}", cons
 for step in range(50):
     run.log({{"loss": float(sys.argv[2])}}, step=step)
 print(run.path, flush=True)
-time.sleep(0.5)
+together(store)
 run.finish()
 """
     for number in range(3):
@@ -92,7 +100,7 @@ def test_processes_that_resume_a_dead_run_at_once_are_never_merged(tmp_path: Pat
 run = lossbook.init(store=store, project="p", id="same", resume="allow", console=False)
 run.log({"loss": float(sys.argv[2])})
 print(run.path, run.attempt, flush=True)
-time.sleep(0.5)
+together(store)
 run.finish()
 """
     for number in range(3):

@@ -50,7 +50,7 @@ def test_no_row_whose_log_returned_is_lost_to_sigkill_at_random_moments(tmp_path
         store.parent.mkdir()
         # Small segments, so that some are killed between two of them.
         process, mark = begin_to_log(store, wait_until, LOSSBOOK_SEGMENT_BYTES="20000")
-        time.sleep(random.uniform(0, 0.1))
+        time.sleep(random.uniform(0, 0.1))  # a random moment is the test
         kill_group(process)
         logged = steps(only_run(store))
         assert logged == list(range(len(logged)))

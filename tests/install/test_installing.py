@@ -46,7 +46,7 @@ if step == "npm":
 if step == "vite":
     page = pathlib.Path(sys.argv[sys.argv.index("--outDir") + 1])
     (page / "assets").mkdir(parents=True)
-    time.sleep(0.2)
+    time.sleep(0.2)  # a build takes a while: another one may begin meanwhile
     for name in ("index.html", "assets/app.css", "licenses.txt"):
         (page / name).write_text(name)
     (page / "assets/app.js").write_text("".join(path.read_text() for path in sorted(pathlib.Path("src").iterdir())))

@@ -71,7 +71,7 @@ if "wait" in how:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     Path("waiting").touch()
-    time.sleep(60)
+    time.sleep(60)  # until a signal stops it
 run.finish()
 print("best validation loss 1.0000")
 """

@@ -28,7 +28,7 @@ def test_a_training_step_logs_loss_times_and_throughput(store: Path) -> None:
     config = ExperimentConfig(model_size="17M", dataset="tinystories", learning_rate=3e-4, num_iterations=50)
     tracker = track(store, config)
     for step in range(10):
-        time.sleep(0.001)
+        time.sleep(0.001)  # a step takes a while
         tracker.log_train_step(loss=2.0, learning_rate=3e-4, grad_norm=0.5, tokens=1024, iteration=step)
     tracker.finish()
     run = recorded(store)
@@ -253,12 +253,12 @@ def test_validation_and_checkpoint_time_is_kept_out_of_training_throughput(store
     tracker = track(store)
     tracker.log_train_step(loss=1.0, tokens=1000)
     with tracker.validating():
-        time.sleep(0.3)
+        time.sleep(0.3)  # the pauses are what is measured: the validation,
     tracker.log_validation(val_loss=1.0)
-    time.sleep(0.3)
+    time.sleep(0.3)  # the checkpoint,
     tracker.log_checkpoint("a.pt")
     tracker.log_train_step(loss=1.0, tokens=1000)
-    time.sleep(0.3)
+    time.sleep(0.3)  # and a validation that nothing announced
     tracker.log_validation(val_loss=1.0)
     tracker.log_train_step(loss=1.0, tokens=1000)
     tracker.finish()
@@ -275,7 +275,7 @@ def test_steps_per_hour_counts_gradient_steps_and_not_micro_batches(store: Path)
     tracker = track(store, ExperimentConfig(gradient_accumulation_steps=4, track_memory=False))
     for step in range(3):
         for micro in range(4):
-            time.sleep(0.002)
+            time.sleep(0.002)  # a micro-batch takes a while
             tracker.log_train_step(loss=1.0, tokens=10, iteration=step, accumulation_step=micro)
     tracker.finish()
     assert tracker.gradient_steps == 3

@@ -125,10 +125,8 @@ def test_in_a_container_shares_are_of_what_it_may_use(tmp_path: Path) -> None:
     )
     host = Host(str(tmp_path), groups=listed, root=root)
     host.sample()
-    begin = time.monotonic()
     (root / "pod/cpu.stat").write_text("usage_usec 250000\n")
-    while time.monotonic() - begin < 0.5:
-        time.sleep(0.01)
+    time.sleep(0.5)  # the time over which the rate is taken
     figures = host.sample()
     # A quarter of a second in half a second or a little more, of half a core: about all there is, and never above.
     assert 1 < figures["cpu_percent"] <= 100
@@ -162,12 +160,13 @@ def test_the_training_process_and_its_workers_are_measured(
 
 
 def test_processor_time_of_workers_that_ended_is_not_taken_back(
-    child: Callable[[str], subprocess.Popen[bytes]],
+    child: Callable[[str], subprocess.Popen[bytes]], wait_until: WaitUntil
 ) -> None:
     worker = child(SPIN)
     process = TrainingProcess(os.getpid())
     process.open()
-    time.sleep(0.1)
+    spent = Path(f"/proc/{worker.pid}/stat")
+    wait_until(lambda: int(spent.read_text().rpartition(")")[2].split()[11]) > 0, what="the worker has spent a tick")
     process.sample()
     worker.kill()
     worker.wait()

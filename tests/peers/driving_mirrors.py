@@ -113,9 +113,12 @@ def _main(name: str, folder: Path, seconds: float | None) -> None:
         temporary.replace(cursor_file)
 
     if seconds is not None:
-        threading.Thread(
-            target=lambda: (time.sleep(seconds), os.kill(os.getpid(), signal.SIGKILL)), daemon=True
-        ).start()
+
+        def die() -> None:
+            time.sleep(seconds)  # killed at a moment that the test picks
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        threading.Thread(target=die, daemon=True).start()
     delivered = mirror.open({int(rank): i for rank, i in cursor["delivered"].items()})
     note(delivered)
     waiting = [row for row in rows if row.i > delivered.get(row.rank, -1)]

@@ -394,7 +394,7 @@ SERVE = """
 import trackio
 _, _, _, url = trackio.show(open_browser=False, block_thread=False, server_port=int(__import__("sys").argv[1]))
 print("URL", url, flush=True)
-__import__("time").sleep(600)
+__import__("time").sleep(600)  # until it is killed
 """
 
 

@@ -41,10 +41,10 @@ run = lossbook.init(project="lab", name="baseline", mirrors=mirrors, config={"lr
 print(run.path, flush=True)
 for step in range(steps):
     run.log({f"m{number}": step + number / 16 for number in range(10)}, step=step)
-    time.sleep(pause)
+    time.sleep(pause)  # a step of training
 until = time.monotonic() + float(sys.argv[4] if len(sys.argv) > 4 else 0)
 while time.monotonic() < until and not os.path.exists("stop"):
-    time.sleep(0.05)
+    time.sleep(0.05)  # polls: this program has no test to wait with
 run.finish()
 """
 
@@ -113,6 +113,10 @@ class Training:
     def folder(self) -> Any:
         return lossbook.open(self.path.parents[1]).run(self.path.name).folder
 
+    def rows_sent(self, *names: str) -> int:
+        """How many rows its mirrors have delivered so far, all of them together."""
+        return sum(load_cursor(self.folder(), name).rows for name in names)
+
     def delivered(self, *names: str) -> bool:
         return all(is_complete(self.folder(), load_cursor(self.folder(), name)) for name in names)
 
@@ -165,11 +169,13 @@ def test_ten_thousand_steps_reach_three_trackers_once_though_follower_and_traini
 ) -> None:
     steps = 10_000
     training = Training(steps, 0.0005, "wandb:offline,trackio,tensorboard", "600")
+    names = ("wandb-offline", "trackio", "tensorboard")
     seen: set[int] = set()
     for _ in range(2):
         wait_until(lambda: len(set(training.processes("lossbook.follower.mirror_process")) - seen) == 3, 60)
         seen.update(training.processes("lossbook.follower.mirror_process"))
-        time.sleep(1.0)
+        before = training.rows_sent(*names)
+        wait_until(lambda before=before: training.rows_sent(*names) > before or training.delivered(*names), 60)
         followers = training.processes("lossbook.follower")
         assert followers
         for pid in followers:
@@ -264,7 +270,7 @@ def test_a_mirror_that_hangs_is_ended_and_started_again(
     def stall(path: str, operation: str) -> None:
         if len(stalled) < 1:
             stalled.append(path)
-            time.sleep(30)
+            time.sleep(30)  # longer than the mirror is given
 
     cloud.before = stall
     training = Training(30, 0.01, "wandb,tensorboard", "25", LOSSBOOK_MIRROR_TIMEOUT="4")

@@ -163,7 +163,7 @@ with wandb.init(project="p", name="real", mode="offline", settings=settings) as 
     pathlib.Path(os.environ["FAKE_NVML"]).write_text(f"cards 2\\nset gpu 0 78\\nset gpu 1 55\\nset temp 0 71\\nset pid 0 {os.getpid()}\\n")
     for step in range(8):
         run.log({"train/loss": 1.0 / (step + 1), "gpu/compute_util_avg": 66.5}, step=step)
-        time.sleep(0.4)
+        time.sleep(0.4)  # a step, while W&B itself samples every 0.2 s
 """
 
 

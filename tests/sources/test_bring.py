@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from made_up_source import Recorded, expected_losses
+from waiting import wait_until
 
 import lossbook
 from lossbook.errors import StoreError
@@ -104,14 +105,15 @@ def test_an_import_killed_anywhere_is_exact_after_the_next(store: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": f"{Path(__file__).parents[2]}{os.pathsep}{Path(__file__).parent}"}
     kills = 0
     cursor = store / "there" / "abc" / "followers" / "import.json"
+
+    def modified() -> int:
+        return cursor.stat().st_mtime_ns if cursor.exists() else 0
+
     for _ in range(6):
         process = subprocess.Popen([sys.executable, "-c", program], env=environment)
-        before, deadline = cursor.stat().st_mtime_ns if cursor.exists() else 0, time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < deadline:
-            if cursor.exists() and cursor.stat().st_mtime_ns != before:
-                break
-            time.sleep(0.001)
-        time.sleep(chance.random() * 0.05)
+        before = modified()
+        wait_until(lambda process=process, before=before: process.poll() is not None or modified() != before, 60)
+        time.sleep(chance.random() * 0.05)  # killed at any moment of its work
         process.send_signal(signal.SIGKILL)
         kills += process.wait() == -signal.SIGKILL
         if (store / "there" / "abc" / "run.json").exists():

@@ -28,7 +28,7 @@ for name, scale in (("first", 1.0), ("second", 2.0)):
     print("hello from", name)
     for step in range(40):
         run.log({"loss": scale / (step + 3), "nested": {"a": step}, "odd": [math.nan, math.inf, -math.inf, 0.1][step % 4]})
-    time.sleep(0.5)
+    time.sleep(0.5)  # W&B samples the system every 0.2 s
     run.log({"words": "hi", "spread": wandb.Histogram(numpy.arange(100)),
              "picture": wandb.Image(numpy.zeros((8, 9, 3), dtype=numpy.uint8), caption="black")})
     run.summary["best"] = 0.25

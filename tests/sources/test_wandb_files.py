@@ -36,7 +36,7 @@ run.define_metric("val/*", step_metric="epoch", summary="min")
 for step in range(50):
     run.log({"loss": 1 / (step + 3), "nested": {"a": step, "b": {"c": 2.5}}, "on": True,
              "odd": [math.nan, math.inf, -math.inf, 0.1][step % 4]})
-time.sleep(0.5)
+time.sleep(0.5)  # W&B samples the system every 0.2 s
 black = np.zeros((8, 9, 3), dtype=np.uint8)
 run.log({"words": "hi", "spread": wandb.Histogram(np.arange(100)), "picture": wandb.Image(black, caption="black"),
          "table": wandb.Table(columns=["a", "b"], data=[[1, "x"], [2, "y"]]), "list": [1, 2, 3], "nothing": None,

@@ -6,10 +6,10 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 import lossbook
 from lossbook.follower.cursor import load_cursor
@@ -52,10 +52,11 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-u
 
 
 def wait_for(run: lossbook.RecordedRun, *names: str) -> None:
-    deadline = time.monotonic() + 60
-    while not all(is_complete(run.folder, load_cursor(run.folder, name)) for name in names):
-        assert time.monotonic() < deadline, f"{names} did not get the whole run"
-        time.sleep(0.1)
+    wait_until(
+        lambda: all(is_complete(run.folder, load_cursor(run.folder, name)) for name in names),
+        60,
+        what=f"{names} have the whole run",
+    )
 
 
 def wandb_records(folder: Path) -> list[dict[str, object]]:

@@ -6,7 +6,6 @@ import csv
 import math
 import random
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 from xml.etree import ElementTree
 
 import pytest
+from waiting import wait_for_page
 
 import lossbook
 
@@ -223,14 +223,13 @@ def test_hands_and_keys_zoom_and_come_back(served: Callable[..., Any], page: Pag
 
 def _rests(page: Page, condition: Callable[[Any], bool]) -> Any:
     """The zoom in the link, when it has become what is expected."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
+
+    def zoom() -> Any:
         text = parse_qs(urlsplit(page.evaluate("location.href")).fragment.partition("?")[2]).get("range")
-        found = None if text is None else tuple(float(part) for part in text[0].split(","))
-        if condition(found):
-            return found
-        page.wait_for_timeout(20)
-    raise AssertionError("the zoom did not get where it should")
+        return None if text is None else tuple(float(part) for part in text[0].split(","))
+
+    wait_for_page(page, lambda: condition(zoom()))
+    return zoom()
 
 
 def test_nothing_is_left_out_in_silence(served: Callable[..., Any], page: Page, recorded: Path) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import pytest
 from serving import Served, serving
+from waiting import wait_for_page
 
 import lossbook
 
@@ -72,14 +73,6 @@ def show(page: Page, address: str, what: str) -> None:
     page.locator(what).first.wait_for()
 
 
-def until(page: Page, condition: Callable[[], bool]) -> None:
-    """Wait until the page is as it should be; says nothing of how long that takes."""
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, page.locator("#app").inner_text()[:2000]
-        page.wait_for_timeout(30)
-
-
 def settings_of(page: Page) -> str:
     return unquote(page.evaluate("location.hash"))
 
@@ -121,14 +114,14 @@ def test_only_what_differs_is_shown_and_the_odd_one_out_stands_out(site: Site, p
     assert odd.locator(".odd").all_inner_texts() == [HOSTILE]
     assert page.evaluate("window.hit") is None, "a name became markup"
     page.get_by_role("button", name="All settings").click()
-    until(page, lambda: lines(page) == ["lr", "optimizer", "same", "model.width", "odd"])
+    wait_for_page(page, lambda: lines(page) == ["lr", "optimizer", "same", "model.width", "odd"])
     page.get_by_label("Find settings").fill("muon")  # a value
-    until(page, lambda: lines(page) == ["optimizer"])
+    wait_for_page(page, lambda: lines(page) == ["optimizer"])
     assert "every=1" in settings_of(page)
     assert "find=muon" in settings_of(page)
     page.get_by_label("Find settings").fill("")
     page.get_by_role("button", name="Runs as rows").click()
-    until(page, lambda: len(lines(page)) == RUNS and column(page, "optimizer").count("muon") == 1)
+    wait_for_page(page, lambda: len(lines(page)) == RUNS and column(page, "optimizer").count("muon") == 1)
     assert HOSTILE in lines(page)
 
 
@@ -138,7 +131,7 @@ def test_a_pinned_baseline_is_what_others_are_held_against(site: Site, page: Pag
     optimizer = page.locator(".grid-line").filter(has=page.locator("[role=rowheader]", has_text="optimizer"))
     assert set(optimizer.locator(".odd").all_inner_texts()) == {"adamw"}
     page.get_by_role("button", name="No baseline").click()
-    until(page, lambda: optimizer.locator(".odd").all_inner_texts() == ["muon"])
+    wait_for_page(page, lambda: optimizer.locator(".odd").all_inner_texts() == ["muon"])
 
 
 def test_the_table_is_copied_saved_and_walked_through_with_arrows(site: Site, page: Page) -> None:
@@ -198,10 +191,10 @@ def test_metrics_are_sorted_and_told_as_changes_from_the_baseline(site: Site, pa
     assert best.locator(".good").count() == 1
     header = page.get_by_role("columnheader", name="best train loss")
     header.get_by_role("button").click()
-    until(page, lambda: header.get_attribute("aria-sort") == "ascending")
+    wait_for_page(page, lambda: header.get_attribute("aria-sort") == "ascending")
     assert lines(page)[:2] == ["run-0", HOSTILE], "and the others after it, in the order asked for"
     header.get_by_role("button").click()
-    until(page, lambda: lines(page)[:2] == ["run-0", "run-1"])
+    wait_for_page(page, lambda: lines(page)[:2] == ["run-0", "run-1"])
     assert "order=-best_train_loss" in settings_of(page)
 
 
@@ -226,7 +219,7 @@ def test_points_are_chosen_read_opened_and_drawn(site: Site, page: Page) -> None
     page.keyboard.press(" ")
     page.get_by_text("run selected").wait_for()
     page.get_by_role("button", name="Draw these runs").click()
-    until(page, lambda: f"runs={site.ids['run-1']}" in settings_of(page))
+    wait_for_page(page, lambda: f"runs={site.ids['run-1']}" in settings_of(page))
     page.get_by_role("link", name="See their charts").wait_for()
     choose(page, "Horizontal axis", "optimizer")
     page.get_by_text("No correlation: one of the two is a text.").wait_for()
@@ -235,7 +228,7 @@ def test_points_are_chosen_read_opened_and_drawn(site: Site, page: Page) -> None
     with open(download.value.path(), "rb") as picture:
         assert picture.read(4) == b"\x89PNG"
     page.get_by_role("button", name="As a table").click()
-    until(page, lambda: len(lines(page)) == 11 and column(page, "optimizer").count("muon") == 1)
+    wait_for_page(page, lambda: len(lines(page)) == 11 and column(page, "optimizer").count("muon") == 1)
 
 
 def test_a_drag_selects_points_and_a_click_opens_one(site: Site, page: Page) -> None:
@@ -276,7 +269,7 @@ def axis(page: Page, name: str) -> Locator:
 
 def test_a_drag_on_an_axis_lets_some_runs_through_and_the_link_keeps_it(site: Site, page: Page) -> None:
     show(page, site.at("parallel"), ".axis-head")
-    until(page, lambda: "val/loss min" in heads(page))
+    wait_for_page(page, lambda: "val/loss min" in heads(page))
     assert heads(page)[0] == "lr"
     where = axis(page, "lr").bounding_box()
     box = page.locator(".parallel").bounding_box()
@@ -289,35 +282,35 @@ def test_a_drag_on_an_axis_lets_some_runs_through_and_the_link_keeps_it(site: Si
     page.mouse.move(x, box["y"] + box["height"] / 2)
     page.mouse.up()
     passing = page.locator(".compare-foot [role=status]")
-    until(page, lambda: "of 12 runs pass" in passing.inner_text())
+    wait_for_page(page, lambda: "of 12 runs pass" in passing.inner_text())
     count = int(passing.inner_text().split()[0])
     assert 3 <= count <= 9, "about half"
     page.reload()
-    until(page, lambda: passing.inner_text() == f"{count} of 12 runs pass")
+    wait_for_page(page, lambda: passing.inner_text() == f"{count} of 12 runs pass")
     page.get_by_role("button", name="Draw these runs").click()
-    until(page, lambda: len(settings_of(page).split("runs=")[-1].split("&")[0].split(",")) == count)
+    wait_for_page(page, lambda: len(settings_of(page).split("runs=")[-1].split("&")[0].split(",")) == count)
     page.get_by_role("button", name="Clear").click()
-    until(page, lambda: passing.inner_text() == "12 runs")
+    wait_for_page(page, lambda: passing.inner_text() == "12 runs")
 
 
 def test_axes_are_moved_filtered_and_made_logarithmic_by_keyboard(site: Site, page: Page) -> None:
     show(page, site.at("parallel"), ".axis-head")
-    until(page, lambda: "val/loss min" in heads(page))
+    wait_for_page(page, lambda: "val/loss min" in heads(page))
     axis(page, "lr").focus()
     page.keyboard.press("ArrowRight")
-    until(page, lambda: heads(page).index("lr") == 1)
+    wait_for_page(page, lambda: heads(page).index("lr") == 1)
     assert "pc=" in settings_of(page)
     axis(page, "optimizer").press("Enter")
     page.get_by_label("From of optimizer").select_option("muon")
     page.get_by_label("To of optimizer").select_option("muon")
     page.keyboard.press("Escape")
-    until(page, lambda: page.locator(".compare-foot [role=status]").inner_text() == "1 of 12 runs pass")
+    wait_for_page(page, lambda: page.locator(".compare-foot [role=status]").inner_text() == "1 of 12 runs pass")
     axis(page, "lr").press("Enter")
     page.get_by_role("button", name="Linear").click()
-    until(page, lambda: "pl=!config.lr" in settings_of(page))
+    wait_for_page(page, lambda: "pl=!config.lr" in settings_of(page))
     axis(page, "optimizer").press("Enter")
     page.get_by_role("button", name="Remove").click()
-    until(page, lambda: "optimizer" not in heads(page))
+    wait_for_page(page, lambda: "optimizer" not in heads(page))
     correlations = page.get_by_role("region", name="Correlation of settings with the metric")
     assert re.search(r"lr\s+−1.00\s+11 runs", correlations.inner_text())
     assert "none of it is a cause" in correlations.inner_text()

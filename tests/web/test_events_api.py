@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy
 import pytest
+from waiting import wait_until
 
 import lossbook
 from lossbook.errors import BadArgument, DamagedFile
@@ -253,7 +253,12 @@ def test_events_are_complete_while_segments_are_sealed_and_merged_under_the_read
         begun = lossbook.init(store=store, project="p", id="one", resume="must", console=False)
         begun.note(f"attempt {attempt}")
         seal_run(folder, finished=False)
-        time.sleep(0.01)
+        answers = [len(mine) for mine in counted]
+        wait_until(
+            lambda before=answers: (
+                failures or all(len(mine) > count for mine, count in zip(counted, before, strict=True))
+            )
+        )
     begun.finish()
     seal_run(folder, finished=True)
     stop.set()

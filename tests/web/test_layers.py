@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from urllib.parse import unquote
 
 import pytest
 from serving import Served, serving
+from waiting import wait_for_page, wait_until
 
 import lossbook
 
@@ -81,14 +81,6 @@ def show(page: Page, address: str) -> Locator:
     return cells
 
 
-def until(page: Page, condition: Callable[[], bool]) -> None:
-    """Wait until the page is as it should be; says nothing of how long that takes."""
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, page.locator("#app").inner_text()[:2000]
-        page.wait_for_timeout(30)
-
-
 def settings_of(page: Page) -> str:
     return unquote(page.evaluate("location.hash"))
 
@@ -99,7 +91,7 @@ def cell_of(page: Page) -> str:
 
 def test_cells_are_read_with_arrows_and_a_layer_shows_its_curve(site: Site, page: Page) -> None:
     cells = show(page, site.at("layered"))
-    until(page, lambda: cells.get_attribute("data-columns") == "10")  # as many as steps were logged
+    wait_for_page(page, lambda: cells.get_attribute("data-columns") == "10")  # as many as steps were logged
     assert cells.get_attribute("data-rows") == str(LAYERS)
     cells.focus()
     for key in ("ArrowDown", "ArrowDown", "ArrowDown", "ArrowDown"):
@@ -114,15 +106,15 @@ def test_cells_are_read_with_arrows_and_a_layer_shows_its_curve(site: Site, page
     assert "layer=layers/3/grad_norm" in settings_of(page)
     page.keyboard.press("ArrowUp")
     page.keyboard.press("Enter")
-    until(page, lambda: "layer=layers/3/grad_norm,layers/2/grad_norm" in settings_of(page))
-    until(page, lambda: page.locator(".layers-curves .curve-chart").get_attribute("data-drawn") == "2")
+    wait_for_page(page, lambda: "layer=layers/3/grad_norm,layers/2/grad_norm" in settings_of(page))
+    wait_for_page(page, lambda: page.locator(".layers-curves .curve-chart").get_attribute("data-drawn") == "2")
     page.keyboard.press("Enter")
-    until(page, lambda: "layers/2/grad_norm" not in settings_of(page))
+    wait_for_page(page, lambda: "layers/2/grad_norm" not in settings_of(page))
 
 
 def test_a_drag_zooms_into_steps_and_layers_and_a_double_click_shows_all(site: Site, page: Page) -> None:
     cells = show(page, site.at("layered"))
-    until(page, lambda: cells.get_attribute("data-columns") == "10")
+    wait_for_page(page, lambda: cells.get_attribute("data-columns") == "10")
     box = cells.bounding_box()
     assert box is not None
     left, width = box["x"] + 60, box["width"] - 80
@@ -132,14 +124,14 @@ def test_a_drag_zooms_into_steps_and_layers_and_a_double_click_shows_all(site: S
     page.mouse.move(left + width * 0.5, box["y"] + 6 + 4 * row)
     page.mouse.move(left + width * 0.75, box["y"] + 6 + 5.5 * row)
     page.mouse.up()
-    until(page, lambda: "rows=2,5" in settings_of(page))
+    wait_for_page(page, lambda: "rows=2,5" in settings_of(page))
     assert "range=" in settings_of(page)
-    until(page, lambda: cells.get_attribute("data-rows") == "4" and cells.get_attribute("data-columns") != "10")
+    wait_for_page(page, lambda: cells.get_attribute("data-rows") == "4" and cells.get_attribute("data-columns") != "10")
     page.reload()
     cells.wait_for()
     assert cells.get_attribute("data-rows") == "4"
     cells.dblclick(position={"x": 400, "y": 40})
-    until(page, lambda: cells.get_attribute("data-rows") == str(LAYERS) and "range=" not in settings_of(page))
+    wait_for_page(page, lambda: cells.get_attribute("data-rows") == str(LAYERS) and "range=" not in settings_of(page))
     # The double click was two clicks on a row as well: chosen, and taken back.
     assert "layer=" not in settings_of(page)
 
@@ -150,24 +142,24 @@ def test_families_scales_and_rows_are_chosen_and_stay_in_the_link(site: Site, pa
     page.keyboard.type("<b>")
     page.keyboard.press("Enter")
     cells = page.locator(".cells")
-    until(page, lambda: cells.get_attribute("data-rows") == "3")
+    wait_for_page(page, lambda: cells.get_attribute("data-rows") == "3")
     assert (cells.get_attribute("aria-label") or "").startswith(f"{HOSTILE}/*: 3 layers by step")
     page.get_by_label("Normalise each row").select_option("z")
     page.get_by_label("Statistic").select_option("max")
     page.get_by_label("Range of the colours").select_option("all")
     legend = page.locator(".heat-legend")
-    until(page, lambda: "maximum, z-score of its row" in legend.inner_text())
+    wait_for_page(page, lambda: "maximum, z-score of its row" in legend.inner_text())
     page.get_by_label("Colour scale", exact=True).select_option("symlog")
-    until(page, lambda: "symmetric logarithmic" in legend.inner_text())
+    wait_for_page(page, lambda: "symmetric logarithmic" in legend.inner_text())
     for part in ("lnorm=z", "lstat=max", "lrange=all", "lscale=symlog", f"family={HOSTILE}/*"):
         assert part in settings_of(page).replace("+", " ")
     page.reload()
-    until(page, lambda: "maximum, z-score of its row, symmetric logarithmic" in legend.inner_text())
+    wait_for_page(page, lambda: "maximum, z-score of its row, symmetric logarithmic" in legend.inner_text())
 
 
 def test_one_spike_among_more_rows_than_pixels_is_seen(site: Site, page: Page) -> None:
     cells = show(page, site.at("many", lrange="all", lscale="linear"))
-    until(page, lambda: cells.get_attribute("data-columns") == "3")
+    wait_for_page(page, lambda: cells.get_attribute("data-columns") == "3")
     assert "rows on" in page.locator(".heat-map .foot").inner_text()
     brightest = page.locator(".cells canvas").evaluate(
         """canvas => {
@@ -182,7 +174,7 @@ def test_one_spike_among_more_rows_than_pixels_is_seen(site: Site, page: Page) -
 
 def test_the_picture_and_the_numbers_are_saved(site: Site, page: Page) -> None:
     cells = show(page, site.at("layered"))
-    until(page, lambda: cells.get_attribute("data-columns") == "10")
+    wait_for_page(page, lambda: cells.get_attribute("data-columns") == "10")
     with page.expect_download() as download:
         page.get_by_role("button", name="Save CSV").click()
     with open(download.value.path(), encoding="utf-8", newline="") as written:
@@ -219,13 +211,10 @@ def test_the_map_grows_while_the_run_goes_on(site: Site, page: Page, monkeypatch
         site.ids["live"] = run.id
         for step in range(5):
             run.log({f"layers/{layer}/norm": 1.0 for layer in range(3)}, step=step)
-        until_known = time.monotonic() + 20
-        while not site.served.get("/api/run/families", project="net", run=run.id)["families"]:
-            assert time.monotonic() < until_known
-            time.sleep(0.05)
+        wait_until(lambda: site.served.get("/api/run/families", project="net", run=run.id)["families"])
         cells = show(page, site.at("live"))
-        until(page, lambda: "from 0 to 4." in (cells.get_attribute("aria-label") or ""))
+        wait_for_page(page, lambda: "from 0 to 4." in (cells.get_attribute("aria-label") or ""))
         run.log({f"layers/{layer}/norm": 1.0 for layer in range(3)}, step=9)
-        until(page, lambda: "from 0 to 9." in (cells.get_attribute("aria-label") or ""))
+        wait_for_page(page, lambda: "from 0 to 9." in (cells.get_attribute("aria-label") or ""))
     finally:
         run.finish()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 import pytest
 from serving import Served, serving
+from waiting import wait_for_page
 
 import lossbook
 
@@ -116,14 +117,6 @@ def drawn_of(page: Page) -> list[str]:
     return page.locator(".run-lines [role=row][aria-selected=true] a.name").all_text_contents()
 
 
-def until(page: Page, condition: Callable[[], bool]) -> None:
-    """Wait until the page is as it should be; says nothing of how long that takes."""
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, page.locator("#app").inner_text()[:2000]
-        page.wait_for_timeout(30)
-
-
 def column(page: Page, title: str) -> list[str]:
     """What stands in a column, from the top."""
     found: list[str] = page.locator("[role=grid]").evaluate(
@@ -142,15 +135,15 @@ def test_search_narrows_the_table_with_each_key(site: Site, page: Page) -> None:
     assert names_of(page)[0] == "sgd-8", "the newest first"
     page.keyboard.press("/")
     page.keyboard.type("muon")
-    until(page, lambda: names_of(page) == ["muon-7", "muon-4", "muon-1"])
+    wait_for_page(page, lambda: names_of(page) == ["muon-7", "muon-4", "muon-1"])
     assert "3 of 9 runs" in page.locator(".count").inner_text()
     assert "q=muon" in settings_of(page)
     page.get_by_label("Search runs").fill("WARMUP")
-    until(page, lambda: names_of(page) == ["muon-4"])  # in its notes
+    wait_for_page(page, lambda: names_of(page) == ["muon-4"])  # in its notes
     page.get_by_label("Search runs").fill("keep sgd")
-    until(page, lambda: names_of(page) == ["sgd-2"])  # every word, in tags or name
+    wait_for_page(page, lambda: names_of(page) == ["sgd-2"])  # every word, in tags or name
     page.keyboard.press("Escape")
-    until(page, lambda: len(names_of(page)) == 9)
+    wait_for_page(page, lambda: len(names_of(page)) == 9)
 
 
 def test_a_filter_is_an_expression_and_says_what_is_wrong_with_it(
@@ -159,20 +152,20 @@ def test_a_filter_is_an_expression_and_says_what_is_wrong_with_it(
     show(page, site.at())
     field = page.get_by_label("Filter by an expression")
     field.fill("config.lr > 0.0065 and not config.optimizer = 'sgd'")
-    until(page, lambda: names_of(page) == ["muon-7", "adamw-6"])
+    wait_for_page(page, lambda: names_of(page) == ["muon-7", "adamw-6"])
     field.fill("config.lr >")
     page.locator("#filter-failure").filter(has_text=re.compile(r"\w")).wait_for()
     assert field.get_attribute("aria-invalid") == "true"
     assert names_of(page) == ["muon-7", "adamw-6"], "what was found before stays while one writes"
     complaints.clear()  # the browser tells of the answer's status 400
     field.fill("")
-    until(page, lambda: len(names_of(page)) == 9 and page.locator("#filter-failure").inner_text() == "")
+    wait_for_page(page, lambda: len(names_of(page)) == 9 and page.locator("#filter-failure").inner_text() == "")
     field.press_sequentially("optim")
     page.get_by_role("option", name="config.optimizer").wait_for()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     field.press_sequentially("= 'muon'")
-    until(page, lambda: names_of(page) == ["muon-7", "muon-4", "muon-1"])
+    wait_for_page(page, lambda: names_of(page) == ["muon-7", "muon-4", "muon-1"])
     assert "where=config.optimizer" in settings_of(page)
     complaints.clear()  # half an expression is none
 
@@ -181,15 +174,17 @@ def test_columns_are_sorted_as_numbers_and_what_is_missing_comes_last(site: Site
     show(page, site.at())
     header = page.get_by_role("columnheader", name="val/loss")
     header.locator("button.sorter").click()
-    until(page, lambda: "sort=val/loss" in settings_of(page))
+    wait_for_page(page, lambda: "sort=val/loss" in settings_of(page))
     by_value = [f"{('adamw', 'muon', 'sgd')[number % 3]}-{number}" for number in range(7)]
-    until(page, lambda: names_of(page) == [*reversed(by_value), "muon-7", "sgd-8"])  # 14.3 before 100; NaN, then none
+    wait_for_page(
+        page, lambda: names_of(page) == [*reversed(by_value), "muon-7", "sgd-8"]
+    )  # 14.3 before 100; NaN, then none
     assert header.get_attribute("aria-sort") == "ascending"
     header.locator("button.sorter").click()
-    until(page, lambda: names_of(page) == [*by_value, "muon-7", "sgd-8"])
+    wait_for_page(page, lambda: names_of(page) == [*by_value, "muon-7", "sgd-8"])
     assert header.get_attribute("aria-sort") == "descending"
     header.locator("button.sorter").click()
-    until(page, lambda: names_of(page)[0] == "sgd-8")
+    wait_for_page(page, lambda: names_of(page)[0] == "sgd-8")
     assert header.get_attribute("aria-sort") == "none"
 
 
@@ -204,7 +199,7 @@ def test_columns_are_chosen_moved_and_hidden_by_keyboard(site: Site, page: Page)
     page.get_by_role("button", name="Move config.same up").press("Enter")
     page.get_by_role("button", name="Hide created").press("Enter")
     page.keyboard.press("Escape")
-    until(page, lambda: set(column(page, "same")) == {"1"})
+    wait_for_page(page, lambda: set(column(page, "same")) == {"1"})
     assert page.get_by_role("columnheader", name="Created").count() == 0
     cols = settings_of(page).split("cols=")[1].split("&")[0].split(",")
     assert cols.index("config.same") == len(cols) - 2
@@ -214,17 +209,17 @@ def test_columns_are_chosen_moved_and_hidden_by_keyboard(site: Site, page: Page)
 def test_runs_are_grouped_and_a_group_is_drawn_as_one(site: Site, page: Page) -> None:
     show(page, site.at(runs=""))
     page.get_by_label("Group by").select_option("config.optimizer")
-    until(page, lambda: page.locator(".run-line.group").count() == 3)
+    wait_for_page(page, lambda: page.locator(".run-line.group").count() == 3)
     group = page.locator(".run-line.group").filter(has_text="muon")
     assert "3" in group.inner_text()
     assert "5 ± 3" in group.inner_text() or "0.005 ± 0.003" in group.inner_text()  # of the learning rates 2, 5, 8
     group.get_by_role("checkbox").click()
-    until(page, lambda: sorted(drawn_of(page)) == ["muon-1", "muon-4", "muon-7"])
+    wait_for_page(page, lambda: sorted(drawn_of(page)) == ["muon-1", "muon-4", "muon-7"])
     assert group.get_by_role("checkbox").get_attribute("aria-checked") == "true"
     row_of(page, "muon-4").get_by_role("checkbox").click()
-    until(page, lambda: group.get_by_role("checkbox").get_attribute("aria-checked") == "mixed")
+    wait_for_page(page, lambda: group.get_by_role("checkbox").get_attribute("aria-checked") == "mixed")
     group.get_by_role("button", name="Fold muon").click()
-    until(page, lambda: len(names_of(page)) == 6)
+    wait_for_page(page, lambda: len(names_of(page)) == 6)
     assert "folded=muon" in settings_of(page)
 
 
@@ -232,15 +227,15 @@ def test_runs_are_drawn_one_by_one_in_ranges_or_alone(site: Site, page: Page) ->
     show(page, site.at(runs=""))
     row_of(page, "sgd-8").get_by_role("checkbox").click()
     row_of(page, "sgd-5").get_by_role("checkbox").click(modifiers=["Shift"])
-    until(page, lambda: drawn_of(page) == ["sgd-8", "muon-7", "adamw-6", "sgd-5"])
+    wait_for_page(page, lambda: drawn_of(page) == ["sgd-8", "muon-7", "adamw-6", "sgd-5"])
     row_of(page, "muon-1").get_by_role("checkbox").click(modifiers=["Alt"])
-    until(page, lambda: drawn_of(page) == ["muon-1"])
+    wait_for_page(page, lambda: drawn_of(page) == ["muon-1"])
     row_of(page, "sgd-2").get_by_role("checkbox").dblclick()
-    until(page, lambda: drawn_of(page) == ["sgd-2"])
+    wait_for_page(page, lambda: drawn_of(page) == ["sgd-2"])
     page.get_by_role("button", name="None").click()
-    until(page, lambda: drawn_of(page) == [])
+    wait_for_page(page, lambda: drawn_of(page) == [])
     page.get_by_role("button", name="Draw all").click()
-    until(page, lambda: len(drawn_of(page)) == 9)
+    wait_for_page(page, lambda: len(drawn_of(page)) == 9)
     assert "9 drawn" in page.locator(".count").inner_text()
 
 
@@ -252,11 +247,11 @@ def test_a_run_has_the_colour_that_was_chosen_until_it_gets_its_own_again(site: 
     choice = page.get_by_role("button", name=re.compile("Colour 5,"))
     chosen = choice.evaluate("it => getComputedStyle(it).backgroundColor")
     choice.click()
-    until(page, lambda: swatch.evaluate("it => getComputedStyle(it).borderColor") == chosen != before)
+    wait_for_page(page, lambda: swatch.evaluate("it => getComputedStyle(it).borderColor") == chosen != before)
     assert f"colors={site.ids['sgd-8']}~" in settings_of(page)
     row_of(page, "sgd-8").get_by_role("button", name="Colour of sgd-8").click()
     page.get_by_role("button", name="Its own again").click()
-    until(page, lambda: swatch.evaluate("it => getComputedStyle(it).borderColor") == before)
+    wait_for_page(page, lambda: swatch.evaluate("it => getComputedStyle(it).borderColor") == before)
 
 
 def test_others_are_held_against_the_baseline(site: Site, page: Page) -> None:
@@ -266,10 +261,12 @@ def test_others_are_held_against_the_baseline(site: Site, page: Page) -> None:
     pinned = page.locator(".run-line.held")
     pinned.wait_for()
     assert "muon-4" in pinned.inner_text()
-    until(page, lambda: "100" in row_of(page, "adamw-0").inner_text() and "+80" in row_of(page, "adamw-0").inner_text())
+    wait_for_page(
+        page, lambda: "100" in row_of(page, "adamw-0").inner_text() and "+80" in row_of(page, "adamw-0").inner_text()
+    )
     assert f"baseline={site.ids['muon-4']}" in settings_of(page)
     pinned.get_by_role("button", name="Baseline: muon-4").click()
-    until(page, lambda: pinned.count() == 0)
+    wait_for_page(page, lambda: pinned.count() == 0)
 
 
 def test_a_link_shows_the_same_view_to_somebody_else(site: Site, browser: Browser, page: Page) -> None:
@@ -280,17 +277,17 @@ def test_a_link_shows_the_same_view_to_somebody_else(site: Site, browser: Browse
     page.get_by_label("Group by").select_option("config.optimizer")
     row_of(page, "muon-1").get_by_role("checkbox").click()
     row_of(page, "muon-4").get_by_role("button", name="Baseline: muon-4").click()
-    until(
+    wait_for_page(
         page,
         lambda: all(part in settings_of(page) for part in ("q=", "where=", "sort=", "group=", "runs=", "baseline=")),
     )
-    until(page, lambda: len(names_of(page)) == 7)
+    wait_for_page(page, lambda: len(names_of(page)) == 7)
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     try:
         other = context.new_page()
         show(other, page.url)
-        until(other, lambda: names_of(other) == names_of(page) and drawn_of(other) == drawn_of(page))
-        until(other, lambda: other.locator(".head").inner_text() == page.locator(".head").inner_text())
+        wait_for_page(other, lambda: names_of(other) == names_of(page) and drawn_of(other) == drawn_of(page))
+        wait_for_page(other, lambda: other.locator(".head").inner_text() == page.locator(".head").inner_text())
         assert "muon-1" not in drawn_of(other)
         assert other.locator(".run-line.held").inner_text() == page.locator(".run-line.held").inner_text()
         assert other.get_by_label("Filter by an expression").input_value() == "config.lr < 0.0075"
@@ -306,10 +303,10 @@ def test_a_new_run_appears_at_the_top_by_itself_and_its_state_follows(site: Site
         show(page, site.at().replace("sweep", "live"))
         run = lossbook.init(store=site.store, project="live", name="newcomer", console=False)
         run.log({"loss": 1.0}, step=0)
-        until(page, lambda: names_of(page) == ["newcomer", "first"])
-        until(page, lambda: row_of(page, "newcomer").locator(".state.running").count() == 1)
+        wait_for_page(page, lambda: names_of(page) == ["newcomer", "first"])
+        wait_for_page(page, lambda: row_of(page, "newcomer").locator(".state.running").count() == 1)
         run.finish()
-        until(page, lambda: row_of(page, "newcomer").locator(".state.finished").count() == 1)
+        wait_for_page(page, lambda: row_of(page, "newcomer").locator(".state.finished").count() == 1)
 
 
 def test_the_table_is_walked_with_the_keyboard_alone(site: Site, page: Page) -> None:
@@ -317,20 +314,20 @@ def test_the_table_is_walked_with_the_keyboard_alone(site: Site, page: Page) -> 
     page.keyboard.press("j")
     page.keyboard.press("j")
     page.keyboard.press("Space")
-    until(page, lambda: drawn_of(page) == ["muon-7"])
+    wait_for_page(page, lambda: drawn_of(page) == ["muon-7"])
     page.keyboard.press("k")
     page.keyboard.press("o")
-    until(page, lambda: drawn_of(page) == ["sgd-8"])
+    wait_for_page(page, lambda: drawn_of(page) == ["sgd-8"])
     page.keyboard.press("s")
-    until(page, lambda: "sort=" in settings_of(page))
+    wait_for_page(page, lambda: "sort=" in settings_of(page))
     page.keyboard.press("g")
-    until(page, lambda: page.locator(".run-line.group").count() == 2)
+    wait_for_page(page, lambda: page.locator(".run-line.group").count() == 2)
     page.keyboard.press("g")
     page.locator("[role=grid]").focus()
     page.keyboard.press("End")
     grid = page.locator("[role=grid]")
     last = page.locator(".run-lines [role=row]").last.get_attribute("id")
-    until(page, lambda: grid.get_attribute("aria-activedescendant") == last)
+    wait_for_page(page, lambda: grid.get_attribute("aria-activedescendant") == last)
     page.keyboard.press("Home")  # the first group
     page.keyboard.press("j")
     page.keyboard.press("c")
@@ -340,7 +337,7 @@ def test_the_table_is_walked_with_the_keyboard_alone(site: Site, page: Page) -> 
     assert "next x axis" not in page.get_by_role("dialog", name="Keys").inner_text()
     page.keyboard.press("Escape")
     page.keyboard.press("1")
-    until(page, lambda: "/sweep/charts" in page.url)
+    wait_for_page(page, lambda: "/sweep/charts" in page.url)
 
 
 def test_enter_opens_the_focused_run(site: Site, page: Page) -> None:
@@ -348,9 +345,9 @@ def test_enter_opens_the_focused_run(site: Site, page: Page) -> None:
     page.locator("[role=grid]").focus()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
-    until(page, lambda: f"/p/sweep/r/{site.ids['muon-7']}" in page.url)
+    wait_for_page(page, lambda: f"/p/sweep/r/{site.ids['muon-7']}" in page.url)
     page.go_back()
-    until(page, lambda: len(names_of(page)) == 9)
+    wait_for_page(page, lambda: len(names_of(page)) == 9)
 
 
 def test_names_that_look_like_markup_stay_text(site: Site, page: Page) -> None:
@@ -386,15 +383,15 @@ def test_of_thousands_of_runs_only_those_in_sight_are_in_the_page(page: Page, tm
     with serving(store) as served:
         show(page, f"{served.url}#/p/many/table")
         grid = page.locator("[role=grid]")
-        until(page, lambda: grid.get_attribute("aria-rowcount") == str(count + 1))
+        wait_for_page(page, lambda: grid.get_attribute("aria-rowcount") == str(count + 1))
         assert page.locator("[role=row]").count() < 80
         grid.focus()
         page.keyboard.press("End")
-        until(page, lambda: names_of(page)[-1:] == ["run-0"])
+        wait_for_page(page, lambda: names_of(page)[-1:] == ["run-0"])
         assert page.locator("[role=row]").count() < 80
         page.keyboard.press("PageUp")
         focused = page.locator(".run-line.focused")
-        until(page, lambda: focused.count() == 1 and int(focused.get_attribute("aria-rowindex") or 0) < count)
+        wait_for_page(page, lambda: focused.count() == 1 and int(focused.get_attribute("aria-rowindex") or 0) < count)
         # What one looks at stays where it is when a run is begun above it.
         page.keyboard.press("PageUp")
         watched = page.locator(".run-line.focused")
@@ -402,14 +399,14 @@ def test_of_thousands_of_runs_only_those_in_sight_are_in_the_page(page: Page, tm
         name = watched.locator("a.name").inner_text()
         run = lossbook.init(store=store, project="many", name="newcomer", console=False)
         run.finish()
-        until(page, lambda: grid.get_attribute("aria-rowcount") == str(count + 2))
+        wait_for_page(page, lambda: grid.get_attribute("aria-rowcount") == str(count + 2))
         assert watched.locator("a.name").inner_text() == name
         assert watched.bounding_box() == place
         count += 1
         page.get_by_label("Search runs").fill("run-1999")
-        until(page, lambda: names_of(page) == ["run-1999"])
+        wait_for_page(page, lambda: names_of(page) == ["run-1999"])
         page.get_by_role("button", name="Draw all").click()
-        until(page, lambda: f"1 of {count:,} runs, 1 drawn" in page.locator(".count").inner_text())
+        wait_for_page(page, lambda: f"1 of {count:,} runs, 1 drawn" in page.locator(".count").inner_text())
 
 
 def copy_runs(store: Path, count: int) -> None:
@@ -458,12 +455,12 @@ def test_only_a_server_that_may_change_runs_offers_it(page: Page, tmp_path: Path
         page.get_by_label("Add tags").fill("new, better")
         page.get_by_label("Remove tags").fill("old")
         page.get_by_role("button", name="Save").click()
-        until(page, lambda: column(page, "Tags") == ["newbetter", "newbetter"])
+        wait_for_page(page, lambda: column(page, "Tags") == ["newbetter", "newbetter"])
         assert [row["tags"] for row in served.get("/api/runs", project="sweep")["rows"]] == [["new", "better"]] * 2
         page.keyboard.press("j")
         page.keyboard.press("e")
         page.get_by_label("Name", exact=True).fill("renamed <b>")
         page.get_by_label("Group", exact=True).fill("mine")
         page.get_by_role("button", name="Save").click()
-        until(page, lambda: names_of(page) == ["renamed <b>", "one"])
+        wait_for_page(page, lambda: names_of(page) == ["renamed <b>", "one"])
         assert served.get("/api/runs", project="sweep")["rows"][0]["group"] == "mine"
