@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.harness import MeasurementFailed, Outcome, fresh
+from benchmarks.recording import record
 from benchmarks.trackers import OURS, recorded_in
 
 
@@ -57,8 +58,6 @@ class Session:
 
         Recorded once a session: what is measured while it is written and what is read from it are the same run.
         """
-        from benchmarks.throughput import record
-
         if tracker not in self._recorded:
             folder = self.place(f"recorded-{tracker}")
             calls = 10_000 if self.quick and tracker != OURS else 100_000

@@ -3,36 +3,13 @@
 from __future__ import annotations
 
 import os
-from time import perf_counter
 
 from benchmarks.harness import counts_whole_tree, folder_bytes
+from benchmarks.recording import record
 from benchmarks.report import Figure, Target
 from benchmarks.session import Session
 from benchmarks.trackers import OURS, TRACKERS
 from benchmarks.work import rows_of, ten_columns
-
-
-def record(folder: str, tracker: str, calls: int) -> dict[str, float]:
-    """Log `calls` rows of ten scalars as fast as it goes; seconds from before `init()` to after `finish()`."""
-    rows = rows_of(ten_columns(calls))
-    __import__(tracker)
-    begin = perf_counter()
-    used = TRACKERS[tracker](folder)
-    log = used.start()
-    started = perf_counter()
-    for step, row in enumerate(rows):
-        log(row, step)
-    logged = perf_counter()
-    used.finish()
-    ended = perf_counter()
-    return {
-        "calls": calls,
-        "scalars": 10 * calls,
-        "start_seconds": started - begin,
-        "log_seconds": logged - started,
-        "finish_seconds": ended - logged,
-        "seconds": ended - begin,
-    }
 
 
 def make_rows(folder: str, calls: int) -> None:

@@ -26,6 +26,7 @@ def time_training(folder: str, device: str, size: str, batch: int, context: int,
 
     import lossbook
     from gpt2 import train as trainer
+    from gpt2.arguments import parse
     from trainers.distributed import Group
     from trainers.text import load_text
 
@@ -62,7 +63,7 @@ def time_training(folder: str, device: str, size: str, batch: int, context: int,
     ]
     if device == "cuda":
         flags += ["--dtype", "bfloat16"]
-    args = trainer.parse(flags)
+    args = parse(flags)
     text = load_text(str(text_file), cache=Path(folder, "tokens"))
     steps_of: dict[bool, list[float]] = {True: [], False: []}
     seconds_in_log: list[float] = []
@@ -109,8 +110,9 @@ def _plain_loop(args: Any, text: Any, group: Any, intervals: int) -> list[float]
 
     import torch
 
-    from gpt2 import train as trainer
+    from gpt2.batches import training_starts, windows
     from gpt2.model import GPT2, SIZES
+    from trainers.step import wait_for
 
     device = torch.device(args.device)
     model = GPT2(SIZES[args.size], text.vocabulary, args.context).to(device)
@@ -120,14 +122,14 @@ def _plain_loop(args: Any, text: Any, group: Any, intervals: int) -> list[float]
     for number in range(intervals + COLD):
         begin = perf_counter()
         for step in range(number * INTERVAL, (number + 1) * INTERVAL):
-            (starts,) = trainer.training_starts(text.train, args, step, group)
+            (starts,) = training_starts(text.train, args, step, group)
             with autocast:
-                loss = model(*trainer.windows(text.train, starts, args.context, device))
+                loss = model(*windows(text.train, starts, args.context, device))
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), args.clip)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        trainer.wait_for(device)
+        wait_for(device)
         seconds.append((perf_counter() - begin) / INTERVAL)
     return seconds[COLD:]
 

@@ -36,29 +36,16 @@ from torch.nn.parallel import DistributedDataParallel
 import lossbook
 from bitnet.arguments import begin, mirrors
 from bitnet.batches import Batch, Questions, training_batches, validation_batches
+from bitnet.measures import quantiser_figures, zero_share
 from bitnet.model import SIZES, BitNet
 from bitnet.packing import PackedSize, load_packed, save_packed
 from bitnet.schedule import STAGES, Schedule, make_schedule
 from lossbook.errors import LossbookError
+from lossbook.lm import perplexity
 from trainers import checkpoint
 from trainers.distributed import Group, Stop
+from trainers.step import clip_gradients, wait_for
 from trainers.text import Text, TextError, load_text
-
-
-def perplexity(loss: float) -> float:
-    """exp of a loss; infinity where that is beyond a float."""
-    try:
-        return math.exp(loss)
-    except OverflowError:
-        return math.inf
-
-
-def wait_for(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 def make_optimizer(model: BitNet, args: argparse.Namespace, device: torch.device) -> torch.optim.AdamW:
@@ -73,30 +60,6 @@ def make_optimizer(model: BitNet, args: argparse.Namespace, device: torch.device
 def seed_step(seed: int, step: int, micro: int, rank: int) -> None:
     """What dropout and QDrop draw follows from the step: a resumed run needs no generator's state."""
     torch.manual_seed(int(np.random.SeedSequence((seed, step, micro, rank)).generate_state(1, np.uint64)[0] >> 1))
-
-
-def quantiser_figures(model: BitNet) -> dict[str, torch.Tensor]:
-    """What the quantisers have learned, means over the layers, as tensors that nobody waits for."""
-    layers = [layer for _, layer in model.bit_linears()]
-    tanhs = [*(one for block in model.blocks for one in (block.qdyt1, block.qdyt2)), model.qdyt]
-
-    def mean(values: list[torch.Tensor]) -> torch.Tensor:
-        return torch.stack(values).mean().detach()
-
-    return {
-        "quant/weight_scale": mean([layer.weight_quantiser.scale(layer.weight) for layer in layers]),
-        "quant/weight_factor": mean([layer.weight_quantiser.log_factor.exp() for layer in layers]),
-        "quant/activation_factor": mean([layer.activation_quantiser.log_factor.exp() for layer in layers]),
-        "quant/alpha": mean([one.alpha for one in tanhs]),
-        "quant/clamp": mean([one.clamp() for one in tanhs]),
-    }
-
-
-def zero_share(model: BitNet) -> float:
-    """Share of the weights of all linear layers that are 0, or would be, when quantised."""
-    layers = [layer for _, layer in model.bit_linears()]
-    zeros = torch.stack([(layer.codes()[0] == 0).sum() for layer in layers]).sum()
-    return float(zeros / sum(layer.weight.numel() for layer in layers))
 
 
 def configuration(
@@ -207,6 +170,8 @@ def prepare(
 class Training:
     """One attempt of a run, from its first step (or its checkpoint's) to the packed model."""
 
+    # -- prepare ------------------------------------------------------------------------------------------------
+
     def __init__(
         self,
         args: argparse.Namespace,
@@ -218,6 +183,7 @@ class Training:
         schedule: Schedule,
         steps_per_epoch: int,
     ) -> None:
+        """Make the model and all that trains it, and begin the run; `state` is the checkpoint that it resumes from."""
         self.args, self.group, self.device, self.text = args, group, device, text
         self.questions, self.schedule, self.steps_per_epoch = questions, schedule, steps_per_epoch
         torch.manual_seed(args.seed)  # the same parameters in every process
@@ -230,11 +196,8 @@ class Training:
         self.best, self.best_stage = math.inf, 0
         self.asked = 0  # the signal by which any process was told to stop
         if state is not None:
-            self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.scaler.load_state_dict(state["scaler"])
-            self.step, self.seconds, self.val_loss = state["step"], state["seconds"], state["val_loss"]
-            self.best, self.best_stage = state["best"], state["best_stage"]
+            self.restore(state)
+        self.reported_step, self.reported_seconds = self.step, self.seconds
         self.forward: torch.nn.Module = self.model
         self.validation = validation_batches(
             questions, text.validation, batch_size=args.batch_size, batches=args.eval_batches
@@ -242,8 +205,25 @@ class Training:
         self.eval_interval = args.eval_interval or max(1, schedule.steps // 20)
         self.stop = Stop(group)  # before init(): Lossbook leaves a handler that is there alone
         self.config = configuration(args, self.model, text, questions, schedule, steps_per_epoch, group, device)
+        self.run = self.begin_run(state)
+        self.name = self.run.id
+        if not self.run.path:  # LOSSBOOK_MODE=disabled: two of them must not write over each other
+            self.name = state["run"] if state else f"untracked-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+        self.folder = args.checkpoints / self.name
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.step, self.seconds, self.val_loss = state["step"], state["seconds"], state["val_loss"]
+        self.best, self.best_stage = state["best"], state["best_stage"]
+
+    def begin_run(self, state: dict[str, Any] | None) -> lossbook.Run:
+        """Begin the run, or go on with the one that the checkpoint is of."""
+        args = self.args
         # Every process begins the run, so that the ranks of one launch are one run; the main one alone logs.
-        self.run = lossbook.init(
+        return lossbook.init(
             project=args.wandb_project,
             name=args.wandb_run_name,
             config=self.config,
@@ -257,10 +237,6 @@ class Training:
             resume="allow" if state is not None else "never",
             resume_step=self.step if state is not None else None,
         )
-        self.name = self.run.id
-        if not self.run.path:  # LOSSBOOK_MODE=disabled: two of them must not write over each other
-            self.name = state["run"] if state else f"untracked-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-        self.folder = args.checkpoints / self.name
 
     def say(self, line: str) -> None:
         if self.group.is_first:
@@ -269,13 +245,39 @@ class Training:
     def autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, torch.float16) if self.args.fp16 else nullcontext()
 
-    # -- one step -----------------------------------------------------------------------------------------------
+    # -- step ---------------------------------------------------------------------------------------------------
 
-    def take_step(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Update the parameters once; returns the loss over all processes and the gradient's norm, both 0-d."""
-        args = self.args
+    def take_step(self, stage: int) -> torch.Tensor:
+        """Update the parameters once, and log what the step was; returns the loss over all processes, 0-d."""
+        rate = self.schedule.learning_rate_at(self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.schedule.learning_rate_at(self.step)
+            group["lr"] = rate
+        loss = self.add_gradients()
+        self.scaler.unscale_(self.optimizer)
+        norm = clip_gradients(self.model, self.args.max_grad_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        if self.group.is_first:
+            # Tensors are handed over as they are: on a GPU nobody waits for them here.
+            self.run.log(
+                {
+                    "train/loss": loss,
+                    "train/learning_rate": rate,
+                    "train/qdrop_probability": self.schedule.qdrop_at(self.step - 1),
+                    "train/training_stage": stage,
+                    "train/epoch": (self.step - 1) // self.steps_per_epoch,
+                    "train/global_step": self.step,
+                    "train/grad_norm": norm,
+                },
+                step=self.step,
+            )
+        return loss
+
+    def add_gradients(self) -> torch.Tensor:
+        """Run the model forwards and backwards over the step's micro-batches; the loss over all processes, 0-d."""
+        args = self.args
         batches = training_batches(
             self.questions,
             self.text.train,
@@ -297,25 +299,14 @@ class Training:
                     loss = self.loss(batch) / len(batches)
                 self.scaler.scale(loss).backward()
             total += loss.detach()
-        self.scaler.unscale_(self.optimizer)
-        norm = self.gradient_norm()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        return self.group.mean(total), norm
+        return self.group.mean(total)
 
     def loss(self, batch: Batch) -> torch.Tensor:
         there = batch.to(self.device)
         loss: torch.Tensor = self.forward(there.tokens, there.targets, there.places)
         return loss
 
-    def gradient_norm(self) -> torch.Tensor:
-        """Scale the gradient down to --max_grad_norm (0: leave it); the norm before, 0-d."""
-        if self.args.max_grad_norm:
-            return torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.args.max_grad_norm)
-        return torch.nn.utils.get_total_norm([one.grad for one in self.model.parameters() if one.grad is not None])
-
-    # -- evaluation and checkpoints -----------------------------------------------------------------------------
+    # -- report ---------------------------------------------------------------------------------------------------
 
     def evaluate(self) -> float:
         """Mean loss over the validation batches, each process taking its part of them."""
@@ -392,7 +383,7 @@ class Training:
                 saved = self.train()
                 finished = self.step == self.schedule.steps
                 if finished and self.group.is_first:
-                    saved = self.report() and saved
+                    saved = self.write_packed() and saved
             finally:
                 self.stop.restore()
                 if self.group.is_first:
@@ -414,7 +405,7 @@ class Training:
 
     def train(self) -> bool:
         """The loop; returns whether the last checkpoint was written."""
-        args, schedule, run = self.args, self.schedule, self.run
+        args, schedule = self.args, self.schedule
         schedule.apply(self.model, self.step)
         stage = -1
         if self.step and schedule.stage(self.step) == schedule.stage(self.step - 1):  # resumed in the midst of a stage
@@ -422,30 +413,13 @@ class Training:
             self.share_gradients()
         self.model.train()
         saved = self.evaluate_and_save(schedule.stage(0)) if self.step == 0 else True
-        stopping, since, since_seconds = False, self.step, self.seconds
+        stopping = False
         clock = time.perf_counter()
         while self.step < schedule.steps and not stopping:
-            probability, rate = schedule.qdrop_at(self.step), schedule.learning_rate_at(self.step)
             name = schedule.apply(self.model, self.step)
             if stage != schedule.stage(self.step):
                 stage = self.enter_stage(name)
-            loss, norm = self.take_step()
-            epoch = self.step // self.steps_per_epoch
-            self.step += 1
-            if self.group.is_first:
-                # Tensors are handed over as they are: on a GPU nobody waits for them here.
-                run.log(
-                    {
-                        "train/loss": loss,
-                        "train/learning_rate": rate,
-                        "train/qdrop_probability": probability,
-                        "train/training_stage": stage,
-                        "train/epoch": epoch,
-                        "train/global_step": self.step,
-                        "train/grad_norm": norm,
-                    },
-                    step=self.step,
-                )
+            loss = self.take_step(stage)
             last = self.step == schedule.steps
             to_evaluate = self.step % self.eval_interval == 0 or last
             to_report = self.step % args.log_interval == 0 or to_evaluate
@@ -455,11 +429,7 @@ class Training:
                 wait_for(self.device)  # so that the clock is right
                 now = time.perf_counter()
                 self.seconds, clock = self.seconds + now - clock, now
-                tokens = (self.step - since) * self.config["max_length"] * self.sequences_a_step()
-                speed = tokens / max(self.seconds - since_seconds, 1e-9)
-                since, since_seconds = self.step, self.seconds
-                if self.group.is_first:
-                    run.log({"train/tokens_per_second": speed, **quantiser_figures(self.model)}, step=self.step)
+                speed = self.report_speed()
             if to_evaluate:
                 saved = self.evaluate_and_save(stage)
             elif stopping:
@@ -488,7 +458,16 @@ class Training:
     def sequences_a_step(self) -> int:
         return int(self.args.batch_size * self.args.gradient_accumulation_steps * self.group.size)
 
-    def report(self) -> bool:
+    def report_speed(self) -> float:
+        """Log the tokens a second since the last time, and what the quantisers have learned; returns the former."""
+        tokens = (self.step - self.reported_step) * self.config["max_length"] * self.sequences_a_step()
+        speed = float(tokens / max(self.seconds - self.reported_seconds, 1e-9))
+        self.reported_step, self.reported_seconds = self.step, self.seconds
+        if self.group.is_first:
+            self.run.log({"train/tokens_per_second": speed, **quantiser_figures(self.model)}, step=self.step)
+        return speed
+
+    def write_packed(self) -> bool:
         """Write the packed model, read it back, and say what it takes and how well it predicts."""
         path, args = self.folder / "ternary.pt", self.args
         try:

@@ -1,4 +1,4 @@
-"""The flags of the GPT-2 trainer: what each means, what it may be, and what it is where nobody says."""
+"""The flags of the GPT-2 trainer: what each means, what it may be, its default, and what a resumed run keeps of them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,21 @@ import math
 from pathlib import Path
 from typing import Any, NoReturn
 
+import lossbook
 from gpt2.model import SIZES
+from lossbook.errors import LossbookError
+from trainers import checkpoint
 from trainers.datasets import DATASETS
-from trainers.optimizers import OPTIMIZERS, OPTIONS
+from trainers.optimizers import KINDS, OPTIMIZERS
 from trainers.pruning import METHODS, VARIANTS
 from trainers.text import TOKENIZERS
 
 #: Where nobody names a sparsity: half of the weights.
 DEFAULT_SPARSITY = 0.5
+#: The optimizers whose moments `--pruning state` reads.
+_STATE_PRUNERS = [kind.name for kind in KINDS.values() if kind.pruning == "state"]
+#: What a checkpoint's model and optimizer were made with.
+_FIXED = ("size", "context", "no_bias", "tokenizer", "vocab_size", "optimizer", "pruning", "prune_embeddings")
 
 
 class Arguments(argparse.ArgumentParser):
@@ -38,9 +45,8 @@ def parse(argv: list[str] | None = None, defaults: dict[str, Any] | None = None)
     args.tracker, args.tracker_mode = getattr(args, "tracker", None), getattr(args, "tracker_mode", None)
     if args.min_learning_rate is None:
         args.min_learning_rate = args.learning_rate / 10
-    # AdamWPrune is AdamW that prunes by its own state: that is what its name asks for.
     if args.pruning is None:
-        args.pruning = "state" if args.optimizer == "adamwprune" else "none"
+        args.pruning = KINDS[args.optimizer].pruning
         if args.pruning == "none" and args.sparsity:
             parser.error(f"--sparsity {args.sparsity:g} needs --pruning {', '.join(METHODS[1:])}: name one")
     if args.sparsity is None:
@@ -98,32 +104,21 @@ def _parser() -> Arguments:
     update.add_argument("--epsilon", type=float, default=1e-8, help="what the Adams divide by at least")
     update.add_argument("--momentum", type=float, help="of sgd [0.9] and of muon's matrices [0.95]")
     update.add_argument("--clip", type=float, default=1.0, help="largest gradient norm; 0: no clipping")
-    update.add_argument(
-        "--spam-theta",
-        type=float,
-        default=OPTIONS["spam_theta"],
-        help="adamwspam: the largest g²/v that is no spike; 0: no clipping",
-    )
-    update.add_argument(
-        "--spam-interval",
-        type=int,
-        default=OPTIONS["spam_interval"],
-        help="adamwspam: steps between resets of the moments; 0: none",
-    )
-    update.add_argument(
-        "--spam-warmup",
-        type=int,
-        default=OPTIONS["spam_warmup"],
-        help="adamwspam: steps in which the learning rate rises again",
-    )
-    update.add_argument(
-        "--spam-zscore",
-        type=float,
-        default=OPTIONS["spam_zscore"],
-        help="adamwspam: damp the moments from this z-score of the gradient norm on; 0: never",
-    )
+    for kind in KINDS.values():
+        for option in kind.options:
+            if option.help is not None:
+                update.add_argument(
+                    f"--{option.name.replace('_', '-')}",
+                    type=type(option.default),
+                    default=option.default,
+                    help=f"{kind.name}: {option.help}",
+                )
     prune = parser.add_argument_group("pruning")
-    prune.add_argument("--pruning", choices=METHODS, help="by what weights are pruned [adamwprune: state, else none]")
+    prune.add_argument(
+        "--pruning",
+        choices=METHODS,
+        help=f"by what weights are pruned [{', '.join(_STATE_PRUNERS)}: state, else none]",
+    )
     prune.add_argument("--sparsity", type=float, help="share of zero weights to reach, as 0.5 or as 50 (%%) [0.5]")
     prune.add_argument("--prune-variant", choices=VARIANTS, default="b0", help="score of state pruning")
     prune.add_argument("--prune-warmup", type=int, help="steps before the first pruning [a tenth of all]")
@@ -199,7 +194,65 @@ def _check(parser: Arguments, args: argparse.Namespace) -> None:
     ):
         if not fits:
             parser.error(f"--{name.replace('_', '-')} must be {allowed}, not {getattr(args, name)}")
-    if args.pruning == "state" and args.optimizer != "adamwprune":
-        parser.error(
-            f"--pruning state reads the moments of adamwprune, not of {args.optimizer}: --optimizer adamwprune"
+    if args.pruning == "state" and args.optimizer not in _STATE_PRUNERS:
+        those = " or ".join(_STATE_PRUNERS)
+        parser.error(f"--pruning state reads the moments of {those}, not of {args.optimizer}: --optimizer {those}")
+
+
+def find_checkpoint(reference: str, args: argparse.Namespace) -> Path:
+    """The checkpoint that --resume means; a run's name will do where the run says itself what was saved for it.
+
+    Raises:
+        CheckpointError: nothing fits.
+    """
+    try:
+        return checkpoint.find(reference, args.checkpoints)
+    except checkpoint.CheckpointError:
+        if reference == "latest":
+            raise
+        try:
+            marks = lossbook.open(args.store).run(reference).events("checkpoint")
+        except LossbookError:
+            raise checkpoint.CheckpointError(
+                f"there is no checkpoint for {reference!r} in {args.checkpoints}, and no such run in the store: "
+                "name a file, a run, or latest"
+            ) from None
+        saved = [path for mark in marks if (path := Path(mark["value"]["path"])).is_file()]
+        if not saved:
+            raise checkpoint.CheckpointError(
+                f"no checkpoint of the run {reference!r} is left: begin a new run"
+            ) from None
+        return max(saved, key=lambda path: path.name == "last.pt")
+
+
+def begin(argv: list[str] | None) -> tuple[argparse.Namespace, dict[str, Any] | None]:
+    """Read the arguments; of a resumed run those of its checkpoint, changed by what is given now.
+
+    Raises:
+        CheckpointError: there is nothing to resume, or not with these arguments.
+    """
+    args = parse(argv)
+    if not args.resume:
+        return args, None
+    path = find_checkpoint(args.resume, args)
+    state = checkpoint.load(path)
+    kept = {name: value for name, value in state["args"].items() if name not in ("resume", "checkpoints", "cache")}
+    if kept["pruning"] == "none":
+        del kept["sparsity"]  # that there was none is no target
+    kept["tracker_project"] = state["project"]
+    # The run goes on where it is, also when this is started in another folder.
+    if state["store"] and Path(state["store"], state["project"], state["run"]).is_dir():
+        kept["store"] = state["store"]
+    args = parse(argv, kept)
+    for name in _FIXED:
+        flag, now, then = f"--{name.replace('_', '-')}", getattr(args, name), kept[name]
+        if now != then:
+            raise checkpoint.CheckpointError(
+                f"the model of {path} was made with {flag} {then}, which cannot become {now}: "
+                f"leave {flag} out, or begin a new run without --resume"
+            )
+    if state["step"] >= args.steps:
+        raise checkpoint.CheckpointError(
+            f"the run {state['run']} has taken all of its {state['step']} steps: to train on, give --steps a larger number"
         )
+    return args, state

@@ -22,6 +22,7 @@ from trainers.configuration import (
     load,
     read_tree,
 )
+from trainers.optimizers import OPTIMIZERS, OPTIONS
 
 Read = Callable[[str], Configuration]
 
@@ -57,6 +58,14 @@ def trainer_flags(trainer: Trainer) -> set[str]:
     with contextlib.redirect_stdout(printed), pytest.raises(SystemExit):
         importlib.import_module(trainer.arguments).parse(["--help"])
     return set(re.findall(r"^ +(?:-\w, )?(--[\w-]+)", printed.getvalue(), re.MULTILINE)) - {"--help"}
+
+
+def test_the_tree_offers_every_optimizer_and_its_options() -> None:
+    symbols = [symbol.name for symbol in read_tree().unique_defined_syms]
+    for prefix in ("GPT2_OPTIMIZER_", "MATRIX_OPTIMIZER_"):
+        offered = [name.removeprefix(prefix).lower() for name in symbols if name.startswith(prefix)]
+        assert offered == list(OPTIMIZERS), prefix
+    assert {f"GPT2_{option.name.upper()}" for option in OPTIONS.values() if option.help} <= set(symbols)
 
 
 #: Flags that no symbol has: they are about one start, not about what to train.

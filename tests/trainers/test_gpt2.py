@@ -22,6 +22,8 @@ import torch
 import lossbook
 import trainers.text
 from gpt2 import train as trainer
+from gpt2.arguments import parse
+from gpt2.batches import validation_starts
 from gpt2.model import GPT2, SIZES, Size
 from trainers import checkpoint
 from trainers.text import TextError, load_text
@@ -198,7 +200,7 @@ def test_micro_batches_have_the_losses_and_gradients_of_one_large_batch(train) -
 
 def test_the_validation_text_is_the_same_for_every_seed(train) -> None:  # type: ignore[no-untyped-def]
     text = np.arange(1000, dtype=np.uint16)
-    first, second = (trainer.validation_starts(text, trainer.parse([*TINY, "--seed", seed])) for seed in "12")
+    first, second = (validation_starts(text, parse([*TINY, "--seed", seed])) for seed in "12")
     assert (first == second).all()
     assert first.shape == (2, 4)
     assert first.min() == 0
@@ -222,7 +224,7 @@ def test_a_failure_in_training_keeps_the_figures_up_to_it(
     def broken(*arguments: object) -> None:
         raise RuntimeError("the device is gone")
 
-    monkeypatch.setattr(trainer, "clip", broken)
+    monkeypatch.setattr(trainer, "clip_gradients", broken)
     with pytest.raises(RuntimeError, match="the device is gone"):
         train("--steps", "3")
     run = lossbook.open(tmp_path / "store").run("latest")
@@ -285,7 +287,7 @@ def test_half_precision_has_the_losses_and_gradient_norms_of_full_precision(dtyp
 
 
 def test_only_matrices_decay() -> None:
-    args = trainer.parse(["--weight-decay", "0.2"])
+    args = parse(["--weight-decay", "0.2"])
     model = GPT2(Size(1, 1, 8), 5, 4)
     groups = trainer.make_optimizer(model, args, torch.device("cpu")).param_groups
     assert {(group["weight_decay"], parameter.dim() >= 2) for group in groups for parameter in group["params"]} == {
@@ -340,7 +342,7 @@ def test_sigterm_saves_and_is_recorded_as_what_it_was(train, interrupt_at, tmp_p
 
 
 def test_a_second_ctrl_c_ends_at_once(train, interrupt_at, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    original = trainer.clip
+    original = trainer.clip_gradients
 
     def impatient(*arguments: object) -> torch.Tensor:
         if int(lossbook.run.step) == 2:
@@ -348,7 +350,7 @@ def test_a_second_ctrl_c_ends_at_once(train, interrupt_at, monkeypatch: pytest.M
         return original(*arguments)
 
     interrupt_at(3)
-    monkeypatch.setattr(trainer, "clip", impatient)
+    monkeypatch.setattr(trainer, "clip_gradients", impatient)
     run = train("--steps", "50", code=130)
     assert run.state == "interrupted"
     assert [step for step, _ in losses(run)] == [1, 2]
@@ -427,7 +429,7 @@ def test_a_perplexity_beyond_a_float_is_infinity() -> None:
 
 
 def test_the_learning_rate_warms_up_and_falls_to_its_minimum() -> None:
-    args = trainer.parse(["--steps", "100", "--warmup-steps", "10", "--learning-rate", "1e-2"])
+    args = parse(["--steps", "100", "--warmup-steps", "10", "--learning-rate", "1e-2"])
     rates = [trainer.learning_rate(step, args) for step in range(101)]
     assert max(rates) == pytest.approx(rates[9]) == pytest.approx(1e-2)
     assert rates[100] == pytest.approx(1e-3)

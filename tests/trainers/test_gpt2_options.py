@@ -11,7 +11,8 @@ import torch
 
 import lossbook
 from gpt2 import train as trainer
-from gpt2.model import GPT2, Size
+from gpt2.arguments import parse
+from gpt2.model import GPT2, SIZES, Size
 from trainers import checkpoint, sampling
 from trainers.optimizers import OPTIMIZERS
 from trainers.text import load_text
@@ -146,12 +147,12 @@ def test_the_name_says_model_optimizer_variant_method_and_sparsity(train) -> Non
 
 
 def test_what_pruning_means_where_little_is_said() -> None:
-    assert trainer.parse(["--optimizer", "adamwprune"]).pruning == "state"
-    assert trainer.parse(["--optimizer", "adamwprune"]).sparsity == 0.5
-    assert trainer.parse(["--optimizer", "adamwprune", "--pruning", "none"]).sparsity == 0
-    assert trainer.parse([]).pruning == "none"
-    assert trainer.parse(["--pruning", "movement", "--sparsity", "90"]).sparsity == pytest.approx(0.9)
-    args = trainer.parse(["--pruning", "movement", "--steps", "1000"])
+    assert parse(["--optimizer", "adamwprune"]).pruning == "state"
+    assert parse(["--optimizer", "adamwprune"]).sparsity == 0.5
+    assert parse(["--optimizer", "adamwprune", "--pruning", "none"]).sparsity == 0
+    assert parse([]).pruning == "none"
+    assert parse(["--pruning", "movement", "--sparsity", "90"]).sparsity == pytest.approx(0.9)
+    args = parse(["--pruning", "movement", "--steps", "1000"])
     assert (args.prune_warmup, args.prune_end) == (100, 750)
 
 
@@ -233,7 +234,7 @@ def test_text_is_written_at_the_end_by_the_best_checkpoint(
     assert written in capsys.readouterr().out
     assert written.startswith("The quick")
     loaded = load_text(str(text), cache=tmp_path / "datasets")
-    model = GPT2(trainer.SIZES["nano"], loaded.vocabulary, 16)
+    model = GPT2(SIZES["nano"], loaded.vocabulary, 16)
     model.load_state_dict(checkpoint.load(tmp_path / "checkpoints" / run.id / "best.pt")["model"])
     assert sampling.write(model, loaded, 30, prompt="The quick", temperature=0) == written
 
@@ -253,8 +254,8 @@ def test_sampling_draws_from_the_likeliest_and_is_the_same_for_a_seed() -> None:
 
 
 def test_gpu_utilisation_is_of_the_peak_of_all_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    args = trainer.parse(["--size", "nano", "--context", "128", "--dtype", "bfloat16"])
-    model = GPT2(trainer.SIZES["nano"], 256, 128)
+    args = parse(["--size", "nano", "--context", "128", "--dtype", "bfloat16"])
+    model = GPT2(SIZES["nano"], 256, 128)
     assert trainer.peak_share(model, args, torch.device("cpu"), 1) is None
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100 80GB HBM3")
     multiplied = model.parameter_count() - 128 * 128

@@ -13,7 +13,15 @@ from torch import Tensor, nn
 from gpt2.model import GPT2, Size
 from lossbook.errors import BadArgument
 from trainers import checkpoint
-from trainers.optimizers import OPTIMIZERS, Spam, hidden_matrices, make_optimizer, orthogonalise, parameter_groups
+from trainers.optimizers import (
+    OPTIMIZERS,
+    Spam,
+    hidden_matrices,
+    make_optimizer,
+    orthogonalise,
+    parameter_groups,
+    step_hooks,
+)
 
 RATE, DECAY = 0.01, 0.1
 
@@ -170,6 +178,14 @@ def test_adamwspam_does_not_count_a_step_that_the_gradient_scaler_leaves_out() -
         assert optimizer.steps == steps
         moved = any(not torch.equal(one, old) for one, old in zip(model.parameters(), before, strict=True))
         assert moved == bool(steps)
+
+
+def test_an_optimizer_says_what_it_asks_of_the_loop() -> None:
+    model = Small()
+    plain = make("adamw", model)
+    assert step_hooks(plain).warmth() == 1.0
+    spam = make("adamwspam", model, spam_interval=1, spam_warmup=1)
+    assert step_hooks(spam) is spam
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -12,35 +12,41 @@ import torch
 from torch import nn
 
 from lossbook.errors import BadArgument
+from trainers.optimizers import advanced, muon, plain, spam
 from trainers.optimizers.advanced import AdamWAdvanced
 from trainers.optimizers.groups import hidden_matrices, named_parameters, parameter_groups
+from trainers.optimizers.kind import OptimizerKind, Option, Settings, StepHooks, Value, step_hooks
 from trainers.optimizers.muon import Muon, orthogonalise
 from trainers.optimizers.spam import Spam
 
 __all__ = [
+    "KINDS",
     "OPTIMIZERS",
     "OPTIONS",
     "AdamWAdvanced",
     "Muon",
+    "OptimizerKind",
+    "Option",
+    "Settings",
     "Spam",
+    "StepHooks",
     "hidden_matrices",
     "make_optimizer",
     "named_parameters",
     "orthogonalise",
     "parameter_groups",
+    "restore_moments",
+    "step_hooks",
 ]
 
-OPTIMIZERS = ("sgd", "adam", "adamw", "adamwadv", "adamwspam", "adamwprune", "muon")
-
-#: Options that one optimizer alone understands, with what they are when nobody says; the others leave them aside, so
-#: that one command line serves all.
-OPTIONS: dict[str, Any] = {
-    "spam_theta": 50.0,
-    "spam_interval": 500,
-    "spam_warmup": 150,
-    "spam_zscore": 0.0,
-    "muon_scale": "adamw",
+#: Every optimizer there is. A new one is a module with its `OptimizerKind`, a line here, and its symbols in gpt2/Kconfig.
+KINDS: dict[str, OptimizerKind] = {
+    kind.name: kind
+    for kind in (plain.SGD, plain.ADAM, plain.ADAMW, advanced.ADAMWADV, spam.ADAMWSPAM, plain.ADAMWPRUNE, muon.MUON)
 }
+OPTIMIZERS = tuple(KINDS)
+#: The options of all of them. Each optimizer leaves those of the others aside, so that one command line serves all.
+OPTIONS: dict[str, Option] = {option.name: option for kind in KINDS.values() for option in kind.options}
 
 
 def make_optimizer(
@@ -54,7 +60,7 @@ def make_optimizer(
     eps: float = 1e-8,
     momentum: float | None = None,
     fused: bool = False,
-    **options: Any,
+    **options: Value,
 ) -> torch.optim.Optimizer:
     """Make the optimizer `name` for all parameters of `model` that train.
 
@@ -72,7 +78,8 @@ def make_optimizer(
     Raises:
         BadArgument: there is no such optimizer or option, or a number is out of its range.
     """
-    if name not in OPTIMIZERS:
+    kind = KINDS.get(name)
+    if kind is None:
         raise BadArgument(f"there is no optimizer {name!r}: use one of {', '.join(OPTIMIZERS)}")
     if unknown := sorted(options.keys() - OPTIONS.keys()):
         raise BadArgument(f"optimizers have no option {', '.join(unknown)}: those that are: {', '.join(OPTIONS)}")
@@ -87,22 +94,14 @@ def make_optimizer(
     ):
         if not fits:
             raise BadArgument(f"{number} cannot be {value} for {name}")
-    chosen = {**OPTIONS, **options}
-    groups = parameter_groups(model, weight_decay)
-    adam: dict[str, Any] = {"lr": learning_rate, "betas": (beta1, beta2), "eps": eps, "fused": fused}
-    match name:
-        case "sgd":
-            speed = 0.9 if momentum is None else momentum
-            return torch.optim.SGD(groups, lr=learning_rate, momentum=speed, fused=fused)
-        case "adam":
-            return torch.optim.Adam(groups, **adam)
-        case "adamwadv":
-            return AdamWAdvanced(groups, **adam)
-        case "adamwspam":
-            spam = {key.removeprefix("spam_"): value for key, value in chosen.items() if key.startswith("spam_")}
-            return Spam(groups, **spam, **adam)
-        case "muon":
-            thirds = tuple(one for key, one in hidden_matrices(model).items() if key.endswith("qkv.weight"))
-            speed = 0.95 if momentum is None else momentum
-            return Muon(groups, momentum=speed, scale=chosen["muon_scale"], thirds=thirds, **adam)
-    return torch.optim.AdamW(groups, **adam)
+    own = {option.name: options.get(option.name, option.default) for option in kind.options}
+    settings = Settings(learning_rate, beta1, beta2, eps, momentum, fused, own)
+    return kind.make(model, parameter_groups(model, weight_decay), settings)
+
+
+def restore_moments(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Take over what the optimizer remembers, but not its settings: those are what the flags say now."""
+    settings = [{name: one for name, one in group.items() if name != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, now in zip(optimizer.param_groups, settings, strict=True):
+        group.update(now)

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import nn
 
 from trainers.optimizers.groups import Group
+from trainers.optimizers.kind import OptimizerKind, Settings
 
 
 class AdamWAdvanced(torch.optim.AdamW):
@@ -40,3 +42,10 @@ class AdamWAdvanced(torch.optim.AdamW):
                         parameter.grad.sub_(parameter.grad.mean(dim=1, keepdim=True))
         super().step()
         return loss
+
+
+def _make(model: nn.Module, groups: list[Group], settings: Settings) -> AdamWAdvanced:
+    return AdamWAdvanced(groups, **settings.adam)
+
+
+ADAMWADV = OptimizerKind("adamwadv", _make)

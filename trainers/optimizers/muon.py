@@ -11,10 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lossbook.errors import BadArgument
-from trainers.optimizers.groups import Group
+from trainers.optimizers.groups import Group, hidden_matrices
+from trainers.optimizers.kind import OptimizerKind, Option, Settings
 
 #: Of the quintic iteration, from the post: the steepest slope at 0 with which singular values end near 1 (0.7 to 1.2).
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -120,3 +121,16 @@ class Muon(torch.optim.Optimizer):
         """Go on from `state_dict`."""
         super().load_state_dict(state_dict)
         self._join()
+
+
+def _make(model: nn.Module, groups: list[Group], settings: Settings) -> Muon:
+    return Muon(
+        groups,
+        momentum=0.95 if settings.momentum is None else settings.momentum,
+        scale=str(settings.options["muon_scale"]),
+        thirds=tuple(one for name, one in hidden_matrices(model).items() if name.endswith("qkv.weight")),
+        **settings.adam,
+    )
+
+
+MUON = OptimizerKind("muon", _make, (Option("muon_scale", "adamw"),))

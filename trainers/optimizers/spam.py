@@ -11,10 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lossbook.errors import BadArgument
 from trainers.optimizers.groups import Group
+from trainers.optimizers.kind import OptimizerKind, Option, Settings
 
 #: Gradient norms that a z-score is taken over. None is taken before there are as many: they fall steeply at first.
 WINDOW = 100
@@ -72,7 +73,7 @@ class Spam(torch.optim.AdamW):
         self._observed: Tensor | None = None
 
     def observe_norm(self, norm: Tensor) -> None:
-        """Tell the norm of this step's gradient, 0-d, before it was clipped as a whole: z-scores are of that."""
+        """Take the norm of this step's gradient, 0-d, from before it was clipped as a whole: z-scores are of that."""
         self._observed = norm.detach()
 
     def warmth(self) -> float:
@@ -156,3 +157,19 @@ class Spam(torch.optim.AdamW):
         self.steps, self.last_reset = counts["steps"], counts["last_reset"]
         self._norms = None if counts["norms"] is None else counts["norms"].clone()
         self._norms_seen = counts["norms_seen"]
+
+
+_OPTIONS = (
+    Option("spam_theta", 50.0, "the largest g²/v that is no spike; 0: no clipping"),
+    Option("spam_interval", 500, "steps between resets of the moments; 0: none"),
+    Option("spam_warmup", 150, "steps in which the learning rate rises again"),
+    Option("spam_zscore", 0.0, "damp the moments from this z-score of the gradient norm on; 0: never"),
+)
+
+
+def _make(model: nn.Module, groups: list[Group], settings: Settings) -> Spam:
+    own = {name.removeprefix("spam_"): value for name, value in settings.options.items()}
+    return Spam(groups, **own, **settings.adam)
+
+
+ADAMWSPAM = OptimizerKind("adamwspam", _make, _OPTIONS)
