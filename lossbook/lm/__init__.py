@@ -13,7 +13,7 @@ What it logs is a Lossbook run. The analyzer reads such runs, and the JSON logs 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lossbook.analysis.report import write_report
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from lossbook.lm.analyzer import ExperimentAnalyzer, LossTrajectories, Trajectory, print_experiment_summary
     from lossbook.lm.config import ExperimentConfig
     from lossbook.lm.devices import peak_flops
-    from lossbook.lm.log import ExperimentLog, MetricsSnapshot, load_experiment_log
+    from lossbook.lm.log import ExperimentLog, load_experiment_log
     from lossbook.lm.memory import Timer, gpu_memory, model_parameters, system_memory
     from lossbook.lm.shapes import estimate_parameters
+    from lossbook.lm.snapshots import MetricsSnapshot
     from lossbook.lm.throughput import flops_per_token, model_flops_utilisation, perplexity, tokens_per_second
     from lossbook.lm.tracker import ExperimentTracker
     from lossbook.plots.figure import plot
@@ -63,7 +64,7 @@ _HOMES = {
     "ExperimentLog": "lossbook.lm.log",
     "ExperimentTracker": "lossbook.lm.tracker",
     "LossTrajectories": "lossbook.lm.analyzer",
-    "MetricsSnapshot": "lossbook.lm.log",
+    "MetricsSnapshot": "lossbook.lm.snapshots",
     "Timer": "lossbook.lm.memory",
     "Trajectory": "lossbook.lm.analyzer",
     "estimate_parameters": "lossbook.lm.shapes",
@@ -86,7 +87,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'lossbook.lm' has no attribute {name!r}")

@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lossbook.errors import BadArgument, LossbookError
-from lossbook.lm.log import (
-    ExperimentLog,
-    MetricsSnapshot,
-    file_name,
-    format_seconds,
-    load_experiment_log,
-    snapshots_of,
-    summary_lines,
-    write_csv,
-)
+from lossbook.lm.comparison_table import SHAPE, comparison_table, short
+from lossbook.lm.log import ExperimentLog, load_experiment_log
+from lossbook.lm.log_writer import file_name
+from lossbook.lm.snapshots import MetricsSnapshot, write_csv
+from lossbook.lm.stored_logs import logs_of_store
+from lossbook.lm.summary import format_seconds, summary_lines
 from lossbook.metrics import goal_of, nearest
 
-#: What the configuration is shown by in a table, and its heading.
-_SHAPE = (
-    ("d_model", "d_model"), ("num_layers", "layers"), ("num_heads", "heads"), ("context_length", "context"),
-    ("batch_size", "batch"), ("learning_rate", "max lr"),
-)  # fmt: skip
 _STATISTICS = ("train_loss", "val_loss", "learning_rate", "tokens_per_sec", "iter_time_ms")
 #: So many are printed when a folder is loaded.
 _PROBLEMS_SAID = 20
@@ -59,7 +50,9 @@ class ExperimentAnalyzer:
         problems: what could not be read, a sentence each.
     """
 
-    def __init__(self, log_dir: str | os.PathLike[str] = "experiment_logs", *, store: Any = None) -> None:
+    def __init__(
+        self, log_dir: str | os.PathLike[str] = "experiment_logs", *, store: str | os.PathLike[str] | None = None
+    ) -> None:
         self.log_dir = Path(log_dir)
         self._store = store
         self.logs: dict[str, ExperimentLog] = {}
@@ -76,7 +69,7 @@ class ExperimentAnalyzer:
         self.problems = []
         self.logs = {}
         if self._store is not None:
-            return self._add(self._from_store())
+            return self._add(logs_of_store(self._store))
         if not self.log_dir.is_dir():
             raise BadArgument(
                 f"there is no folder {self.log_dir} of experiment logs: train with log_dir={str(self.log_dir)!r} first"
@@ -130,33 +123,6 @@ class ExperimentAnalyzer:
             self.logs[name] = log
         return self.logs
 
-    def _from_store(self) -> list[ExperimentLog]:
-        import datetime
-
-        from lossbook.book import Book
-        from lossbook.lm.config import ExperimentConfig
-
-        found: list[ExperimentLog] = []
-        for run in Book(self._store).runs():
-            config = ExperimentConfig.from_dict({**_allowed(run.config), "experiment_name": run.name}, unknown="keep")
-            train, val = (_of_metric(run.metrics, key) for key in ("train/loss", "val/loss"))
-            hours = run.metrics.get("time/wallclock_hours", {}).get("last")
-            log = _StoredLog(
-                config=config,
-                start_time=datetime.datetime.fromtimestamp(run.created).isoformat(),
-                end_time=datetime.datetime.fromtimestamp(run.ended).isoformat() if run.ended else None,
-                duration_seconds=run.duration if hours is None else hours * 3600,
-                best_train_loss=train.get("min"),
-                best_val_loss=val.get("min"),
-                final_train_loss=train.get("last"),
-                final_val_loss=val.get("last"),
-                notes=run.notes or "",
-                run={"id": run.id, "project": run.project, "path": run.path},
-                path=run.path,
-            )
-            found.append(log)
-        return found
-
     # -- asking -----------------------------------------------------------------------------------------------------
 
     def get(self, name: str) -> ExperimentLog:
@@ -179,19 +145,7 @@ class ExperimentAnalyzer:
         """
         if not self.logs:
             return f"no experiments in {self._store or self.log_dir}"
-        rows = [self._table_row(name, log) for name, log in self._ordered(sort)]
-        headings = [heading for heading in rows[0] if any(row[heading] for row in rows)]
-        widths = {heading: max(len(heading), *(len(row[heading]) for row in rows)) for heading in headings}
-
-        def line(cells: Mapping[str, str]) -> str:
-            shown = [
-                cells[one].ljust(widths[one]) if number == 0 else cells[one].rjust(widths[one])
-                for number, one in enumerate(headings)
-            ]
-            return "  ".join(shown).rstrip()
-
-        rule = "  ".join("-" * widths[one] for one in headings)
-        return "\n".join([line({one: one for one in headings}), rule, *(line(row) for row in rows)])
+        return comparison_table(self._ordered(sort))
 
     def _ordered(self, sort: str) -> list[tuple[str, ExperimentLog]]:
         items = list(self.logs.items())
@@ -206,20 +160,6 @@ class ExperimentAnalyzer:
         return sorted(
             items, key=lambda item: (_or_infinity(getattr(item[1], field)), _or_infinity(getattr(item[1], other)))
         )
-
-    def _table_row(self, name: str, log: ExperimentLog) -> dict[str, str]:
-        shape = {heading: _short(getattr(log.config, field)) for field, heading in _SHAPE}
-        steps, rate = _last_step_and_rate(log)
-        return {
-            "experiment": name,
-            **shape,
-            "steps": f"{steps:,}" if steps else "",
-            "best train": _short(log.best_train_loss),
-            "best val": _short(log.best_val_loss),
-            "final val": _short(log.final_val_loss),
-            "tokens/s": f"{rate:,.0f}" if rate else "",
-            "wallclock": format_seconds(log.duration_seconds),
-        }
 
     def get_best_experiment(self, metric: str = "val_loss") -> tuple[str, float]:
         """The best experiment by a metric, and what it reached.
@@ -364,7 +304,7 @@ class ExperimentAnalyzer:
         """
         log, statistics = self.get(name), self.get_summary_stats(name)
         shape = ", ".join(
-            f"{field} {_short(value)}" for field, _ in _SHAPE if (value := getattr(log.config, field)) is not None
+            f"{field} {short(value)}" for field, _ in SHAPE if (value := getattr(log.config, field)) is not None
         )
         rate = (statistics.get("tokens_per_sec") or {}).get("mean")
         facts = [
@@ -426,19 +366,6 @@ class ExperimentAnalyzer:
         return Path(path)
 
 
-class _StoredLog(ExperimentLog):
-    """An experiment in a store: its history is read when it is asked for."""
-
-    _read: list[MetricsSnapshot] | None = None
-
-    def __getattribute__(self, name: str) -> Any:
-        if name != "metrics_history":
-            return super().__getattribute__(name)
-        if self._read is None:
-            self._read = list(snapshots_of(self.path))
-        return self._read
-
-
 def print_experiment_summary(log_dir: str | os.PathLike[str] = "experiment_logs") -> None:
     """Print the table of all experiments, and which of them is the best."""
     analyzer = ExperimentAnalyzer(log_dir)
@@ -453,46 +380,5 @@ def print_experiment_summary(log_dir: str | os.PathLike[str] = "experiment_logs"
         break
 
 
-def _short(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
 def _or_infinity(value: float | None) -> float:
     return math.inf if value is None or value != value else value
-
-
-def _last_step_and_rate(log: ExperimentLog) -> tuple[int, float | None]:
-    """The last gradient step, and the mean of the tokens per second."""
-    if isinstance(log, _StoredLog):
-        return 0, None
-    steps = log.metrics_history[-1].gradient_step if log.metrics_history else 0
-    rates = [rate for one in log.metrics_history if (rate := one.tokens_per_sec) is not None and math.isfinite(rate)]
-    return steps, math.fsum(rates) / len(rates) if rates else None
-
-
-def _of_metric(metrics: Mapping[str, dict[str, Any]], key: str) -> dict[str, Any]:
-    from lossbook.metrics import find_key
-
-    found = find_key(key, metrics)
-    return metrics[found] if found is not None else {}
-
-
-def _allowed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's configuration without what the fields of `ExperimentConfig` would refuse."""
-    from lossbook.lm.config import FIELDS, SAME, check
-
-    kept: dict[str, Any] = {}
-    for name, value in values.items():
-        if name in FIELDS:
-            try:
-                check(name, value)
-            except BadArgument:
-                kept[f"{name}_as_recorded"] = value
-                continue
-        kept[name] = value
-    for name, other in SAME.items():
-        if None not in (kept.get(name), kept.get(other)) and check(name, kept[name]) != check(other, kept[other]):
-            kept[f"{other}_as_recorded"] = kept.pop(other)
-    return kept

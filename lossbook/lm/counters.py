@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import SupportsFloat, SupportsInt
+
+from lossbook.json_shapes import JsonObject
 
 
 @dataclass
@@ -28,21 +30,50 @@ class Progress:
     started: float = 0.0
     validations: int = 0
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> JsonObject:
         return asdict(self)
 
     @classmethod
-    def read(cls, values: Mapping[str, Any]) -> Progress:
-        """From what `plain()` gave; what is missing keeps its default."""
-        known = {name: values[name] for name in cls.__dataclass_fields__ if values.get(name) is not None}
+    def read(cls, values: Mapping[str, object]) -> Progress:
+        """From what `plain()` gave; what is missing keeps its default.
+
+        Raises:
+            TypeError, ValueError, OverflowError: one of them is no number.
+        """
         return cls(
-            iteration=int(known.get("iteration", -1)),
-            gradient_steps=int(known.get("gradient_steps", 0)),
-            tokens_seen=int(known.get("tokens_seen", 0)),
-            wallclock_seconds=float(known.get("wallclock_seconds", 0.0)),
-            started=float(known.get("started", 0.0)),
-            validations=int(known.get("validations", 0)),
+            iteration=whole_of(values.get("iteration"), -1),
+            gradient_steps=whole_of(values.get("gradient_steps")),
+            tokens_seen=whole_of(values.get("tokens_seen")),
+            wallclock_seconds=number_of(values.get("wallclock_seconds")),
+            started=number_of(values.get("started")),
+            validations=whole_of(values.get("validations")),
         )
+
+
+def number_of(value: object, default: float = 0.0) -> float:
+    """A number that a checkpoint kept; the default for None.
+
+    Raises:
+        TypeError, ValueError, OverflowError: it is none.
+    """
+    if value is None:
+        return default
+    if not isinstance(value, (str, SupportsFloat)):
+        raise TypeError(f"{value!r} is no number")
+    return float(value)
+
+
+def whole_of(value: object, default: int = 0) -> int:
+    """A whole number that a checkpoint kept; the default for None.
+
+    Raises:
+        TypeError, ValueError, OverflowError: it is none.
+    """
+    if value is None:
+        return default
+    if not isinstance(value, (str, SupportsInt)):
+        raise TypeError(f"{value!r} is no number")
+    return int(value)
 
 
 class GradientSteps:
@@ -92,14 +123,14 @@ class GradientSteps:
             count += 1
         return count
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> JsonObject:
         """What a checkpoint keeps."""
         return {"base": self._base, "climbs": self._climbs, "once_per_step": self._once_per_step}
 
-    def restore(self, values: Mapping[str, Any]) -> None:
+    def restore(self, values: Mapping[str, object]) -> None:
         """Go on from what `plain()` gave, with a new cycle: the gradient of one that was cut off is gone."""
         self._previous, self._open = None, False
-        self._base = int(values.get("base", 0))
+        self._base = whole_of(values.get("base"))
         self._climbs = bool(values.get("climbs", False))
         self._once_per_step = bool(values.get("once_per_step", False))
 
@@ -213,7 +244,7 @@ class HandCount:
             return counted if fresh else counted + 1
         return counted if counted == iteration + 1 and self._accumulation <= 1 else counted + 1
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> JsonObject:
         """What a checkpoint keeps."""
         return {
             "used": self.used,
@@ -223,11 +254,11 @@ class HandCount:
             "counted_since_row": self._counted_since_row,
         }
 
-    def restore(self, values: Mapping[str, Any]) -> None:
+    def restore(self, values: Mapping[str, object]) -> None:
         """Go on from what `plain()` gave."""
         self.used = bool(values.get("used", False))
-        self._rows = int(values.get("rows") or 0)
+        self._rows = whole_of(values.get("rows"))
         first, before = values.get("first_rows"), values.get("before")
-        self._first_rows = int(first) if first is not None else None
+        self._first_rows = whole_of(first) if first is not None else None
         self._before = bool(before) if before is not None else None
         self._counted_since_row = bool(values.get("counted_since_row", False))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
-from lossbook.lm.device_scalars import difference, exponential, is_on_device, least, plain_number
+from lossbook.lm.device_scalars import Scalar, as_scalar, difference, exponential, is_on_device, least, plain_number
 from lossbook.lm.throughput import perplexity
 
 
@@ -14,10 +13,10 @@ class Losses:
     """Best and last loss of training and validation; a value on a device stays there until it is asked for."""
 
     def __init__(self) -> None:
-        self._best: dict[str, Any] = {}
-        self._last: dict[str, Any] = {}
+        self._best: dict[str, Scalar] = {}
+        self._last: dict[str, Scalar] = {}
 
-    def add(self, row: dict[str, Any], of: str, loss: Any) -> None:
+    def add(self, row: dict[str, object], of: str, loss: object) -> None:
         """Add a loss and its perplexity to a row; what is no number is left to the run to say so.
 
         Args:
@@ -27,20 +26,20 @@ class Losses:
         if loss is None:
             return
         row[f"{of}/loss"] = loss
-        if not isinstance(loss, (int, float)) and not is_on_device(loss):
-            return
-        row[f"{of}/perplexity"] = exponential(loss)
-        self.keep(of, loss)
+        scalar = as_scalar(loss)
+        if scalar is not None:
+            row[f"{of}/perplexity"] = exponential(scalar)
+            self.keep(of, scalar)
 
-    def add_gap(self, row: dict[str, Any], val_loss: Any, train_loss: Any = None) -> None:
+    def add_gap(self, row: dict[str, object], val_loss: object, train_loss: object = None) -> None:
         """Add validation minus training loss, where both are known; the last training loss unless another is given."""
-        train_loss = self._last.get("train") if train_loss is None else train_loss
-        if val_loss is not None and train_loss is not None:
-            gap = difference(val_loss, train_loss)
+        val, train = as_scalar(val_loss), as_scalar(self._last.get("train") if train_loss is None else train_loss)
+        if val is not None and train is not None:
+            gap = difference(val, train)
             if gap is not None:
                 row["val/train_val_gap"] = gap
 
-    def keep(self, of: str, loss: Any) -> None:
+    def keep(self, of: str, loss: Scalar) -> None:
         """Count a loss that stands in the row under another name."""
         best = least(self._best.get(of, math.nan), loss)
         if is_on_device(best) or best == best:
@@ -56,7 +55,7 @@ class Losses:
         """The last ones as numbers."""
         return {of: plain_number(value) for of, value in self._last.items()}
 
-    def restore(self, best: Mapping[str, Any]) -> None:
+    def restore(self, best: Mapping[str, Scalar | None]) -> None:
         """Go on from the best ones of earlier attempts."""
         self._best = {of: value for of, value in best.items() if value is not None}
 

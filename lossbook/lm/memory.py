@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Protocol, TypeGuard
 
 from lossbook.monitor.cgroups import container_memory_bytes
 
@@ -75,7 +75,7 @@ class Timer:
         """What a checkpoint keeps. No reading of the clock is in it: on the next machine it would mean nothing."""
         return {"elapsed_seconds": self.elapsed_seconds}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
         """Go on from a kept state; the time between, in which nothing ran, is not counted.
 
         Raises:
@@ -133,7 +133,7 @@ def gpu_memory() -> dict[str, float]:
     return figures
 
 
-def _current_bytes(counters: Mapping[str, Any], name: str) -> int:
+def _current_bytes(counters: Mapping[str, Mapping[str, Mapping[str, int]]], name: str) -> int:
     return int(counters.get(name, {}).get("all", {}).get("current", 0))
 
 
@@ -158,7 +158,7 @@ def system_memory() -> dict[str, float]:
     }
 
 
-def model_parameters(model: Any) -> int | None:
+def model_parameters(model: object) -> int | None:
     """Count the parameters of a model: each object once, so that tied weights are not counted twice.
 
     Args:
@@ -179,16 +179,33 @@ def model_parameters(model: Any) -> int | None:
         return None
 
 
-def _arrays(tree: Any) -> Iterator[Any]:
-    if hasattr(tree, "shape"):
+class _Array(Protocol):
+    @property
+    def shape(self) -> Iterable[int]: ...
+
+
+def _is_array(value: object) -> TypeGuard[_Array]:
+    return hasattr(value, "shape")
+
+
+def _arrays(tree: object) -> Iterator[_Array]:
+    """The arrays in nested lists and dicts.
+
+    Raises:
+        TypeError: something else is in there.
+    """
+    if _is_array(tree):
         yield tree
     elif isinstance(tree, Mapping):
         for value in tree.values():
             yield from _arrays(value)
-    elif tree is not None:
+    elif isinstance(tree, Iterable):
         for value in tree:
             yield from _arrays(value)
+    elif tree is not None:
+        raise TypeError(f"{type(tree).__name__} is no array")
 
 
-def _elements(array: Any) -> int:
-    return int(array.numel()) if callable(getattr(array, "numel", None)) else math.prod(array.shape)
+def _elements(array: _Array) -> int:
+    count = getattr(array, "numel", None)
+    return int(count()) if callable(count) else math.prod(array.shape)

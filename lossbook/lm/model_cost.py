@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
 
 from lossbook.errors import BadArgument, LossbookError
 from lossbook.lm.config import ExperimentConfig
@@ -30,7 +29,7 @@ class ModelCost:
     """
 
     def __init__(
-        self, config: ExperimentConfig, model: Any, peak_flops: float | None, warn: Callable[[str], None]
+        self, config: ExperimentConfig, model: object, peak_flops: float | None, warn: Callable[[str], None]
     ) -> None:
         self._config = config
         self._peak_flops = peak_flops
@@ -71,7 +70,7 @@ class ModelCost:
             context_length=config.context_length,
         )
 
-    def add_utilisation(self, row: dict[str, Any], tokens_per_second: float, devices: int) -> None:
+    def add_utilisation(self, row: dict[str, object], tokens_per_second: float, devices: int) -> None:
         """Add tokens per second and GPU, and model FLOPs utilisation (%), where GPUs or their peak are known."""
         if self._peak_flops is None and _on_gpu():
             self._peak_flops = _peak_of_this_gpu(self._config.dtype) or 0.0

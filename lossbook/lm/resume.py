@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from lossbook.json_shapes import JsonObject
 from lossbook.lm.counters import Progress
 
 if TYPE_CHECKING:
@@ -28,14 +29,14 @@ def counts_of_run(path: str, run_id: str, resume_step: int | None) -> tuple[Prog
     from lossbook.book import Book
 
     recorded = Book(store_of(path)).run(run_id)
-    found: dict[str, Any] = {"started": recorded.created}
+    found: dict[str, float] = {"started": recorded.created}
     logged = recorded.keys()
     for name, key, scale in _COUNTS:
         if key not in logged:
             continue
         curve = recorded.curve(key, points=100, end=resume_step)
         if len(curve):
-            found[name] = curve.last[-1] * scale
+            found[name] = float(curve.last[-1]) * scale
             if name == "gradient_steps":
                 found["iteration"] = int(curve.x_end[-1])
     for name in ("gradient_steps", "tokens_seen", "validations"):
@@ -45,7 +46,7 @@ def counts_of_run(path: str, run_id: str, resume_step: int | None) -> tuple[Prog
     return Progress.read(found), {of: value for of, value in best.items() if value is not None}
 
 
-def state_of_log(log: ExperimentLog, config: ExperimentConfig, world_size: int) -> dict[str, Any]:
+def state_of_log(log: ExperimentLog, config: ExperimentConfig, world_size: int) -> JsonObject:
     """What a log had counted at its last row, as `ExperimentTracker.state_dict()` has it."""
     last = log.metrics_history[-1] if log.metrics_history else None
     tokens = config.tokens_per_iteration
@@ -65,7 +66,7 @@ def state_of_log(log: ExperimentLog, config: ExperimentConfig, world_size: int) 
     }
 
 
-def store_of(path: Any) -> str | None:
+def store_of(path: object) -> str | None:
     """The store that a run's folder lies in, if it still does."""
     if not isinstance(path, str) or not os.path.isdir(path):
         return None

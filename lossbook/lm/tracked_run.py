@@ -12,12 +12,13 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from lossbook.errors import BadArgument, LossbookError
+from lossbook.json_shapes import JsonObject, number_or_none, object_or_empty
 from lossbook.lm.config import ExperimentConfig
 from lossbook.lm.counters import GradientSteps, HandCount, Progress, Stretches
-from lossbook.lm.logfile import LogFile
+from lossbook.lm.log_file import LogFile
 from lossbook.lm.losses import Losses
 from lossbook.lm.memory import gpu_memory, system_memory
 from lossbook.lm.model_cost import ModelCost
@@ -28,24 +29,29 @@ from lossbook.run.distributed import detect
 from lossbook.run.messages import say
 from lossbook.run.run import Run
 
-Method = TypeVar("Method", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    from lossbook.lm.log_writer import LogHeading
+
+Arguments = ParamSpec("Arguments")
+Tracked = TypeVar("Tracked", bound="TrackedRun")
 
 #: How often the memory of GPUs and host is logged, at the most.
 MEMORY_SECONDS = 5.0
 
 
-def never_raises(method: Method) -> Method:
+def never_raises(
+    method: Callable[Concatenate[Tracked, Arguments], None],
+) -> Callable[Concatenate[Tracked, Arguments], None]:
     """What goes wrong while logging is said once, in one sentence, and training goes on."""
 
     @functools.wraps(method)
-    def guarded(self: TrackedRun, *arguments: Any, **named: Any) -> Any:
+    def guarded(self: Tracked, /, *arguments: Arguments.args, **named: Arguments.kwargs) -> None:
         try:
-            return method(self, *arguments, **named)
+            method(self, *arguments, **named)
         except Exception as error:
             self._say_once(f"{method.__name__}() could not record everything ({type(error).__name__}: {error})")
-            return None
 
-    return guarded  # type: ignore[return-value]
+    return guarded
 
 
 class TrackedRun:
@@ -56,18 +62,18 @@ class TrackedRun:
 
     def __init__(
         self,
-        config: ExperimentConfig | Mapping[str, Any],
-        model: Any = None,
+        config: ExperimentConfig | Mapping[str, object],
+        model: object = None,
         resume_from_step: int = 0,
         *,
         log_dir: str | os.PathLike[str] = "experiment_logs",
         project: str | None = None,
-        store: Any = None,
+        store: str | os.PathLike[str] | None = None,
         group: str | None = None,
         tags: Iterable[str] = (),
         notes: str | None = None,
         run_id: str | None = None,
-        mirrors: Any = None,
+        mirrors: str | Iterable[str] | None = None,
         mode: str | None = None,
         world_size: int | None = None,
         summary_dir: str | os.PathLike[str] = "experiments",
@@ -82,7 +88,7 @@ class TrackedRun:
         self.config = config
         self.log_dir = Path(log_dir)
         self.summary_dir = Path(summary_dir)
-        self._init = {
+        self._init: dict[str, Any] = {
             "project": project,
             "store": store,
             "group": group,
@@ -193,7 +199,7 @@ class TrackedRun:
         self._known = True
         self._write_file()
 
-    def _recorded_config(self) -> dict[str, Any]:
+    def _recorded_config(self) -> dict[str, object]:
         recorded = self.config.to_dict()
         if self.parameters is not None:
             recorded["parameters"] = self.parameters
@@ -251,7 +257,7 @@ class TrackedRun:
         self._by_hand.count()
         self._progress.gradient_steps += count
 
-    def _add_time(self, row: dict[str, Any], gradient_steps: int | None = None) -> None:
+    def _add_time(self, row: dict[str, object], gradient_steps: int | None = None) -> None:
         row["time/wallclock_hours"] = self.wallclock_seconds / 3600
         row["time/elapsed_hours"] = self.elapsed_seconds / 3600
         row["time/gradient_steps"] = self._progress.gradient_steps if gradient_steps is None else gradient_steps
@@ -259,7 +265,7 @@ class TrackedRun:
         if self._cost.flops_per_token is not None:
             row["throughput/flops_seen"] = self._cost.flops_per_token * self._progress.tokens_seen
 
-    def _add_progress(self, row: dict[str, Any], iteration: int) -> None:
+    def _add_progress(self, row: dict[str, object], iteration: int) -> None:
         total = self.config.num_iterations
         if total is None:
             return
@@ -269,7 +275,7 @@ class TrackedRun:
             per_iteration = self._stretches.wallclock_seconds / done
             row["progress/estimated_hours_remaining"] = max(0, total - iteration - 1) * per_iteration / 3600
 
-    def _add_throughput(self, row: dict[str, Any], tokens: float, seconds: float, counted: int) -> None:
+    def _add_throughput(self, row: dict[str, object], tokens: float, seconds: float, counted: int) -> None:
         self._step_seconds += seconds
         if tokens and seconds > 0:
             row["throughput/tokens_per_second"] = tokens / seconds
@@ -279,7 +285,7 @@ class TrackedRun:
                 row["throughput/steps_per_hour"] = counted * 3600 / self._step_seconds
             self._step_seconds = 0.0
 
-    def _add_memory(self, row: dict[str, Any]) -> None:
+    def _add_memory(self, row: dict[str, object]) -> None:
         if not self.config.track_memory:
             return
         now = time.monotonic()
@@ -288,7 +294,7 @@ class TrackedRun:
             row.update(gpu_memory())
             row.update(system_memory())
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> JsonObject:
         """What a checkpoint keeps, in plain numbers and texts: load it, and the run goes on where it was."""
         run = self.run
         progress = self._progress.plain()
@@ -301,10 +307,10 @@ class TrackedRun:
             **progress,
             "steps": self._steps.plain(),
             "by_hand": self._by_hand.plain(),
-            "best": self._losses.best(),
+            "best": {**self._losses.best()},
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
         """Go on with the run, and the counts, of a checkpoint; rows that were logged after it are hidden.
 
         Call it before anything is logged. A tracker whose run has begun already keeps that run and takes the counts.
@@ -320,9 +326,10 @@ class TrackedRun:
             raise BadArgument(f"this state of an ExperimentTracker has been changed: {error}") from None
         self._progress = progress
         self._tokens_base = (progress.iteration, progress.tokens_seen)
-        self._steps.restore(state.get("steps") or {})
-        self._by_hand.restore(state.get("by_hand") or {})
-        self._losses.restore(state.get("best") or {})
+        self._steps.restore(object_or_empty(state.get("steps")))
+        self._by_hand.restore(object_or_empty(state.get("by_hand")))
+        best = object_or_empty(state.get("best"))
+        self._losses.restore({of: number_or_none(value) for of, value in best.items()})
         self._first_iteration = None
         self._stretches.restart()
         self._known = True
@@ -352,7 +359,7 @@ class TrackedRun:
             # The same run goes on, and so does its log; one without a run is all that there is of its rows.
             self._log.adopt(Path(path))
 
-    def _totals(self) -> dict[str, Any]:
+    def _totals(self) -> dict[str, float]:
         """The finals and bests as they stand, and how much it took."""
         return {
             **self._losses.totals(),
@@ -376,18 +383,20 @@ class TrackedRun:
             self._log.path(self._progress.started or time.time(), claim=self._is_first)
             self._log.write(self._heading(), self.run.path)
 
-    def _heading(self) -> dict[str, Any]:
+    def _heading(self) -> LogHeading:
+        from lossbook.lm.log_writer import LogHeading
+
         run = self.run
-        return {
-            "config": self.config.to_dict(both_names=True),
-            "started": self._progress.started,
-            "ended": time.time() if self._ended is not None else None,
-            "duration_seconds": self.wallclock_seconds,
-            "best": {f"{of}/loss": value for of, value in self._losses.best().items()},
-            "final": {f"{of}/loss": value for of, value in self._losses.last().items()},
-            "notes": self._notes,
-            "run": {"id": run.id, "project": run.project, "path": run.path} if run.path else {},
-        }
+        return LogHeading(
+            config=self.config.to_dict(both_names=True),
+            started=self._progress.started,
+            ended=time.time() if self._ended is not None else None,
+            duration_seconds=self.wallclock_seconds,
+            best=self._losses.best(),
+            final=self._losses.last(),
+            notes=self._notes,
+            run={"id": run.id, "project": run.project, "path": run.path} if run.path else {},
+        )
 
     def _say_once(self, sentence: str) -> None:
         if sentence not in self._said and len(self._said) < 100:

@@ -10,10 +10,11 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from types import TracebackType
+from typing import Any, Self, SupportsInt
 
 from lossbook.errors import BadArgument
-from lossbook.lm.device_scalars import add_learning_rates, held
+from lossbook.lm.device_scalars import add_learning_rates, as_scalar, held
 from lossbook.lm.tracked_run import TrackedRun, never_raises
 
 
@@ -39,15 +40,15 @@ class ExperimentTracker(TrackedRun):
     @never_raises
     def log_train_step(
         self,
-        loss: Any,
-        learning_rate: Any = None,
-        grad_norm: Any = None,
+        loss: object,
+        learning_rate: object = None,
+        grad_norm: object = None,
         tokens: int = 0,
         iteration: int | None = None,
         accumulation_step: int | None = None,
         *,
         global_tokens: int | None = None,
-        extra: Mapping[str, Any] | None = None,
+        extra: Mapping[str, object] | None = None,
     ) -> None:
         """Log one micro-batch, or one gradient step.
 
@@ -78,7 +79,7 @@ class ExperimentTracker(TrackedRun):
         new_tokens = tokens * self.world_size if global_tokens is None else global_tokens
         progress.tokens_seen += int(new_tokens)
 
-        row: dict[str, Any] = {}
+        row: dict[str, object] = {}
         self._losses.add(row, "train", loss)
         add_learning_rates(row, learning_rate)
         if grad_norm is not None:
@@ -94,11 +95,11 @@ class ExperimentTracker(TrackedRun):
     @never_raises
     def log_validation(
         self,
-        val_loss: Any,
-        val_perplexity: Any = None,
+        val_loss: object,
+        val_perplexity: object = None,
         num_batches: int | None = None,
         *,
-        extra: Mapping[str, Any] | None = None,
+        extra: Mapping[str, object] | None = None,
     ) -> None:
         """Log an evaluation, after it.
 
@@ -114,7 +115,7 @@ class ExperimentTracker(TrackedRun):
         run = self.run
         val_loss = held(val_loss)
         self._progress.validations += 1
-        row: dict[str, Any] = {}
+        row: dict[str, object] = {}
         self._losses.add(row, "val", val_loss)
         if val_perplexity is not None:
             row["val/perplexity"] = val_perplexity
@@ -149,7 +150,7 @@ class ExperimentTracker(TrackedRun):
         )
 
     @never_raises
-    def log_custom_metric(self, name: str, value: Any, step: int | None = None) -> None:
+    def log_custom_metric(self, name: str, value: object, step: int | None = None) -> None:
         """Log one value as `custom/{name}` at the current iteration, or at `step`."""
         self.run.log({f"custom/{name}": value}, step=max(0, self._progress.iteration) if step is None else step)
 
@@ -157,9 +158,9 @@ class ExperimentTracker(TrackedRun):
     def log_metrics(
         self,
         iteration: int,
-        train_loss: Any = None,
-        val_loss: Any = None,
-        learning_rate: Any = None,
+        train_loss: object = None,
+        val_loss: object = None,
+        learning_rate: object = None,
         tokens_per_sec: float | None = None,
         iter_time_ms: float | None = None,
         *,
@@ -187,7 +188,7 @@ class ExperimentTracker(TrackedRun):
             # From where this attempt began: the one before may have had another batch size, or other ranks.
             first, before = self._tokens_base
             progress.tokens_seen = before + (iteration - first) * per_iteration * self.world_size
-        row: dict[str, Any] = {}
+        row: dict[str, object] = {}
         self._losses.add(row, "train", held(train_loss))
         self._losses.add(row, "val", held(val_loss))
         add_learning_rates(row, learning_rate)
@@ -202,7 +203,7 @@ class ExperimentTracker(TrackedRun):
         self.run.log(row, step=iteration)
 
     @never_raises
-    def log_eval(self, iteration: int, train_loss: Any = None, val_loss: Any = None) -> None:
+    def log_eval(self, iteration: int, train_loss: object = None, val_loss: object = None) -> None:
         """Log an evaluation of a loop that logs with `log_metrics()`."""
         seconds = self._stretches.interrupted()
         iteration, train_loss, val_loss = _whole(iteration) or 0, held(train_loss), held(val_loss)
@@ -210,11 +211,13 @@ class ExperimentTracker(TrackedRun):
             self._begin(iteration)
         self._progress.iteration = max(self._progress.iteration, iteration)
         self._progress.validations += 1
-        row: dict[str, Any] = {"val/eval_time_seconds": seconds, "val/runs_completed": self._progress.validations}
+        row: dict[str, object] = {"val/eval_time_seconds": seconds, "val/runs_completed": self._progress.validations}
         self._losses.add(row, "val", val_loss)
         if train_loss is not None:
             row["val/train_loss"] = train_loss
-            self._losses.keep("train", train_loss)
+            train = as_scalar(train_loss)
+            if train is not None:
+                self._losses.keep("train", train)
             self._losses.add_gap(row, val_loss, train_loss)
         self._add_time(row, gradient_steps=max(1, self._progress.gradient_steps))
         self.run.log(row, step=iteration)
@@ -240,8 +243,8 @@ class ExperimentTracker(TrackedRun):
     @never_raises
     def finish(
         self,
-        train_loss: Any = None,
-        val_loss: Any = None,
+        train_loss: object = None,
+        val_loss: object = None,
         notes: str = "",
         *,
         save_summary: bool = False,
@@ -295,7 +298,7 @@ class ExperimentTracker(TrackedRun):
 
     def save_summary(self) -> Path:
         """Write `{summary_dir}/{experiment_name}_summary.json`; one of another run is kept."""
-        from lossbook.lm.log import write_summary
+        from lossbook.lm.log_writer import write_summary
 
         run = self.run
         name = self.config.name
@@ -317,7 +320,7 @@ class ExperimentTracker(TrackedRun):
         print("\n".join(self._summary_lines()), flush=True)
 
     def _summary_lines(self) -> list[str]:
-        from lossbook.lm.log import format_seconds, summary_lines
+        from lossbook.lm.summary import format_seconds, summary_lines
 
         shown = self._totals()
         facts = [
@@ -356,14 +359,16 @@ class ExperimentTracker(TrackedRun):
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if error is None:
             self.finish()
         elif self._run is not None and self._ended is None:
             self._fail(kind, error, trace)
 
     @never_raises
-    def _fail(self, kind: type[BaseException] | None, error: BaseException, trace: Any) -> None:
+    def _fail(self, kind: type[BaseException] | None, error: BaseException, trace: TracebackType | None) -> None:
         """End the run as failed, or interrupted, with all that is known of it."""
         try:
             self._close()
@@ -372,6 +377,6 @@ class ExperimentTracker(TrackedRun):
         self._write_file()
 
 
-def _whole(iteration: Any) -> int | None:
+def _whole(iteration: SupportsInt | None) -> int | None:
     """An iteration as a plain number: a checkpoint may hold nothing else."""
     return None if iteration is None else int(iteration)

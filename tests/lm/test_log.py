@@ -141,7 +141,7 @@ def test_a_log_that_cannot_be_written_leaves_the_one_that_was_there(
     def fail(*arguments: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("lossbook.lm.log.os.fsync", fail)
+    monkeypatch.setattr("lossbook.lm.log_writer.os.fsync", fail)
     assert tracker.save() == path
     assert path.read_bytes() == before
     assert [one.name for one in path.parent.iterdir()] == [path.name]

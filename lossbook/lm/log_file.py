@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lossbook.errors import LossbookError
+
+if TYPE_CHECKING:
+    from lossbook.lm.log_writer import LogHeading
 
 
 class LogFile:
@@ -38,7 +41,7 @@ class LogFile:
         """
         if self._path is not None:
             return self._path
-        from lossbook.lm.log import claim_path, path_of_log
+        from lossbook.lm.log_writer import claim_path, path_of_log
 
         if claim:
             try:
@@ -48,9 +51,9 @@ class LogFile:
                 self._warn(f"no log can be written to {self._folder} ({error.strerror}); the run has every row")
         return path_of_log(self._folder, self._name, started)
 
-    def write(self, heading: dict[str, Any], run_path: str) -> None:
+    def write(self, heading: LogHeading, run_path: str) -> None:
         """Replace the log in one step, if there is a place for it; with rows once it was saved."""
-        from lossbook.lm.log import write_log
+        from lossbook.lm.log_writer import write_log
 
         if self._path is None:  # of another rank, or not to be written
             return
