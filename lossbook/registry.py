@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -84,12 +84,13 @@ class Registry:
             raise BrokenPlugin(f"{self._origin(entry)} cannot be used ({entry.value} {wrong})")
         return found
 
-    def usable(self) -> Iterator[str]:
-        """The names of those that can be loaded, a broken one of another package left out (`problems` says why)."""
+    def usable(self, tell: Callable[[str], None] = lambda sentence: None) -> Iterator[str]:
+        """The names of those that can be loaded; of a broken one of another package `tell` is told why."""
         for name in self.names():
             try:
                 self.load(name)
-            except BrokenPlugin:
+            except BrokenPlugin as error:
+                tell(f"{error}; it is passed over")
                 continue
             yield name
 
@@ -188,6 +189,22 @@ MIRRORS = Registry(
     reserved=r"(?:alerts|both|import|none|watch|.*-offline)\Z",
 )
 
+#: A location belongs to the first of these that says so.
+SOURCES = Registry(
+    "lossbook.sources",
+    "source",
+    "lossbook.trackers.source:Source",
+    {
+        "wandb": "lossbook.trackers.wandb.cloud:WandbCloud",
+        "wandb-offline": "lossbook.trackers.wandb.offline_files:WandbFiles",
+        "trackio": "lossbook.trackers.trackio.source:TrackioProject",
+        "tensorboard": "lossbook.trackers.tensorboard.source:TensorBoardLogs",
+        "mlflow": "lossbook.trackers.mlflow.source:MlflowStore",
+        "logs": "lossbook.trackers.logs.source:LogFiles",
+    },
+    reserved=r"(?:file|https?|s3|gs|az)\Z",  # addresses of other places
+)
+
 COMMANDS = Registry(
     "lossbook.commands",
     "command",
@@ -225,4 +242,4 @@ COMMANDS = Registry(
 )
 
 #: All of them: `lossbook doctor` lists what other packages add to each.
-REGISTRIES = (MIRRORS, COMMANDS)
+REGISTRIES = (MIRRORS, SOURCES, COMMANDS)

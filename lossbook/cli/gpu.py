@@ -23,18 +23,6 @@ _MEBIBYTE_BYTES = 2.0**20
 #: So many of a run's metrics are named where none of them is a GPU's.
 _NAMED_KEYS = 8
 
-#: What is to be turned on so that the next run of a tracker has GPU metrics.
-_ADVICE = {
-    "wandb": "W&B measures NVIDIA and AMD GPUs by itself where it trains: look there for a driver that it can read, and "
-    "leave x_disable_stats off",
-    "trackio": "where it trains, pip install 'trackio[gpu]' and call trackio.init(auto_log_gpu=True)",
-    "tensorboard": 'TensorBoard measures no GPU by itself: record with lossbook.init(mirrors="tensorboard"), or log '
-    "gpu/compute_util_avg and gpu/memory_used_total_gb",
-    "mlflow": "where it trains, pip install psutil nvidia-ml-py and call mlflow.enable_system_metrics_logging()",
-    "logs": "a log has what was written into it: log gpu/compute_util_avg and gpu/memory_used_total_gb, or record with "
-    "lossbook.init()",
-}
-
 
 @click.command(
     "gpu",
@@ -249,14 +237,17 @@ def _nothing(run: RecordedRun) -> str:
 
 
 def _advice(run: RecordedRun, keys: Sequence[str]) -> str:
+    """What to turn on so that the next run has GPU metrics."""
+    from lossbook.trackers.sources import SOURCES, source_class
+
     try:
         identity = run.identity
     except LossbookError:
         # A damaged run.json; `lossbook show` says so.
         identity = {}
-    kind = str((identity.get("source") or {}).get("kind") or "").partition("-")[0]
-    if kind in _ADVICE:
-        return _ADVICE[kind]
+    kind = str((identity.get("source") or {}).get("kind") or "")
+    if kind in SOURCES and (advice := source_class(kind).gpu_advice):
+        return advice
     if identity.get("system_metrics") is False:
         return (
             "it was recorded with system_metrics=False: leave that out, and pip install 'lossbook[gpu]' where it trains"

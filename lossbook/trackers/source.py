@@ -11,10 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
-from lossbook.errors import BadArgument, StoreError
-
-#: Kinds of source that are named by a scheme: `trackio://project`.
-SCHEMES = ("wandb", "trackio", "tensorboard", "mlflow", "logs")
+from lossbook.errors import StoreError
 
 
 class Rewritten(StoreError):
@@ -84,15 +81,31 @@ class Source(ABC):
         MissingLibrary: the tracker's library is needed and not installed.
     """
 
-    #: What `SOURCES` calls it.
+    #: Its name in the registry, and the scheme of its addresses where it has any.
     kind: ClassVar[str]
+    #: What it reads, as the tracker's users call it.
+    title: ClassVar[str]
     #: What of a run this tracker keeps that Lossbook cannot read, a sentence each.
     lacks: ClassVar[tuple[str, ...]] = ()
     #: Whether a run's `summary` has the last values of its metrics; where not, they are known with the rows alone.
     tells_last_values: ClassVar[bool] = True
+    #: Whether it reads files of any origin: another source that matches something in the same folder is preferred.
+    is_general: ClassVar[bool] = False
+    #: What to turn on where it trains so that the next run has GPU metrics; empty where nothing is known.
+    gpu_advice: ClassVar[str] = ""
 
     def __init__(self, location: str) -> None:
         self.location = location
+
+    @classmethod
+    def matches(cls, location: str) -> bool:
+        """Whether this source reads a location, by its scheme, its name, or its first bytes; by default the scheme.
+
+        Args:
+            location: an address (`scheme://...`), or the path of a folder or a file that is there. A folder that is
+                no store is asked for itself first, then for each file in it.
+        """
+        return scheme_of(location) == cls.kind
 
     @property
     def address(self) -> str:
@@ -124,96 +137,12 @@ class Source(ABC):
         return None
 
 
-def kind_of(location: str) -> str | None:
-    """Which source a location means; None for a store.
-
-    Raises:
-        BadArgument: a scheme that is not known.
-    """
+def scheme_of(location: str) -> str:
+    """`trackio` of `trackio://project`; empty for a path."""
     scheme, separator, _ = location.partition("://")
-    if separator:
-        if scheme in SCHEMES:
-            return scheme
-        if scheme == "file":
-            return None
-        raise BadArgument(
-            f"{location!r} is no source: use a folder, or one of {', '.join(f'{one}://' for one in SCHEMES)}"
-        )
-    if os.path.isdir(location):
-        return _kind_of_folder(location)
-    return kind_of_file(location) if os.path.isfile(location) else None
-
-
-def kind_of_file(path: str) -> str | None:
-    """Which source a file belongs to, by its name and, where that says too little, its first bytes."""
-    name = os.path.basename(path)
-    if name.endswith(".wandb"):
-        return "wandb-offline"
-    if ".tfevents." in name:
-        return "tensorboard"
-    if name.endswith((".db", ".sqlite", ".sqlite3")):
-        tables = _tables(path)
-        return "mlflow" if "experiments" in tables else "trackio" if "metrics" in tables else None
-    if name == "meta.yaml":
-        return "mlflow" if _says(path, b"experiment_id:") else None
-    return "logs" if name.endswith((".json", ".jsonl", ".ndjson", ".csv")) else None
-
-
-def _kind_of_folder(folder: str) -> str | None:
-    """By what lies in it; a store of Lossbook's own wins, and one of its projects is no source either."""
-    import itertools
-
-    from lossbook.paths import RunFolder, is_marked_store, run_folders
-
-    runs = itertools.islice(run_folders(folder), 50)
-    if is_marked_store(folder) or any(RunFolder(one.path).exists() for one in runs):
-        return None
-    logs = False
-    for root, folders, files in itertools.islice(os.walk(folder), 200):
-        folders[:] = sorted(one for one in folders if not one.startswith("."))
-        if is_run_folder(files, folders):
-            if os.path.dirname(os.path.relpath(root, folder)) == "":
-                return None
-            folders[:] = []  # a store lies somewhere in it
-            continue
-        for name in sorted(files):
-            kind = None if name.startswith(".") else kind_of_file(os.path.join(root, name))
-            if kind == "logs":
-                logs = True
-            elif kind is not None:
-                return kind
-    return "logs" if logs else None
+    return scheme if separator else ""
 
 
 def is_run_folder(files: Iterable[str], folders: Iterable[str]) -> bool:
     """Whether a folder with these names in it is one of Lossbook's own runs."""
     return "run.json" in files and "journal" in folders
-
-
-def _says(path: str, words: bytes) -> bool:
-    try:
-        with open(path, "rb") as file:
-            return words in file.read(4096)
-    except OSError:
-        return False
-
-
-def _tables(path: str) -> set[str]:
-    """The tables of an SQLite file; none where it is something else."""
-    import sqlite3
-
-    try:
-        connection = sqlite3.connect(f"file:{quote_path(path)}?mode=ro", uri=True)
-        try:
-            return {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        finally:
-            connection.close()
-    except sqlite3.Error:
-        return set()
-
-
-def quote_path(path: str) -> str:
-    """A path as part of SQLite's `file:` address, where ? and # would end it."""
-    from urllib.parse import quote
-
-    return quote(os.path.abspath(path))

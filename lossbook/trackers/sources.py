@@ -13,25 +13,24 @@ first question that needs them. `lossbook import` brings them into a store of on
 
 from __future__ import annotations
 
-import importlib
+import itertools
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from lossbook.errors import BadArgument
+from lossbook.paths import RunFolder, is_marked_store, run_folders
+from lossbook.registry import SOURCES
+from lossbook.run.messages import say_once
+from lossbook.trackers.source import Source, is_run_folder, scheme_of
 
 if TYPE_CHECKING:
     from lossbook.book import Book
-    from lossbook.trackers.source import Source
 
-#: Each kind of source and the class that reads it.
-SOURCES = {
-    "wandb": "lossbook.trackers.wandb.cloud:WandbCloud",
-    "wandb-offline": "lossbook.trackers.wandb.offline_files:WandbFiles",
-    "trackio": "lossbook.trackers.trackio.source:TrackioProject",
-    "tensorboard": "lossbook.trackers.tensorboard.source:TensorBoardLogs",
-    "mlflow": "lossbook.trackers.mlflow.source:MlflowStore",
-    "logs": "lossbook.trackers.logs.source:LogFiles",
-}
+__all__ = ["SOURCES", "find_source", "only_read", "open", "source_class", "source_of"]
+
+#: Of a large folder so many subfolders are looked at, and so many runs of what may be a store.
+_MOST_FOLDERS, _MOST_RUNS = 200, 50
 
 
 def open(location: str | os.PathLike[str] | None = None, *, memory_bytes: int | None = None) -> Book:
@@ -61,11 +60,87 @@ def find_source(location: str) -> Source | None:
 
     Raises:
         BadArgument: a scheme that is not known.
+        BrokenPlugin: a scheme of another package's source that cannot be used.
+        StoreError: it is a source, and is not there.
     """
-    from lossbook.trackers.source import kind_of
+    found = source_of(location)
+    return found(location) if found is not None else None
 
-    kind = kind_of(location)
-    return source_class(kind)(location) if kind is not None else None
+
+def source_of(location: str) -> type[Source] | None:
+    """The class that reads a location, the first that says so; None for a store of Lossbook's own.
+
+    Raises:
+        BadArgument, BrokenPlugin: as `find_source`.
+    """
+    scheme = scheme_of(location)
+    if scheme == "file":
+        return None
+    if scheme:
+        return _source_of_scheme(scheme, location)
+    general: type[Source] | None = None
+    usable: list[type[Source]] = []
+    for path in _places(location):
+        usable = usable or _usable()
+        for one in usable:
+            if _matches(one, path):
+                if not one.is_general:
+                    return one
+                general = general or one
+    return general
+
+
+def _source_of_scheme(scheme: str, location: str) -> type[Source]:
+    if scheme in SOURCES:
+        source_class(scheme)  # raises where it is another package's and broken
+    usable = _usable()
+    found = next((one for one in usable if _matches(one, location)), None)
+    if found is None:
+        known = ", ".join(f"{one.kind}://" for one in usable if _matches(one, f"{one.kind}://"))
+        raise BadArgument(f"{location!r} is no source: use a folder, or one of {known}")
+    return found
+
+
+def _places(location: str) -> Iterator[str]:
+    """The location itself and, of a folder, the files in it; nothing of a store, of its projects and of its runs."""
+    if os.path.isfile(location):
+        yield location
+        return
+    if not os.path.isdir(location):
+        return
+    runs = itertools.islice(run_folders(location), _MOST_RUNS)
+    if is_marked_store(location) or any(RunFolder(one.path).exists() for one in runs):
+        return
+    is_first = True
+    for root, folders, files in itertools.islice(os.walk(location), _MOST_FOLDERS):
+        folders[:] = sorted(one for one in folders if not one.startswith("."))
+        if is_run_folder(files, folders):
+            if os.path.dirname(os.path.relpath(root, location)) == "":
+                return
+            folders[:] = []  # a store lies somewhere in it
+            continue
+        if is_first:
+            is_first = False
+            yield location
+        yield from (os.path.join(root, name) for name in sorted(files) if not name.startswith("."))
+
+
+def _usable() -> list[type[Source]]:
+    return [source_class(kind) for kind in SOURCES.usable(say_once)]
+
+
+def _matches(source: type[Source], location: str) -> bool:
+    if source.kind in SOURCES.own:
+        return source.matches(location)
+    try:
+        return source.matches(location)
+    except Exception as error:  # another package's code may raise anything
+        package = SOURCES.added().get(source.kind)
+        say_once(
+            f"the source {source.kind!r} of the package {package} cannot tell whether it reads {location} "
+            f"({type(error).__name__}: {error}); it is passed over"
+        )
+        return False
 
 
 def only_read(location: str) -> str:
@@ -81,9 +156,9 @@ def source_class(kind: str) -> type[Source]:
 
     Raises:
         BadArgument: no such kind is known.
+        BrokenPlugin: it is another package's, and cannot be used.
     """
-    if kind not in SOURCES:
-        raise BadArgument(f"there is no source {kind!r}: use one of {', '.join(SOURCES)}")
-    module, _, attribute = SOURCES[kind].partition(":")
-    found: type[Source] = getattr(importlib.import_module(module), attribute)
+    found = SOURCES.load(kind)
+    assert isinstance(found, type)
+    assert issubclass(found, Source)
     return found

@@ -9,8 +9,12 @@ import pytest
 import lossbook
 from lossbook.cli.app import main
 from lossbook.errors import BadArgument, StoreError
-from lossbook.trackers.source import kind_of
-from lossbook.trackers.sources import SOURCES, find_source, source_class
+from lossbook.trackers.sources import SOURCES, find_source, source_class, source_of
+
+
+def kind_of(location: str) -> str | None:
+    found = source_of(location)
+    return found.kind if found is not None else None
 
 
 def test_a_store_is_no_source(store: Path) -> None:
@@ -60,12 +64,20 @@ def test_a_folder_is_known_by_what_lies_in_it(tmp_path: Path) -> None:
         assert kind_of(str(file)) == kind
 
 
-def test_every_source_says_what_it_lacks() -> None:
-    for kind in ("trackio", "tensorboard", "mlflow", "logs"):
-        found = source_class(kind)
-        assert found.kind == kind
-        assert all(sentence.endswith(".") for sentence in found.lacks)
-    assert set(SOURCES) >= {"wandb", "wandb-offline"}
+@pytest.mark.parametrize("kind", SOURCES.own)
+def test_a_source_says_its_own_kind_its_title_and_what_it_lacks(kind: str) -> None:
+    found = source_class(kind)
+    assert found.kind == kind
+    assert found.title
+    assert found.lacks
+    assert all(sentence.endswith(".") for sentence in found.lacks)
+
+
+def test_logs_beside_another_trackers_files_are_not_what_is_meant(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("[]")
+    (tmp_path / "z").mkdir()
+    (tmp_path / "z" / "events.out.tfevents.1.host.2").write_bytes(b"")
+    assert kind_of(str(tmp_path)) == "tensorboard"
 
 
 def test_the_command_refuses_what_it_cannot_import(store: Path, tmp_path: Path, capsys) -> None:

@@ -28,7 +28,7 @@ import orjson
 
 from lossbook.errors import StoreError
 from lossbook.paths import safe_name
-from lossbook.trackers.source import ForeignRow, ForeignRun, Rewritten, Source, is_run_folder
+from lossbook.trackers.source import ForeignRow, ForeignRun, Rewritten, Source, is_run_folder, scheme_of
 
 #: Columns that a row's step may stand in, the first that is there.
 STEPS = ("step", "_step", "steps", "global_step", "trainer/global_step", "train_step", "iteration", "iter", "iterations",
@@ -66,11 +66,21 @@ class LogFiles(Source):
     """A folder of logs, or one file."""
 
     kind: ClassVar[str] = "logs"
+    title: ClassVar[str] = "JSON and CSV logs"
+    is_general: ClassVar[bool] = True
+    gpu_advice: ClassVar[str] = (
+        "a log has what was written into it: log gpu/compute_util_avg and gpu/memory_used_total_gb, or record with "
+        "lossbook.init()"
+    )
     tells_last_values: ClassVar[bool] = False
     lacks: ClassVar[tuple[str, ...]] = (
         "Texts among the numbers of a row are passed over.",
         "A log of a run that ended without its end_time counts as crashed; others count as finished.",
     )
+
+    @classmethod
+    def matches(cls, location: str) -> bool:
+        return scheme_of(location) == cls.kind or (location.endswith(ENDINGS) and os.path.isfile(location))
 
     def __init__(self, location: str) -> None:
         super().__init__(location)

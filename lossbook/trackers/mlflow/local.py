@@ -16,7 +16,8 @@ from urllib.parse import unquote, urlparse
 
 from lossbook.errors import StoreError
 from lossbook.trackers.mlflow.tracking import Listed, Point, largest_as_infinity
-from lossbook.trackers.source import Rewritten, quote_path
+from lossbook.trackers.source import Rewritten
+from lossbook.trackers.sqlite import connect_read_only
 
 
 class SqliteTracking:
@@ -105,7 +106,7 @@ class SqliteTracking:
     @contextlib.contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
         try:
-            connection = sqlite3.connect(f"file:{quote_path(self.path)}?mode=ro", uri=True, timeout=30.0)
+            connection = connect_read_only(self.path)
             connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
             try:
                 yield connection

@@ -20,7 +20,8 @@ from typing import Any, ClassVar
 from lossbook.errors import StoreError
 from lossbook.trackers.machine_names import from_mlflow
 from lossbook.trackers.mlflow.tracking import Listed, Point, Tracking
-from lossbook.trackers.source import ForeignRow, ForeignRun, Source
+from lossbook.trackers.source import ForeignRow, ForeignRun, Source, scheme_of
+from lossbook.trackers.sqlite import tables_of
 
 #: Larger artifacts (models, checkpoints) stay where they are.
 LARGEST_FILE_BYTES = 32 << 20
@@ -34,11 +35,23 @@ class MlflowStore(Source):
     """An MLflow tracking store, or one experiment of it."""
 
     kind: ClassVar[str] = "mlflow"
+    title: ClassVar[str] = "MLflow"
+    gpu_advice: ClassVar[str] = (
+        "where it trains, pip install psutil nvidia-ml-py and call mlflow.enable_system_metrics_logging()"
+    )
     lacks: ClassVar[tuple[str, ...]] = (
         f"Artifacts past {LARGEST_FILE_BYTES >> 20} MiB (models, checkpoints), registered models and traces stay where they are.",
         "Configuration values are texts at MLflow; numbers and booleans among them are read as such.",
         "MLflow's databases keep infinities as the largest numbers; they are infinities again here.",
     )
+
+    @classmethod
+    def matches(cls, location: str) -> bool:
+        if scheme_of(location):
+            return scheme_of(location) == cls.kind
+        if os.path.basename(location) == "meta.yaml":
+            return _is_experiment(location)
+        return "experiments" in tables_of(location)
 
     def __init__(self, location: str) -> None:
         super().__init__(location)
@@ -227,6 +240,14 @@ def _open(uri: str) -> Tracking:
     if os.path.isfile(path):
         return SqliteTracking(path)
     raise StoreError(f"there is no MLflow store at {uri}: name its folder or database, or set MLFLOW_TRACKING_URI")
+
+
+def _is_experiment(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return b"experiment_id:" in file.read(4096)
+    except OSError:
+        return False
 
 
 def _has_experiments(folder: str) -> bool:

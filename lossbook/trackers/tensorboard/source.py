@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from lossbook.errors import StoreError
 from lossbook.paths import safe_name
 from lossbook.trackers.protobuf import BadMessage
-from lossbook.trackers.source import ForeignRow, ForeignRun, Rewritten, Source
+from lossbook.trackers.source import ForeignRow, ForeignRun, Rewritten, Source, scheme_of
 from lossbook.trackers.tensorboard.event_message import (
     HPARAMS_END,
     HPARAMS_START,
@@ -53,12 +53,23 @@ class TensorBoardLogs(Source):
     """A folder of TensorBoard logs, or one event file."""
 
     kind: ClassVar[str] = "tensorboard"
+    title: ClassVar[str] = "TensorBoard"
+    gpu_advice: ClassVar[str] = (
+        'TensorBoard measures no GPU by itself: record with lossbook.init(mirrors="tensorboard"), or log '
+        "gpu/compute_util_avg and gpu/memory_used_total_gb"
+    )
     tells_last_values: ClassVar[bool] = False
     lacks: ClassVar[tuple[str, ...]] = (
         "Values have 32 bits, as TensorBoard keeps them.",
         "Sound, graphs, meshes, precision-recall curves and profiles are passed over.",
         "TensorBoard seldom says how a run ended: it counts as finished.",
     )
+
+    @classmethod
+    def matches(cls, location: str) -> bool:
+        return scheme_of(location) == cls.kind or (
+            ".tfevents." in os.path.basename(location) and os.path.isfile(location)
+        )
 
     def __init__(self, location: str) -> None:
         super().__init__(location)

@@ -22,7 +22,8 @@ import orjson
 from lossbook.errors import StoreError
 from lossbook.journal.line import DamagedLine, decode_number
 from lossbook.trackers.machine_names import from_trackio
-from lossbook.trackers.source import ForeignRow, ForeignRun, Source, quote_path
+from lossbook.trackers.source import ForeignRow, ForeignRun, Source, scheme_of
+from lossbook.trackers.sqlite import connect_read_only, tables_of
 
 #: The tables that a run's rows are in; of one time, in this order.
 TABLES = ("metrics", "system_metrics", "alerts")
@@ -36,12 +37,21 @@ class TrackioProject(Source):
     """One project of Trackio, or all of a folder."""
 
     kind: ClassVar[str] = "trackio"
+    title: ClassVar[str] = "Trackio"
+    gpu_advice: ClassVar[str] = "where it trains, pip install 'trackio[gpu]' and call trackio.init(auto_log_gpu=True)"
     tells_last_values: ClassVar[bool] = False
     lacks: ClassVar[tuple[str, ...]] = (
         "Traces and artifacts stay where they are.",
         "Trackio does not say how a run ended: it counts as finished.",
         "Videos, sounds and HTML are kept as files of the run, without a step.",
     )
+
+    @classmethod
+    def matches(cls, location: str) -> bool:
+        if scheme_of(location):
+            return scheme_of(location) == cls.kind
+        tables = tables_of(location)
+        return "metrics" in tables and "experiments" not in tables
 
     def __init__(self, location: str) -> None:
         super().__init__(location)
@@ -211,7 +221,7 @@ _RESERVED = frozenset(("project", "run", "timestamp", "step", "time", "metrics")
 def _opened(path: str) -> Iterator[sqlite3.Connection]:
     """A connection that only reads; whatever SQLite says becomes one sentence."""
     try:
-        connection = sqlite3.connect(f"file:{quote_path(path)}?mode=ro", uri=True, timeout=30.0)
+        connection = connect_read_only(path)
         connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
         try:
             yield connection

@@ -23,6 +23,7 @@ import orjson
 from lossbook.errors import BadArgument, MissingLibrary, StoreError
 from lossbook.trackers.source import ForeignRow, ForeignRun, Source
 from lossbook.trackers.wandb.values import (
+    GPU_ADVICE,
     LARGEST_FILE_BYTES,
     OWN_FILES,
     file_row,
@@ -55,6 +56,8 @@ class WandbCloud(Source):
     """A project at W&B, or one run of it."""
 
     kind: ClassVar[str] = "wandb"
+    title: ClassVar[str] = "W&B, its cloud or a server of your own"
+    gpu_advice: ClassVar[str] = GPU_ADVICE
     lacks: ClassVar[tuple[str, ...]] = (
         "Artifacts, reports and sweeps stay where they are.",
         "W&B thins out the system stream of long runs before it gives it away; the run says so then.",

@@ -24,7 +24,7 @@ from lossbook.trackers.protobuf import BadMessage
 from lossbook.trackers.source import ForeignRow, ForeignRun, Rewritten, Source
 from lossbook.trackers.wandb.records import Head, read_head, rows_of, split_record
 from lossbook.trackers.wandb.transaction_log import read_records
-from lossbook.trackers.wandb.values import LARGEST_FILE_BYTES, plain_config, plain_summary, state_of
+from lossbook.trackers.wandb.values import GPU_ADVICE, LARGEST_FILE_BYTES, plain_config, plain_summary, state_of
 
 #: What a file of that size says of its run is remembered in the cache: to find it out, the file is read to its end.
 _REMEMBERED_BYTES = 1 << 20
@@ -48,12 +48,18 @@ class WandbFiles(Source):
     """The runs in a folder of `.wandb` files, or in one of them."""
 
     kind: ClassVar[str] = "wandb-offline"
+    title: ClassVar[str] = "W&B's local files"
+    gpu_advice: ClassVar[str] = GPU_ADVICE
     lacks: ClassVar[tuple[str, ...]] = (
         "Artifacts stay where they are; of a logged table the file is read.",
         "A configuration that changed while the run went on is the last one.",
         "A picture in a cell of a table is what W&B wrote there, not the picture.",
         f"Files larger than {LARGEST_FILE_BYTES >> 20} MB stay where they are.",
     )
+
+    @classmethod
+    def matches(cls, location: str) -> bool:
+        return location.endswith(".wandb") and os.path.isfile(location)
 
     def __init__(self, location: str) -> None:
         super().__init__(location)

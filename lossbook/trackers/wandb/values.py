@@ -16,6 +16,11 @@ import orjson
 
 from lossbook.trackers.source import ForeignRow
 
+#: What a run without GPU metrics lacked where it was trained.
+GPU_ADVICE = (
+    "W&B measures NVIDIA and AMD GPUs by itself where it trains: look there for a driver that it can read, and "
+    "leave x_disable_stats off"
+)
 #: Files larger than this stay where they are: a row is held in memory as a whole.
 LARGEST_FILE_BYTES = 256 << 20
 #: Files that W&B makes of what is read from elsewhere.
