@@ -121,6 +121,16 @@ def same_quantities(runs: Iterable[Iterable[str]]) -> dict[str, str]:
     return same
 
 
+def quantity_of(key: str) -> str:
+    """What a metric measures, whichever part of the text it was measured on: `val_loss` and `train/loss` are "loss"."""
+    name = key.rsplit("/", 1)[-1]
+    for split in ("train", "training", "val", "valid", "validation", "eval", "dev", "test"):
+        name = name.removeprefix(f"{split}_")
+    if name in ("train", "val") and "/" in key:
+        name = key.split("/", 1)[0]
+    return "perplexity" if name == "ppl" else name
+
+
 def usual_keys(keys: Iterable[str], *, fallback: bool = True) -> list[str]:
     """What to draw when nothing was named: training and validation loss by whatever names they have among `keys`.
 

@@ -12,10 +12,12 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lossbook.monitor.base import FamilyLost, Say, Slowly
 from lossbook.monitor.visible import amd_devices
+
+Figure = TypeVar("Figure")
 
 _VENDOR = "0x1002"
 #: Some versions give a temperature in thousandths of a degree, and a power limit in millionths of a watt.
@@ -84,7 +86,7 @@ class AmdLibrary:
         self._said: set[str] = set()
         self._smi: Any = None
         self._begun = False
-        self._handles: list[tuple[int, Any]] = []
+        self._handles: list[tuple[int, object]] = []
         self._missing: set[tuple[int, str]] = set()
         self._slowly = Slowly()
 
@@ -135,11 +137,11 @@ class AmdLibrary:
                 figures[f"system.gpu.{number}.{name}"] = value
         return figures
 
-    def _figures(self, number: int, handle: Any, slow: bool, processes: set[int]) -> dict[str, float]:
+    def _figures(self, number: int, handle: object, slow: bool, processes: set[int]) -> dict[str, float]:
         smi = self._smi
         figures: dict[str, float] = {}
 
-        def ask(what: str, call: Callable[..., Any], *arguments: Any) -> Any:
+        def ask(what: str, call: Callable[..., Figure], *arguments: object) -> Figure | None:
             return self._ask(number, what, call, handle, *arguments)
 
         kind = smi.AmdSmiMemoryType.VRAM
@@ -176,7 +178,7 @@ class AmdLibrary:
                 figures["process.memoryAllocatedBytes"] = float(sum(used))
         return figures
 
-    def _ask(self, number: int, what: str, call: Callable[..., Any], *arguments: Any) -> Any:
+    def _ask(self, number: int, what: str, call: Callable[..., Figure], *arguments: object) -> Figure | None:
         """Call the library; None where there is no such figure, now or ever."""
         if (number, what) in self._missing:
             return None
@@ -303,7 +305,7 @@ def _from_files(raw: Mapping[str, int | None]) -> dict[str, float]:
     return figures
 
 
-def _put_memory(figures: dict[str, float], used: Any, total: Any) -> None:
+def _put_memory(figures: dict[str, float], used: object, total: object) -> None:
     if isinstance(used, int) and isinstance(total, int) and total > 0:
         figures["memoryAllocatedBytes"] = float(used)
         figures["memoryTotalBytes"] = float(total)
@@ -319,13 +321,13 @@ def _put_power(figures: dict[str, float], watts: float | None, limit: float | No
         figures["powerPercent"] = round(100.0 * watts / limit, 2)
 
 
-def _put(figures: dict[str, float], name: str, value: Any) -> None:
+def _put(figures: dict[str, float], name: str, value: object) -> None:
     """Take a number; the library says "N/A" where a card has none."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         figures[name] = float(value)
 
 
-def _first_number(values: Mapping[str, Any], *names: str) -> float | None:
+def _first_number(values: Mapping[str, object], *names: str) -> float | None:
     for name in names:
         value = values.get(name)
         # Zero watts and zero megahertz of a GPU that runs are how some versions say that they do not know.
@@ -348,5 +350,5 @@ def _whole(fd: int) -> int | None:
         return None
 
 
-def _sentence(error: Any) -> str:
+def _sentence(error: BaseException) -> str:
     return f"AMD's library does not answer ({' '.join(str(error).split())}); its series end here, training goes on"

@@ -11,10 +11,12 @@ import ctypes
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from lossbook.monitor.base import FamilyLost, Rates, Say, Slowly
 from lossbook.monitor.visible import Card, Chosen, Instance, nvidia_devices
+
+Figure = TypeVar("Figure")
 
 #: A lost GPU is looked for again after so long.
 LOST_SECONDS = 60.0
@@ -35,7 +37,7 @@ class _CardLost(Exception):
 class _Device:
     """One GPU of the run: handles, and what it does not have."""
 
-    def __init__(self, number: int, handle: Any, card: Any, uuid: str) -> None:
+    def __init__(self, number: int, handle: object, card: object, uuid: str) -> None:
         self.number = number  # as torch counts, and the series' names
         self.handle = handle
         self.card = card  # the whole GPU, where `handle` is one MIG instance of it
@@ -75,7 +77,7 @@ class Nvidia:
         self._begun = False
         self._was_there = False
         self._devices: list[_Device] = []
-        self._events: Any = None
+        self._events: object = None
         self._slowly = Slowly()
 
     # -- life ---------------------------------------------------------------------------------------------------
@@ -138,7 +140,7 @@ class Nvidia:
             cards.append(Card(number, str(uuid), self._instances(handle)))
         return cards
 
-    def _instances(self, handle: Any) -> tuple[Instance, ...] | None:
+    def _instances(self, handle: object) -> tuple[Instance, ...] | None:
         nvml = self._nvml
         try:
             if nvml.nvmlDeviceGetMigMode(handle)[0] != nvml.NVML_DEVICE_MIG_ENABLE:
@@ -255,7 +257,7 @@ class Nvidia:
             memory if memory is not None else self._ask(device, "memory", nvml.nvmlDeviceGetMemoryInfo, device.handle)
         )
 
-    def _temperature(self, card: Any) -> int:
+    def _temperature(self, card: object) -> int:
         nvml = self._nvml
         try:
             return int(nvml.nvmlDeviceGetTemperature(card, nvml.NVML_TEMPERATURE_GPU))
@@ -264,7 +266,7 @@ class Nvidia:
                 raise
             return int(nvml.nvmlDeviceGetTemperatureV(card, nvml.NVML_TEMPERATURE_GPU))
 
-    def _throttle_reasons(self, card: Any) -> int:
+    def _throttle_reasons(self, card: object) -> int:
         nvml = self._nvml
         try:
             return int(nvml.nvmlDeviceGetCurrentClocksEventReasons(card))
@@ -331,7 +333,7 @@ class Nvidia:
         nvml = self._nvml
         return nvml.NVML_ERROR_GPU_IS_LOST, nvml.NVML_ERROR_GPU_NOT_FOUND, nvml.NVML_ERROR_RESET_REQUIRED
 
-    def _ask(self, device: _Device, what: str, call: Callable[..., Any], *arguments: Any) -> Any:
+    def _ask(self, device: _Device, what: str, call: Callable[..., Figure], *arguments: object) -> Figure | None:
         """Call the driver; None where there is no such figure, now or ever."""
         if what in device.missing:
             return None
@@ -383,7 +385,7 @@ def _round(value: float) -> float:
     return round(value, 2)
 
 
-def _code(error: Any) -> int:
+def _code(error: BaseException) -> int:
     return int(getattr(error, "value", -1))
 
 
@@ -391,5 +393,5 @@ def _address(handle: Any) -> int | None:
     return ctypes.cast(handle, ctypes.c_void_p).value
 
 
-def _sentence(error: Any) -> str:
+def _sentence(error: BaseException) -> str:
     return f"the NVIDIA driver does not answer ({error}); its series end here, training goes on"

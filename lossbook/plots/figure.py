@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lossbook.errors import BadArgument, MissingLibrary, UnknownKey
-from lossbook.metrics import find_key, unit_of, usual_keys
+from lossbook.metrics import find_key, quantity_of, unit_of, usual_keys
 from lossbook.paths import replace_file
 from lossbook.plots.style import (
     FEW_POINTS,
     Axis,
     Drawn,
+    LineStyle,
     Picture,
     draw_legends,
     draw_line,
@@ -26,7 +27,6 @@ from lossbook.plots.style import (
     finish_axes,
     one_line,
     prepare,
-    quantity_of,
 )
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 ENDINGS = ("png", "svg", "pdf")
 #: Okabe and Ito's colours (2008), which people who see fewer colours tell apart too.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7B3F9E", "#555555")
-_STYLES = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
+_STYLES: tuple[LineStyle, ...] = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
 _AXIS_LABELS = {"step": "step", "gradient_step": "gradient step", "tokens": "tokens", "flops": "FLOPs"}
 _MOST_PANELS = 8
 _DOTS_PER_INCH = 150
@@ -245,7 +245,7 @@ def _bands(
     return drawn
 
 
-def _place_in_legend(value: Any) -> tuple[int, float, str]:
+def _place_in_legend(value: object) -> tuple[int, float, str]:
     """Numbers by size, then texts, then runs that have no value."""
     if isinstance(value, (int, float)):
         return 0, float(value), ""

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy
 
-from lossbook.metrics import find_key, unit_of
+from lossbook.json_shapes import JsonObject, object_or_empty
+from lossbook.metrics import find_key, quantity_of, unit_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis as MatplotlibAxis
     from matplotlib.figure import Figure
-    from numpy.typing import NDArray
+    from matplotlib.lines import Line2D
+    from numpy.typing import ArrayLike, NDArray
 
     from lossbook.analysis.seed_bands import Band
     from lossbook.curves.downsample import Curve
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 FEW_POINTS = 40
 #: A longer legend stands beside the picture, and is cut off behind so many entries.
 _INSIDE_ENTRIES, _MOST_ENTRIES = 10, 30
+#: A name, or an offset and the lengths of dashes and gaps, in points.
+LineStyle: TypeAlias = str | tuple[float, tuple[float, ...]]
 LEVELS = {"info": "#3b7dd8", "warning": "#d98200", "error": "#c62828"}
 #: Marks of one kind and run that a picture can hold; of more, some are left out evenly, best checkpoints last.
 _MOST_MARKS = 200
@@ -38,7 +43,7 @@ class Drawn:
     key: str
     label: str
     color: str
-    style: Any
+    style: LineStyle
     run: RecordedRun | None = None
     curve: Curve | None = None
     smoothed: Curve | None = None
@@ -64,7 +69,7 @@ class Axis:
     is_date: bool = False
     is_logarithmic: bool = False
 
-    def place(self, x: Any) -> NDArray[numpy.float64]:
+    def place(self, x: ArrayLike) -> NDArray[numpy.float64]:
         """Where values of the curve's x stand in the picture; NaN for what a logarithmic axis does not have."""
         values = numpy.asarray(x, dtype=numpy.float64)
         if not self.is_date:
@@ -82,17 +87,7 @@ class Picture:
     axis: Axis
     panels: list[tuple[Axes, list[Drawn]]]
     log_y: bool
-    legend: dict[str, Any] = field(default_factory=dict)  # entries for marks, by label
-
-
-def quantity_of(key: str) -> str:
-    """What a metric measures, whichever part of the text it was measured on: `val_loss` and `train/loss` are "loss"."""
-    name = key.rsplit("/", 1)[-1]
-    for split in ("train", "training", "val", "valid", "validation", "eval", "dev", "test"):
-        name = name.removeprefix(f"{split}_")
-    if name in ("train", "val") and "/" in key:
-        name = key.split("/", 1)[0]
-    return "perplexity" if name == "ppl" else name
+    legend: dict[str, Line2D] = field(default_factory=dict)  # entries for marks, by label
 
 
 def one_line(text: str) -> str:
@@ -178,8 +173,15 @@ def _draw_means(
     # A point between two gaps has no line to be seen by.
     alone = finite & ~numpy.append(finite[1:], False) & ~numpy.insert(finite[:-1], 0, False)
     few = len(x) <= FEW_POINTS
-    style: dict[str, Any] = {"linewidth": 1.4, "linestyle": one.style} if is_main else {"linewidth": 0.8, "alpha": 0.4}
-    panel.plot(x, shown, color=one.color, zorder=3 if is_main else 2, **style)
+    panel.plot(
+        x,
+        shown,
+        color=one.color,
+        zorder=3 if is_main else 2,
+        linewidth=1.4 if is_main else 0.8,
+        linestyle=one.style if is_main else "solid",
+        alpha=None if is_main else 0.4,
+    )
     if few or bool(alone.any()):
         chosen = finite if few else alone
         panel.plot(
@@ -222,7 +224,7 @@ def finish_axes(picture: Picture) -> None:
         if not picture.axis.is_logarithmic and picture.axis.name in ("step", "gradient_step"):
             bottom.xaxis.set_major_locator(ticker.MaxNLocator("auto", integer=True, steps=[1, 2, 2.5, 5, 10]))
     # Between powers of ten there are labels only where few of these are in sight.
-    logarithmic: list[Any] = [panel.yaxis for panel, _ in picture.panels if picture.log_y]
+    logarithmic: list[MatplotlibAxis] = [panel.yaxis for panel, _ in picture.panels if picture.log_y]
     for axis in logarithmic:
         axis.set_major_formatter(ticker.LogFormatter(labelOnlyBase=False, minor_thresholds=(1.5, 0.7)))
     for axis in [*logarithmic, *([bottom.xaxis] if picture.axis.is_logarithmic else [])]:
@@ -242,7 +244,7 @@ def draw_legends(figure: Figure, picture: Picture) -> None:
     from matplotlib.lines import Line2D
 
     for number, (panel, lines) in enumerate(picture.panels):
-        entries: dict[str, Any] = {
+        entries: dict[str, Line2D] = {
             # matplotlib leaves labels out that begin with an underscore.
             f" {one.label}" if one.label.startswith("_") else one.label: Line2D(
                 [], [], color=one.color, linestyle=one.style, linewidth=1.6
@@ -274,7 +276,7 @@ class Mark(NamedTuple):
     """One event and where it stands, in units of the curve's x."""
 
     x: float
-    value: dict[str, Any]
+    value: JsonObject
 
 
 def draw_marks(picture: Picture, start: float | None, end: float | None) -> None:
@@ -307,7 +309,7 @@ def _marks(
         return []
     at = run.place_events(events, carrier.key, picture.axis.name)
     return [
-        Mark(float(x), event["value"] if isinstance(event["value"], dict) else {})
+        Mark(float(x), object_or_empty(event["value"]))
         for x, event in zip(at, events, strict=True)
         if numpy.isfinite(picture.axis.place(x)) and (start is None or x >= start) and (end is None or x <= end)
     ]
@@ -332,22 +334,26 @@ def _draw_checkpoints(picture: Picture, carrier: Drawn, marks: list[Mark]) -> No
         if not chosen:
             continue
         at = numpy.array([mark.x for mark in chosen])
-        style: dict[str, Any] = {
-            "marker": "D",
-            "linestyle": "none",
-            "markersize": 6 if len(chosen) <= 30 else 4,
-            "markeredgewidth": 1.1,
-        }
         panel.plot(
             picture.axis.place(at),
             numpy.interp(at, x[finite], y[finite]),
             color=carrier.color,
             zorder=6,
+            marker="D",
+            linestyle="none",
+            markersize=6 if len(chosen) <= 30 else 4,
+            markeredgewidth=1.1,
             markerfacecolor=carrier.color if is_best else "white",
-            **style,
         )
         picture.legend[label] = Line2D(
-            [], [], color="#333333", markerfacecolor="#333333" if is_best else "white", **style | {"markersize": 5}
+            [],
+            [],
+            color="#333333",
+            marker="D",
+            linestyle="none",
+            markersize=5,
+            markeredgewidth=1.1,
+            markerfacecolor="#333333" if is_best else "white",
         )
 
 

@@ -30,7 +30,7 @@ from lossbook.web.api.matrix import FamiliesQuestion, families
 from lossbook.web.api.project import NamesQuestion, RunsQuestion, names, runs
 from lossbook.web.api.run import RunQuestion, run_page
 from lossbook.web.routing import json_of
-from lossbook.web.session import Reader
+from lossbook.web.session import Session
 from lossbook.web.static import STATIC
 
 if TYPE_CHECKING:
@@ -111,18 +111,20 @@ def make_copy(
         StoreError: the page was not built.
     """
     script, style = _page_parts()
-    reader = Reader(book)
+    session = Session(book)
     try:
-        return _Packing(reader, chosen, keys, points).pack(script, style)
+        return _Packing(session, chosen, keys, points).pack(script, style)
     finally:
-        reader.close()
+        session.close()
 
 
 class _Packing:
     """One copy while it is made."""
 
-    def __init__(self, reader: Reader, chosen: Sequence[RecordedRun], keys: Sequence[str] | None, points: int) -> None:
-        self.reader, self.keys, self.points = reader, keys, points
+    def __init__(
+        self, session: Session, chosen: Sequence[RecordedRun], keys: Sequence[str] | None, points: int
+    ) -> None:
+        self.session, self.keys, self.points = session, keys, points
         self.arrays = _Arrays()
         self.curves: dict[str, dict[str, Any]] = {}
         self.left_out: list[str] = []
@@ -143,7 +145,7 @@ class _Packing:
         metrics: dict[str, list[str]] = {}
         for folder, ids in self.projects.items():
             for id in ids:
-                page = run_page(self.reader, RunQuestion(folder, id))
+                page = run_page(self.session, RunQuestion(folder, id))
                 pages[id] = replace(page, path=page.row.id, followers=[], cwd=None)
                 wanted = self._wanted(metric.key for metric in page.metrics)
                 metrics[id] = wanted
@@ -189,7 +191,7 @@ class _Packing:
         return schemas.Store("a copy", None, __version__, False, projects)
 
     def _names(self, project: str, ids: list[str]) -> schemas.Names:
-        found = names(self.reader, NamesQuestion(project, ids))
+        found = names(self.session, NamesQuestion(project, ids))
         if self.keys is None:
             return found
         wanted = set(self._wanted(metric.name for metric in found.metrics))
@@ -202,13 +204,13 @@ class _Packing:
         whole: dict[str, list[Any]] = {}
         for first in range(0, len(columns) or 1, _MOST_COLUMNS):
             asked = columns[first : first + _MOST_COLUMNS]
-            found = runs(self.reader, RunsQuestion(project, column=asked, run=ids))
+            found = runs(self.session, RunsQuestion(project, column=asked, run=ids))
             whole |= found.columns
         return replace(found, revision="copy", whole=True, columns=whole)
 
     def _compare(self, name: str, project: str, ids: list[str]) -> dict[str, schemas.Compared]:
         try:
-            found = compare(self.reader, schemas.CompareRequest(project, ids))
+            found = compare(self.session, schemas.CompareRequest(project, ids))
         except LossbookError:
             return {}  # runs that logged nothing have nothing to compare
         rows = [{column: value for column, value in run.items() if column != "path"} for run in found.runs]
@@ -226,7 +228,7 @@ class _Packing:
         return list(dict.fromkeys(key for key in found if key is not None))
 
     def _draw(self, project: str, id: str, wanted: list[str], axes: list[str]) -> None:
-        run = self.reader.run(project, id)
+        run = self.session.run(project, id)
         drawn = axes if len(wanted) <= _MOST_ON_ALL_AXES else axes[:1]
         for x in drawn:
             for key in wanted:
@@ -254,26 +256,26 @@ class _Packing:
         from lossbook.metrics import usual_keys
 
         key = (usual_keys(wanted) or wanted)[0]
-        return {f"{id} {x}": marks(self.reader, schemas.MarksRequest(project, [id], key, x)) for x in axes}
+        return {f"{id} {x}": marks(self.session, schemas.MarksRequest(project, [id], key, x)) for x in axes}
 
     def _answer(self, project: str, id: str, page: schemas.RunPage) -> None:
         kinds = [kind for kind in page.event_kinds if kind not in ("attempt", "finish", "config", "summary", "define")]
-        happened = events(self.reader, EventsQuestion(project, id, kind=kinds, limit=_MOST_EVENTS, thin=True))
+        happened = events(self.session, EventsQuestion(project, id, kind=kinds, limit=_MOST_EVENTS, thin=True))
         self._keep("/api/run/events", id, happened)
         if happened.left_out:
             self.left_out.append(f"{page.row.name}: {happened.left_out:,} of {happened.total:,} events")
         self._keep_media(project, id, happened.events)
-        self._keep("/api/run/gpus", id, gpus(self.reader, GpusQuestion(project, id)))
-        self._keep("/api/run/code", id, code(self.reader, CodeQuestion(project, id)))
+        self._keep("/api/run/gpus", id, gpus(self.session, GpusQuestion(project, id)))
+        self._keep("/api/run/code", id, code(self.session, CodeQuestion(project, id)))
         self._keep("/api/run/files", id, schemas.Files([]))
-        self._keep("/api/run/families", id, families(self.reader, FamiliesQuestion(project, id)))
+        self._keep("/api/run/families", id, families(self.session, FamiliesQuestion(project, id)))
         for rank in page.console_ranks[:_MOST_CONSOLES]:
-            printed = console(self.reader, ConsoleQuestion(project, id, rank, limit=_MOST_CONSOLE_LINES))
+            printed = console(self.session, ConsoleQuestion(project, id, rank, limit=_MOST_CONSOLE_LINES))
             self._keep("/api/run/console", f"{id} {rank}", printed)
         tables = [one for one in happened.events if one.kind == "table"]
         for one in tables[-_MOST_TABLES:]:
             try:
-                lines = table(self.reader, TableQuestion(project, id, one.row, one.rank, limit=_MOST_TABLE_LINES))
+                lines = table(self.session, TableQuestion(project, id, one.row, one.rank, limit=_MOST_TABLE_LINES))
             except LossbookError as error:
                 self.left_out.append(f"{page.row.name}: {error}")
                 continue
@@ -283,7 +285,7 @@ class _Packing:
         self.found.setdefault(path, {})[name] = answer
 
     def _keep_media(self, project: str, id: str, happened: list[schemas.Event]) -> None:
-        run = self.reader.run(project, id)
+        run = self.session.run(project, id)
         missing = 0
         # The newest first: where they do not all fit, those are missed most.
         for name in dict.fromkeys(name for event in reversed(happened) for name in _files_in(event.value)):
@@ -315,7 +317,7 @@ class _Packing:
         if len(keys) * _MATRIX_COLUMNS > _MOST_CELLS:
             self.left_out.append(f"{id}: the heat map of {len(keys):,} layers")
             return {}
-        found = self.reader.run(project, id).matrix(keys, columns=_MATRIX_COLUMNS)
+        found = self.session.run(project, id).matrix(keys, columns=_MATRIX_COLUMNS)
         arrays = [found.edges, found.mean, found.min, found.max, found.count, found.nonfinite]
         return {
             id: {

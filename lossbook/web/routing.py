@@ -1,6 +1,6 @@
 """Routes: which function answers which address, with a question that was read strictly from what was sent.
 
-A file of `lossbook/web/api/` has a table `ROUTES` of them; its functions take `(reader, question)`, return a dataclass
+A file of `lossbook/web/api/` has a table `ROUTES` of them; its functions take `(session, question)`, return a dataclass
 of `answers`, a `Frame` or a `SentFile`, and know nothing of HTTP. A question is a frozen dataclass: its fields are the
 parameters of the address (`get`) or the members of the JSON body (`post`).
 """
@@ -23,10 +23,10 @@ import orjson
 from lossbook.errors import BadArgument
 
 if TYPE_CHECKING:
-    from lossbook.web.session import Reader
+    from lossbook.web.session import Session
 
 Question = TypeVar("Question")
-Answer = Callable[["Reader", Any], Any]
+Answer = Callable[["Session", Any], Any]
 
 #: So long may one text in a question be: a `where` expression or a note, not a book.
 LONGEST_TEXT = 100_000
@@ -54,13 +54,13 @@ class Route:
     edits: bool = False  # answered only where the server was started with --edit
 
 
-def get(path: str, question: type[Question], answer: Callable[[Reader, Question], Any]) -> Route:
+def get(path: str, question: type[Question], answer: Callable[[Session, Question], Any]) -> Route:
     """A question that is asked with parameters in the address."""
     return Route("GET", path, question, answer)
 
 
 def post(
-    path: str, question: type[Question], answer: Callable[[Reader, Question], Any], *, edits: bool = False
+    path: str, question: type[Question], answer: Callable[[Session, Question], Any], *, edits: bool = False
 ) -> Route:
     """A question that is asked with a JSON body.
 

@@ -44,7 +44,7 @@ from lossbook.web.routing import (
     question_of_body,
     question_of_parameters,
 )
-from lossbook.web.session import Reader
+from lossbook.web.session import Session
 from lossbook.web.static import STATIC, serve_page
 
 if TYPE_CHECKING:
@@ -90,33 +90,33 @@ def make_app(
         any_address: also any numeric address.
         static: the folder of the built page.
     """
-    reader = Reader(book, editable=editable)
+    session = Session(book, editable=editable)
     pools = {
         "GET": ThreadPoolExecutor(ANSWERERS, thread_name_prefix="lossbook-answer"),
         "POST": ThreadPoolExecutor(ANSWERERS, thread_name_prefix="lossbook-plot"),
     }
     traffic = _Traffic()
     routes = [
-        Address(route.path, _endpoint(route, reader, pools[route.method], traffic), methods=[route.method])
+        Address(route.path, _endpoint(route, session, pools[route.method], traffic), methods=[route.method])
         for route in api.routes()
     ]
     routes.append(Address("/{path:path}", serve_page(static), methods=["GET"]))
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        warming = asyncio.wrap_future(pools["GET"].submit(reader.warm))
+        warming = asyncio.wrap_future(pools["GET"].submit(session.warm))
         # A page that is opened as soon as the address is told finds everything ready, unless that takes long.
         await asyncio.wait([warming], timeout=WARM_SECONDS)
         yield
         for pool in pools.values():
             pool.shutdown(wait=False, cancel_futures=True)
-        reader.close()
+        session.close()
 
     guard = Middleware(Guard, hosts=tuple(hosts), any_address=any_address, token=token)
     return Starlette(routes=routes, middleware=[guard], lifespan=lifespan)
 
 
-def _endpoint(route: Route, reader: Reader, pool: ThreadPoolExecutor, traffic: _Traffic) -> Callable[..., Any]:
+def _endpoint(route: Route, session: Session, pool: ThreadPoolExecutor, traffic: _Traffic) -> Callable[..., Any]:
     async def endpoint(request: Request) -> Response:
         try:
             body = await _read_body(request) if route.method == "POST" else b""
@@ -137,7 +137,7 @@ def _endpoint(route: Route, reader: Reader, pool: ThreadPoolExecutor, traffic: _
         loop, gone = asyncio.get_running_loop(), threading.Event()
         watching = loop.create_task(_watch(request.receive, gone))
         try:
-            answer = await loop.run_in_executor(pool, _answer, route, reader, asked, gone)
+            answer = await loop.run_in_executor(pool, _answer, route, session, asked, gone)
         except RuntimeError:
             return _failure(503, "the server is being stopped")
         finally:
@@ -186,19 +186,19 @@ class _Asked:
     headers: dict[str, str]
 
 
-def _answer(route: Route, reader: Reader, asked: _Asked, gone: threading.Event) -> Response:
+def _answer(route: Route, session: Session, asked: _Asked, gone: threading.Event) -> Response:
     """Answer one request; run by a thread of the pool."""
     if gone.is_set():
         return Response(status_code=400)
     try:
-        if route.edits and not reader.editable:
+        if route.edits and not session.editable:
             raise Forbidden("this dashboard only reads: start it with `lossbook serve --edit` to change runs")
         if route.method == "POST":
             question: Any = question_of_body(route.question, asked.body)
         else:
             question = question_of_parameters(route.question, asked.parameters)
         with awaited_while(lambda: not gone.is_set()):
-            answer = route.answer(reader, question)
+            answer = route.answer(session, question)
         if isinstance(answer, SentFile):
             return _PacedFile(answer.reply(asked.method, asked.headers))
         if isinstance(answer, Frame):

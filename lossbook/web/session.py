@@ -1,4 +1,4 @@
-"""`Reader`: the book, and what is kept of it between two questions. Every method may be called from any thread.
+"""`Session`: the book, and what is kept of it between two questions. Every method may be called from any thread.
 
 Nothing is done while nobody asks: there is no thread that polls. A question brings the listing up to date when the last
 look is old enough; a look that takes long is taken less often, so that all of them cost a small share of one core.
@@ -37,7 +37,7 @@ _ROW = (
 )  # fmt: skip
 
 
-class Reader:
+class Session:
     """What the functions of `lossbook.web.api` read with.
 
     Args:
@@ -45,7 +45,7 @@ class Reader:
         editable: whether names, notes and tags may be changed.
 
     Attributes:
-        epoch: tells this reader's revisions from those of a server before it.
+        epoch: tells this session's revisions from those of a server before it.
         drawers: threads for the parts of one answer; what runs in one must not wait for another.
     """
 
@@ -56,8 +56,8 @@ class Reader:
         self.drawers = ThreadPoolExecutor(DRAWERS, thread_name_prefix="lossbook-draw")
         self._listing: Listing | None = None
         self._beginning = threading.Lock()
-        self._looks = _Seldom(LOOK_PAUSE_SECONDS)
-        self._asks = _Seldom(ASK_PAUSE_SECONDS)
+        self._looks = _Throttle(LOOK_PAUSE_SECONDS)
+        self._asks = _Throttle(ASK_PAUSE_SECONDS)
         self._rows: dict[RunKey, RunRow] = {}
         self._rows_revision = 0
         self._rows_lock = threading.Lock()
@@ -171,7 +171,7 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-class _Seldom:
+class _Throttle:
     """Does something when it is asked to, by one thread at a time, and no more often than its cost allows."""
 
     def __init__(self, pause_seconds: float) -> None:

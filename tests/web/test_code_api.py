@@ -19,7 +19,7 @@ from lossbook.paths import RunFolder
 from lossbook.web import schemas
 from lossbook.web.api import code as code_api
 from lossbook.web.api.code import CodeQuestion
-from lossbook.web.session import Reader
+from lossbook.web.session import Session
 
 
 @pytest.fixture
@@ -29,14 +29,14 @@ def run_path(store: Path) -> Path:
 
 
 @pytest.fixture
-def reader(store: Path, run_path: Path) -> Iterator[Reader]:
-    reader = Reader(lossbook.open(store))
+def reader(store: Path, run_path: Path) -> Iterator[Session]:
+    session = Session(lossbook.open(store))
     yield reader
-    reader.close()
+    session.close()
 
 
-def asked(reader: Reader, attempt: int | None = None) -> schemas.Code:
-    return code_api.code(reader, CodeQuestion("p", "one", attempt))
+def asked(session: Session, attempt: int | None = None) -> schemas.Code:
+    return code_api.code(session, CodeQuestion("p", "one", attempt))
 
 
 def captured(folder: Path, **files: str) -> None:
@@ -47,7 +47,7 @@ def captured(folder: Path, **files: str) -> None:
 
 
 def test_what_was_captured_is_shown(
-    reader: Reader, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    session: Session, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository = tmp_path / "repository"
     repository.mkdir()
@@ -67,7 +67,7 @@ def test_what_was_captured_is_shown(
     run = lossbook.init(store=store, project="p", id="two", console=False)
     capture(RunFolder(run.path), attempt=0, main=True)
     run.finish()
-    found = code_api.code(reader, CodeQuestion("p", "two"))
+    found = code_api.code(session, CodeQuestion("p", "two"))
     assert found.git is not None
     assert (found.git["branch"], found.git["dirty"]) == ("main", True)
     assert found.diff is not None
@@ -81,31 +81,31 @@ def test_what_was_captured_is_shown(
     assert (found.attempts, found.attempt, found.problems) == ([0], 0, [])
 
 
-def test_a_run_of_which_nothing_was_captured_has_nothing_to_show(reader: Reader) -> None:
-    found = asked(reader)
+def test_a_run_of_which_nothing_was_captured_has_nothing_to_show(session: Session) -> None:
+    found = asked(session)
     assert (found.git, found.diff, found.script, found.packages, found.environment) == (None, None, None, None, None)
     assert found.attempts == []
     assert found.script_name
 
 
-def test_each_attempt_has_code_of_its_own(reader: Reader, run_path: Path) -> None:
+def test_each_attempt_has_code_of_its_own(session: Session, run_path: Path) -> None:
     captured(run_path / "code", packages__txt="a==1\n", train__py="first", git__json='{"commit": "abc"}')
     captured(run_path / "code/attempt-2", packages__txt="a==2\n", train__py="third")
-    assert asked(reader).packages == "a==2\n"
-    assert asked(reader).attempt == 2
-    first = asked(reader, 0)
+    assert asked(session).packages == "a==2\n"
+    assert asked(session).attempt == 2
+    first = asked(session, 0)
     assert (first.packages, first.script, first.script_name) == ("a==1\n", "first", "train.py")
     assert first.git == {"commit": "abc"}
-    assert asked(reader, 2).script == "third"
-    assert asked(reader).attempts == [0, 2]
+    assert asked(session, 2).script == "third"
+    assert asked(session).attempts == [0, 2]
     for attempt in (1, -1, 10**9):
         with pytest.raises(BadArgument, match="no code of attempt"):
-            asked(reader, attempt)
+            asked(session, attempt)
 
 
-def test_a_large_diff_is_cut_and_says_so(reader: Reader, run_path: Path) -> None:
+def test_a_large_diff_is_cut_and_says_so(session: Session, run_path: Path) -> None:
     captured(run_path / "code", diff__patch="ü" * code_api.MOST_DIFF_BYTES)
-    found = asked(reader)
+    found = asked(session)
     assert found.diff is not None
     assert len(found.diff) == code_api.MOST_DIFF_BYTES // 2
     assert found.diff_truncated
@@ -113,15 +113,15 @@ def test_a_large_diff_is_cut_and_says_so(reader: Reader, run_path: Path) -> None
 
 
 @pytest.mark.parametrize("contents", ["", "{", "[1]", "\0"])
-def test_a_damaged_file_is_a_problem_and_the_rest_is_shown(reader: Reader, run_path: Path, contents: str) -> None:
+def test_a_damaged_file_is_a_problem_and_the_rest_is_shown(session: Session, run_path: Path, contents: str) -> None:
     captured(run_path / "code", git__json=contents, environment__json=contents, packages__txt="a==1\n")
-    found = asked(reader)
+    found = asked(session)
     assert (found.git, found.environment, found.packages) == (None, None, "a==1\n")
     assert len(found.problems) == 2
 
 
 def test_links_pipes_and_folders_in_place_of_files_hold_up_nobody(
-    reader: Reader, run_path: Path, tmp_path: Path
+    session: Session, run_path: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "secret").write_text("secret")
     captured(run_path / "code", packages__txt="a==1\n")
@@ -129,7 +129,7 @@ def test_links_pipes_and_folders_in_place_of_files_hold_up_nobody(
     (run_path / "code/script.py").symlink_to(tmp_path / "secret")
     (run_path / "code/git.json").mkdir()
     os.mkfifo(run_path / "code/environment.json")
-    found = asked(reader)
+    found = asked(session)
     assert (found.diff, found.script, found.git, found.environment) == (None, None, None, None)
     assert found.packages == "a==1\n"
     assert len(found.problems) == 3

@@ -14,7 +14,7 @@ from lossbook.errors import BadArgument, StoreError
 from lossbook.web import schemas
 from lossbook.web.api import console
 from lossbook.web.api.console import ConsoleQuestion, SearchQuestion
-from lossbook.web.session import Reader
+from lossbook.web.session import Session
 
 LINES = 1000
 
@@ -32,133 +32,133 @@ def log(store: Path) -> Path:
 
 
 @pytest.fixture
-def reader(store: Path, log: Path) -> Iterator[Reader]:
-    reader = Reader(lossbook.open(store))
+def reader(store: Path, log: Path) -> Iterator[Session]:
+    session = Session(lossbook.open(store))
     yield reader
-    reader.close()
+    session.close()
 
 
-def asked(reader: Reader, **more: Any) -> schemas.Console:
-    return console.console(reader, ConsoleQuestion("p", "one", **more))
+def asked(session: Session, **more: Any) -> schemas.Console:
+    return console.console(session, ConsoleQuestion("p", "one", **more))
 
 
-def searched(reader: Reader, text: str, **more: Any) -> schemas.ConsoleFound:
-    return console.search(reader, SearchQuestion("p", "one", text, **more))
+def searched(session: Session, text: str, **more: Any) -> schemas.ConsoleFound:
+    return console.search(session, SearchQuestion("p", "one", text, **more))
 
 
-def test_the_end_is_given_where_nothing_is_said(reader: Reader) -> None:
-    answer = asked(reader, limit=3)
+def test_the_end_is_given_where_nothing_is_said(session: Session) -> None:
+    answer = asked(session, limit=3)
     assert [(line.number, line.text) for line in answer.lines] == [
         (997, "step 997"),
         (998, "step 998"),
         (999, "step 999"),
     ]
     assert (answer.total, answer.whole, answer.at_end) == (LINES, True, True)
-    assert asked(reader, start=-3) == answer
-    assert [line.number for line in asked(reader, start=-2, limit=10).lines] == [998, 999]
+    assert asked(session, start=-3) == answer
+    assert [line.number for line in asked(session, start=-2, limit=10).lines] == [998, 999]
 
 
-def test_lines_from_a_number_on(reader: Reader) -> None:
-    answer = asked(reader, start=500, limit=2)
+def test_lines_from_a_number_on(session: Session) -> None:
+    answer = asked(session, start=500, limit=2)
     assert [(line.number, line.text) for line in answer.lines] == [(500, "step 500"), (501, "step 501")]
     assert not answer.at_end
-    assert asked(reader, start=10**18).lines == []
-    assert asked(reader, start=2**70).lines == []
+    assert asked(session, start=10**18).lines == []
+    assert asked(session, start=2**70).lines == []
 
 
-def test_colours_are_spans_and_no_part_of_the_text(reader: Reader) -> None:
-    (line,) = asked(reader, start=7, limit=1).lines
+def test_colours_are_spans_and_no_part_of_the_text(session: Session) -> None:
+    (line,) = asked(session, start=7, limit=1).lines
     assert line.text == "step 7: LOSS"
     (span,) = line.spans
     assert line.text[span.start : span.end] == "LOSS"
     assert set(span.style.split()) == {"bold", "red"}
 
 
-def test_what_is_printed_meanwhile_follows(reader: Reader, log: Path) -> None:
-    answer = asked(reader, limit=1)
+def test_what_is_printed_meanwhile_follows(session: Session, log: Path) -> None:
+    answer = asked(session, limit=1)
     with open(log, "a") as file:
         file.write("epoch 1\n 50%")
-    answer = asked(reader, offset=answer.next_offset)
+    answer = asked(session, offset=answer.next_offset)
     assert [(line.number, line.text, line.whole) for line in answer.lines] == [
         (1000, "epoch 1", True),
         (1001, " 50%", False),
     ]
     with open(log, "a") as file:
         file.write("\r100%\ndone\n")
-    answer = asked(reader, offset=answer.next_offset)
+    answer = asked(session, offset=answer.next_offset)
     assert [(line.number, line.text, line.whole) for line in answer.lines] == [
         (1001, "100%", True),
         (1002, "done", True),
     ]
-    assert asked(reader, offset=answer.next_offset).lines == []
+    assert asked(session, offset=answer.next_offset).lines == []
 
 
-def test_a_huge_log_that_was_not_counted_has_its_last_lines_all_the_same(reader: Reader, log: Path) -> None:
+def test_a_huge_log_that_was_not_counted_has_its_last_lines_all_the_same(session: Session, log: Path) -> None:
     block = b"x" * 99 + b"\n"
     with open(log, "r+b") as file:
         # A log of a gigabyte, most of which is one hole in the file.
         file.truncate(1 << 30)
         file.seek(0, os.SEEK_END)
         file.write(b"\n" + block * 50)
-    answer = asked(reader, limit=3)
+    answer = asked(session, limit=3)
     assert [line.text for line in answer.lines] == ["x" * 99] * 3
     assert [line.number for line in answer.lines] == [-3, -2, -1]
     assert not answer.whole
     assert len({line.offset for line in answer.lines}) == 3
 
 
-def test_a_search_finds_lines_of_either_case(reader: Reader) -> None:
-    answer = searched(reader, "loss")
+def test_a_search_finds_lines_of_either_case(session: Session) -> None:
+    answer = searched(session, "loss")
     assert [(line.number, line.text) for line in answer.lines] == [(7, "step 7: LOSS")]
     assert answer.next is None
     assert answer.searched == 1.0
 
 
-def test_a_search_goes_on_from_where_it_stopped(reader: Reader) -> None:
+def test_a_search_goes_on_from_where_it_stopped(session: Session) -> None:
     found: list[int] = []
     start: int | None = 0
     while start is not None:
-        answer = searched(reader, "step 99", start=start, limit=4)
+        answer = searched(session, "step 99", start=start, limit=4)
         found += [line.number for line in answer.lines]
         start = answer.next
     assert found == [99, *range(990, 1000)]
-    assert searched(reader, "step 7", start=10**18).lines == []
-    assert [line.number for line in searched(reader, "step 7", start=780).lines] == [*range(780, 800)]
+    assert searched(session, "step 7", start=10**18).lines == []
+    assert [line.number for line in searched(session, "step 7", start=780).lines] == [*range(780, 800)]
 
 
 @pytest.mark.parametrize(
     "question",
     [{"limit": 0}, {"limit": 10**6}, {"offset": -1}, {"start": 1, "offset": 1}, {"start": -1, "limit": 0}],
 )
-def test_numbers_that_cannot_be_meant_are_refused(reader: Reader, question: dict[str, Any]) -> None:
+def test_numbers_that_cannot_be_meant_are_refused(session: Session, question: dict[str, Any]) -> None:
     with pytest.raises(BadArgument):
-        asked(reader, **question)
+        asked(session, **question)
 
 
 @pytest.mark.parametrize("question", [{"text": ""}, {"text": "x", "limit": 0}, {"text": "x", "start": -5}])
-def test_searches_that_cannot_be_meant_are_refused(reader: Reader, question: dict[str, Any]) -> None:
+def test_searches_that_cannot_be_meant_are_refused(session: Session, question: dict[str, Any]) -> None:
     with pytest.raises(BadArgument):
-        searched(reader, **question)
+        searched(session, **question)
 
 
-def test_a_rank_that_printed_nothing_has_no_lines(reader: Reader) -> None:
-    assert asked(reader, rank=5) == schemas.Console([], 0, True)
-    assert asked(reader, rank=5, start=100).lines == []
-    assert searched(reader, "x", rank=5).lines == []
-    assert asked(reader, rank=2**80).lines == []
+def test_a_rank_that_printed_nothing_has_no_lines(session: Session) -> None:
+    assert asked(session, rank=5) == schemas.Console([], 0, True)
+    assert asked(session, rank=5, start=100).lines == []
+    assert searched(session, "x", rank=5).lines == []
+    assert asked(session, rank=2**80).lines == []
 
 
-def test_a_pipe_in_place_of_a_log_holds_up_nobody(reader: Reader, log: Path) -> None:
+def test_a_pipe_in_place_of_a_log_holds_up_nobody(session: Session, log: Path) -> None:
     log.unlink()
     os.mkfifo(log)
     with pytest.raises(StoreError):
-        asked(reader)
+        asked(session)
 
 
-def test_a_log_that_was_begun_again_is_read_from_its_beginning(reader: Reader, log: Path) -> None:
-    answer = asked(reader)
+def test_a_log_that_was_begun_again_is_read_from_its_beginning(session: Session, log: Path) -> None:
+    answer = asked(session)
     log.write_text("new\n")
-    assert [line.text for line in asked(reader, offset=answer.next_offset).lines] == ["new"]
+    assert [line.text for line in asked(session, offset=answer.next_offset).lines] == ["new"]
 
 
 def test_the_console_is_served(served: Callable[..., Any], store: Path, log: Path) -> None:

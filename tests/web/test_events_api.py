@@ -19,7 +19,7 @@ from lossbook.web import schemas
 from lossbook.web.api import events
 from lossbook.web.api.events import EventsQuestion, TableQuestion, pages_of
 from lossbook.web.file_response import TooLarge
-from lossbook.web.session import Reader
+from lossbook.web.session import Session
 
 STEPS = 40
 
@@ -45,24 +45,24 @@ def begun(store: Path) -> Iterator[lossbook.Run]:
 
 
 @pytest.fixture(params=["live", "sealed", "both"])
-def reader(request: pytest.FixtureRequest, store: Path, begun: lossbook.Run) -> Iterator[Reader]:
+def reader(request: pytest.FixtureRequest, store: Path, begun: lossbook.Run) -> Iterator[Session]:
     """A reader of that run while it is a journal, when it is sealed, and when it is some of each."""
-    reader = Reader(lossbook.open(store))
+    session = Session(lossbook.open(store))
     if request.param != "live":
         begun.finish()
         if request.param == "both":
-            events.events(reader, EventsQuestion("p", "one"))
-        seal_run(reader.run("p", "one").folder, finished=True)
+            events.events(session, EventsQuestion("p", "one"))
+        seal_run(session.run("p", "one").folder, finished=True)
     yield reader
-    reader.close()
+    session.close()
 
 
-def asked(reader: Reader, *kinds: str, **more: Any) -> schemas.Events:
-    return events.events(reader, EventsQuestion("p", "one", kind=list(kinds), **more))
+def asked(session: Session, *kinds: str, **more: Any) -> schemas.Events:
+    return events.events(session, EventsQuestion("p", "one", kind=list(kinds), **more))
 
 
-def test_every_kind_of_row_comes_with_its_value(reader: Reader) -> None:
-    found = {one.kind: one for one in asked(reader, "text", "image", "alert", "checkpoint", "stage", "note").events}
+def test_every_kind_of_row_comes_with_its_value(session: Session) -> None:
+    found = {one.kind: one for one in asked(session, "text", "image", "alert", "checkpoint", "stage", "note").events}
     assert found["text"].value == {"text": "once upon"}
     assert (found["text"].key, found["text"].step) == ("sample", STEPS)
     image = found["image"].value
@@ -74,114 +74,114 @@ def test_every_kind_of_row_comes_with_its_value(reader: Reader) -> None:
     assert found["note"].value == {"text": "the data changed"}
 
 
-def test_it_is_what_the_reading_api_says_in_the_same_order(reader: Reader) -> None:
-    expected = [one for one in reader.run("p", "one").events() if one["kind"] != "finish"]
-    found = [one for one in asked(reader).events if one.kind != "finish"]
+def test_it_is_what_the_reading_api_says_in_the_same_order(session: Session) -> None:
+    expected = [one for one in session.run("p", "one").events() if one["kind"] != "finish"]
+    found = [one for one in asked(session).events if one.kind != "finish"]
     assert [(one.rank, one.row, one.time, one.value) for one in found] == [
         (one["rank"], one["row"], one["time"], one["value"]) for one in expected
     ]
 
 
-def test_events_of_one_key(reader: Reader) -> None:
-    answer = asked(reader, key="weights")
+def test_events_of_one_key(session: Session) -> None:
+    answer = asked(session, key="weights")
     assert (answer.total, len(answer.events), answer.left_out) == (STEPS, STEPS, 0)
     assert {one.key for one in answer.events} == {"weights"}
-    assert asked(reader, key="weight").total == 0
+    assert asked(session, key="weight").total == 0
 
 
-def test_the_newest_are_given_where_there_are_too_many(reader: Reader) -> None:
-    answer = asked(reader, "histogram", limit=3)
+def test_the_newest_are_given_where_there_are_too_many(session: Session) -> None:
+    answer = asked(session, "histogram", limit=3)
     assert [one.step for one in answer.events] == [37, 38, 39]
     assert (answer.total, answer.left_out) == (STEPS, STEPS - 3)
 
 
-def test_thinned_events_are_spread_over_the_steps_with_the_first_and_the_last(reader: Reader) -> None:
-    answer = asked(reader, "histogram", limit=5, thin=True)
+def test_thinned_events_are_spread_over_the_steps_with_the_first_and_the_last(session: Session) -> None:
+    answer = asked(session, "histogram", limit=5, thin=True)
     assert [one.step for one in answer.events] == [0, 10, 20, 30, 39]
     assert (answer.total, answer.left_out) == (STEPS, STEPS - 5)
-    assert [one.step for one in asked(reader, "histogram", limit=1, thin=True).events] == [0]
-    assert len(asked(reader, "histogram", limit=STEPS, thin=True).events) == STEPS
+    assert [one.step for one in asked(session, "histogram", limit=1, thin=True).events] == [0]
+    assert len(asked(session, "histogram", limit=STEPS, thin=True).events) == STEPS
 
 
-def test_only_what_came_later(reader: Reader) -> None:
-    everything = asked(reader).events
-    later = asked(reader, after=everything[-3].time).events
+def test_only_what_came_later(session: Session) -> None:
+    everything = asked(session).events
+    later = asked(session, after=everything[-3].time).events
     assert [one.row for one in later] == [one.row for one in everything if one.time > everything[-3].time]
-    assert asked(reader, after=1e300).events == []
-    assert asked(reader, after=-1e300).total == len(everything)
+    assert asked(session, after=1e300).events == []
+    assert asked(session, after=-1e300).total == len(everything)
 
 
 @pytest.mark.parametrize("limit", [0, -1, 10_001])
-def test_a_limit_that_cannot_be_meant_is_refused(reader: Reader, limit: int) -> None:
+def test_a_limit_that_cannot_be_meant_is_refused(session: Session, limit: int) -> None:
     with pytest.raises(BadArgument, match="limit"):
-        asked(reader, limit=limit)
+        asked(session, limit=limit)
 
 
-def test_kinds_are_counted(reader: Reader) -> None:
-    found = pages_of(reader, reader.run("p", "one")).count_kinds()
+def test_kinds_are_counted(session: Session) -> None:
+    found = pages_of(session, session.run("p", "one")).count_kinds()
     assert found["histogram"] == STEPS
     assert (found["table"], found["text"], found["alert"]) == (2, 1, 1)
 
 
-def test_an_odd_key_finds_nothing_rather_than_everything(reader: Reader) -> None:
+def test_an_odd_key_finds_nothing_rather_than_everything(session: Session) -> None:
     for key in ("' OR 1=1 --", "", "{files}", "\0", "weights'"):
-        assert asked(reader, key=key).total == 0
-    assert asked(reader, "' OR ''='").total == 0
+        assert asked(session, key=key).total == 0
+    assert asked(session, "' OR ''='").total == 0
 
 
 # -- tables ---------------------------------------------------------------------------------------------------------
 
 
-def table(reader: Reader, key: str, **more: Any) -> schemas.TablePage:
-    (event,) = asked(reader, key=key).events
-    return events.table(reader, TableQuestion("p", "one", event.row, **more))
+def table(session: Session, key: str, **more: Any) -> schemas.TablePage:
+    (event,) = asked(session, key=key).events
+    return events.table(session, TableQuestion("p", "one", event.row, **more))
 
 
-def test_a_small_table_is_in_its_row(reader: Reader) -> None:
-    assert table(reader, "small") == schemas.TablePage(["a", "b"], [[1, "x"], [2, None]], 2)
+def test_a_small_table_is_in_its_row(session: Session) -> None:
+    assert table(session, "small") == schemas.TablePage(["a", "b"], [[1, "x"], [2, None]], 2)
 
 
-def test_a_large_table_is_read_a_page_at_a_time(reader: Reader) -> None:
-    page = table(reader, "large", start=2998, limit=10)
+def test_a_large_table_is_read_a_page_at_a_time(session: Session) -> None:
+    page = table(session, "large", start=2998, limit=10)
     assert page.count == 3000
     assert page.rows == [["z" * 60 + "2998"], ["z" * 60 + "2999"]]
-    assert table(reader, "large", start=5000).rows == []
+    assert table(session, "large", start=5000).rows == []
 
 
-def test_what_is_no_table_is_refused(reader: Reader) -> None:
-    (text,) = asked(reader, "text").events
+def test_what_is_no_table_is_refused(session: Session) -> None:
+    (text,) = asked(session, "text").events
     for row in (text.row, 10**9, -1, 2**62):
         with pytest.raises(BadArgument, match="no table"):
-            events.table(reader, TableQuestion("p", "one", row))
+            events.table(session, TableQuestion("p", "one", row))
     with pytest.raises(BadArgument, match="lines"):
-        table(reader, "small", start=-1)
+        table(session, "small", start=-1)
     with pytest.raises(BadArgument, match="lines"):
-        table(reader, "small", limit=10**6)
+        table(session, "small", limit=10**6)
 
 
-def test_a_table_whose_file_is_gone_or_damaged_says_so(reader: Reader, begun: lossbook.Run) -> None:
-    (event,) = asked(reader, key="large").events
+def test_a_table_whose_file_is_gone_or_damaged_says_so(session: Session, begun: lossbook.Run) -> None:
+    (event,) = asked(session, key="large").events
     path = Path(begun.path) / event.value["file"]
     path.write_bytes(b"[1, 2")
     with pytest.raises(DamagedFile, match="damaged"):
-        table(reader, "large")
+        table(session, "large")
     path.write_bytes(b"[1, 2]")
     with pytest.raises(DamagedFile, match="no JSON object"):
-        table(reader, "large")
+        table(session, "large")
     path.write_bytes(b'{"columns": 3}')
     with pytest.raises(DamagedFile, match="no whole table"):
-        table(reader, "large")
+        table(session, "large")
     path.unlink()
     with pytest.raises(DamagedFile, match="missing"):
-        table(reader, "large")
+        table(session, "large")
 
 
 def test_a_table_that_is_too_large_to_show_is_something_to_save(
-    reader: Reader, monkeypatch: pytest.MonkeyPatch
+    session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events, "LARGEST_TABLE_BYTES", 1000)
     with pytest.raises(TooLarge, match="save media/"):
-        table(reader, "large")
+        table(session, "large")
 
 
 # -- large, live, damaged --------------------------------------------------------------------------------------------
@@ -194,44 +194,44 @@ def test_large_values_are_cut_and_say_so(store: Path, monkeypatch: pytest.Monkey
         run.log({"histogram": lossbook.Histogram(numpy.arange(9.0), bins=1000)}, step=0)
         for step in range(20):
             run.log({"text": lossbook.Text("ü" * 3000)}, step=step)
-    reader = Reader(lossbook.open(store))
+    session = Session(lossbook.open(store))
     for sealed in (False, True):
         if sealed:
-            seal_run(reader.run("p", "one").folder, finished=True)
-        (histogram,) = asked(reader, "histogram").events
+            seal_run(session.run("p", "one").folder, finished=True)
+        (histogram,) = asked(session, "histogram").events
         assert histogram.cut
         assert histogram.value == {}
-        texts = asked(reader, "text")
+        texts = asked(session, "text")
         assert texts.events[-1].cut
         assert set(texts.events[-1].value["text"]) == {"ü"}
         assert texts.events[-1].step == 19
         assert texts.total == 20
         assert texts.left_out == 20 - len(texts.events) > 0
-    reader.close()
+    session.close()
 
 
 def test_a_run_that_is_written_is_read_on_from_where_the_last_answer_ended(
     store: Path, begun: lossbook.Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reader = Reader(lossbook.open(store))
-    before = asked(reader)
+    session = Session(lossbook.open(store))
+    before = asked(session)
     parsed: list[bytes] = []
     decode = event_pages.decode
     monkeypatch.setattr(event_pages, "decode", lambda line: parsed.append(line) or decode(line))
     begun.log({"loss": 1.0}, step=100)
     begun.note("one more")
-    answer = asked(reader, "note")
+    answer = asked(session, "note")
     assert [one.value["text"] for one in answer.events] == ["the data changed", "one more"]
-    assert asked(reader).total == before.total + 1
+    assert asked(session).total == before.total + 1
     assert sum(b"one more" in line for line in parsed) <= 3
     assert not any(b'"m":' in line for line in parsed), "lines of scalars are not parsed"
-    reader.close()
+    session.close()
 
 
 def test_events_are_complete_while_segments_are_sealed_and_merged_under_the_reader(
     store: Path, begun: lossbook.Run
 ) -> None:
-    reader = Reader(lossbook.open(store))
+    session = Session(lossbook.open(store))
     stop = threading.Event()
     counted: list[list[int]] = [[], [], []]
     failures: list[BaseException] = []
@@ -239,7 +239,7 @@ def test_events_are_complete_while_segments_are_sealed_and_merged_under_the_read
     def ask(mine: list[int]) -> None:
         while not stop.is_set():
             try:
-                mine.append(asked(reader, "note").total)
+                mine.append(asked(session, "note").total)
             except BaseException as error:
                 failures.append(error)
                 return
@@ -247,7 +247,7 @@ def test_events_are_complete_while_segments_are_sealed_and_merged_under_the_read
     asking = [threading.Thread(target=ask, args=(mine,)) for mine in counted]
     for thread in asking:
         thread.start()
-    folder = reader.run("p", "one").folder
+    folder = session.run("p", "one").folder
     for attempt in range(12):
         begun.finish()
         begun = lossbook.init(store=store, project="p", id="one", resume="must", console=False)
@@ -267,14 +267,14 @@ def test_events_are_complete_while_segments_are_sealed_and_merged_under_the_read
     assert not failures, failures
     for mine in counted:
         assert mine == sorted(mine), "a note that was seen is never missed again"
-    assert asked(reader, "note").total == 13
-    reader.close()
+    assert asked(session, "note").total == 13
+    session.close()
 
 
 def test_a_damaged_file_of_events_costs_its_events_and_one_sentence(store: Path, begun: lossbook.Run) -> None:
     begun.finish()
-    reader = Reader(lossbook.open(store))
-    folder = reader.run("p", "one").folder
+    session = Session(lossbook.open(store))
+    folder = session.run("p", "one").folder
     seal_run(folder, finished=True)
     again = lossbook.init(store=store, project="p", id="one", resume="must", console=False)
     again.note("afterwards")
@@ -283,7 +283,7 @@ def test_a_damaged_file_of_events_costs_its_events_and_one_sentence(store: Path,
     whole = parquet.read_bytes()
     for damaged in (b"", whole[: len(whole) // 2], whole[:200] + b"\0" * 800 + whole[1000:], b"\0" * len(whole)):
         parquet.write_bytes(damaged)
-        fresh = Reader(lossbook.open(store))
+        fresh = Session(lossbook.open(store))
         answer = asked(fresh, "note")
         assert [one.value["text"] for one in answer.events][-1] == "afterwards"
         if answer.total == 1:
@@ -291,27 +291,27 @@ def test_a_damaged_file_of_events_costs_its_events_and_one_sentence(store: Path,
             assert str(parquet) in answer.problems[0]
         pages_of(fresh, fresh.run("p", "one")).count_kinds()
         fresh.close()
-    reader.close()
+    session.close()
 
 
 def test_a_damaged_and_a_torn_line_cost_themselves_alone(store: Path, begun: lossbook.Run) -> None:
-    reader = Reader(lossbook.open(store))
-    total = asked(reader).total
+    session = Session(lossbook.open(store))
+    total = asked(session).total
     with open(Path(begun.path) / "journal/r0-000001.jsonl", "ab") as file:
         file.write(b'{"i":1,"k":"note"\n{"i":"x","t":1,"k":"note","v":{}}\n\xff\xfe"k":\n{"i":9999,"t":17')
-    assert asked(reader).total == total
+    assert asked(session).total == total
     with open(Path(begun.path) / "journal/r0-000001.jsonl", "ab") as file:
         file.write(b'63688000123456,"k":"note","v":{"text":"whole now"}}\n')
-    assert asked(reader, "note").total == 2
-    reader.close()
+    assert asked(session, "note").total == 2
+    session.close()
 
 
 def test_a_metric_that_is_called_k_is_no_event(store: Path) -> None:
     with lossbook.init(store=store, project="p", id="one", console=False) as run:
         run.log({"k": 1.0, '"k":': 2.0}, step=1)
-    reader = Reader(lossbook.open(store))
-    assert {one.kind for one in asked(reader).events} == {"attempt", "finish"}
-    reader.close()
+    session = Session(lossbook.open(store))
+    assert {one.kind for one in asked(session).events} == {"attempt", "finish"}
+    session.close()
 
 
 def test_events_of_all_ranks_come_by_time(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,9 +321,9 @@ def test_events_of_all_ranks_come_by_time(store: Path, monkeypatch: pytest.Monke
         run = lossbook.init(store=store, project="p", id="one", console=False)
         run.note(f"rank {rank}")
         run.finish()
-    reader = Reader(lossbook.open(store))
-    assert [(one.rank, one.value["text"]) for one in asked(reader, "note").events] == [(0, "rank 0"), (1, "rank 1")]
-    reader.close()
+    session = Session(lossbook.open(store))
+    assert [(one.rank, one.value["text"]) for one in asked(session, "note").events] == [(0, "rank 0"), (1, "rank 1")]
+    session.close()
 
 
 def test_events_are_served(served: Callable[..., Any], store: Path, begun: lossbook.Run) -> None:

@@ -17,21 +17,21 @@ from lossbook.web.api import matrix as matrix_api
 from lossbook.web.api.gpus import GpusQuestion
 from lossbook.web.api.matrix import FamiliesQuestion
 from lossbook.web.binary import Frame, decode_frame, split_arrays
-from lossbook.web.session import Reader
+from lossbook.web.session import Session
 
 GIBIBYTE = 2.0**30
 
 
 @pytest.fixture
-def reader(store: Path) -> Iterator[Reader]:
+def session(store: Path) -> Iterator[Session]:
     store.mkdir()
-    reader = Reader(lossbook.open(store))
-    yield reader
-    reader.close()
+    session = Session(lossbook.open(store))
+    yield session
+    session.close()
 
 
-def asked(reader: Reader) -> schemas.Gpus:
-    return gpus_api.gpus(reader, GpusQuestion("p", "one"))
+def asked(session: Session) -> schemas.Gpus:
+    return gpus_api.gpus(session, GpusQuestion("p", "one"))
 
 
 def train_on(store: Path, monkeypatch: pytest.MonkeyPatch, ranks: int, slow: int | None = None) -> None:
@@ -49,7 +49,7 @@ def train_on(store: Path, monkeypatch: pytest.MonkeyPatch, ranks: int, slow: int
 # -- GPUs and ranks -------------------------------------------------------------------------------------------------
 
 
-def test_each_gpu_has_its_readings_and_the_series_to_draw(reader: Reader, store: Path) -> None:
+def test_each_gpu_has_its_readings_and_the_series_to_draw(session: Session, store: Path) -> None:
     with lossbook.init(store=store, project="p", id="one", console=False) as run:
         for step in range(3):
             for gpu in range(2):
@@ -63,7 +63,7 @@ def test_each_gpu_has_its_readings_and_the_series_to_draw(reader: Reader, store:
                     },
                     step=step,
                 )
-    first, second = asked(reader).gpus
+    first, second = asked(session).gpus
     assert (first.index, second.index, first.active) == (0, 1, True)
     readings = {one.quantity: one for one in second.readings}
     used = readings["utilisation_percent"]
@@ -75,10 +75,10 @@ def test_each_gpu_has_its_readings_and_the_series_to_draw(reader: Reader, store:
 
 
 def test_the_rank_that_is_slower_than_the_others_shows(
-    reader: Reader, store: Path, monkeypatch: pytest.MonkeyPatch
+    session: Session, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train_on(store, monkeypatch, ranks=4, slow=2)
-    found = asked(reader)
+    found = asked(session)
     assert found.rank_key == "step_time_ms"
     assert [one.rank for one in found.ranks] == [0, 1, 2, 3]
     assert found.ranks[2].step_seconds == pytest.approx(0.2)
@@ -88,12 +88,12 @@ def test_the_rank_that_is_slower_than_the_others_shows(
 
 
 def test_what_the_diagnosis_found_of_the_machine_is_said(
-    reader: Reader, store: Path, monkeypatch: pytest.MonkeyPatch
+    session: Session, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from lossbook.diagnosis import Evidence, Finding
 
     train_on(store, monkeypatch, ranks=4, slow=2)
-    folder = reader.run("p", "one").folder
+    folder = session.run("p", "one").folder
     findings = [
         Finding(
             "straggler",
@@ -119,22 +119,22 @@ def test_what_the_diagnosis_found_of_the_machine_is_said(
     follower.alert("not a finding", text="of the machine")
     follower.finish()
     assert folder.path == follower.path
-    found = asked(reader)
+    found = asked(session)
     assert found.findings == ["rank 2 is slower than the others", "the clock of GPU 0 is held down by heat"]
     assert [one.rank for one in found.ranks if one.straggler] == [2]
 
 
-def test_a_run_without_gpus_has_none(reader: Reader, store: Path) -> None:
+def test_a_run_without_gpus_has_none(session: Session, store: Path) -> None:
     lossbook.init(store=store, project="p", id="one", console=False).finish()
-    found = asked(reader)
+    found = asked(session)
     assert (found.gpus, found.overall, found.findings, found.rank_key) == ([], [], [], None)
     assert [(one.rank, one.step_seconds) for one in found.ranks] == [(0, None)]
 
 
-def test_means_over_all_gpus_stand_alone_where_no_gpu_was_logged_by_itself(reader: Reader, store: Path) -> None:
+def test_means_over_all_gpus_stand_alone_where_no_gpu_was_logged_by_itself(session: Session, store: Path) -> None:
     with lossbook.init(store=store, project="p", id="one", console=False) as run:
         run.log({"gpu/compute_util_avg": 50.0, "gpu/memory_used_total_gb": float("nan")}, step=1)
-    found = asked(reader)
+    found = asked(session)
     assert found.gpus == []
     assert [(one.quantity, one.average) for one in found.overall] == [("utilisation_percent", 50.0)]
 
@@ -143,7 +143,7 @@ def test_means_over_all_gpus_stand_alone_where_no_gpu_was_logged_by_itself(reade
 
 
 @pytest.fixture
-def layers(store: Path, reader: Reader) -> None:
+def layers(store: Path, session: Session) -> None:
     """A run that logs one quantity of twelve layers."""
     with lossbook.init(store=store, project="p", id="one", console=False) as run:
         for step in range(100):
@@ -151,20 +151,20 @@ def layers(store: Path, reader: Reader) -> None:
         run.log({"layers/3/grad_norm": float("inf"), "loss": 1.0}, step=100)
 
 
-def test_series_of_many_layers_are_a_family_in_their_order(reader: Reader, layers: None) -> None:
-    (family,) = matrix_api.families(reader, FamiliesQuestion("p", "one")).families
+def test_series_of_many_layers_are_a_family_in_their_order(session: Session, layers: None) -> None:
+    (family,) = matrix_api.families(session, FamiliesQuestion("p", "one")).families
     assert family.pattern == "layers/*/grad_norm"
     assert family.labels == [str(layer) for layer in range(12)]
     assert family.keys[10] == "layers/10/grad_norm"
 
 
-def pictured(reader: Reader, **more: Any) -> Frame:
+def pictured(session: Session, **more: Any) -> Frame:
     keys = more.pop("keys", [f"layers/{layer}/grad_norm" for layer in range(12)])
-    return matrix_api.matrix(reader, schemas.MatrixRequest("p", "one", keys, **more))
+    return matrix_api.matrix(session, schemas.MatrixRequest("p", "one", keys, **more))
 
 
-def test_a_picture_of_layers_counts_every_row_once(reader: Reader, layers: None) -> None:
-    frame = pictured(reader, columns=10)
+def test_a_picture_of_layers_counts_every_row_once(session: Session, layers: None) -> None:
+    frame = pictured(session, columns=10)
     edges, mean, low, high, count, nonfinite = frame.arrays
     assert frame.header.keys[11] == "layers/11/grad_norm"
     assert (edges.shape, mean.shape) == ((11,), (12, 10))
@@ -174,8 +174,8 @@ def test_a_picture_of_layers_counts_every_row_once(reader: Reader, layers: None)
     assert bool(numpy.isfinite(mean).all())
 
 
-def test_a_picture_of_a_part_of_the_run(reader: Reader, layers: None) -> None:
-    edges, *_, count, _ = pictured(reader, keys=["layers/0/grad_norm"], columns=5, start=10, end=19).arrays
+def test_a_picture_of_a_part_of_the_run(session: Session, layers: None) -> None:
+    edges, *_, count, _ = pictured(session, keys=["layers/0/grad_norm"], columns=5, start=10, end=19).arrays
     assert (edges[0], edges[-1]) == (10.0, 19.0)
     assert count.sum() == 10
 
@@ -183,14 +183,14 @@ def test_a_picture_of_a_part_of_the_run(reader: Reader, layers: None) -> None:
 @pytest.mark.parametrize(
     "question", [{"keys": []}, {"columns": 0}, {"columns": -1}, {"columns": 10**7}, {"keys": ["x"] * 3 + [str(n) for n in range(6000)]}]
 )  # fmt: skip
-def test_pictures_that_cannot_be_meant_are_refused(reader: Reader, layers: None, question: dict[str, Any]) -> None:
+def test_pictures_that_cannot_be_meant_are_refused(session: Session, layers: None, question: dict[str, Any]) -> None:
     with pytest.raises(BadArgument):
-        pictured(reader, **question)
+        pictured(session, **question)
 
 
-def test_a_key_that_was_never_logged_is_named(reader: Reader, layers: None) -> None:
+def test_a_key_that_was_never_logged_is_named(session: Session, layers: None) -> None:
     with pytest.raises(UnknownKey, match="layers/99"):
-        pictured(reader, keys=["layers/99/grad_norm"])
+        pictured(session, keys=["layers/99/grad_norm"])
 
 
 def test_layers_and_gpus_are_served(served: Callable[..., Any], store: Path, layers: None) -> None:

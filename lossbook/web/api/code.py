@@ -17,7 +17,7 @@ from lossbook.reading.run import RecordedRun
 from lossbook.web import schemas
 from lossbook.web.file_response import open_inside
 from lossbook.web.routing import get
-from lossbook.web.session import Reader
+from lossbook.web.session import Session
 
 MOST_DIFF_BYTES = 2 << 20
 MOST_TEXT_BYTES = 1 << 20
@@ -34,13 +34,13 @@ class CodeQuestion:
     attempt: int | None = None
 
 
-def code(reader: Reader, question: CodeQuestion) -> schemas.Code:
+def code(session: Session, question: CodeQuestion) -> schemas.Code:
     """What one attempt of a run was made of.
 
     Raises:
         BadArgument: the run has no code of that attempt.
     """
-    run = reader.run(question.project, question.run)
+    run = session.run(question.project, question.run)
     attempts = _attempts(run.folder.code)
     number = question.attempt if question.attempt is not None else max(attempts, default=0)
     if question.attempt is not None and attempts and number not in attempts:

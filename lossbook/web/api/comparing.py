@@ -7,13 +7,13 @@ from lossbook.errors import BadArgument
 from lossbook.metrics import goal_of, role_of
 from lossbook.web import schemas
 from lossbook.web.routing import post
-from lossbook.web.session import Reader
+from lossbook.web.session import Session
 
 MOST_RUNS = 1_000
 MOST_LOSSES = 10
 
 
-def compare(reader: Reader, question: schemas.CompareRequest) -> schemas.Compared:
+def compare(session: Session, question: schemas.CompareRequest) -> schemas.Compared:
     """Hold runs against one another, the best first.
 
     Raises:
@@ -25,9 +25,9 @@ def compare(reader: Reader, question: schemas.CompareRequest) -> schemas.Compare
         )
     if len(question.losses) > MOST_LOSSES:
         raise BadArgument(f"{len(question.losses)} losses to be reached: at most {MOST_LOSSES} are looked for at once")
-    runs = [reader.run(question.project, run) for run in question.runs]
-    baseline = reader.run(question.project, question.baseline) if question.baseline is not None else None
-    found = reader.book.compare(
+    runs = [session.run(question.project, run) for run in question.runs]
+    baseline = session.run(question.project, question.baseline) if question.baseline is not None else None
+    found = session.book.compare(
         runs, metric=question.metric, losses=question.losses, columns=question.columns, baseline=baseline
     ).to_dict()
     held = {run.id: run for run in ([baseline] if baseline is not None else []) + runs}

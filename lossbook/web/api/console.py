@@ -10,7 +10,7 @@ from lossbook.reading.console import ConsoleLine as Printed
 from lossbook.reading.console import ConsolePage, follow_console, read_console, search_console
 from lossbook.web import schemas
 from lossbook.web.routing import get
-from lossbook.web.session import Reader
+from lossbook.web.session import Session
 
 MOST_MATCHES = 1_000
 _FAR = 1 << 60
@@ -38,14 +38,14 @@ class SearchQuestion:
     limit: int = 100
 
 
-def console(reader: Reader, question: ConsoleQuestion) -> schemas.Console:
+def console(session: Session, question: ConsoleQuestion) -> schemas.Console:
     """Some lines of what a rank printed; none where it printed nothing.
 
     Raises:
         BadArgument: the numbers cannot be meant.
         StoreError: the log is there and cannot be read.
     """
-    folder, rank, limit = reader.run(question.project, question.run).folder, question.rank, question.limit
+    folder, rank, limit = session.run(question.project, question.run).folder, question.rank, question.limit
     if question.offset is not None:
         if question.start is not None:
             raise BadArgument("start and offset both say where to begin: give one of them")
@@ -81,7 +81,7 @@ def _lines(lines: tuple[Printed, ...], before_end: int = 0) -> list[schemas.Cons
     ]
 
 
-def search(reader: Reader, question: SearchQuestion) -> schemas.ConsoleFound:
+def search(session: Session, question: SearchQuestion) -> schemas.ConsoleFound:
     """Lines that hold a text, upper and lower case alike, from a line on.
 
     Raises:
@@ -90,7 +90,7 @@ def search(reader: Reader, question: SearchQuestion) -> schemas.ConsoleFound:
     """
     if not 1 <= question.limit <= MOST_MATCHES:
         raise BadArgument(f"limit={question.limit}: a search gives 1 to {MOST_MATCHES:,} lines")
-    folder, rank = reader.run(question.project, question.run).folder, question.rank
+    folder, rank = session.run(question.project, question.run).folder, question.rank
     begin = read_console(folder, rank, start_line=min(question.start, _FAR), lines=1).offset if question.start else 0
     found = search_console(folder, rank, question.text, offset=begin, most=question.limit)
     behind = found.next_offset if found.next_offset is not None else found.size_bytes

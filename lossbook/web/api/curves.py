@@ -12,7 +12,7 @@ from lossbook.web import schemas
 from lossbook.web.api.events import pages_of
 from lossbook.web.binary import Frame
 from lossbook.web.routing import is_awaited, post
-from lossbook.web.session import Reader
+from lossbook.web.session import Session
 
 if TYPE_CHECKING:
     from lossbook.reading.run import RecordedRun
@@ -32,14 +32,14 @@ Asked = TypeVar("Asked")
 Drawn = TypeVar("Drawn")
 
 
-def curves(reader: Reader, question: schemas.CurvesRequest) -> Frame:
+def curves(session: Session, question: schemas.CurvesRequest) -> Frame:
     """Draw many series on one axis; of `start` and `end`, only rows between them."""
     points = _points(question, len(question.series))
 
     def draw(series: schemas.SeriesRequest) -> tuple[schemas.CurveHeader, list[Any]]:
         attempts, state = 0, ""
         try:
-            run = reader.run(series.project, series.run)
+            run = session.run(series.project, series.run)
             attempts, state = int(run.record["attempts"]), run.state
             starts = [one for one in (question.start, series.start) if one is not None]
             curve = run.curve(
@@ -57,12 +57,12 @@ def curves(reader: Reader, question: schemas.CurvesRequest) -> Frame:
         header = schemas.CurveHeader(series.project, series.run, series.key, curve.key, len(curve), attempts, state)
         return header, [getattr(curve, name) for name in FIELDS]
 
-    drawn = _drawn_together(reader, draw, question.series)
+    drawn = _drawn_together(session, draw, question.series)
     header = schemas.CurvesHeader(list(FIELDS), question.x, [one for one, _ in drawn])
     return Frame(header, [array for _, arrays in drawn for array in arrays])
 
 
-def bands(reader: Reader, question: schemas.BandsRequest) -> Frame:
+def bands(session: Session, question: schemas.BandsRequest) -> Frame:
     """Mean and range over the runs of each group."""
     from lossbook.analysis.seed_bands import seed_band
 
@@ -73,7 +73,7 @@ def bands(reader: Reader, question: schemas.BandsRequest) -> Frame:
     def draw(group: schemas.BandGroup) -> tuple[schemas.BandHeader, list[Any]]:
         try:
             band = seed_band(
-                [reader.run(group.project, run) for run in group.runs],
+                [session.run(group.project, run) for run in group.runs],
                 question.key,
                 x=question.x,
                 points=points,
@@ -85,7 +85,7 @@ def bands(reader: Reader, question: schemas.BandsRequest) -> Frame:
             return schemas.BandHeader(group.name, 0, len(group.runs), _sentence(error, question.key)), []
         return schemas.BandHeader(group.name, len(band), len(group.runs)), [getattr(band, name) for name in BAND_FIELDS]
 
-    drawn = _drawn_together(reader, draw, question.groups)
+    drawn = _drawn_together(session, draw, question.groups)
     header = schemas.BandsHeader(list(BAND_FIELDS), question.x, [one for one, _ in drawn])
     return Frame(header, [array for _, arrays in drawn for array in arrays])
 
@@ -108,8 +108,8 @@ def _points(question: schemas.CurvesRequest | schemas.BandsRequest, lines: int) 
     return max(1, min(question.points, MOST_DRAWN // max(1, lines)))
 
 
-def _drawn_together(reader: Reader, draw: Callable[[Asked], Drawn], asked: Sequence[Asked]) -> list[Drawn]:
-    """Draw on the reader's threads, in order; for nobody when whoever asked has gone."""
+def _drawn_together(session: Session, draw: Callable[[Asked], Drawn], asked: Sequence[Asked]) -> list[Drawn]:
+    """Draw on the session's threads, in order; for nobody when whoever asked has gone."""
     if len(asked) == 1:
         return [draw(asked[0])]
     awaited = is_awaited()
@@ -119,7 +119,7 @@ def _drawn_together(reader: Reader, draw: Callable[[Asked], Drawn], asked: Seque
             raise BadArgument("nobody waits for these curves any more")
         return draw(one)
 
-    return list(reader.drawers.map(draw_if_awaited, asked))
+    return list(session.drawers.map(draw_if_awaited, asked))
 
 
 def _sentence(error: Exception, key: str) -> str:
@@ -134,25 +134,25 @@ def _sentence(error: Exception, key: str) -> str:
 # -- marks --------------------------------------------------------------------------------------------------------
 
 
-def marks(reader: Reader, question: schemas.MarksRequest) -> schemas.Marks:
+def marks(session: Session, question: schemas.MarksRequest) -> schemas.Marks:
     """What happened in some runs, at its place on the axis of a curve; a run without that curve has no marks."""
     if len(question.runs) > MOST_SERIES:
         raise BadArgument(f"{len(question.runs):,} runs are too many at once: {MOST_SERIES:,} are the most")
 
     def find(id: str) -> list[schemas.Mark]:
         try:
-            run = reader.run(question.project, id)
-            return _marks_of(reader, run, question.key, question.x)
+            run = session.run(question.project, id)
+            return _marks_of(session, run, question.key, question.x)
         except LossbookError:
             return []
 
-    found = _drawn_together(reader, find, question.runs)
+    found = _drawn_together(session, find, question.runs)
     return schemas.Marks([mark for marks in found for mark in marks])
 
 
-def _marks_of(reader: Reader, run: RecordedRun, key: str, x: str) -> list[schemas.Mark]:
+def _marks_of(session: Session, run: RecordedRun, key: str, x: str) -> list[schemas.Mark]:
     events = [*_beginnings(run)]
-    pages = pages_of(reader, run)
+    pages = pages_of(session, run)
     counts = pages.count_kinds()
     few = [kind for kind in _MARKED if 0 < counts.get(kind, 0) <= MOST_MARKS]
     many = [kind for kind in _MARKED if counts.get(kind, 0) > MOST_MARKS]

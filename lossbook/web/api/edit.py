@@ -6,7 +6,7 @@ from lossbook.errors import BadArgument
 from lossbook.reading.edit import set_labels
 from lossbook.web import schemas
 from lossbook.web.routing import Forbidden, post
-from lossbook.web.session import Reader, row_of
+from lossbook.web.session import Session, row_of
 
 #: In characters; what is longer was meant for another field.
 LONGEST_NAME = 500
@@ -15,7 +15,7 @@ LONGEST_TAG = 200
 MOST_TAGS = 200
 
 
-def edit(reader: Reader, question: schemas.Change) -> schemas.RunRow:
+def edit(session: Session, question: schemas.Change) -> schemas.RunRow:
     """Set what is given; the run as the table has it then.
 
     Raises:
@@ -23,18 +23,18 @@ def edit(reader: Reader, question: schemas.Change) -> schemas.RunRow:
         BadArgument: a name or a tag that cannot be; nothing is changed then.
         StoreError: the run's folder cannot be written.
     """
-    if not reader.editable:
+    if not session.editable:
         raise Forbidden("this dashboard only reads: start it with `lossbook serve --edit` to change runs")
-    source = getattr(reader.book, "source", None)
+    source = getattr(session.book, "source", None)
     if source is not None:
         from lossbook.trackers.sources import only_read
 
         raise Forbidden(only_read(source.location))
     _check(question)
-    run = reader.run(question.project, question.run)
+    run = session.run(question.project, question.run)
     set_labels(run.path, name=question.name, notes=question.notes, tags=question.tags, group=question.group)
-    reader.touch(question.project, question.run)
-    return row_of(reader.run(question.project, question.run).record)
+    session.touch(question.project, question.run)
+    return row_of(session.run(question.project, question.run).record)
 
 
 def _check(change: schemas.Change) -> None:

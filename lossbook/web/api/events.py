@@ -15,7 +15,7 @@ from lossbook.reading.run import RecordedRun
 from lossbook.web import schemas
 from lossbook.web.file_response import TooLarge, UnknownFile, open_inside
 from lossbook.web.routing import get
-from lossbook.web.session import Reader
+from lossbook.web.session import Session
 
 #: A logged table is parsed as a whole; a larger one (bytes) is something to save.
 LARGEST_TABLE_BYTES = 24 << 20
@@ -48,23 +48,23 @@ class TableQuestion:
     limit: int = 200
 
 
-def pages_of(reader: Reader, run: RecordedRun) -> EventPages:
+def pages_of(session: Session, run: RecordedRun) -> EventPages:
     """The events of a run; what was learned of them is kept as long as the run is."""
     found = _pages.get(run)
     if found is None:
         run.rows()  # those of another tracker are brought first
-        found = _pages.setdefault(run, EventPages(run.folder, lambda: reader.book.connection().cursor()))
+        found = _pages.setdefault(run, EventPages(run.folder, lambda: session.book.connection().cursor()))
     return found
 
 
-def events(reader: Reader, question: EventsQuestion) -> schemas.Events:
+def events(session: Session, question: EventsQuestion) -> schemas.Events:
     """Events that fit, oldest first.
 
     Raises:
         BadArgument: `limit` cannot be meant.
     """
-    run = reader.run(question.project, question.run)
-    found = pages_of(reader, run).choose(
+    run = session.run(question.project, question.run)
+    found = pages_of(session, run).choose(
         question.kind, key=question.key, after=question.after, limit=question.limit, thin=question.thin
     )
     return schemas.Events(
@@ -75,7 +75,7 @@ def events(reader: Reader, question: EventsQuestion) -> schemas.Events:
     )
 
 
-def table(reader: Reader, question: TableQuestion) -> schemas.TablePage:
+def table(session: Session, question: TableQuestion) -> schemas.TablePage:
     """Lines of one logged table.
 
     Raises:
@@ -85,8 +85,8 @@ def table(reader: Reader, question: TableQuestion) -> schemas.TablePage:
     """
     if question.start < 0 or not 1 <= question.limit <= MOST_LINES:
         raise BadArgument(f"ask for 1 to {MOST_LINES:,} lines of a table from 0 on")
-    run = reader.run(question.project, question.run)
-    event = pages_of(reader, run).find(question.rank, question.row)
+    run = session.run(question.project, question.run)
+    event = pages_of(session, run).find(question.rank, question.row)
     if event is None or event["kind"] != "table":
         raise BadArgument(f"row {question.row} of rank {question.rank} of the run {run.name} is no table")
     value = event["value"]

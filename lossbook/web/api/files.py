@@ -10,7 +10,7 @@ from itertools import islice
 from lossbook.web import schemas
 from lossbook.web.file_response import SentFile, open_inside, written
 from lossbook.web.routing import get
-from lossbook.web.session import Reader
+from lossbook.web.session import Session
 
 MOST_FILES = 10_000
 DEEPEST = 32
@@ -35,9 +35,9 @@ class FileQuestion:
     text: bool = False
 
 
-def files(reader: Reader, question: FilesQuestion) -> schemas.Files:
+def files(session: Session, question: FilesQuestion) -> schemas.Files:
     """The plain files of a run's folder, and of folders in it; links that lead out of it are not among them."""
-    root = os.path.realpath(reader.run(question.project, question.run).path)
+    root = os.path.realpath(session.run(question.project, question.run).path)
     found = list(islice(_files(root, root, "", 0), MOST_FILES + 1))
     return schemas.Files(files=found[:MOST_FILES], whole=len(found) <= MOST_FILES)
 
@@ -68,9 +68,9 @@ def _is_inside(root: str, path: str) -> bool:
     return os.path.realpath(path).startswith(root + os.sep)
 
 
-def file(reader: Reader, question: FileQuestion) -> SentFile:
+def file(session: Session, question: FileQuestion) -> SentFile:
     """One file of a run's folder as it stands now, one that is being written included."""
-    run = reader.run(question.project, question.run)
+    run = session.run(question.project, question.run)
     return SentFile(open_inside(run.path, question.path), question.path, question.text)
 
 

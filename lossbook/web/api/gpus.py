@@ -12,7 +12,7 @@ from lossbook.reading.run import RecordedRun
 from lossbook.web import schemas
 from lossbook.web.api.events import pages_of
 from lossbook.web.routing import get
-from lossbook.web.session import Reader
+from lossbook.web.session import Session
 
 if TYPE_CHECKING:
     from lossbook.analysis.nodes import GpuState, NodeState
@@ -29,12 +29,12 @@ class GpusQuestion:
     run: str
 
 
-def gpus(reader: Reader, question: GpusQuestion) -> schemas.Gpus:
+def gpus(session: Session, question: GpusQuestion) -> schemas.Gpus:
     """What each GPU did and how fast each rank is; readings are statistics that the run keeps of its series."""
     from lossbook.analysis.nodes import read_nodes
 
-    run = reader.run(question.project, question.run)
-    findings = [alert["value"]["finding"] for alert in _alerts(reader, run)]
+    run = session.run(question.project, question.run)
+    findings = [alert["value"]["finding"] for alert in _alerts(session, run)]
     found = read_nodes(run)
     behind = _stragglers(findings)
     metrics = run.record["metrics"]
@@ -93,11 +93,11 @@ def _reading(quantity: str, reading: Reading) -> schemas.GpuReading:
     return schemas.GpuReading(quantity, reading.current, reading.average, reading.maximum, reading.key)
 
 
-def _alerts(reader: Reader, run: RecordedRun) -> list[dict[str, Any]]:
+def _alerts(session: Session, run: RecordedRun) -> list[dict[str, Any]]:
     """The alerts that tell of a machine, the oldest first."""
     return [
         alert
-        for alert in pages_of(reader, run).choose(["alert"], limit=_MOST_ALERTS).events
+        for alert in pages_of(session, run).choose(["alert"], limit=_MOST_ALERTS).events
         if isinstance(alert["value"].get("finding"), dict) and alert["value"]["finding"].get("kind") in MACHINE_KINDS
     ]
 

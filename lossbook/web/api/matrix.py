@@ -9,7 +9,7 @@ from lossbook.errors import BadArgument
 from lossbook.web import schemas
 from lossbook.web.binary import Frame
 from lossbook.web.routing import get, post
-from lossbook.web.session import Reader
+from lossbook.web.session import Session
 
 MOST_KEYS = 5_000
 MOST_CELLS = 1_000_000
@@ -21,9 +21,9 @@ class FamiliesQuestion:
     run: str
 
 
-def families(reader: Reader, question: FamiliesQuestion) -> schemas.Families:
+def families(session: Session, question: FamiliesQuestion) -> schemas.Families:
     """Series that are the same quantity of different layers or parameters."""
-    run = reader.run(question.project, question.run)
+    run = session.run(question.project, question.run)
     return schemas.Families(
         [
             schemas.Family(
@@ -36,7 +36,7 @@ def families(reader: Reader, question: FamiliesQuestion) -> schemas.Families:
     )
 
 
-def matrix(reader: Reader, question: schemas.MatrixRequest) -> Frame:
+def matrix(session: Session, question: schemas.MatrixRequest) -> Frame:
     """Many series on one axis, each cut into the same columns.
 
     Raises:
@@ -48,7 +48,7 @@ def matrix(reader: Reader, question: schemas.MatrixRequest) -> Frame:
         raise BadArgument(f"{len(keys):,} keys: a picture of layers has 1 to {MOST_KEYS:,} rows")
     if question.columns < 1 or len(keys) * question.columns > MOST_CELLS:
         raise BadArgument(f"{len(keys):,} keys in {question.columns:,} columns: {MOST_CELLS:,} cells are the most")
-    run = reader.run(question.project, question.run)
+    run = session.run(question.project, question.run)
     found = run.matrix(keys, x=question.x, columns=question.columns, start=question.start, end=question.end)
     header = schemas.MatrixHeader(
         keys=list(found.keys), columns=len(found.edges) - 1, x=question.x, beyond=found.beyond

@@ -13,7 +13,7 @@ from lossbook.errors import BadArgument, UnknownRun
 from lossbook.metrics import AXES, find_key, goal_of, role_of, same_quantities, unit_of, usual_keys
 from lossbook.web import schemas
 from lossbook.web.routing import get
-from lossbook.web.session import Reader
+from lossbook.web.session import Session
 
 MOST_COLUMNS = 200
 #: So many of the newest runs are asked what they said of their metrics, and which names of one quantity they use.
@@ -47,14 +47,14 @@ class WhereQuestion:
     where: str
 
 
-def runs(reader: Reader, question: RunsQuestion) -> schemas.Runs:
+def runs(session: Session, question: RunsQuestion) -> schemas.Runs:
     """The table of a project, or what of it changed since a revision that an earlier answer had."""
     if len(question.column) > MOST_COLUMNS:
         raise BadArgument(f"{len(question.column)} columns are too many at once: {MOST_COLUMNS} are the most")
-    known = _revision(reader, question.since)
-    keys = reader.project_keys(question.project)
+    known = _revision(session, question.since)
+    keys = session.project_keys(question.project)
     total = len(keys)
-    listing = reader.listing()
+    listing = session.listing()
     # Before the rows are read, so that what changes meanwhile is told the next time.
     changes = listing.changes_since(known) if known is not None else None
     revision = changes.revision if changes is not None else listing.revision
@@ -68,24 +68,24 @@ def runs(reader: Reader, question: RunsQuestion) -> schemas.Runs:
     if question.limit is not None:
         wanted = set(question.run)
         keys = [key for at, key in enumerate(keys) if at < question.limit or key.id in wanted]
-    rows = reader.rows(keys)
+    rows = session.rows(keys)
     if len(rows) < len(keys):
         present = {row.id for row in rows}
         keys = [key for key in keys if key.id in present]
     columns = listing.columns(question.column, keys) if question.column else {}
-    return schemas.Runs(f"{reader.epoch}-{revision}", whole, rows, removed, columns, total)
+    return schemas.Runs(f"{session.epoch}-{revision}", whole, rows, removed, columns, total)
 
 
-def _revision(reader: Reader, since: str | None) -> int | None:
-    """The number of a revision of this reader; None where all must be told: it is another server's, or none."""
+def _revision(session: Session, since: str | None) -> int | None:
+    """The number of a revision of this session; None where all must be told: it is another server's, or none."""
     epoch, _, number = (since or "").partition("-")
-    return int(number) if epoch == reader.epoch and number.isascii() and number.isdigit() else None
+    return int(number) if epoch == session.epoch and number.isascii() and number.isdigit() else None
 
 
-def names(reader: Reader, question: NamesQuestion) -> schemas.Names:
+def names(session: Session, question: NamesQuestion) -> schemas.Names:
     """Every column that a project's table (or some runs') could have, and every metric that could be drawn."""
-    keys = newest = reader.project_keys(question.project)
-    listing = reader.listing()
+    keys = newest = session.project_keys(question.project)
+    listing = session.listing()
     if question.run:
         by_id = {key.id: key for key in keys}
         missing = [run for run in question.run if run not in by_id]
@@ -163,10 +163,10 @@ def _prefixed(section: str, counts: Mapping[str, int]) -> list[schemas.Name]:
     return [schemas.Name(f"{section}.{name}", counts[name]) for name in sorted(counts)]
 
 
-def where(reader: Reader, question: WhereQuestion) -> schemas.Matching:
+def where(session: Session, question: WhereQuestion) -> schemas.Matching:
     """Which runs of a project fit an expression."""
-    keys = reader.project_keys(question.project)
-    return schemas.Matching([key.id for key in reader.listing().where(question.where, keys)])
+    keys = session.project_keys(question.project)
+    return schemas.Matching([key.id for key in session.listing().where(question.where, keys)])
 
 
 ROUTES = [

@@ -23,7 +23,7 @@ from lossbook.registry import MIRRORS
 from lossbook.web import schemas
 from lossbook.web.api.events import pages_of
 from lossbook.web.routing import get
-from lossbook.web.session import Reader, row_of
+from lossbook.web.session import Session, row_of
 
 if TYPE_CHECKING:
     from lossbook.follower.cursor import Cursor
@@ -40,13 +40,13 @@ class RunQuestion:
     run: str
 
 
-def run_page(reader: Reader, question: RunQuestion) -> schemas.RunPage:
+def run_page(session: Session, question: RunQuestion) -> schemas.RunPage:
     """What is known of a run; of a damaged one what is whole, and `problems`."""
-    run = reader.run(question.project, question.run)
+    run = session.run(question.project, question.run)
     problems = _Problems()
     problems.found += problems.or_else([], run.problems)
-    kinds = problems.or_else({}, lambda: pages_of(reader, run).count_kinds())
-    problems.found += problems.or_else([], lambda: pages_of(reader, run).problems())
+    kinds = problems.or_else({}, lambda: pages_of(session, run).count_kinds())
+    problems.found += problems.or_else([], lambda: pages_of(session, run).problems())
     identity = problems.or_else({}, lambda: run.identity)
     # Only now: another tracker's runs are brought with the first question about their rows.
     record = run.record
@@ -62,7 +62,7 @@ def run_page(reader: Reader, question: RunQuestion) -> schemas.RunPage:
         gpus=len(read_gpus(record["metrics"]).gpus),
         attempts=_attempts(identity),
         parent=_object(identity.get("parent")),
-        forks=problems.or_else([], lambda: forks_of(reader.book, run)),
+        forks=problems.or_else([], lambda: forks_of(session.book, run)),
         argv=_texts(identity.get("argv")),
         cwd=_text(identity.get("cwd")),
         script=_text(identity.get("script")),
@@ -73,13 +73,13 @@ def run_page(reader: Reader, question: RunQuestion) -> schemas.RunPage:
         console_ranks=[one.rank for one in list_consoles(run.folder)],
         event_kinds=kinds,
         axes=_axes(record["metrics"], record["define"]),
-        revision=revision(reader, question),
+        revision=revision(session, question),
     )
 
 
-def revision(reader: Reader, question: RunQuestion) -> str:
+def revision(session: Session, question: RunQuestion) -> str:
     """A text that changes when anything on the page may have changed, but for the time that a running run has taken."""
-    run = reader.run(question.project, question.run)
+    run = session.run(question.project, question.run)
     record, folder = run.record, run.folder
     marks: list[Any] = [run.state, record["rows"], record["last_step"], record["alerts"]]
     for path in (folder.path, folder.run_json, folder.summary_json, folder.journal, folder.metrics, folder.followers):
