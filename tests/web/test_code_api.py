@@ -29,9 +29,9 @@ def run_path(store: Path) -> Path:
 
 
 @pytest.fixture
-def reader(store: Path, run_path: Path) -> Iterator[Session]:
+def session(store: Path, run_path: Path) -> Iterator[Session]:
     session = Session(lossbook.open(store))
-    yield reader
+    yield session
     session.close()
 
 

@@ -32,9 +32,9 @@ def log(store: Path) -> Path:
 
 
 @pytest.fixture
-def reader(store: Path, log: Path) -> Iterator[Session]:
+def session(store: Path, log: Path) -> Iterator[Session]:
     session = Session(lossbook.open(store))
-    yield reader
+    yield session
     session.close()
 
 

@@ -28,9 +28,9 @@ def run_json(store: Path) -> Path:
 
 
 @pytest.fixture
-def reader(store: Path, run_json: Path) -> Iterator[Session]:
+def session(store: Path, run_json: Path) -> Iterator[Session]:
     session = Session(lossbook.open(store), editable=True)
-    yield reader
+    yield session
     session.close()
 
 

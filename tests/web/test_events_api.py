@@ -45,15 +45,15 @@ def begun(store: Path) -> Iterator[lossbook.Run]:
 
 
 @pytest.fixture(params=["live", "sealed", "both"])
-def reader(request: pytest.FixtureRequest, store: Path, begun: lossbook.Run) -> Iterator[Session]:
-    """A reader of that run while it is a journal, when it is sealed, and when it is some of each."""
+def session(request: pytest.FixtureRequest, store: Path, begun: lossbook.Run) -> Iterator[Session]:
+    """A session of that run while it is a journal, when it is sealed, and when it is some of each."""
     session = Session(lossbook.open(store))
     if request.param != "live":
         begun.finish()
         if request.param == "both":
             events.events(session, EventsQuestion("p", "one"))
         seal_run(session.run("p", "one").folder, finished=True)
-    yield reader
+    yield session
     session.close()
 
 

@@ -34,9 +34,9 @@ def run_path(store: Path) -> Path:
 
 
 @pytest.fixture
-def reader(run_path: Path) -> Iterator[Session]:
+def session(run_path: Path) -> Iterator[Session]:
     session = Session(lossbook.open(run_path.parent.parent))
-    yield reader
+    yield session
     session.close()
 
 

@@ -25,10 +25,10 @@ from lossbook.web.session import Session
 
 
 @pytest.fixture
-def reader(store: Path) -> Iterator[Session]:
+def session(store: Path) -> Iterator[Session]:
     store.mkdir()
     session = Session(lossbook.open(store))
-    yield reader
+    yield session
     session.close()
 
 
