@@ -30,7 +30,7 @@ _PLAIN: dict[object, str] = {
     float: "number",
     bool: "boolean",
     type(None): "null",
-    typing.Any: "unknown",
+    object: "unknown",
 }
 
 

@@ -14,18 +14,12 @@ import hashlib
 import hmac
 import ipaddress
 import urllib.parse
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
-from typing import Any
 
 import orjson
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 METHODS = ("GET", "HEAD", "POST")
 LOOPBACK_NAMES = frozenset({"localhost", "localhost.localdomain", "ip6-localhost"})
@@ -67,7 +61,7 @@ class Guard:
     """
 
     def __init__(
-        self, application: Application, hosts: Iterable[str], *, any_address: bool = False, token: str | None = None
+        self, application: ASGIApp, hosts: Iterable[str], *, any_address: bool = False, token: str | None = None
     ) -> None:
         self._application = application
         self._hosts = LOOPBACK_NAMES | {host.lower().strip("[]").rstrip(".") for host in hosts}

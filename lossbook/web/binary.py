@@ -10,12 +10,18 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from lossbook.errors import DamagedFile
 
 if TYPE_CHECKING:
+    import numpy
     from numpy.typing import NDArray
+
+    from lossbook.json_shapes import JsonObject
+
+#: What becomes float64 in the frame.
+Array: TypeAlias = "NDArray[numpy.float64] | NDArray[numpy.int64]"
 
 MEDIA_TYPE = "application/octet-stream"
 
@@ -24,8 +30,8 @@ MEDIA_TYPE = "application/octet-stream"
 class Frame:
     """An answer of a header and arrays."""
 
-    header: Any  # one of `answers`' dataclasses
-    arrays: Sequence[NDArray[Any]]
+    header: object  # one of `schemas`' dataclasses
+    arrays: Sequence[Array]
 
 
 def encode_frame(frame: Frame) -> bytes:
@@ -36,12 +42,12 @@ def encode_frame(frame: Frame) -> bytes:
 
     header = json_of(frame.header)
     header += b" " * (-(4 + len(header)) % 8)
-    parts: list[Any] = [struct.pack("<I", len(header)), header]
+    parts: list[bytes | memoryview] = [struct.pack("<I", len(header)), header]
     parts += [numpy.ascontiguousarray(array, dtype="<f8").data.cast("B") for array in frame.arrays if array.size]
     return b"".join(parts)
 
 
-def decode_frame(body: bytes) -> tuple[dict[str, Any], NDArray[Any]]:
+def decode_frame(body: bytes) -> tuple[JsonObject, NDArray[numpy.float64]]:
     """The header of a frame and all its values behind one another; see `split_arrays`.
 
     Raises:
@@ -58,7 +64,7 @@ def decode_frame(body: bytes) -> tuple[dict[str, Any], NDArray[Any]]:
         raise DamagedFile(f"{len(body)} bytes are no frame ({error})") from None
 
 
-def split_arrays(values: NDArray[Any], lengths: Sequence[int]) -> Iterator[NDArray[Any]]:
+def split_arrays(values: NDArray[numpy.float64], lengths: Sequence[int]) -> Iterator[NDArray[numpy.float64]]:
     """The arrays of a frame, whose lengths its header tells."""
     at = 0
     for length in lengths:

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from lossbook.web.session import Session
 
 Question = TypeVar("Question")
-Answer = Callable[["Session", Any], Any]
+Member = TypeVar("Member")
+#: What answers a route: the session and a question of the route's type go in.
+Answer = Callable[["Session", Any], object]
 
 #: So long may one text in a question be: a `where` expression or a note, not a book.
 LONGEST_TEXT = 100_000
@@ -54,13 +56,13 @@ class Route:
     edits: bool = False  # answered only where the server was started with --edit
 
 
-def get(path: str, question: type[Question], answer: Callable[[Session, Question], Any]) -> Route:
+def get(path: str, question: type[Question], answer: Callable[[Session, Question], object]) -> Route:
     """A question that is asked with parameters in the address."""
     return Route("GET", path, question, answer)
 
 
 def post(
-    path: str, question: type[Question], answer: Callable[[Session, Question], Any], *, edits: bool = False
+    path: str, question: type[Question], answer: Callable[[Session, Question], object], *, edits: bool = False
 ) -> Route:
     """A question that is asked with a JSON body.
 
@@ -103,7 +105,7 @@ def question_of_parameters(question: type[Question], parameters: Sequence[tuple[
         given.setdefault(name, []).append(text)
     hints = _type_hints(question)
     _refuse_unknown(given, hints)
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for name, texts in given.items():
         hint = hints[name]
         if typing.get_origin(hint) is list:
@@ -126,11 +128,12 @@ def question_of_body(question: type[Question], body: bytes) -> Question:
         given = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise BadArgument(f"the body is no JSON: {error.msg} in line {error.lineno}, column {error.colno}") from None
-    found: Question = _of_json("the body", given, question)
-    return found
+    if not isinstance(given, dict):
+        raise BadArgument(f"the body is {_kind(given)}: it is an object with {', '.join(_type_hints(question))}")
+    return _made_of_members(given, question)
 
 
-def _of_text(name: str, text: str, hint: Any) -> Any:
+def _of_text(name: str, text: str, hint: object) -> object:
     if len(text) > LONGEST_TEXT:
         raise BadArgument(f"{name} is longer than {LONGEST_TEXT:,} characters")
     wanted = _without_none(hint)
@@ -151,18 +154,22 @@ def _of_text(name: str, text: str, hint: Any) -> Any:
     return number
 
 
-def _of_json(name: str, value: Any, hint: Any) -> Any:
+def _made_of_members(given: Mapping[str, object], question: type[Question]) -> Question:
+    hints = _type_hints(question)
+    _refuse_unknown(given, hints)
+    return _made(question, {member: _of_json(member, one, hints[member]) for member, one in given.items()})
+
+
+def _of_json(name: str, value: object, hint: object) -> object:
     """`value` as its type hint says, dataclasses made of objects; JSON knows no NaN, so numbers are finite."""
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if not isinstance(value, dict):
             raise BadArgument(f"{name} is {_kind(value)}: it is an object with {', '.join(_type_hints(hint))}")
-        hints = _type_hints(hint)
-        _refuse_unknown(value, hints)
-        return _made(hint, {member: _of_json(member, one, hints[member]) for member, one in value.items()})
-    if value is None and hint is not _without_none(hint):
-        return None
+        return _made_of_members(value, hint)
     wanted = _without_none(hint)
-    if wanted is Any:
+    if value is None and hint is not wanted:
+        return None
+    if wanted is object:
         return value
     if typing.get_origin(wanted) is list:
         if not isinstance(value, list):
@@ -171,6 +178,7 @@ def _of_json(name: str, value: Any, hint: Any) -> Any:
         return [_of_json(name, one, inner) for one in _limited(name, value)]
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    assert isinstance(wanted, type)
     if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
         raise BadArgument(f"{name} is {_kind(value)}: it is {_NAMES.get(wanted, wanted.__name__)}")
     if isinstance(value, str) and len(value) > LONGEST_TEXT:
@@ -178,29 +186,29 @@ def _of_json(name: str, value: Any, hint: Any) -> Any:
     return value
 
 
-_NAMES: dict[Any, str] = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+_NAMES: dict[type, str] = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     if value is None:
         return "null"
     return {**_NAMES, dict: "an object", list: "a list"}.get(type(value), "something else")
 
 
-def _limited(name: str, members: list[Any]) -> list[Any]:
+def _limited(name: str, members: list[Member]) -> list[Member]:
     if len(members) > MOST_MEMBERS:
         raise BadArgument(f"{name} has {len(members):,} members: {MOST_MEMBERS:,} are the most")
     return members
 
 
-def _refuse_unknown(given: Mapping[str, Any], hints: Mapping[str, Any]) -> None:
+def _refuse_unknown(given: Mapping[str, object], hints: Mapping[str, object]) -> None:
     unknown = [name for name in given if name not in hints]
     if unknown:
         known = ", ".join(hints) or "none"
         raise BadArgument(f"{unknown[0][:40]!r} is not known here; what can be given: {known}")
 
 
-def _made(question: type[Question], values: dict[str, Any]) -> Question:
+def _made(question: type[Question], values: dict[str, object]) -> Question:
     assert dataclasses.is_dataclass(question)
     missing = [
         field.name
@@ -215,18 +223,18 @@ def _made(question: type[Question], values: dict[str, Any]) -> Question:
     return made
 
 
-def _type_hints(question: Any) -> dict[str, Any]:
+def _type_hints(question: type) -> dict[str, object]:
     known = _KNOWN_HINTS.get(question)
     if known is None:
         known = _KNOWN_HINTS[question] = typing.get_type_hints(question)
     return known
 
 
-_KNOWN_HINTS: dict[Any, dict[str, Any]] = {}
+_KNOWN_HINTS: dict[type, dict[str, object]] = {}
 
 
 @cache
-def _without_none(hint: Any) -> Any:
+def _without_none(hint: object) -> object:
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         rest = [one for one in typing.get_args(hint) if one is not type(None)]
         return rest[0] if len(rest) == 1 else hint
@@ -236,12 +244,12 @@ def _without_none(hint: Any) -> Any:
 # -- answers ------------------------------------------------------------------------------------------------------
 
 
-def json_of(answer: Any) -> bytes:
+def json_of(answer: object) -> bytes:
     """An answer as JSON; a number that is not finite is the text "NaN", "Infinity" or "-Infinity"."""
     return orjson.dumps(_finite(answer), option=orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY, default=str)
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     """`value` with texts in place of numbers that are not finite; what cannot have any is left as it is."""
     if isinstance(value, float):
         if math.isfinite(value):
@@ -270,8 +278,8 @@ def _doubtful_fields(one: type) -> frozenset[str]:
     return frozenset(name for name, hint in _type_hints(one).items() if _may_be_odd(hint))
 
 
-def _may_be_odd(hint: Any) -> bool:
-    if hint is Any:
+def _may_be_odd(hint: object) -> bool:
+    if hint is object:
         return True
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return bool(_doubtful_fields(hint))

@@ -8,14 +8,13 @@ wherever the type is `Number`; arrays of curves are binary (see `lossbook.web.bi
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from lossbook.metrics import Role
 
 #: A number, or the name of one that is not finite.
 Number = float | str
 #: Configuration and summary values: JSON.
-Value = Any
+Value = object
 
 
 @dataclass(frozen=True)

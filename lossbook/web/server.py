@@ -14,28 +14,27 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 import uvicorn
 from starlette.applications import Starlette
-from starlette.concurrency import iterate_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route as Address
-from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from lossbook.errors import LossbookError, StoreError, UnknownKey, UnknownRun
 from lossbook.web import api
 from lossbook.web.auth import Guard
 from lossbook.web.binary import MEDIA_TYPE, Frame, encode_frame
-from lossbook.web.file_response import Reply, SentFile, TooLarge, UnknownFile
+from lossbook.web.file_response import SentFile, TooLarge, UnknownFile
+from lossbook.web.pacing import PacedFile, PacedResponse, Traffic, watch_for_departure
 from lossbook.web.routing import (
     Forbidden,
     Route,
@@ -57,12 +56,6 @@ MOST_CONNECTIONS = 512
 COMPRESSED_BYTES = 8 << 10
 #: A connection has to ask something, and a question has to be here, within so long.
 QUESTION_SECONDS = 20.0
-#: So much of an answer is given to a connection at once, and has to be taken within so long.
-CHUNK_BYTES = 256 << 10
-CHUNK_SECONDS = 60.0
-#: No further question is begun while answers of so many bytes wait for their readers; whoever waits too long is told.
-MOST_WAITING_BYTES = 48 << 20
-TURN_SECONDS = 30.0
 #: So long nobody is told that requests are answered, while what the first of them needs is read.
 WARM_SECONDS = 1.0
 #: Threads for what is asked with GET, and as many for what is drawn: a chart never holds up the table.
@@ -95,7 +88,7 @@ def make_app(
         "GET": ThreadPoolExecutor(ANSWERERS, thread_name_prefix="lossbook-answer"),
         "POST": ThreadPoolExecutor(ANSWERERS, thread_name_prefix="lossbook-plot"),
     }
-    traffic = _Traffic()
+    traffic = Traffic()
     routes = [
         Address(route.path, _endpoint(route, session, pools[route.method], traffic), methods=[route.method])
         for route in api.routes()
@@ -116,7 +109,9 @@ def make_app(
     return Starlette(routes=routes, middleware=[guard], lifespan=lifespan)
 
 
-def _endpoint(route: Route, session: Session, pool: ThreadPoolExecutor, traffic: _Traffic) -> Callable[..., Any]:
+def _endpoint(
+    route: Route, session: Session, pool: ThreadPoolExecutor, traffic: Traffic
+) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         try:
             body = await _read_body(request) if route.method == "POST" else b""
@@ -135,14 +130,14 @@ def _endpoint(route: Route, session: Session, pool: ThreadPoolExecutor, traffic:
         if not await traffic.has_room():
             return _failure(503, "answers wait for readers that are slow to take them: ask again in a while")
         loop, gone = asyncio.get_running_loop(), threading.Event()
-        watching = loop.create_task(_watch(request.receive, gone))
+        watching = loop.create_task(watch_for_departure(request.receive, gone))
         try:
             answer = await loop.run_in_executor(pool, _answer, route, session, asked, gone)
         except RuntimeError:
             return _failure(503, "the server is being stopped")
         finally:
             watching.cancel()
-        return _Paced(answer, traffic) if getattr(answer, "body", b"") else answer
+        return PacedResponse(answer, traffic) if getattr(answer, "body", b"") else answer
 
     return endpoint
 
@@ -161,13 +156,6 @@ async def _read_body(request: Request) -> bytes | None:
                 return None
             parts.append(part)
     return b"".join(parts)
-
-
-async def _watch(receive: Receive, gone: threading.Event) -> None:
-    """Notice that whoever asked has gone: a page that zooms on drops the questions of the view before."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    gone.set()
 
 
 # -- answering ----------------------------------------------------------------------------------------------------
@@ -194,13 +182,13 @@ def _answer(route: Route, session: Session, asked: _Asked, gone: threading.Event
         if route.edits and not session.editable:
             raise Forbidden("this dashboard only reads: start it with `lossbook serve --edit` to change runs")
         if route.method == "POST":
-            question: Any = question_of_body(route.question, asked.body)
+            question: object = question_of_body(route.question, asked.body)
         else:
             question = question_of_parameters(route.question, asked.parameters)
         with awaited_while(lambda: not gone.is_set()):
             answer = route.answer(session, question)
         if isinstance(answer, SentFile):
-            return _PacedFile(answer.reply(asked.method, asked.headers))
+            return PacedFile(answer.reply(asked.method, asked.headers))
         if isinstance(answer, Frame):
             return Response(encode_frame(answer), media_type=MEDIA_TYPE, headers={"cache-control": "no-store"})
         return _json(json_of(answer), asked)
@@ -242,89 +230,6 @@ def _json(body: bytes, asked: _Asked) -> Response:
 def _failure(status: int, sentence: str) -> Response:
     body = orjson.dumps({"error": " ".join(sentence.split())})
     return Response(body, status, media_type="application/json", headers={"cache-control": "no-store"})
-
-
-# -- sending ------------------------------------------------------------------------------------------------------
-
-
-class _Traffic:
-    """How many bytes of answers wait for their readers."""
-
-    def __init__(self) -> None:
-        self._bytes = 0
-        self._less = asyncio.Condition()
-
-    async def has_room(self) -> bool:
-        """Wait until another question may be begun; False where that takes too long."""
-        if self._bytes < MOST_WAITING_BYTES:
-            return True
-        async with self._less:
-            try:
-                async with asyncio.timeout(TURN_SECONDS):
-                    await self._less.wait_for(lambda: self._bytes < MOST_WAITING_BYTES)
-            except TimeoutError:
-                return False
-        return True
-
-    @asynccontextmanager
-    async def carrying(self, size: int) -> AsyncIterator[None]:
-        self._bytes += size
-        try:
-            yield
-        finally:
-            self._bytes -= size
-            async with self._less:
-                self._less.notify_all()
-
-
-class _Paced(Response):
-    """An answer that is given away piece by piece, and dropped when its reader does not take it."""
-
-    def __init__(self, answer: Response, traffic: _Traffic) -> None:
-        self.status_code, self.raw_headers, self.body = answer.status_code, answer.raw_headers, answer.body
-        self.background = None
-        self._traffic = traffic
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = memoryview(self.body)
-        async with self._traffic.carrying(len(body)):
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            for at in range(0, max(1, len(body)), CHUNK_BYTES):
-                more = at + CHUNK_BYTES < len(body)
-                try:
-                    async with asyncio.timeout(CHUNK_SECONDS):
-                        chunk = bytes(body[at : at + CHUNK_BYTES])
-                        await send({"type": "http.response.body", "body": chunk, "more_body": more})
-                except TimeoutError:
-                    # Closed in good order, the connection would wait for what its reader does not take.
-                    scope["state"]["abort"]()
-                    return
-
-
-class _PacedFile(Response):
-    """A file that is read as its reader takes it, piece by piece, and dropped when it does not."""
-
-    def __init__(self, reply: Reply) -> None:
-        super().__init__(status_code=reply.status)
-        # Its length is the file's, or not told; that of no body would be nought.
-        self.raw_headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in reply.headers.items()]
-        self._chunks = reply.chunks
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        gone = threading.Event()
-        watching = asyncio.get_running_loop().create_task(_watch(receive, gone))
-        try:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            async for chunk in iterate_in_threadpool(self._chunks):
-                if gone.is_set():
-                    return
-                async with asyncio.timeout(CHUNK_SECONDS):
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
-        except TimeoutError:
-            scope["state"]["abort"]()
-        finally:
-            watching.cancel()
 
 
 # -- running it ---------------------------------------------------------------------------------------------------

@@ -167,7 +167,7 @@ def row_of(record: dict[str, Any]) -> RunRow:
     )
 
 
-def _text(value: Any) -> str | None:
+def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
@@ -180,7 +180,7 @@ class _Throttle:
         self._hurried = False
         self._lock = threading.Lock()
 
-    def run(self, work: Callable[[], Any]) -> None:
+    def run(self, work: Callable[[], object]) -> None:
         """Do it now if it is due and nobody is at it; whoever comes meanwhile goes on without."""
         if not self._is_due() or not self._lock.acquire(blocking=False):
             return
@@ -190,7 +190,7 @@ class _Throttle:
         finally:
             self._finish(begun)
 
-    def begin(self, work: Callable[[], Any], threads: ThreadPoolExecutor) -> None:
+    def begin(self, work: Callable[[], object], threads: ThreadPoolExecutor) -> None:
         """As `run`, by another thread; what it raises is left for the question that runs into it itself."""
         if not self._is_due() or not self._lock.acquire(blocking=False):
             return

@@ -11,6 +11,7 @@ import pytest
 from serving import Served, serving
 
 import lossbook
+from lossbook.web import pacing
 from lossbook.web import server as server_module
 from lossbook.web.auth import split_host
 
@@ -377,7 +378,7 @@ def test_a_question_that_does_not_come_is_not_waited_for(
 def test_an_answer_that_nobody_takes_is_dropped(
     store: Path, opened: Served, static: Path, monkeypatch: pytest.MonkeyPatch, wait_until: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr(server_module, "CHUNK_SECONDS", 0.3)
+    monkeypatch.setattr(pacing, "CHUNK_SECONDS", 0.3)
     run = lossbook.init(store=store, project="long", console=False)
     for step in range(20_000):
         run.log({"loss": float(step)}, step=step)
@@ -408,7 +409,7 @@ def test_an_answer_that_nobody_takes_is_dropped(
 def test_a_file_that_nobody_takes_is_dropped_and_one_that_is_taken_comes_whole(
     store: Path, monkeypatch: pytest.MonkeyPatch, wait_until: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr(server_module, "CHUNK_SECONDS", 0.5)
+    monkeypatch.setattr(pacing, "CHUNK_SECONDS", 0.5)
     with lossbook.init(store=store, project="large", id="one", console=False) as run:
         Path(run.dir).mkdir(exist_ok=True)
         (Path(run.dir) / "model.bin").write_bytes(bytes(range(256)) * (64 << 10))
