@@ -18,7 +18,7 @@ from lossbook.follower.loop import follow
 from lossbook.journal.reader import journal_segments
 from lossbook.paths import RunFolder, read_json, run_folders
 from lossbook.processes import process_start
-from lossbook.run import init
+from lossbook.run import follower_process
 from lossbook.storage.compaction import seal_run
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -212,8 +212,8 @@ def test_a_notebook_that_lives_on_leaves_no_follower_behind(store: Path, wait_un
 
     def collected() -> bool:
         # As the next `init()` does.
-        init._collect_followers()
-        return not init._followers
+        follower_process.collect_followers()
+        return not follower_process._followers
 
     wait_until(collected)
     assert {read_json(folder.summary_json)["state"] for folder in run_folders(str(store))} == {"finished"}  # type: ignore[index]

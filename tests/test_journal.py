@@ -16,11 +16,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lossbook.journal import writer
+from lossbook.journal.attempt_row import AttemptRow
 from lossbook.journal.durability import choose_durability, file_system, is_network
 from lossbook.journal.line import DamagedLine, decode, encode_event, encode_scalars
 from lossbook.journal.reader import find_gaps, first_row, journal_segments, last_row, read_segment, rows_backwards
-from lossbook.journal.writer import Attempt, Journal, NotPlain, last_step, next_child_rank, next_row, next_segment
+from lossbook.journal.segment_numbers import next_child_rank, next_segment
+from lossbook.journal.writer import Journal, NotPlain
 from lossbook.paths import RunFolder, write_json
+from lossbook.run_info import Attempt
+from lossbook.storage.resume_point import last_step, next_row
 
 
 @pytest.fixture
@@ -38,7 +42,7 @@ def said() -> list[str]:
 
 @pytest.fixture
 def journal(folder: RunFolder, said: list[str]) -> Journal:
-    journal = Journal(folder, 0, Attempt(number=0, rank=0), warn=said.append)
+    journal = Journal(folder, 0, AttemptRow(Attempt(number=0), 0), warn=said.append)
     assert journal.begin_segment()
     return journal
 
@@ -242,7 +246,7 @@ def test_a_full_segment_is_left_behind_and_row_numbers_go_on(
 def test_a_new_journal_begins_behind_the_segments_that_are_there(folder: RunFolder, journal: Journal) -> None:
     journal.append({"loss": 1.0}, 0)
     journal.close()
-    again = Journal(folder, 0, Attempt(number=1, rank=0), row=next_row(folder, 0))
+    again = Journal(folder, 0, AttemptRow(Attempt(number=1), 0), row=next_row(folder, 0))
     assert again.begin_segment()
     again.append({"loss": 2.0}, 1)
     assert again.path.endswith("r0-000002.jsonl")
@@ -250,7 +254,7 @@ def test_a_new_journal_begins_behind_the_segments_that_are_there(folder: RunFold
 
 
 def test_two_writers_of_one_rank_never_share_a_file(folder: RunFolder, journal: Journal) -> None:
-    other = Journal(folder, 0, Attempt(number=0, rank=0))
+    other = Journal(folder, 0, AttemptRow(Attempt(number=0), 0))
     # It looked for the next number before ours took it.
     other.segment = journal.segment - 1
     assert other.begin_segment()
@@ -338,7 +342,7 @@ def test_sync_flushes_this_segment_and_those_left_behind(
 
 def test_the_journal_folder_is_made_again_when_somebody_removed_it(folder: RunFolder) -> None:
     os.rmdir(folder.journal)
-    journal = Journal(folder, 0, Attempt(number=0, rank=0))
+    journal = Journal(folder, 0, AttemptRow(Attempt(number=0), 0))
     assert journal.begin_segment()
     assert journal_segments(folder.journal)
 
@@ -499,7 +503,7 @@ def test_damaged_notes_of_sealing_are_as_good_as_none(folder: RunFolder, journal
 
 def test_child_processes_count_downwards(folder: RunFolder, journal: Journal) -> None:
     assert next_child_rank(folder) == -1
-    assert Journal(folder, -1, Attempt(number=0, rank=-1)).begin_segment()
+    assert Journal(folder, -1, AttemptRow(Attempt(number=0), -1)).begin_segment()
     assert next_child_rank(folder) == -2
 
 

@@ -18,7 +18,7 @@ from lossbook.journal import writer
 from lossbook.journal.reader import journal_segments, last_row, read_segment
 from lossbook.paths import RunFolder, read_json
 from lossbook.processes import host_name, process_start
-from lossbook.run import create
+from lossbook.run import claim
 from lossbook.storage.compaction import seal_run
 
 
@@ -170,7 +170,7 @@ def test_a_run_without_attempts_can_be_resumed(store: Path) -> None:
 
 
 def test_a_folder_whose_run_json_is_lost_keeps_its_rows(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(create, "IDENTITY_SECONDS", 0.05)
+    monkeypatch.setattr(claim, "IDENTITY_SECONDS", 0.05)
     first = attempt(store, range(3))
     os.unlink(os.path.join(first.path, "run.json"))
     assert attempt(store, range(3)).id == "one-2"

@@ -505,7 +505,7 @@ def test_a_process_killed_between_any_two_file_operations_loses_and_doubles_noth
 
 
 def test_the_next_row_number_is_right_wherever_sealing_was_cut_off(tmp_path: Path) -> None:
-    from lossbook.journal.writer import next_row
+    from lossbook.storage.resume_point import next_row
 
     begun = several_segments(tmp_path / "begun")
     expected = begun.next_row[0]

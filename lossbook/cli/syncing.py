@@ -40,9 +40,10 @@ def sync_command(
 
     Each row arrives exactly once. Ctrl-C is safe: the next call goes on.
     """
+    from lossbook.compat.wandb.init_arguments import mirror_modes
     from lossbook.run.mirror_request import mirror_specs
 
-    wanted = mirror_specs(targets) if targets is not None else None
+    wanted = mirror_specs(targets, modes=mirror_modes()) if targets is not None else None
     if targets is not None and not wanted:
         raise BadArgument(f"--to {targets} names no mirror: use one of {', '.join(MIRRORS.names())}")
     runs, work = _work(settings, refs, wanted, every)

@@ -83,13 +83,14 @@ def seal_folder(folder: RunFolder) -> tuple[SealReport, list[str]]:
     Raises:
         StoreError: the folder cannot be written or the disk is full; the journal is as it was.
     """
-    from lossbook.journal.async_writer import bring_home
     from lossbook.journal.liveness import live_writers
+    from lossbook.journal.spill import bring_home
     from lossbook.storage.compaction import seal_run
+    from lossbook.storage.resume_point import next_row
     from lossbook.storage.summary import LiveSummary
 
     try:
-        added = bring_home(folder)
+        added = bring_home(folder, next_row=next_row)
         report = seal_run(folder, finished=not live_writers(folder.journal))
         LiveSummary(folder).write()
     except LossbookError:

@@ -15,8 +15,8 @@ from lossbook.diagnosis import Diagnosis, Finding
 from lossbook.errors import LossbookError
 from lossbook.follower.sinks import Alert, RunName, Sinks
 from lossbook.journal.reader import first_row
-from lossbook.journal.writer import next_row
 from lossbook.paths import RunFolder, is_monitor, make_folder, read_json, write_json
+from lossbook.storage.resume_point import next_row
 from lossbook.storage.scan import LoggedRow, Replay
 
 #: Rows are looked at every so often, and never for more than a twentieth of the time.

@@ -210,7 +210,7 @@ def is_complete(folder: RunFolder, cursor: Cursor) -> bool:
 
 def undelivered_rows(folder: RunFolder, cursor: Cursor) -> int:
     """How many rows a mirror does not have yet."""
-    from lossbook.journal.writer import next_row
+    from lossbook.storage.resume_point import next_row
     from lossbook.storage.segments import list_segments
 
     ranks = {segment.name.rank for segment in list_segments(folder)}

@@ -9,13 +9,16 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from itertools import islice
-from typing import Any
 
 from lossbook.errors import LossbookError
+from lossbook.journal.attempt_row import AttemptRow
 from lossbook.journal.reader import journal_segments, rows_backwards
-from lossbook.journal.writer import Attempt, Journal, last_step, next_row
-from lossbook.paths import FORMAT, MONITOR_RANK, RunFolder, folder_lock, read_json
+from lossbook.journal.writer import Journal
+from lossbook.json_shapes import JsonObject
+from lossbook.paths import MONITOR_RANK, RunFolder, folder_lock
 from lossbook.processes import boot_id, host_name, process_start
+from lossbook.run_info import Attempt, load_run_info
+from lossbook.storage.resume_point import last_step, next_row
 
 #: The training's step is the highest among so many of its last rows: rows from a device may come a little late.
 _LAST_ROWS = 16
@@ -32,7 +35,7 @@ class OwnRows:
         self.folder = folder
         self.rank = MONITOR_RANK - rank
         self._journal: Journal | None = None
-        self._attempt: dict[str, Any] = {}
+        self._attempt: AttemptRow | None = None
         self._forked_at: int | None = None
         self._identity_mtime_ns = -1
         self._lock = ExitStack()
@@ -45,9 +48,7 @@ class OwnRows:
         journal.append_scalars(scalars, self.step(), time_us=time_us)
         return True
 
-    def append_event(
-        self, kind: str, value: dict[str, Any], *, key: str | None = None, step: int | None = None
-    ) -> bool:
+    def append_event(self, kind: str, value: JsonObject, *, key: str | None = None, step: int | None = None) -> bool:
         """Write one row of another kind (an alert, say); False when another follower writes this journal already."""
         journal = self._open()
         if journal is None:
@@ -57,7 +58,7 @@ class OwnRows:
 
     def step(self) -> int:
         """The training's last step; before its first row, the step that this attempt goes on from, or 0."""
-        if not self._attempt:
+        if self._attempt is None:
             self._learn_attempt()
         segments = [segment for segment in journal_segments(self.folder.journal) if segment.name.rank == 0]
         steps: list[int] = []
@@ -87,7 +88,7 @@ class OwnRows:
         """The journal, begun anew when the run has begun another attempt."""
         if self._learn_attempt() and self._journal is not None:
             self.close()
-        if self._journal is None and self._attempt:
+        if self._journal is None and self._attempt is not None:
             # Two followers meet where a run is resumed while the first one still seals.
             if not self._lock.enter_context(folder_lock(self.folder, f"monitor{self.rank}", seconds=0.0)):
                 self._lock.close()
@@ -95,7 +96,7 @@ class OwnRows:
             self._journal = Journal(
                 self.folder,
                 self.rank,
-                Attempt(self._attempt),
+                self._attempt,
                 row=next_row(self.folder, self.rank),
                 warn=lambda sentence: print(sentence, flush=True),
             )
@@ -107,25 +108,25 @@ class OwnRows:
             mtime_ns = os.stat(self.folder.run_json).st_mtime_ns
             if mtime_ns == self._identity_mtime_ns:
                 return False
-            identity = read_json(self.folder.run_json) or {}
+            info = load_run_info(self.folder)
         except (LossbookError, OSError):
             return False
         self._identity_mtime_ns = mtime_ns
-        attempts = identity.get("attempts") or [{}]
-        self._forked_at = (identity.get("parent") or {}).get("step")
-        before = self._attempt.get("number")
-        last = attempts[-1]
-        self._attempt = {
-            "format": FORMAT,
-            "number": int(last.get("number", len(attempts) - 1)),
-            "rank": self.rank,
-            "world_size": last.get("world_size"),
-            "resume_step": last.get("resume_step"),
-            "host": host_name(),
-            "pid": os.getpid(),
-            "process_start": process_start(os.getpid()),
-            "boot": boot_id(),
-            "launch": last.get("launch"),
-            "monitor": True,
-        }
-        return bool(before != self._attempt["number"])
+        self._forked_at = info.parent.step if info is not None and info.parent is not None else None
+        before = self._attempt
+        last = info.last_attempt if info is not None else Attempt()
+        self._attempt = AttemptRow(
+            Attempt(
+                number=last.number,
+                world_size=last.world_size,
+                resume_step=last.resume_step,
+                host=host_name(),
+                pid=os.getpid(),
+                process_start=process_start(os.getpid()),
+                boot=boot_id(),
+                launch=last.launch,
+            ),
+            self.rank,
+            monitor=True,
+        )
+        return before is None or before.attempt.number != last.number

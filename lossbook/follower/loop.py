@@ -12,9 +12,9 @@ from lossbook.follower.alerts import Alerts
 from lossbook.follower.capture import capture
 from lossbook.follower.mirror_process import Mirrors
 from lossbook.follower.system import SystemMetrics
-from lossbook.journal.async_writer import bring_home
 from lossbook.journal.liveness import live_writers
-from lossbook.journal.writer import next_segment
+from lossbook.journal.segment_numbers import next_segment
+from lossbook.journal.spill import bring_home
 from lossbook.paths import RunFolder, passing_store, read_json, write_json
 from lossbook.processes import boot_id, host_name, is_alive, process_start
 
@@ -97,13 +97,14 @@ def _mirrors(folder: RunFolder, pid: int, attempt: int) -> Mirrors | None:
 
 def _end(folder: RunFolder, *, attempt: int, main: bool) -> None:
     from lossbook.storage.compaction import seal_run
+    from lossbook.storage.resume_point import next_row
     from lossbook.storage.summary import LiveSummary
 
     if main and not _has_finished(folder):
         # Only training writes the journal, so that it died is said beside it.
         value = {"attempt": attempt, "state": "crashed", "ended": time.time_ns() // 1000}
         _quietly(lambda: write_json(os.path.join(folder.followers, "watch.json"), value))
-    _quietly(lambda: print(*bring_home(folder), sep="\n", flush=True))
+    _quietly(lambda: print(*bring_home(folder, next_row=next_row), sep="\n", flush=True))
     # Another node's follower seals what is over of its own, though rank 0 may still write.
     _quietly(lambda: seal_run(folder, finished=not main or not live_writers(folder.journal)))
     if main:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from lossbook.run.messages import say
+from lossbook.run.run import Run
 from lossbook.run.values import describe
 
 _Arguments = ParamSpec("_Arguments")
@@ -31,6 +32,6 @@ def harmless(method: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Res
     return guarded
 
 
-def is_over(run: Any) -> bool:
+def is_over(run: Run | None) -> bool:
     """Whether a run was ended: rows for it would be warnings."""
-    return run is None or bool(getattr(run, "_finished", False))
+    return run is None or run.is_finished

@@ -194,11 +194,7 @@ class Watched:
 
     def _log(self, row: dict[str, Any], step: int) -> None:
         """Record a row without moving the step that the training's own `log()` counts on from."""
-        journal = getattr(self._run, "_journal", None)
-        before = self._run.step
-        self._run.log(row, step=step)
-        if journal is not None:
-            journal.step = before
+        self._run.log_aside(row, step)
 
     # -- distributions --------------------------------------------------------------------------------------------
 

@@ -1,29 +1,27 @@
-"""A journal on a file system that may hang: training hands rows over and never waits.
+"""Writes a journal on a file system that may hang: training hands rows over and never waits.
 
 A thread writes what a bounded queue holds. While the file system does not answer, the queue fills and its oldest
 rows move to a spill file on the local disk; when it answers again, the thread writes them home first, so the
-order stays. What is left when the process ends stays in the spill file, and `bring_home` adds it to the run.
+order stays. What is left when the process ends stays in the spill file.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import IO, Any
 
 import orjson
 
 from lossbook.journal import writer
+from lossbook.journal.attempt_row import AttemptRow
 from lossbook.journal.line import NEWLINE, encode_event, encode_scalars
-from lossbook.journal.reader import first_row, journal_segments
-from lossbook.journal.writer import Attempt, Journal, NotPlain, next_row, next_segment
-from lossbook.paths import RunFolder, SegmentName, cache_folder, fsync_folder, replace_file, write_json
-from lossbook.processes import boot_id, is_alive, process_start
+from lossbook.journal.spill import NextRow, SpillFile, SpillHead, bring_file_home, number_line
+from lossbook.journal.writer import Journal, NotPlain
+from lossbook.json_shapes import JsonObject
+from lossbook.paths import RunFolder
 
 #: Bytes of rows held in memory while the file system does not answer.
 QUEUE_BYTES = 16 << 20
@@ -32,38 +30,51 @@ _BATCH_BYTES = 1 << 20
 RETRY_SECONDS = 0.5
 
 
-def spill_folder() -> str:
-    """Where rows wait on the local disk for their store to answer again."""
-    return os.path.join(cache_folder(), "spill")
-
-
 class AsyncJournal(Journal):
     """A `Journal` whose file is written by a thread; `append` only encodes and queues.
 
     Args:
         prepare: run by the thread before anything else (it may touch the file system); returns the run's folder,
             the first row number and the attempt's contents.
-        identity: the run's `run.json`, kept with the spilled rows in case it never could be written.
+        run_json: the run's `run.json`, kept with the spilled rows in case it never could be written.
+        next_row: tells the number of the next row, where spilled rows are added after the run's end.
     """
 
-    __slots__ = ("_abandoned", "_busy", "_bytes", "_changed", "_closing", "_dropped", "_given_up", "_identity",
-                 "_in_flight", "_prepare", "_queue", "_spill_count", "_spill_path", "_spill_taken", "_stuck", "_thread",
-                 "_waiting")  # fmt: skip
+    __slots__ = (
+        "_abandoned",
+        "_busy",
+        "_bytes",
+        "_changed",
+        "_closing",
+        "_dropped",
+        "_given_up",
+        "_in_flight",
+        "_next_row",
+        "_prepare",
+        "_queue",
+        "_run_json",
+        "_stuck",
+        "_thread",
+        "_waiting",
+        "spill",
+    )
 
     def __init__(
         self,
         folder: RunFolder,
         rank: int,
-        attempt: Attempt,
+        attempt: AttemptRow,
         *,
         row: int = 0,
         step: int = -1,
         warn: Callable[[str], None] | None = None,
-        identity: dict[str, Any] | None = None,
-        prepare: Callable[[AsyncJournal], tuple[RunFolder, int, Attempt]] | None = None,
+        run_json: JsonObject | None = None,
+        next_row: NextRow,
+        prepare: Callable[[AsyncJournal], tuple[RunFolder, int, AttemptRow]] | None = None,
     ) -> None:
         super().__init__(folder, rank, attempt, row=row, step=step, warn=warn)
-        self._identity = identity
+        self._run_json = run_json
+        self._next_row = next_row
         self._prepare = prepare
         self._queue: deque[tuple[str, bytes]] = deque()
         self._bytes = 0
@@ -76,16 +87,13 @@ class AsyncJournal(Journal):
         self._abandoned = False
         self._dropped = 0
         self._given_up = 0
-        self._spill_count = 0
-        self._spill_taken = 0
-        name = f"{os.path.basename(folder.path)}-r{rank}-{os.getpid()}-{os.urandom(3).hex()}.jsonl"
-        self._spill_path = os.path.join(spill_folder(), name)
+        self.spill = SpillFile(folder.path, rank)
         self._thread = threading.Thread(target=self._work, name="lossbook-journal", daemon=True)
         self._thread.start()
 
     # -- the training thread's side -----------------------------------------------------------------------------
 
-    def append(self, scalars: dict[str, Any], step: int | None) -> None:
+    def append(self, scalars: dict[str, float], step: int | None) -> None:
         with self._lock:
             if step is None:
                 step = self.step + 1
@@ -105,9 +113,7 @@ class AsyncJournal(Journal):
                 self.step = step
             self._put(encode_scalars(0, time.time_ns() // 1000 if time_us is None else time_us, step, scalars))
 
-    def append_event(
-        self, kind: str, value: dict[str, Any], *, key: str | None = None, step: int | None = None
-    ) -> None:
+    def append_event(self, kind: str, value: JsonObject, *, key: str | None = None, step: int | None = None) -> None:
         self._put(encode_event(0, time.time_ns() // 1000, step, kind, key, value))
 
     def put_file(self, path: str, contents: bytes) -> None:
@@ -132,29 +138,13 @@ class AsyncJournal(Journal):
             self._dropped += 1
             return
         try:
-            if self._spill_count == 0:
-                self._begin_spill()
-            with open(self._spill_path, "ab") as file:
-                file.write(contents)
-            self._spill_count += 1
+            if self.spill.count == 0:
+                self.spill.begin(SpillHead.of_this_process(self._folder, self.rank, self.attempt, self._run_json))
+                self._warn(f"{self._folder.path} does not answer; rows wait in {self.spill.path} until it does")
+            self.spill.append(contents)
         except OSError as error:
             self._given_up += 1
             self.count_lost(error)
-
-    def _begin_spill(self) -> None:
-        os.makedirs(os.path.dirname(self._spill_path), exist_ok=True)
-        value = {
-            "folder": os.path.abspath(self._folder.path),
-            "rank": self.rank,
-            "attempt": dict(self._attempt),
-            "pid": os.getpid(),
-            "start": process_start(os.getpid()),
-            "boot": boot_id(),
-            "identity": self._identity,
-        }
-        with open(self._spill_path, "wb") as file:
-            file.write(encode_event(0, time.time_ns() // 1000, None, "spill", None, value))
-        self._warn(f"{self._folder.path} does not answer; rows wait in {self._spill_path} until it does")
 
     # -- the thread's side --------------------------------------------------------------------------------------
 
@@ -166,14 +156,14 @@ class AsyncJournal(Journal):
         except Exception as error:
             self._stuck = True
             if not self._abandoned:
-                self._warn(f"{self._folder.path} cannot be written ({error}); rows wait in {self._spill_path}")
+                self._warn(f"{self._folder.path} cannot be written ({error}); rows wait in {self.spill.path}")
         if self._abandoned:
             self._come_home()
 
     def _open(self) -> None:
         if self._prepare is not None:
             # The run may turn out to be another, when its id is taken.
-            self._folder, self.row, self._attempt = self._prepare(self)
+            self._folder, self.row, self.attempt = self._prepare(self)
         while not self._abandoned and not self.begin_segment():
             if self._closing:
                 raise OSError("it still could not be written when the run ended")
@@ -184,11 +174,11 @@ class AsyncJournal(Journal):
         """Write one batch, the oldest there is; False when the journal is closed and nothing is left."""
         batch: list[tuple[str, bytes]] = []
         with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._spill_count or self._closing)
-            if not self._queue and not self._spill_count:
+            self._changed.wait_for(lambda: self._queue or self.spill.count or self._closing)
+            if not self._queue and not self.spill.count:
                 return not self._closing
             # The spill holds what is older than the queue: it goes home first.
-            spilled = self._read_spill()
+            spilled = self.spill.next_lines()
             if not spilled:
                 batch = self._take_batch()
                 self._in_flight = [contents for target, contents in batch if not target]
@@ -204,33 +194,13 @@ class AsyncJournal(Journal):
             if self._abandoned:
                 return False
             if spilled:
-                self._forget_spilled(spilled)
+                self.spill.forget(spilled)
             self._in_flight = []
             self._busy = False
-            if (self._given_up or self._dropped) and not self._spill_count:
+            if (self._given_up or self._dropped) and not self.spill.count:
                 self._tell_given_up()
             self._changed.notify_all()
         return True
-
-    def _read_spill(self) -> list[bytes]:
-        if not self._spill_count:
-            return []
-        with open(self._spill_path, "rb") as file:
-            if not self._spill_taken:
-                self._spill_taken = len(file.readline())
-            file.seek(self._spill_taken)
-            return file.readlines(_BATCH_BYTES)
-
-    def _forget_spilled(self, lines: list[bytes]) -> None:
-        """Count lines of the spill as written home, also for whoever finds the file when this process is dead."""
-        self._spill_taken += sum(map(len, lines))
-        self._spill_count -= len(lines)
-        if self._spill_count:
-            with open(_progress_path(self._spill_path), "wb") as file:
-                file.write(b"%d" % self._spill_taken)
-        else:
-            _remove(self._spill_path)
-            self._spill_taken = 0
 
     def _take_batch(self) -> list[tuple[str, bytes]]:
         batch: list[tuple[str, bytes]] = []
@@ -288,9 +258,9 @@ class AsyncJournal(Journal):
         """Add what `close` has left in the spill file, now that the file system answers after all."""
         try:
             Journal.close(self)
-            bring_file_home(self._spill_path)
+            bring_file_home(self.spill.path, next_row=self._next_row)
         except Exception as error:
-            self._warn(f"the rows in {self._spill_path} wait for `lossbook seal` ({error})")
+            self._warn(f"the rows in {self.spill.path} wait for `lossbook seal` ({error})")
 
     def wait_until_open(self, timeout_seconds: float) -> bool:
         """Wait for the file system to take the first segment; False when it does not in time."""
@@ -303,7 +273,7 @@ class AsyncJournal(Journal):
         """Wait for the queue to be written, then fsync; False when the file system did not answer in time."""
         with self._changed:
             done = self._changed.wait_for(
-                lambda: not self._queue and not self._spill_count and not self._busy, timeout_seconds
+                lambda: not self._queue and not self.spill.count and not self._busy, timeout_seconds
             )
         return done and self._sync_in_time(timeout_seconds)
 
@@ -324,9 +294,9 @@ class AsyncJournal(Journal):
             with self._changed:
                 self._spill_rest()
                 self._abandoned = True
-            if self._spill_count:
+            if self.spill.count:
                 self._warn(
-                    f"{self._folder.path} did not answer: {self._spill_count} rows wait in {self._spill_path}; "
+                    f"{self._folder.path} did not answer: {self.spill.count} rows wait in {self.spill.path}; "
                     "`lossbook seal` adds them to the run when it does"
                 )
             return
@@ -335,147 +305,13 @@ class AsyncJournal(Journal):
     def _spill_rest(self) -> None:
         """Put what has not been written into the spill file, in its order: in flight, spilled, queued."""
         try:
-            if self._in_flight and self._spill_count:
-                self._spill_in_front(self._in_flight)
+            if self._in_flight and self.spill.count:
+                self.spill.put_in_front(self._in_flight)
                 self._in_flight = []
         except OSError as error:
-            self._warn(f"the order of rows in {self._spill_path} could not be kept ({error.strerror})")
+            self._warn(f"the order of rows in {self.spill.path} could not be kept ({error.strerror})")
         for line in self._in_flight:
             self._to_spill("", line)
         self._in_flight = []
         while self._queue:
             self._to_spill(*self._queue.popleft())
-
-    def _spill_in_front(self, lines: list[bytes]) -> None:
-        partial = f"{self._spill_path}.tmp"
-        with open(self._spill_path, "rb") as spill, open(partial, "wb") as file:
-            file.write(spill.readline())
-            start = file.tell()
-            file.writelines(lines)
-            spill.seek(self._spill_taken or start)
-            shutil.copyfileobj(spill, file)
-        try:
-            os.unlink(_progress_path(self._spill_path))
-        except FileNotFoundError:
-            pass
-        os.replace(partial, self._spill_path)
-        self._spill_taken = start
-        self._spill_count += len(lines)
-
-
-def number_line(line: bytes, row: int) -> bytes:
-    """Give an encoded line its row number."""
-    return b'{"i":%d%b' % (row, line[line.index(b",") :])
-
-
-def bring_home(folder: RunFolder | None = None) -> list[str]:
-    """Add rows that were left in spill files of dead processes to their runs.
-
-    Args:
-        folder: only this run's; None for every run whose store answers.
-
-    Returns:
-        One sentence for each spill file dealt with.
-    """
-    done = []
-    try:
-        names = sorted(name for name in os.listdir(spill_folder()) if name.endswith(".jsonl"))
-    except OSError:
-        return []
-    for name in names:
-        path = os.path.join(spill_folder(), name)
-        head = _spill_head(path)
-        if head is None or (folder is not None and os.path.abspath(folder.path) != head["folder"]):
-            continue
-        if is_alive(int(head["pid"]), head.get("start"), head.get("boot")):
-            continue
-        count = bring_file_home(path)
-        if count is not None:
-            done.append(f"{count} rows that waited in {path} were added to {head['folder']}")
-    return done
-
-
-def _spill_head(path: str) -> dict[str, Any] | None:
-    head = first_row(path)
-    return head.body if head is not None and head.kind == "spill" else None
-
-
-def bring_file_home(path: str) -> int | None:
-    """Add the rows of one spill file to its run, each exactly once, and remove the file.
-
-    Returns:
-        How many rows were added; None when another process is doing it, or there is no such file.
-
-    Raises:
-        OSError: the run's folder cannot be written; the file stays.
-    """
-    try:
-        spill = open(path, "rb")  # noqa: SIM115 - closed below, where it is locked
-    except FileNotFoundError:
-        return None
-    with spill:
-        try:
-            fcntl.flock(spill, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return None
-        head = _spill_head(path)
-        if head is None:
-            return None
-        home = RunFolder(str(head["folder"]))
-        if head.get("identity") and not os.path.exists(home.run_json):
-            os.makedirs(home.journal, exist_ok=True)
-            write_json(home.run_json, head["identity"])
-        count = _add_lines(
-            home, int(head["rank"]), head["attempt"], os.path.basename(path), _waiting_lines(path, spill)
-        )
-        _remove(path)
-    return count
-
-
-def _waiting_lines(path: str, spill: IO[bytes]) -> list[bytes]:
-    """The whole lines that were not known to be home yet."""
-    first = len(spill.readline())
-    try:
-        with open(_progress_path(path), "rb") as file:
-            first = max(first, int(file.read()))
-    except (OSError, ValueError):
-        pass
-    spill.seek(first)
-    return [line for line in spill if line.endswith(b"\n") and b"," in line]
-
-
-def _add_lines(home: RunFolder, rank: int, attempt: dict[str, Any], name: str, lines: list[bytes]) -> int:
-    own = [segment for segment in journal_segments(home.journal) if segment.name.rank == rank]
-    heads = [head.body for segment in own if (head := first_row(segment.path)) is not None]
-    if any(head.get("spill") == name for head in heads):
-        return 0
-    # Writes that were under way when the process ended may have arrived after all, the last in a new segment.
-    arrived: set[bytes] = set()
-    for segment in own[-2:]:
-        with open(segment.path, "rb") as file:
-            arrived.update(line[line.index(b",") :] for line in file if b"," in line)
-    lines = [line for line in lines if line[line.index(b",") :] not in arrived]
-    if not lines:
-        return 0
-    row = next_row(home, rank)
-    number = next_segment(home, rank)
-    value = {**attempt, "continues": True, "spill": name}
-    head_line = encode_event(row, time.time_ns() // 1000, None, "attempt", None, value)
-    text = head_line + b"".join(number_line(line, row + 1 + at) for at, line in enumerate(lines))
-    os.makedirs(home.journal, exist_ok=True)
-    replace_file(os.path.join(home.journal, f"{SegmentName(rank, number, number).stem}.jsonl"), text)
-    fsync_folder(home.journal)
-    return len(lines)
-
-
-def _progress_path(spill_path: str) -> str:
-    """Where it is noted how many bytes of a spill file are home already."""
-    return f"{spill_path}.home"
-
-
-def _remove(path: str) -> None:
-    for one in (_progress_path(path), path):
-        try:
-            os.unlink(one)
-        except FileNotFoundError:
-            pass

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from lossbook.json_shapes import JsonObject
+
 #: Kinds of row that this version writes; a reader passes over others.
 KINDS = frozenset(
     ("attempt", "config", "summary", "define", "text", "histogram", "image", "table", "alert", "checkpoint",
@@ -63,18 +65,17 @@ def encode_number(value: float) -> float | str:
     return "Infinity" if value > 0 else "-Infinity"
 
 
-def decode_number(value: Any) -> float:
+def decode_number(value: object) -> float:
     """Read a number back.
 
     Raises:
         DamagedLine: `value` is neither a number, a boolean nor one of the three names.
     """
-    kind = type(value)
-    if kind is float:
-        return value  # type: ignore[no-any-return]
-    if kind is int or kind is bool:
+    if type(value) is float:
+        return value
+    if type(value) is int or type(value) is bool:
         return float(value)
-    if kind is str and value in _NOT_FINITE:
+    if type(value) is str and value in _NOT_FINITE:
         return _NOT_FINITE[value]
     raise DamagedLine(f"{value!r} is no number")
 
@@ -85,9 +86,9 @@ def encode_scalars(i: int, t: int, step: int, scalars: dict[str, float]) -> byte
     return orjson.dumps({"i": i, "t": t, "s": step, "m": numbers}, None, NEWLINE)
 
 
-def encode_event(i: int, t: int, step: int | None, kind: str, key: str | None, value: dict[str, Any]) -> bytes:
+def encode_event(i: int, t: int, step: int | None, kind: str, key: str | None, value: JsonObject) -> bytes:
     """Encode one row of another kind; `value` holds only what JSON can."""
-    line: dict[str, Any] = {"i": i, "t": t}
+    line: JsonObject = {"i": i, "t": t}
     if step is not None:
         line["s"] = step
     line["k"] = kind
@@ -97,7 +98,7 @@ def encode_event(i: int, t: int, step: int | None, kind: str, key: str | None, v
     return orjson.dumps(line, _plain, NEWLINE | orjson.OPT_NON_STR_KEYS)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """Stand in for what JSON does not know, so that one odd value never costs the row."""
     for attribute in ("tolist", "item"):
         convert = getattr(value, attribute, None)
@@ -140,16 +141,16 @@ def decode(line: bytes) -> Row:
     return row
 
 
-def is_place(i: Any, t: Any) -> bool:
+def is_place(i: object, t: object) -> bool:
     """Whether a row number and a time (µs) are such: the time within what Parquet and DuckDB can hold."""
     return type(i) is int and type(t) is int and i < 1 << 62 and -(1 << 62) < t < 1 << 62
 
 
-def is_step(step: Any) -> bool:
+def is_step(step: object) -> bool:
     """Whether a step is a 64-bit integer."""
     return type(step) is int and -(1 << 63) <= step < 1 << 63
 
 
-def is_attempt(number: Any) -> bool:
+def is_attempt(number: object) -> bool:
     """Whether the number of an attempt is one (Parquet holds it in 16 bits)."""
     return type(number) is int and 0 <= number < 1 << 15

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 
+from lossbook.journal.attempt_row import attempt_of
 from lossbook.journal.reader import JournalSegment, first_row, journal_segments, last_row
 from lossbook.paths import is_monitor
 from lossbook.processes import host_name, is_alive
@@ -23,15 +24,15 @@ def writer_is_over(segment: JournalSegment) -> bool:
     last = last_row(segment.path)
     if last is not None and last.kind == "finish":
         return True
-    head = first_row(segment.path)
-    if head is not None and head.body.get("imported"):
+    head = attempt_of(first_row(segment.path))
+    if head is not None and head.imported:
         return True
-    if head is not None and head.kind == "attempt" and head.body.get("host") == host_name():
-        if head.body.get("spill"):
+    if head is not None and head.attempt.host == host_name():
+        if head.spill:
             return True
-        if is_monitor(segment.name.rank) and head.body.get("pid") == os.getpid():
+        if is_monitor(segment.name.rank) and head.attempt.pid == os.getpid():
             return True
-        return not is_alive(int(head.body.get("pid") or 0), head.body.get("process_start"), head.body.get("boot"))
+        return not is_alive(head.attempt.pid or 0, head.attempt.process_start, head.attempt.boot)
     try:
         return time.time() - os.stat(segment.path).st_mtime > SILENT_SECONDS
     except OSError:
@@ -53,7 +54,7 @@ def live_writers(journal: str, *, host: str | None = None) -> list[JournalSegmen
     for segment in newest.values():
         if writer_is_over(segment):
             continue
-        head = first_row(segment.path) if host is not None else None
-        if host is None or head is None or head.body.get("host") == host:
+        head = attempt_of(first_row(segment.path)) if host is not None else None
+        if head is None or head.attempt.host == host:
             live.append(segment)
     return live

@@ -1,9 +1,8 @@
-"""Writing one journal: a row is in the page cache when its append returns, so SIGKILL cannot take it.
+"""Writes one journal: a row is in the page cache when its append returns, so SIGKILL cannot take it.
 
 One `Journal` belongs to one process and one rank; nobody else ever writes its files, so there are no locks
-between processes. A segment that has grown past `SEGMENT_BYTES` is left behind and a new one begun; whoever
-seals segments takes it from there. `AsyncJournal` (in `journal.spill`) keeps the same promises to a training
-thread that must not wait for a network file system.
+between processes. A segment that has grown past `SEGMENT_BYTES` is left behind and a new one begun; sealing takes
+it from there.
 """
 
 from __future__ import annotations
@@ -14,32 +13,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from itertools import islice
-from typing import Any
 
 import orjson
 
-from lossbook.errors import StoreError
+from lossbook.journal.attempt_row import AttemptRow
 from lossbook.journal.line import NEWLINE, encode_event, encode_scalars
-from lossbook.journal.reader import journal_segments, last_row, rows_backwards
-from lossbook.paths import (
-    LAST_MONITOR_RANK,
-    RunFolder,
-    SegmentName,
-    fsync_folder,
-    is_monitor,
-    make_folder,
-    parse_segment_name,
-    read_json,
-)
+from lossbook.journal.segment_numbers import next_segment
+from lossbook.json_shapes import JsonObject
+from lossbook.paths import RunFolder, SegmentName, fsync_folder, make_folder
 
 #: A live segment is read as JSON by everybody who looks at a running run: 8 MB parse in about 0.1 s.
 SEGMENT_BYTES = 8 << 20
 _named_bytes = os.environ.get("LOSSBOOK_SEGMENT_BYTES", "")
 if _named_bytes.isdecimal() and int(_named_bytes) > 0:
     SEGMENT_BYTES = int(_named_bytes)
-#: A run that goes on counts from the highest step among that many of its last rows.
-LAST_ROWS = 1000
 _LARGEST_STEP = (1 << 63) - 1
 _DISK_FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 #: A disk that takes a row now and then is said to be full once in that time.
@@ -54,36 +41,32 @@ class NotPlain(Exception):
     """The scalars are not all finite `int` and `float` under string keys: they need the careful path."""
 
 
-class Attempt(dict[str, Any]):
-    """The contents of the `attempt` row that begins every segment of one process's journal."""
-
-
 class Journal:
     """The journal of one process, durable against the death of the process.
 
     Args:
         folder: the run's folder.
         rank: which writer this is; the names of its files begin with it.
-        attempt: what the first row of each segment says of this attempt.
+        attempt: the first row of each segment.
         row: the number of the first row.
         warn: called with one sentence when rows are being lost, and when they no longer are.
     """
 
-    __slots__ = ("_attempt", "_fd", "_folder", "_lock", "_lost", "_said", "_size", "_synced", "_turning", "_warn",
-                 "path", "rank", "row", "segment", "step")  # fmt: skip
+    __slots__ = ("_fd", "_folder", "_lock", "_lost", "_said", "_size", "_synced", "_turning", "_warn",
+                 "attempt", "path", "rank", "row", "segment", "step")  # fmt: skip
 
     def __init__(
         self,
         folder: RunFolder,
         rank: int,
-        attempt: Attempt,
+        attempt: AttemptRow,
         *,
         row: int = 0,
         step: int = -1,
         warn: Callable[[str], None] | None = None,
     ) -> None:
         self._folder = folder
-        self._attempt = attempt
+        self.attempt = attempt
         # Re-entrant, because a signal handler of the same thread may log while a row is being written.
         self._lock = threading.RLock()
         self._warn = warn or (lambda sentence: print(f"lossbook: {sentence}", file=sys.stderr))
@@ -101,7 +84,7 @@ class Journal:
 
     # -- the path that every row takes ------------------------------------------------------------------------
 
-    def append(self, scalars: dict[str, Any], step: int | None) -> None:
+    def append(self, scalars: dict[str, float], step: int | None) -> None:
         """Write one row of scalars with one `write(2)`.
 
         Args:
@@ -151,9 +134,7 @@ class Journal:
                 lambda row: encode_scalars(row, time_us if time_us is not None else self._now_us(), step, scalars)
             )
 
-    def append_event(
-        self, kind: str, value: dict[str, Any], *, key: str | None = None, step: int | None = None
-    ) -> None:
+    def append_event(self, kind: str, value: JsonObject, *, key: str | None = None, step: int | None = None) -> None:
         """Write one row of another kind; what cannot be written is counted as lost, never raised."""
         with self._lock:
             self._write_line(lambda row: encode_event(row, self._now_us(), step, kind, key, value))
@@ -263,7 +244,7 @@ class Journal:
                     number += 1
                 except FileNotFoundError:
                     os.makedirs(self._folder.journal, exist_ok=True)
-            value = dict(self._attempt, continues=True) if self.segment else dict(self._attempt)
+            value = (self.attempt.continued() if self.segment else self.attempt).to_json()
             row = -1
             while row != self.row:
                 row = self.row
@@ -385,105 +366,3 @@ def write_once(path: str, contents: bytes) -> None:
         except OSError:
             pass
         raise
-
-
-def next_segment(folder: RunFolder, rank: int) -> int:
-    """One more than the highest segment number of a rank, sealed or not."""
-    highest = 0
-    for directory in (folder.journal, folder.metrics):
-        try:
-            names = os.listdir(directory)
-        except OSError:
-            continue
-        for filename in names:
-            name = parse_segment_name(filename)
-            if name is not None and name.rank == rank:
-                highest = max(highest, name.last)
-    return highest + 1
-
-
-def next_row(folder: RunFolder, rank: int) -> int:
-    """One more than the last row number that a rank has written, from its journal or from what was sealed."""
-    rows = [
-        row.i + 1
-        for segment in journal_segments(folder.journal)
-        if segment.name.rank == rank and (row := last_row(segment.path)) is not None
-    ]
-    sealed = noted_by_sealing(folder, "next_row", rank)
-    if sealed is not None:
-        rows.append(sealed)
-    elif not rows or next_segment(folder, rank) > 1:
-        rows.append(_next_sealed_row(folder, rank))
-    return max(rows, default=0)
-
-
-def last_step(folder: RunFolder) -> int | None:
-    """The highest step among the last rows of scalars of rank 0, sealed or not; None when there is none.
-
-    Among several, because rows from a device may come a little later than their successors.
-    """
-    for segment in reversed(journal_segments(folder.journal)):
-        if segment.name.rank == 0:
-            rows = (row.step for row in rows_backwards(segment.path) if row.kind is None and row.step is not None)
-            steps = list(islice(rows, LAST_ROWS))
-            if steps:
-                return max(steps)
-    noted = noted_by_sealing(folder, "last_step", 0)
-    if noted is None:
-        try:
-            noted = (read_json(folder.summary_json) or {}).get("last_step")
-        except StoreError:
-            return None
-    return noted if isinstance(noted, int) else None
-
-
-def noted_by_sealing(folder: RunFolder, what: str, rank: int) -> int | None:
-    """A number that sealing has noted for a rank in `followers/seal.json`; None when it has not."""
-    try:
-        noted = (read_json(os.path.join(folder.followers, "seal.json")) or {}).get(what)
-    except StoreError:
-        return None
-    value = noted.get(f"r{rank}") if isinstance(noted, dict) else None
-    return value if isinstance(value, int) else None
-
-
-def _next_sealed_row(folder: RunFolder, rank: int) -> int:
-    """Ask the Parquet files themselves: slow (it loads DuckDB), and only for a run without `seal.json`."""
-    paths = [
-        os.path.join(directory, filename)
-        for directory in (folder.metrics, folder.events)
-        if os.path.isdir(directory)
-        for filename in os.listdir(directory)
-        if filename.endswith(".parquet")
-        and ".rollup." not in filename
-        and (name := parse_segment_name(filename)) is not None
-        and name.rank == rank
-    ]
-    if not paths:
-        return 0
-    import duckdb
-
-    highest = -1
-    with duckdb.connect() as connection:
-        for path in paths:
-            try:
-                found = connection.execute("select max(row) from read_parquet(?)", [path]).fetchone()
-            except duckdb.Error:  # damaged: the others still tell where to go on
-                continue
-            highest = max(highest, int(found[0]) if found and found[0] is not None else -1)
-    return highest + 1
-
-
-def next_child_rank(folder: RunFolder) -> int:
-    """The next number below 0 that no child process of this run has used, and no follower ever does."""
-    lowest = 0
-    for directory in (folder.journal, folder.metrics):
-        try:
-            names = os.listdir(directory)
-        except OSError:
-            continue
-        for filename in names:
-            name = parse_segment_name(filename)
-            if name is not None and not is_monitor(name.rank):
-                lowest = min(lowest, name.rank)
-    return LAST_MONITOR_RANK - 1 if is_monitor(lowest - 1) else lowest - 1

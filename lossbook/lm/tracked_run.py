@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 from lossbook.errors import BadArgument, LossbookError
 from lossbook.json_shapes import JsonObject, number_or_none, object_or_empty
@@ -24,9 +24,9 @@ from lossbook.lm.memory import gpu_memory, system_memory
 from lossbook.lm.model_cost import ModelCost
 from lossbook.lm.resume import counts_of_run, state_of_log, store_of
 from lossbook.run import init
-from lossbook.run.create import check
 from lossbook.run.distributed import detect
 from lossbook.run.messages import say
+from lossbook.run.request import InitArguments, InitRequest
 from lossbook.run.run import Run
 
 if TYPE_CHECKING:
@@ -97,17 +97,8 @@ class TrackedRun:
             "mode": mode,
             "tags": [*config.tags, *([tags] if isinstance(tags, str) else tags)],
         }
-        check(
-            name=config.name,
-            config=None,
-            id=run_id,
-            resume="never",
-            resume_step=None,
-            fork_from=None,
-            durability=None,
-            system_metrics=True,
-            **self._init,
-        )
+        # Said now, not when training begins.
+        InitRequest.from_arguments(cast(InitArguments, {"name": config.name, "id": run_id, **self._init}))
         self._run_id = run_id or os.environ.get("LOSSBOOK_RUN_ID") or None
         self._resume_from = resume_from_step
         self._world_size = world_size

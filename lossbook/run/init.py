@@ -1,46 +1,44 @@
-"""`init()`: from what the user asks to a `Run` with a follower beside it."""
+"""`init()`, `log()` and `finish()`: the current run of this process, begun with a follower beside it."""
 
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterable
-from typing import Any, Unpack
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from lossbook.compat.wandb.init_arguments import WandbArguments, translate
 from lossbook.errors import LossbookError, StoreError, UnknownRun
 from lossbook.paths import project_folder, safe_name
 from lossbook.run import exit_hooks
-from lossbook.run.create import Request, check, start
-from lossbook.run.distributed import Launch, detect
+from lossbook.run.create import Started, begin, begin_disabled
+from lossbook.run.distributed import detect
+from lossbook.run.follower_process import collect_followers, start_follower
 from lossbook.run.messages import say, say_once
-from lossbook.run.mirror_request import passing
-from lossbook.run.run import DisabledRun, Run
+from lossbook.run.request import InitArguments, InitRequest
+from lossbook.run.run import Run
 
 current: Run | None = None
 _begun = 0
-_followers: list[int] = []
 
 
 def init(
     project: str | None = None,
     name: str | None = None,
-    config: Any = None,
-    tags: Iterable[str] = (),
+    config: object = None,
+    tags: Iterable[str] | None = (),
     group: str | None = None,
     notes: str | None = None,
     id: str | None = None,
-    store: Any = None,
-    mirrors: Any = None,
+    store: str | os.PathLike[str] | None = None,
+    mirrors: str | Iterable[str] | None = None,
     mode: str | None = None,
     resume: str | bool | None = None,
     resume_step: int | None = None,
-    fork_from: Any = None,
+    fork_from: tuple[Any, int] | str | None = None,
     system_metrics: bool = True,
     durability: str | None = None,
     console: bool = True,
     keep: bool = True,
-    **wandb: Unpack[WandbArguments],
+    **wandb: object,
 ) -> Run:
     """Begin a run (or another attempt of one). Touches no network; takes about 10 ms.
 
@@ -74,97 +72,87 @@ def init(
         UnknownRun: `resume="must"` or `fork_from` and there is no such run.
     """
     global current, _begun
-    own = {
-        "project": project,
-        "name": name,
-        "config": config,
-        "tags": tags,
-        "group": group,
-        "notes": notes,
-        "id": id,
-        "store": store,
-        "mirrors": mirrors,
-        "mode": mode,
-        "resume": resume,
-        "resume_step": resume_step,
-        "fork_from": fork_from,
-        "durability": durability,
-        "system_metrics": system_metrics,
-        "console": console,
-    }
-    own, labels, before = translate(own, wandb)
-    if not keep:
-        own.update(passing(own))
-    if current is not None and before == "return_previous":
+    request = InitRequest.from_arguments(
+        InitArguments(
+            project=project,
+            name=name,
+            config=config,
+            tags=tags,
+            group=group,
+            notes=notes,
+            id=id,
+            store=store,
+            mirrors=mirrors,
+            mode=mode,
+            resume=resume,
+            resume_step=resume_step,
+            fork_from=fork_from,
+            system_metrics=system_metrics,
+            durability=durability,
+            console=console,
+            keep=keep,
+        ),
+        wandb,
+    )
+    if current is not None and request.previous == "return_previous":
         return current
-    if before == "finish_previous":
+    if request.previous == "finish_previous":
         finish()
-    console = own.pop("console")
-    request = check(**own, labels=labels)
-    if request.mode == "disabled":
-        current = DisabledRun(request.name, request.project, request.config)
+    if request.info.mode == "disabled":
+        current = Run(begin_disabled(request.info), console=False)
         return current
     launch = detect()
-    _collect_followers()
+    collect_followers()
     _end_before_resuming(request)
     try:
-        started = start(request, launch, count=_begun, warn=say)
+        started = begin(request, launch, count=_begun, warn=say)
     except UnknownRun:
         raise
     except StoreError as error:
         if request.resume == "must":
             raise
-        return _record_nothing(str(error), request)
+        started = _nothing(str(error), request)
     except LossbookError:
         raise
     except Exception as error:
-        return _record_nothing(f"nothing of this run is recorded ({type(error).__name__}: {error})", request)
+        started = _nothing(f"nothing of this run is recorded ({type(error).__name__}: {error})", request)
+    if not started.folder.path:
+        current = Run(started, console=False)
+        return current
     _begun += 1
-    run = Run(started, mode=request.mode, console=console)
-    if request.system_metrics:
+    run = Run(started, mode=request.info.mode, console=request.console)
+    if request.info.system_metrics:
         run.watch_allocator()
-    if launch.local_rank == 0 and os.environ.get("LOSSBOOK_FOLLOWER", "on") not in ("off", "0", "none"):
-        _start_follower(run, launch)
-    if before != "create_new" or current is None:
+    if launch.local_rank == 0:
+        start_follower(run.path, attempt=run.attempt, rank=launch.rank)
+    if request.previous != "create_new" or current is None:
         current = run
     return run
 
 
-def _record_nothing(sentence: str, request: Request) -> Run:
-    global current
+def _nothing(sentence: str, request: InitRequest) -> Started:
+    """What stands in for a run that cannot be recorded: training goes on."""
     say(sentence)
-    current = DisabledRun(request.name, request.project, request.config)
-    return current
+    return begin_disabled(request.info)
 
 
-def _end_before_resuming(request: Request) -> None:
+def _end_before_resuming(request: InitRequest) -> None:
     """End a run that this process writes already and is about to resume: a notebook's cell that is run again."""
     if request.id is None or request.resume == "never":
         return
-    path = os.path.join(project_folder(request.store, request.project), safe_name(request.id))
+    path = os.path.join(project_folder(request.store, request.info.project), safe_name(request.id))
     for run in exit_hooks.live_runs():
         if getattr(run, "path", None) == path:
             run.end("finished", None)
 
 
-def _collect_followers() -> None:
-    """Ask for the exit status of followers that have ended: they are this process's children, and zombies until then."""
-    for pid in list(_followers):
-        try:
-            ended = os.waitpid(pid, os.WNOHANG)[0] == pid
-        except OSError:  # somebody else has asked, or this is a forked child
-            ended = True
-        if ended:
-            _followers.remove(pid)
-
-
 def log(
-    metrics: Any = None,
+    metrics: Mapping[str, object] | None = None,
     step: int | None = None,
     commit: bool | None = None,
     *,
     ranks: str | None = None,
-    data: Any = None,
+    data: Mapping[str, object] | None = None,
 ) -> None:
     """`Run.log` of the current run."""
     if current is None:
@@ -179,45 +167,3 @@ def finish(state: str | int | None = None, *, exit_code: int | None = None, quie
     if current is not None:
         current.finish(state, exit_code=exit_code)
         current = None
-
-
-def _start_follower(run: Run, launch: Launch) -> None:
-    """Start `python -m lossbook.follower` in a session of its own.
-
-    `posix_spawn` rather than `fork`: a training process may hold a hundred gigabytes, and its page tables with them.
-    """
-    if not sys.executable:
-        say("no follower was started, because Python does not know its own path; `lossbook seal` does its work later")
-        return
-    folder = run.path
-    environment = dict(os.environ)
-    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (package, environment.get("PYTHONPATH"))))
-    arguments = [
-        sys.executable,
-        "-P",
-        "-m",
-        "lossbook.follower",
-        folder,
-        "--pid",
-        str(os.getpid()),
-        "--attempt",
-        str(run.attempt),
-        "--rank",
-        str(launch.rank),
-    ]
-    try:
-        log = os.path.join(folder, "followers", "follow.log")
-        actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
-        try:
-            os.makedirs(os.path.dirname(log), exist_ok=True)
-            actions.append((os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644))
-        except OSError:
-            actions.append((os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0))
-        actions.append((os.POSIX_SPAWN_DUP2, 1, 2))
-        _followers.append(
-            os.posix_spawn(sys.executable, arguments, environment, file_actions=actions, setsid=True, setsigmask=())
-        )
-    except (OSError, NotImplementedError, ValueError) as error:
-        # ValueError: a variable of the environment that no process can be given.
-        say(f"no follower could be started ({error}); `lossbook seal` does its work later")

@@ -1,24 +1,23 @@
-"""Which mirrors a run asks for: `"wandb:offline,trackio"` as `run.json` keeps it."""
+"""Reads which mirrors a run asks for: `"wandb:offline,trackio"` as `run.json` keeps it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 from lossbook.errors import BadArgument
-from lossbook.paths import passing_store
 from lossbook.registry import MIRRORS
 
 _MODES = ("online", "offline", "disabled")
 
 
-def mirror_specs(mirrors: Any) -> list[str]:
+def mirror_specs(mirrors: object, *, modes: Mapping[str, str] | None = None) -> list[str]:
     """Read what the user asked for.
 
     Args:
         mirrors: names with an optional mode each, separated by commas or as a list; None for `LOSSBOOK_MIRRORS`.
             `none` names none, `both` is wandb and trackio.
+        modes: by name, the mode of a mirror that was named without one.
 
     Returns:
         `name` or `name:mode`, each name once; disabled ones left out.
@@ -42,14 +41,7 @@ def mirror_specs(mirrors: Any) -> list[str]:
             if mode and mode not in _MODES:
                 raise BadArgument(f"the mirror {word.strip()!r} has no such mode: use one of {', '.join(_MODES)}")
             specs[name] = mode or specs.get(name, "")
-    if "wandb" in specs and not specs["wandb"]:
-        own = os.environ.get("WANDB_MODE", "").strip().lower()
-        specs["wandb"] = own if own in ("offline", "disabled") else ""
+    for name, mode in (modes or {}).items():
+        if specs.get(name) == "":
+            specs[name] = mode
     return [f"{name}:{mode}" if mode else name for name, mode in specs.items() if mode != "disabled"]
-
-
-def passing(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a run that is not to be kept: where it waits for its mirrors, or that nothing is recorded."""
-    if mirror_specs(arguments.get("mirrors")):
-        return {"store": passing_store()}
-    return {"mode": "disabled"}

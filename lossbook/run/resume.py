@@ -1,35 +1,34 @@
-"""What became of an earlier attempt: whether it is still being written, how it ended, and which run to go on with."""
+"""Tells what became of an earlier attempt: whether it is still being written, how it ended, which run to go on with."""
 
 from __future__ import annotations
 
 import os
-from typing import Any
 
-from lossbook.errors import LossbookError
+from lossbook.errors import LossbookError, UnknownRun
+from lossbook.journal.attempt_row import attempt_of
 from lossbook.journal.reader import first_row, journal_segments, last_row
-from lossbook.paths import RunFolder, project_folder, read_json
+from lossbook.paths import RunFolder, project_folder, run_folders
 from lossbook.processes import host_name, is_alive
+from lossbook.run_info import Attempt, Parent, load_run_info
+from lossbook.storage.resume_point import recorded_state, sealed_at_us
 
 
-def is_written_elsewhere(folder: RunFolder, attempt: dict[str, Any]) -> bool:
+def is_written_elsewhere(folder: RunFolder, attempt: Attempt) -> bool:
     """Whether another process of this machine is still writing that attempt."""
-    if attempt.get("host") != host_name() or attempt.get("pid") == os.getpid() or _ended(folder, attempt):
+    if attempt.host != host_name() or attempt.pid == os.getpid() or _ended(folder, attempt):
         return False
-    return is_alive(int(attempt.get("pid", 0)), attempt.get("process_start"), attempt.get("boot"))
+    return is_alive(attempt.pid or 0, attempt.process_start, attempt.boot)
 
 
-def _ended(folder: RunFolder, attempt: dict[str, Any]) -> bool:
+def _ended(folder: RunFolder, attempt: Attempt) -> bool:
     """Whether that attempt said that it finished (its process may live on: a notebook, a sweep)."""
-    segments = [part for part in journal_segments(folder.journal) if part.name.rank == 0]
+    segments = [segment for segment in journal_segments(folder.journal) if segment.name.rank == 0]
     if not segments:
         # Everything is sealed, or nothing of this attempt has been written yet.
-        try:
-            sealed = os.stat(os.path.join(folder.followers, "seal.json")).st_mtime * 1e6
-        except OSError:
-            return False
-        return sealed > float(attempt.get("started") or 0)
-    head, row = first_row(segments[-1].path), last_row(segments[-1].path)
-    if head is not None and head.kind == "attempt" and head.body.get("number") != attempt.get("number"):
+        sealed = sealed_at_us(folder)
+        return sealed is not None and sealed > (attempt.started or 0)
+    head, row = attempt_of(first_row(segments[-1].path)), last_row(segments[-1].path)
+    if head is not None and head.attempt.number != attempt.number:
         return False  # it is about to begin
     return row is not None and row.kind == "finish"
 
@@ -42,13 +41,12 @@ def run_to_resume(store: str, project: str) -> str | None:
     except OSError:
         return None
     for name in names:
-        folder = RunFolder(os.path.join(project_folder(store, project), name))
         try:
-            identity = read_json(folder.run_json)
+            info = load_run_info(RunFolder(os.path.join(project_folder(store, project), name)))
         except LossbookError:
             continue
-        if identity is not None and not name.startswith("."):
-            latest = max(latest or (0, ""), (int(identity.get("created") or 0), name))
+        if info is not None and not name.startswith("."):
+            latest = max(latest or (0, ""), (info.created, name))
     if latest is None:
         return None
     state = _state(RunFolder(os.path.join(project_folder(store, project), latest[1])))
@@ -56,13 +54,29 @@ def run_to_resume(store: str, project: str) -> str | None:
 
 
 def _state(folder: RunFolder) -> str:
-    """How a run ended, as its journal or its summary has it; "crashed" where neither says."""
-    identity = read_json(folder.run_json) or {}
-    last = (identity.get("attempts") or [{}])[-1]
-    if is_written_elsewhere(folder, last) or (last.get("pid") == os.getpid() and not _ended(folder, last)):
+    """How a run ended, or that it goes on."""
+    info = load_run_info(folder)
+    last = info.last_attempt if info is not None else Attempt()
+    if is_written_elsewhere(folder, last) or (last.pid == os.getpid() and not _ended(folder, last)):
         return "running"
-    segments = [part for part in journal_segments(folder.journal) if part.name.rank == 0]
-    row = last_row(segments[-1].path) if segments else None
-    if row is not None:
-        return str(row.body.get("state")) if row.kind == "finish" else "crashed"
-    return str((read_json(folder.summary_json) or {}).get("state") or "crashed")
+    return recorded_state(folder)
+
+
+def find_parent(store: str, project: str, wanted: str, step: int) -> Parent:
+    """Where the run to fork from lies: by id or name, in this project first, the newest where there are several.
+
+    Raises:
+        UnknownRun: there is none in the store.
+    """
+    found = []
+    for folder in run_folders(store):
+        try:
+            info = load_run_info(folder)
+        except LossbookError:
+            continue
+        if info is not None and wanted in (info.id, info.name):
+            found.append((info.project == project, info.created, info))
+    if not found:
+        raise UnknownRun(f"fork_from names the run {wanted!r}, which is not in the store {store}")
+    parent = max(found, key=lambda one: one[:2])[2]
+    return Parent(parent.project, parent.id, step)

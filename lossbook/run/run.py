@@ -1,151 +1,172 @@
 """`Run`: what a training script holds. `log()` costs microseconds and never raises.
 
-A scalar row goes from `Run.log` to `Journal.append` to the disk. Everything else here happens rarely.
+A scalar row goes from `Run.log` to `Journal.append` to the disk. Everything else here happens rarely. A name that is
+not here is looked up among W&B's words, in `lossbook.compat.wandb`, which is loaded only then.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from importlib import import_module
 from types import TracebackType
 from typing import Any
 
-from lossbook.compat.wandb.run_methods import AlertPause, Familiar, state_of
+from lossbook.journal.attempt_row import AttemptRow
 from lossbook.journal.line import encode_number
 from lossbook.journal.writer import Journal, NotPlain
-from lossbook.paths import RunFolder, read_json
+from lossbook.json_shapes import JsonObject
+from lossbook.paths import RunFolder
 from lossbook.redaction import mask_config
 from lossbook.run import exit_hooks
 from lossbook.run.allocator import AllocatorWatch, has_gpu_build
-from lossbook.run.config import plain, plain_config
+from lossbook.run.config import plain, plain_object
 from lossbook.run.console import Console
-from lossbook.run.create import Started, start_child
+from lossbook.run.create import Started, begin_child, begin_disabled
 from lossbook.run.deferred import DeferredRows
+from lossbook.run.mapping import RecordedMapping
 from lossbook.run.messages import say
+from lossbook.run.saved_files import FileWork, SavedFiles
 from lossbook.run.values import Media, Split, describe, shown, split, text_of
+from lossbook.run_info import RunInfo, edit_run_info, read_run_info
 
 STATES = ("finished", "failed", "interrupted", "killed")
 GOALS = ("minimize", "maximize")
 LEVELS = ("info", "warning", "error")
 
 
-class _Recorded(MutableMapping[str, Any]):
-    """A dictionary whose changes are written to the journal."""
-
-    def __init__(self, initial: Mapping[str, Any], record: Callable[[dict[str, Any]], None]) -> None:
-        self._values = dict(initial)
-        self._record = record
-
-    def __getitem__(self, key: str) -> Any:
-        return self._values[key]
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        self.update({key: value})
-
-    def __delitem__(self, key: str) -> None:
-        del self._values[key]
-        self._record({key: None})
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __repr__(self) -> str:
-        return repr(self._values)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        try:
-            return self._values[name]
-        except KeyError:
-            raise AttributeError(f"there is no {name!r} here; it has {', '.join(self._values) or 'nothing'}") from None
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name.startswith("_"):
-            object.__setattr__(self, name, value)
-        else:
-            self[name] = value
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # A copy records nothing: it is a plain dictionary.
-        return dict, (self._values,)
-
-    def update(self, *others: Any, allow_val_change: bool | None = None, **named: Any) -> None:
-        """Change several keys with one row; takes all that `init(config=…)` takes. Any value may change."""
-        changes: dict[str, Any] = {}
-        for other in others:
-            changes.update(other if isinstance(other, Mapping) else plain_config(other))
-        changes.update(named)
-        changes = {str(key): value for key, value in changes.items()}
-        self._values.update(changes)
-        self._record(changes)
-
-    def setdefaults(self, defaults: Any) -> None:
-        """Set the keys that are not set yet."""
-        found = defaults if isinstance(defaults, Mapping) else plain_config(defaults)
-        self.update({key: value for key, value in found.items() if str(key) not in self._values})
-
-    def as_dict(self) -> dict[str, Any]:
-        """A plain dictionary of what is set."""
-        return dict(self._values)
-
-
-class Run(Familiar):
+class Run:
     """A run that is being written. Made by `lossbook.init()`.
 
     Attributes:
         id: the run's folder name, unique in its project.
-        name, project, path: as recorded; `path` is the run's folder.
+        project, path: as recorded; `path` is the run's folder, empty where nothing is recorded.
+        mode: "online", "offline" or "disabled".
+        config, summary: by key and by attribute; each change is recorded.
         attempt: 0 for the first process that wrote this run, 1 for the first that resumed it, and so on.
         resumed: whether there was something to resume.
     """
 
-    def __init__(self, started: Started, *, mode: str = "online", console: bool = True) -> None:
-        identity = started.identity
-        self.id: str = identity["id"]
-        self._name = identity["name"]
-        self._identity = identity
-        self._kept = {}
-        self._copying = []
-        self._alerts = AlertPause()
-        self.project: str = identity["project"]
+    def __init__(self, started: Started, *, mode: str | None = None, console: bool = True) -> None:
+        info = started.info
+        self._info = info
+        self.id: str = info.id
+        self.project: str = info.project
         self.path: str = started.folder.path
-        self.attempt: int = started.attempt
+        self.attempt: int = started.attempt.number
         self.resumed: bool = started.resumed
-        self.mode = mode
+        self.mode: str = mode or info.mode or "online"
         self._folder = started.folder
         self._journal: Journal = started.journal
         self._rank = started.journal.rank
         self._finished = False
         self._warned: set[str] = set()
+        self._alerts: dict[str, float] = {}  # by title: when the last one was recorded, on the monotonic clock
         self._deferred: DeferredRows | None = None
         self._allocator: AllocatorWatch | None = None
+        self._file_work = FileWork(in_thread=type(self._journal) is not Journal)
+        self._saved = SavedFiles(
+            self._folder,
+            self._file_work,
+            record=lambda row: self.record_event("file", row, step=self.last_step),
+            warn=lambda sentence: self.warn("save", sentence),
+        )
         # Re-entrant: SIGTERM may come while the run is being ended, and its handler ends the run.
         self._lock = threading.RLock()
         self._is_child = False
         # Rank 0's scalars are the run's; the other ranks write what is asked of every rank.
         self._append = self._journal.append if self._rank <= 0 else _nothing
-        self.config: _Recorded = _Recorded(identity.get("config") or {}, self._record_config)
-        self.summary = _Recorded({}, self._record_summary)
+        self.config = RecordedMapping(info.config, self._record_config)
+        self.summary = RecordedMapping({}, self._record_summary, kind="summary")
         self._console: Console | None = None
         if console:
-            self._console = Console(self._keep_console)
+            self._console = Console(self.record_console)
             self._console.start()
-        exit_hooks.watch(self)
+        if self.path:
+            exit_hooks.watch(self)
+
+    # -- who it is ----------------------------------------------------------------------------------------------
+
+    @property
+    def info(self) -> RunInfo:
+        """What `run.json` says of the run."""
+        return self._info
+
+    @property
+    def folder(self) -> RunFolder:
+        """Where each kind of the run's files lies."""
+        return self._folder
+
+    @property
+    def name(self) -> str:
+        """What people call the run; may be set at any time."""
+        return self._info.name
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self._describe(lambda info: replace(info, name=text_of(name)))
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Words to find the run by; may be set at any time."""
+        return self._info.tags
+
+    @tags.setter
+    def tags(self, tags: Iterable[str]) -> None:
+        words = tuple(dict.fromkeys([text_of(tags)] if isinstance(tags, str) else map(text_of, tags)))
+        self._describe(lambda info: replace(info, tags=words))
+
+    @property
+    def notes(self) -> str | None:
+        """What was noted about the run as a whole; may be set at any time."""
+        return self._info.notes
+
+    @notes.setter
+    def notes(self, notes: str | None) -> None:
+        self._describe(lambda info: replace(info, notes=None if notes is None else text_of(notes)))
+
+    @property
+    def group(self) -> str | None:
+        """What the run belongs to, where that was said."""
+        return self._info.group
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run was ended: what is logged now is not recorded."""
+        return self._finished
+
+    def _describe(self, change: Callable[[RunInfo], RunInfo]) -> None:
+        """Change what `run.json` says of the run."""
+        self._info = change(self._info)
+        if not self.path or self._rank != 0:
+            return
+
+        def write() -> None:
+            try:
+                edit_run_info(self._folder, change, durable=False)
+            except Exception as error:
+                self.warn("identity", f"{self._folder.run_json} could not be changed ({describe(error)})")
+
+        self._file_work.do(write)
+
+    def __getattr__(self, name: str) -> Any:
+        # Python asks for many a double underscore that an object may lack: copy, pickle, numpy, IPython.
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return import_module("lossbook.compat.wandb.run_methods").find_word(self, name)
 
     # -- logging ------------------------------------------------------------------------------------------------
 
     def log(
         self,
-        metrics: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, object] | None = None,
         step: int | None = None,
         commit: bool | None = None,
         ranks: str | None = None,
-        data: Mapping[str, Any] | None = None,
+        data: Mapping[str, object] | None = None,
     ) -> None:
         """Record one row: in the page cache when this returns, so SIGKILL cannot take it. Never raises.
 
@@ -169,7 +190,7 @@ class Run(Familiar):
         except OSError as error:
             self._journal.count_lost(error)
         except Exception as error:
-            self._warn("", f"a row could not be recorded ({describe(error)})")
+            self.warn("", f"a row could not be recorded ({describe(error)})")
 
     def _log_otherwise(self, metrics: Any, step: int | None, commit: bool | None, ranks: str | None) -> None:
         if commit is False and step is None:
@@ -182,14 +203,14 @@ class Run(Familiar):
         elif ranks == "all":
             self._journal.append(metrics, step)
         else:
-            self._warn("ranks", f"ranks={shown(ranks)} is not known: use ranks='all', or leave it out for rank 0 only")
+            self.warn("ranks", f"ranks={shown(ranks)} is not known: use ranks='all', or leave it out for rank 0 only")
             self._append(metrics, step)
 
-    def _log_carefully(self, metrics: Any, step: Any) -> None:
+    def _log_carefully(self, metrics: object, step: object) -> None:
         """Take what is not all plain numbers, value by value."""
         try:
             if self._finished:
-                self._warn("finished", f"log() after finish() of the run {self.name} is not recorded")
+                self.warn("finished", f"log() after finish() of the run {self.name} is not recorded")
                 return
             self._open_child()
             if step is not None:
@@ -197,7 +218,7 @@ class Run(Familiar):
             parts = split(metrics)
             self._write_parts(parts, step)
         except Exception as error:
-            self._warn("log", f"a row could not be recorded ({describe(error)})")
+            self.warn("log", f"a row could not be recorded ({describe(error)})")
 
     def _write_parts(self, parts: Split, step: int | None) -> None:
         journal = self._journal
@@ -206,7 +227,7 @@ class Run(Familiar):
                 step = journal.step + 1
             journal.step = step
             if self._deferred is None:
-                self._deferred = DeferredRows(self._write_deferred, lambda sentence: self._warn("device", sentence))
+                self._deferred = DeferredRows(self._write_deferred, lambda sentence: self.warn("device", sentence))
             self._deferred.add(parts.deferred, parts.scalars, step)
         elif parts.scalars or not (parts.events or parts.warnings):
             journal.append_scalars(parts.scalars, step)
@@ -219,7 +240,7 @@ class Run(Familiar):
                     journal.put_file(os.path.join(self.path, file.path), file.contents)
             journal.append_event(event.kind, event.value, key=event.key, step=step)
         for key, sentence in parts.warnings:
-            self._warn(key, sentence, step=step)
+            self.warn(key, sentence, step=step)
 
     def _write_deferred(self, scalars: dict[str, float], step: int, time_us: int) -> None:
         if not self._finished:
@@ -235,17 +256,19 @@ class Run(Familiar):
         try:
             whole = int(step)
             if whole != step:
-                self._warn("step", f"step={shown(step)} is not whole; it is recorded as {whole}")
+                self.warn("step", f"step={shown(step)} is not whole; it is recorded as {whole}")
         except Exception:
-            self._warn("step", f"step={shown(step)} is no number; the row gets the next step")
+            self.warn("step", f"step={shown(step)} is no number; the row gets the next step")
             return None
         if not -(1 << 63) <= whole < 1 << 63:
-            self._warn("step", f"step={whole} does not fit 64 bits; the row gets the next step")
+            self.warn("step", f"step={whole} does not fit 64 bits; the row gets the next step")
             return None
         return whole
 
-    def _warn(self, key: str, sentence: str, *, step: int | None = None) -> None:
+    def warn(self, key: str, sentence: str, *, step: int | None = None) -> None:
         """Record a warning row; print it the first time for each key."""
+        if not self.path:
+            return
         try:
             if not self._finished:
                 self._open_child()
@@ -255,6 +278,12 @@ class Run(Familiar):
                 say(sentence)
         except Exception:
             pass
+
+    def log_aside(self, metrics: Mapping[str, object], step: int) -> None:
+        """Record a row without moving the step that `log()` counts on from."""
+        before = self._journal.step
+        self.log(metrics, step=step)
+        self._journal.step = before
 
     @property
     def step(self) -> int:
@@ -289,78 +318,103 @@ class Run(Familiar):
             step_sync, overwrite: taken as W&B takes them, without a meaning here.
         """
         if goal is not None and goal not in GOALS:
-            self._warn("goal", f"goal={shown(goal)} is not known: use one of {', '.join(GOALS)}")
+            self.warn("goal", f"goal={shown(goal)} is not known: use one of {', '.join(GOALS)}")
             goal = None
         x = x if x is not None or step_metric is None else text_of(step_metric)
         value = {"pattern": text_of(name), "x": x, "goal": goal, "unit": unit, "summary": summary, "hidden": hidden}
-        self._event("define", {key: part for key, part in value.items() if part is not None})
+        self.record_event("define", {key: part for key, part in value.items() if part is not None})
 
-    def alert(self, title: str, text: str = "", level: str | None = "warning", wait_duration: Any = None) -> None:
+    def alert(self, title: str, text: str = "", level: str | None = "warning", wait_duration: object = None) -> None:
         """Record an alert; followers carry it to where alerts go.
 
         Args:
             level: "info", "warning" or "error".
             wait_duration: seconds or a `timedelta` in which no second alert of that title is recorded.
         """
-        if self._alerts.holds(text_of(title), wait_duration):
+        if self._is_too_soon(text_of(title), wait_duration):
             return
         level = text_of(level or "warning").lower().replace("warn", "warning").replace("warninging", "warning")
         if level not in LEVELS:
-            self._warn("level", f"level={shown(level)} is not known: use one of {', '.join(LEVELS)}")
+            self.warn("level", f"level={shown(level)} is not known: use one of {', '.join(LEVELS)}")
             level = "warning"
-        self._event("alert", {"title": text_of(title), "text": text_of(text), "level": level}, step=self._last_step())
+        self.record_event(
+            "alert", {"title": text_of(title), "text": text_of(text), "level": level}, step=self.last_step
+        )
 
-    def checkpoint(self, path: Any, *, step: int | None = None, is_best: bool = False) -> None:
+    def _is_too_soon(self, title: str, wait_duration: object) -> bool:
+        """Whether the last alert of that title is not so long ago: seconds, or a `timedelta`."""
+        convert = getattr(wait_duration, "total_seconds", None)
+        seconds = convert() if callable(convert) else wait_duration
+        now = time.monotonic()
+        last = self._alerts.get(title)
+        if last is not None and isinstance(seconds, (int, float)) and now - last < seconds:
+            return True
+        self._alerts[title] = now
+        return False
+
+    def checkpoint(self, path: object, *, step: int | None = None, is_best: bool = False) -> None:
         """Mark on the curves that a checkpoint was written at `step` (None: the last one)."""
         where = os.path.abspath(os.fspath(path)) if isinstance(path, (str, os.PathLike)) else text_of(path)
-        self._event("checkpoint", {"path": where, "is_best": bool(is_best)}, step=self._last_step(step))
+        self.record_event("checkpoint", {"path": where, "is_best": bool(is_best)}, step=self._step_or_last(step))
 
     def stage(self, name: str, *, step: int | None = None) -> None:
         """Mark on the curves that another stage of training begins at `step` (None: the last one)."""
-        self._event("stage", {"name": text_of(name)}, step=self._last_step(step))
+        self.record_event("stage", {"name": text_of(name)}, step=self._step_or_last(step))
 
     def note(self, text: str) -> None:
         """Record a note at the current step."""
-        self._event("note", {"text": text_of(text)}, step=self._last_step())
+        self.record_event("note", {"text": text_of(text)}, step=self.last_step)
 
-    def _last_step(self, step: int | None = None) -> int | None:
-        if step is not None:
-            return self._whole_step(step)
+    @property
+    def last_step(self) -> int | None:
+        """The step of the last row; None before the first."""
         return self._journal.step if self._journal.step >= 0 else None
 
-    def _event(self, kind: str, value: dict[str, Any], *, step: int | None = None) -> None:
+    def _step_or_last(self, step: int | None) -> int | None:
+        return self.last_step if step is None else self._whole_step(step)
+
+    def record_event(self, kind: str, value: Mapping[str, object], *, step: int | None = None) -> None:
+        """Record a row of another kind than scalars, at `step` where it has one; never raises."""
         try:
             if self._finished:
-                self._warn("finished", f"{kind} after finish() of the run {self.name} is not recorded")
+                self.warn("finished", f"{kind} after finish() of the run {self.name} is not recorded")
             else:
                 self._open_child()
-                self._journal.append_event(kind, plain(value), step=step)
+                self._journal.append_event(kind, plain_object(value), step=step)
         except Exception as error:
-            self._warn(kind, f"a {kind} could not be recorded ({describe(error)})")
+            self.warn(kind, f"a {kind} could not be recorded ({describe(error)})")
 
-    def _record_config(self, changes: dict[str, Any]) -> None:
+    def _record_config(self, changes: dict[str, object]) -> None:
         if self._rank == 0:
-            self._event("config", mask_config(plain(changes)))
+            self.record_event("config", mask_config(plain(changes)))
 
-    def _record_summary(self, changes: dict[str, Any]) -> None:
-        recorded: dict[str, Any] = {}
-        for key, value in changes.items():
-            if isinstance(value, Media) or value is None or isinstance(value, (str, list, tuple)):
-                recorded[key] = plain(value)
-                continue
-            parts = split({key: value})
-            recorded.update({name: encode_number(number) for name, number in parts.scalars.items()})
-            for name, tensor in parts.deferred.items():
-                # A summary is written once, at the end as a rule: here waiting for the device is right.
-                recorded[name] = encode_number(float(tensor.item()))
-            if parts.warnings:
-                recorded[key] = plain(value)
+    def _record_summary(self, changes: dict[str, object]) -> None:
         if self._rank == 0:
-            self._event("summary", recorded)
+            self.record_event("summary", _plain_summary(changes))
 
-    def _keep_console(self, text: bytes) -> None:
+    def record_console(self, text: bytes) -> None:
+        """Add to what the run printed."""
         if not self._finished:
             self._journal.append_text(os.path.join(self._folder.console, f"r{self._rank}.log"), text)
+
+    def save(
+        self, glob_str: object = None, base_path: object = None, policy: str = "live", glob: bool = True
+    ) -> list[str]:
+        """Copy files into the run, named by their content; never raises.
+
+        Args:
+            glob_str: a path or a pattern such as "checkpoints/*.pt".
+            base_path: kept names are relative to it; default the working directory, and for an absolute path the
+                folder that it names.
+            policy: "now" copies once; "live" and "end" copy once more at the end if the file has changed by then.
+            glob: whether `*`, `?` and `[` have their meaning.
+
+        Returns:
+            The files that were kept.
+        """
+        if glob_str is None or not self.path:  # `run.save()` once wrote a run's name
+            return []
+        return self._saved.save(glob_str, base_path, policy=policy, is_pattern=glob)
 
     # -- the end ------------------------------------------------------------------------------------------------
 
@@ -369,7 +423,7 @@ class Run(Familiar):
         try:
             return self._journal.sync()
         except Exception as error:
-            self._warn("sync", f"the run could not be flushed to disk ({describe(error)})")
+            self.warn("sync", f"the run could not be flushed to disk ({describe(error)})")
             return False
 
     def finish(
@@ -383,9 +437,9 @@ class Run(Familiar):
             quiet: taken as W&B takes it; nothing is printed either way.
         """
         if exit_code is not None or isinstance(state, int):
-            state = state_of(state if exit_code is None else exit_code)
+            state = "failed" if (state if exit_code is None else exit_code) else "finished"
         if state is not None and state not in STATES:
-            self._warn("state", f"state={shown(state)} is not known: use one of {', '.join(STATES)}")
+            self.warn("state", f"state={shown(state)} is not known: use one of {', '.join(STATES)}")
             state = None
         self.end(state or "finished", None)
 
@@ -406,7 +460,7 @@ class Run(Familiar):
             try:
                 if self._console is not None:
                     self._console.stop()
-                self._finish_files()
+                self._saved.finish()
                 if not self._finished and (self._rank <= 0 or self._journal.segment):
                     self._journal.append_event("finish", {"state": state, "error": error})
                 self._finished = True
@@ -418,7 +472,7 @@ class Run(Familiar):
             self._finished = True
             exit_hooks.forget(self)
 
-    def _after_finish(self, metrics: Any, step: int | None) -> None:
+    def _after_finish(self, metrics: dict[str, float], step: int | None) -> None:
         raise NotPlain
 
     def __enter__(self) -> Run:
@@ -439,16 +493,11 @@ class Run(Familiar):
 
     # -- child processes ------------------------------------------------------------------------------------------
 
-    @property
-    def _journal_attempt(self) -> Any:
-        return self._journal._attempt
-
     def enter_child(self) -> None:
         """In a forked child: leave the parent's journal alone; the first row begins one of the child's own."""
-        step = self._journal.step
-        attempt = self._journal_attempt
-        self._journal.forget()
-        self._become_child(attempt, step)
+        parent = self._journal
+        parent.forget()
+        self.become_child(parent.attempt, parent.step)
 
     def _open_child(self) -> None:
         """Begin a child process's own journal with the first thing that it records."""
@@ -456,10 +505,11 @@ class Run(Familiar):
             return
         with self._lock:
             if self._journal.segment == 0:
-                self._journal = start_child(self._folder, self._journal_attempt, self._journal.step, say)
+                self._journal = begin_child(self._folder, self._journal.attempt, self._journal.step, say)
                 self._append = self._journal.append
 
-    def _become_child(self, attempt: Any, step: int) -> None:
+    def become_child(self, attempt: AttemptRow, step: int) -> None:
+        """Log from now on as a child process of the one that began the run."""
         self._lock = threading.RLock()
         self._is_child = True
         self._deferred = None
@@ -467,6 +517,8 @@ class Run(Familiar):
         if self._console is not None:
             self._console.stop()
         self._rank = -1
+        if not self.path:
+            return
         self._journal = Journal(self._folder, -1, attempt, step=step, warn=say)
         # It has no file yet, so the first append takes the careful path, which opens one.
         self._append = self._journal.append
@@ -474,88 +526,44 @@ class Run(Familiar):
     def __copy__(self) -> Run:
         return self
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Run:
+    def __deepcopy__(self, memo: dict[int, object]) -> Run:
         # Trainers copy their callbacks; the run that they hold is still the same one.
         return self
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return attach_child, (self.path, self.name, self.attempt, dict(self._journal_attempt), self._journal.step)
+    def __reduce__(self) -> tuple[object, ...]:
+        # Where nothing is recorded, the configuration cannot be read back from the run's folder.
+        info = self._info if self.path else replace(self._info, config=plain_object(self.config))
+        return attach_child, (self.path, info, self._journal.attempt, self._journal.step)
 
 
-def attach_child(path: str, name: str, number: int, attempt: dict[str, Any], step: int) -> Run:
+def attach_child(path: str, info: RunInfo, attempt: AttemptRow, step: int) -> Run:
     """What a `Run` becomes in a process it was sent to (`spawn`): it logs to the same run, in its own journal."""
-    from lossbook.journal.writer import Attempt
-
+    if not path:
+        return Run(begin_disabled(info), console=False)
     folder = RunFolder(path)
-    identity = read_json(folder.run_json) or {}
-    identity.setdefault("id", os.path.basename(path))
-    identity.setdefault("project", os.path.basename(os.path.dirname(path)))
-    identity["name"] = name
-    journal = Journal(folder, -1, Attempt(attempt), step=step, warn=say)
-    run = Run(Started(folder, identity, number, journal, False), console=False)
-    run._become_child(Attempt(attempt), step)
+    found = read_run_info(folder)[0]
+    journal = Journal(folder, -1, attempt, step=step, warn=say)
+    run = Run(Started(folder, replace(found, name=info.name), attempt.attempt, journal), console=False)
+    run.become_child(attempt, step)
     return run
 
 
-def _nothing(metrics: Any, step: int | None) -> None:
+def _nothing(metrics: dict[str, float], step: int | None) -> None:
     """What a rank other than 0 does with rows that only rank 0 writes."""
 
 
-class DisabledRun(Run):
-    """`mode="disabled"`: takes every call, does nothing, writes nothing."""
-
-    def __init__(self, name: str | None = None, project: str = "", config: dict[str, Any] | None = None) -> None:
-        self.id = "disabled"
-        self._name = name or "disabled"
-        self._identity = {}
-        self._kept = {}
-        self._copying = []
-        self.project = project
-        self.path = ""
-        self.attempt = 0
-        self.resumed = False
-        self.mode = "disabled"
-        self._finished = False
-        self._step = -1
-        self.config = _Recorded(config or {}, lambda changes: None)
-        self.summary = _Recorded({}, lambda changes: None)
-
-    def log(self, *arguments: Any, **named: Any) -> None:
-        pass
-
-    def define_metric(self, *arguments: Any, **named: Any) -> None:
-        pass
-
-    def alert(self, *arguments: Any, **named: Any) -> None:
-        pass
-
-    def checkpoint(self, path: Any, *, step: int | None = None, is_best: bool = False) -> None:
-        pass
-
-    def stage(self, name: str, *, step: int | None = None) -> None:
-        pass
-
-    def note(self, text: str) -> None:
-        pass
-
-    def sync(self) -> bool:
-        return True
-
-    def end(self, state: str, error: str | None) -> None:
-        self._finished = True
-
-    def finish(self, *arguments: Any, **named: Any) -> None:
-        self._finished = True
-
-    def _warn(self, key: str, sentence: str, *, step: int | None = None) -> None:
-        pass
-
-    def enter_child(self) -> None:
-        pass
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return DisabledRun, (self.name, self.project, dict(self.config))
-
-    @property
-    def step(self) -> int:
-        return self._step
+def _plain_summary(changes: dict[str, object]) -> JsonObject:
+    """Changes of the summary as JSON holds them: numbers of any library, a device waited for."""
+    recorded: JsonObject = {}
+    for key, value in changes.items():
+        if isinstance(value, Media) or value is None or isinstance(value, (str, list, tuple)):
+            recorded[key] = plain(value)
+            continue
+        parts = split({key: value})
+        recorded.update({name: encode_number(number) for name, number in parts.scalars.items()})
+        for name, tensor in parts.deferred.items():
+            # A summary is written once, at the end as a rule: here waiting for the device is right.
+            recorded[name] = encode_number(float(tensor.item()))
+        if parts.warnings:
+            recorded[key] = plain(value)
+    return recorded

@@ -1,13 +1,20 @@
-"""Files that a run keeps: copied into `media/`, named by their content, so the same bytes are kept once."""
+"""Keeps files in a run: copied into `media/`, named by their content, so the same bytes are kept once."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
+from lossbook.json_shapes import JsonObject
 from lossbook.paths import RunFolder
+from lossbook.run.values import describe
+
+#: How long the end of a run waits for copies to a network file system, in seconds.
+COPY_SECONDS = 10.0
 
 _CHUNK_BYTES = 1 << 20
 _ENDING = re.compile(r"[a-z0-9]{1,10}\Z")
@@ -20,7 +27,101 @@ class KeptFile(NamedTuple):
     size_bytes: int
 
 
-def files_to_keep(wanted: Any, base_path: Any = None, *, is_pattern: bool = True) -> Iterator[tuple[str, str]]:
+class FileWork:
+    """What a run does with files beside its journal.
+
+    Args:
+        in_thread: in a thread, where the store's file system may hang, so that training does not wait for it.
+    """
+
+    def __init__(self, *, in_thread: bool) -> None:
+        self._in_thread = in_thread
+        self._threads: list[threading.Thread] = []
+
+    def do(self, work: Callable[[], None]) -> None:
+        """Do it now, or let a thread do it."""
+        if not self._in_thread:
+            work()
+            return
+        thread = threading.Thread(target=work, name="lossbook-files", daemon=True)
+        self._threads = [*(one for one in self._threads if one.is_alive()), thread]
+        thread.start()
+
+    def wait(self, timeout_seconds: float) -> bool:
+        """Wait for the threads; False when the file system did not answer in time."""
+        deadline = time.monotonic() + timeout_seconds
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+
+class SavedFiles:
+    """The files that one run keeps.
+
+    Args:
+        record: writes a `file` row.
+        warn: takes one sentence about what could not be kept.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        work: FileWork,
+        *,
+        record: Callable[[JsonObject], None],
+        warn: Callable[[str], None],
+    ) -> None:
+        self._folder = folder
+        self._work = work
+        self._record = record
+        self._warn = warn
+        # By path: the name that it is kept under, and its time of change (ns) and size (bytes) when it was copied.
+        self._kept: dict[str, tuple[str, tuple[int, int]]] = {}
+
+    def save(self, wanted: object, base_path: object, *, policy: str, is_pattern: bool) -> list[str]:
+        """Copy the files that a path or a pattern names; returns them. Never raises."""
+        found: list[str] = []
+        try:
+            for path, name in files_to_keep(wanted, base_path, is_pattern=is_pattern):
+                found.append(path)
+                self._work.do(lambda path=path, name=name: self._keep(path, name, policy))  # type: ignore[misc]  # a loop's names are bound by defaults
+            if not found:
+                self._warn(f"save({str(wanted)!r}) found no file")
+        except Exception as error:
+            self._warn(f"save({str(wanted)!r}) could not keep every file ({describe(error)})")
+        return found
+
+    def finish(self) -> None:
+        """Copy again what has changed since it was saved; give up on a file system that does not answer."""
+        deadline = time.monotonic() + COPY_SECONDS
+        done = self._work.wait(COPY_SECONDS)
+        if self._kept:
+            self._work.do(self._keep_changed)
+            done = self._work.wait(deadline - time.monotonic())
+        if not done:
+            self._warn(f"saved files may be missing in {self._folder.path}: its file system does not answer")
+
+    def _keep(self, path: str, name: str, policy: str) -> None:
+        try:
+            seen = os.stat(path)
+            kept = keep_file(self._folder, path)
+            self._record({"path": name, "file": kept.path, "bytes": kept.size_bytes})
+            if policy != "now":
+                self._kept[path] = (name, (seen.st_mtime_ns, seen.st_size))
+        except OSError as error:
+            self._warn(f"{path} could not be kept ({error.strerror or error})")
+
+    def _keep_changed(self) -> None:
+        for path, (name, before) in list(self._kept.items()):
+            try:
+                now = os.stat(path)
+            except OSError:  # what was saved stays saved
+                continue
+            if (now.st_mtime_ns, now.st_size) != before:
+                self._keep(path, name, "now")
+
+
+def files_to_keep(wanted: object, base_path: object = None, *, is_pattern: bool = True) -> Iterator[tuple[str, str]]:
     """The files that a path or a pattern names: (absolute path, name to keep it under).
 
     A name is relative to `base_path`; without one to the working directory, and for an absolute path (or one that
@@ -28,10 +129,10 @@ def files_to_keep(wanted: Any, base_path: Any = None, *, is_pattern: bool = True
     """
     import glob
 
-    text = os.fspath(wanted) if isinstance(wanted, (str, os.PathLike)) else str(wanted)
-    if isinstance(text, bytes):
-        text = os.fsdecode(text)
-    base = os.fspath(base_path) if base_path is not None else None
+    text = os.fsdecode(wanted) if isinstance(wanted, (str, bytes, os.PathLike)) else str(wanted)
+    base = (
+        None if base_path is None else os.fsdecode(base_path) if isinstance(base_path, os.PathLike) else str(base_path)
+    )
     if base is None:
         base = os.path.dirname(text) if os.path.isabs(text) or text.startswith("..") else "."
         # A pattern may stand in the folders too: names then begin where the pattern does.
@@ -72,7 +173,7 @@ def keep_file(folder: RunFolder, source: str) -> KeptFile:
     return KeptFile(f"media/{digest}.{ending}", size_bytes)
 
 
-def copy_by_content(source: str, target: str, name_of: Any) -> tuple[str, int]:
+def copy_by_content(source: str, target: str, name_of: Callable[[str], str]) -> tuple[str, int]:
     """Copy a file into a folder under a name made of its SHA-256, reading it once.
 
     Args:
@@ -109,6 +210,3 @@ def copy_by_content(source: str, target: str, name_of: Any) -> tuple[str, int]:
             pass
         raise
     return digest, size_bytes
-
-
-__all__ = ["KeptFile", "copy_by_content", "files_to_keep", "keep_file"]

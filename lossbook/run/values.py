@@ -8,6 +8,7 @@ of theirs can only arrive when the user has them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import orjson
@@ -219,6 +220,11 @@ class Table(Media):
     def data(self) -> list[list[Any]]:
         """The rows, as W&B calls them."""
         return self.rows
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name in ("columns", "rows"):
+            raise AttributeError(name)
+        return import_module("lossbook.compat.wandb.table_methods").find_word(self, name)
 
     def event(self, key: str) -> Event:
         for number, row in enumerate(self.rows):

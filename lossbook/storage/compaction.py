@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from lossbook.errors import LossbookError, StoreError
 from lossbook.journal.liveness import writer_is_over
 from lossbook.journal.reader import JournalSegment, journal_segments
-from lossbook.journal.writer import LAST_ROWS
 from lossbook.paths import (
     RunFolder,
     SegmentName,
@@ -28,6 +27,7 @@ from lossbook.paths import (
     write_json,
 )
 from lossbook.processes import process_start
+from lossbook.storage.resume_point import LAST_ROWS
 from lossbook.storage.segments import Partials, Segment, sealed_segments
 
 if TYPE_CHECKING:

@@ -15,9 +15,11 @@ from collections.abc import Callable
 from typing import Any
 
 from lossbook.errors import LossbookError, StoreError
+from lossbook.journal.attempt_row import AttemptRow
 from lossbook.journal.line import encode_number
 from lossbook.journal.reader import journal_segments
-from lossbook.journal.writer import Attempt, Journal, next_row, next_segment
+from lossbook.journal.segment_numbers import next_segment
+from lossbook.journal.writer import Journal
 from lossbook.paths import (
     FORMAT,
     RunFolder,
@@ -32,7 +34,9 @@ from lossbook.paths import (
     write_json,
 )
 from lossbook.redaction import mask_config
+from lossbook.run_info import Attempt
 from lossbook.storage.compaction import seal_run
+from lossbook.storage.resume_point import next_row
 from lossbook.storage.summary import LiveSummary
 from lossbook.trackers.source import ForeignRow, ForeignRun, Source
 
@@ -269,17 +273,13 @@ class _Import:
         if journal is not None:
             return journal
         last: dict[str, Any] = self.attempts[-1] if self.attempts else {"number": 0, "resume_step": None}
-        attempt = Attempt(
-            format=FORMAT,
-            number=last["number"],
-            rank=rank,
-            world_size=1,
-            resume_step=last["resume_step"],
+        attempt = AttemptRow(
+            Attempt(number=last["number"], world_size=1, resume_step=last["resume_step"]),
+            rank,
+            continues=self.steps.get(f"r{rank}-attempt") == last["number"] and next_segment(self.folder, rank) > 1,
             imported=True,
         )
         journal = DatedJournal(self.folder, rank, attempt, row=next_row(self.folder, rank), warn=_refuse)
-        if self.steps.get(f"r{rank}-attempt") == last["number"] and next_segment(self.folder, rank) > 1:
-            attempt["continues"] = True
         self.steps[f"r{rank}-attempt"] = last["number"]
         journal.time_us = last.get("started") or int(self.run.created * 1e6)
         if not journal.begin_segment():

@@ -14,7 +14,9 @@ import lossbook
 from lossbook.errors import UnknownRun
 from lossbook.journal import async_writer, durability
 from lossbook.journal.durability import choose_durability
+from lossbook.journal.spill import bring_home
 from lossbook.paths import RunFolder
+from lossbook.storage.resume_point import next_row
 
 #: No call of a training thread comes near it; a call that waits for a hung file system takes for ever.
 HANGS_SECONDS = 60.0
@@ -106,10 +108,10 @@ def test_a_process_that_ends_while_it_hangs_leaves_its_rows_to_be_brought_home(
     hanging.answer()
     folder = only_run(hanging.behind / "store")
     seen = RunFolder(os.path.join(hanging.path, os.path.relpath(folder.path, hanging.behind)))
-    (sentence,) = async_writer.bring_home(seen)
+    (sentence,) = bring_home(seen, next_row=next_row)
     assert "rows that waited" in sentence
     assert exactly_once(folder, 3000)
-    assert async_writer.bring_home(seen) == []
+    assert bring_home(seen, next_row=next_row) == []
     assert exactly_once(folder, 3000)
     assert recorded(folder).state == "finished"
     assert recorded(folder).problems() == []
@@ -148,7 +150,7 @@ def test_a_process_that_is_killed_while_it_hangs_loses_only_what_was_in_its_memo
     kill_group(process)
     hanging.answer()
     folder = only_run(hanging.behind / "store")
-    async_writer.bring_home()
+    bring_home(next_row=next_row)
     logged = steps(folder)
     assert logged == sorted(set(logged))
     # The queue's 5 kB and the one batch in flight were in memory; the rest was on the local disk.
@@ -195,7 +197,7 @@ def test_a_run_of_which_nothing_could_be_written_is_brought_home_whole(
     _, said = process.communicate(timeout=HANGS_SECONDS)
     assert process.returncode == 0, said
     hanging.answer()
-    assert len(async_writer.bring_home()) == 1
+    assert len(bring_home(next_row=next_row)) == 1
     folder = only_run(hanging.behind / "store")
     assert exactly_once(folder, 100)
     assert (recorded(folder).name, recorded(folder).config) == ("never seen", {"lr": 1})
@@ -220,7 +222,7 @@ def test_what_cannot_wait_anywhere_is_counted(
     one = lossbook.init(store=store, project="p", durability="async", console=False)
     assert one.sync()
     monkeypatch.setenv("LOSSBOOK_CACHE", str(below_a_file))
-    monkeypatch.setattr(one._journal, "_spill_path", str(below_a_file / "async_writer.jsonl"))
+    monkeypatch.setattr(one._journal.spill, "path", str(below_a_file / "async_writer.jsonl"))
     answers = threading.Event()
     write = os.write
 

@@ -15,9 +15,11 @@ from programs import all_runs, begin, journal_rows, kill_group, only_run, record
 
 import lossbook
 from lossbook.journal import writer
+from lossbook.journal.attempt_row import AttemptRow
 from lossbook.journal.reader import journal_segments
-from lossbook.journal.writer import Attempt, Journal
+from lossbook.journal.writer import Journal
 from lossbook.paths import RunFolder, read_json
+from lossbook.run_info import Attempt
 
 #: Waits until its standard input is closed, so that several begin at the same moment; `together` until all three are there.
 AT_ONCE = """
@@ -292,7 +294,7 @@ def test_two_writers_by_mistake_are_reported_and_both_are_read(store: Path) -> N
     for step in range(10):
         run.log({"loss": 1.0}, step=step)
     folder = RunFolder(run.path)
-    intruder = Journal(folder, 0, Attempt(number=0, rank=0, format=1))
+    intruder = Journal(folder, 0, AttemptRow(Attempt(number=0), 0, format=1))
     intruder.begin_segment()
     for step in range(10, 20):
         intruder.append({"loss": 2.0}, step)

@@ -10,7 +10,6 @@ from programs import only_run, recorded, steps
 import lossbook
 from lossbook.errors import UnknownRun
 from lossbook.paths import RunFolder
-from lossbook.run.run import DisabledRun
 
 
 def sentences(said: str) -> list[str]:
@@ -57,7 +56,7 @@ def test_neither_the_store_nor_the_cache_can_be_written(
 ) -> None:
     monkeypatch.setenv("LOSSBOOK_CACHE", str(read_only / "cache"))
     run = train(read_only / "store")
-    assert isinstance(run, DisabledRun)
+    assert (run.mode, run.path) == ("disabled", "")
     assert "nothing of this run is recorded" in sentences(capsys.readouterr().err)[-1]
     assert run.config["lr"] == 2e-3
 

@@ -23,10 +23,11 @@ from lossbook.follower.loop import _end
 from lossbook.follower.system import SystemMetrics, interval_seconds
 from lossbook.journal.liveness import live_writers, writer_is_over
 from lossbook.journal.reader import journal_segments, read_segment
-from lossbook.journal.writer import next_child_rank, next_row
+from lossbook.journal.segment_numbers import next_child_rank
 from lossbook.monitor import Monitor
 from lossbook.paths import MONITOR_RANK, RunFolder, is_monitor, read_json
 from lossbook.storage.compaction import seal_run
+from lossbook.storage.resume_point import next_row
 from lossbook.storage.segments import list_segments
 from lossbook.storage.verify import verify_run
 

@@ -1,114 +1,47 @@
-"""`import lossbook as wandb`: code written for W&B's Python package runs on Lossbook with that line changed.
+"""What `import lossbook.wandb as wandb` needs beyond Lossbook's own names: W&B's words, each found when it is asked for.
 
-`lossbook` finds these names when they are asked for. docs/wandb.md lists what is taken over, what means something
-else here, and what is missing. W&B's own package is neither needed nor imported.
+docs/wandb.md lists what is taken over, what means something else here, and what is missing. W&B's own package is neither
+needed nor imported.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from lossbook.compat.wandb.artifact import Artifact
-    from lossbook.compat.wandb.module_api import (
-        AlertLevel,
-        Api,
-        Settings,
-        Util,
-        alert,
-        define_metric,
-        link_model,
-        log_artifact,
-        log_model,
-        login,
-        mark_preempting,
-        restore,
-        save,
-        unwatch,
-        use_artifact,
-        use_model,
-        watch,
-    )
-    from lossbook.compat.wandb.unsupported import Audio, Html, Plot, Video
+#: Which module of this package has which word; what is not here has no counterpart (`unsupported`).
+_WORDS = {
+    **dict.fromkeys(
+        ("AlertLevel", "Api", "Settings", "alert", "define_metric", "join", "link_model", "log_artifact", "log_model",
+         "login", "mark_preempting", "restore", "save", "unwatch", "use_artifact", "use_model", "watch"),
+        "module_api",
+    ),
+    "Artifact": "artifact",
+    **dict.fromkeys(("Audio", "Html", "Video"), "unsupported"),
+}  # fmt: skip
+_ERRORS = ("CommError", "Error", "UsageError")
 
-    config: Any
-    summary: Any
-    plot: Plot
-    util: Util
-
-__all__ = [
-    "AlertLevel",
-    "Api",
-    "Artifact",
-    "Audio",
-    "Html",
-    "Settings",
-    "Util",
-    "Video",
-    "alert",
-    "config",
-    "define_metric",
-    "link_model",
-    "log_artifact",
-    "log_model",
-    "login",
-    "mark_preempting",
-    "plot",
-    "restore",
-    "save",
-    "summary",
-    "unwatch",
-    "use_artifact",
-    "use_model",
-    "util",
-    "watch",
-]
-
-#: Which module has which word; a run's own words are reached through `above`.
-_ABSENT = ("Html", "Audio", "Video")
-_REACHED = {
-    "log_artifact": "lossbook.compat.wandb.artifact_store",
-    "use_artifact": "lossbook.compat.wandb.artifact_store",
-    "use_model": "lossbook.compat.wandb.artifact_store",
-    "watch": "lossbook.compat.wandb.watching",
-    "unwatch": "lossbook.compat.wandb.watching",
-}
+__all__ = sorted([*_WORDS, *_ERRORS, "config", "plot", "summary", "util"])
 
 
-def __getattr__(name: str) -> Any:
-    """A word of W&B's that `lossbook` lacks.
+def __getattr__(name: str) -> object:
+    """A word of W&B's that Lossbook has no word of its own for.
 
     Raises:
         AttributeError: it is no name of W&B's.
     """
-    if name in ("config", "summary"):
-        from lossbook.compat.wandb.module_api import CurrentMapping
-
-        found: Any = CurrentMapping(name)
+    found: object
+    if name.startswith("_"):
+        raise AttributeError(f"module 'lossbook' has no attribute {name!r}")
+    if name in ("config", "summary", "util"):
+        module = importlib.import_module(f"{__name__}.module_api")
+        found = module.Util() if name == "util" else module.CurrentMapping(name)
     elif name == "plot":
-        from lossbook.compat.wandb.unsupported import Plot
-
-        found = Plot()
-    elif name == "util":
-        from lossbook.compat.wandb.module_api import Util
-
-        found = Util()
-    elif name == "Artifact" or name in _ABSENT:
-        module = "artifact" if name == "Artifact" else "unsupported"
-        found = getattr(importlib.import_module(f"{__name__}.{module}"), name)
-    elif name in __all__:
-        found = getattr(importlib.import_module(f"{__name__}.module_api"), name)
+        found = importlib.import_module(f"{__name__}.unsupported").Plot()
+    elif name in _WORDS:
+        found = getattr(importlib.import_module(f"{__name__}.{_WORDS[name]}"), name)
+    elif name in _ERRORS:
+        found = getattr(importlib.import_module("lossbook.errors"), name)
     else:
-        from lossbook.compat.wandb.unsupported import find_absent
-
-        found = find_absent(name)
+        found = importlib.import_module(f"{__name__}.unsupported").find_absent(name)
     globals()[name] = found
-    return found
-
-
-def above(word: str) -> Callable[..., Any]:
-    """The function behind a word of `Run` that lies above the run's own room; its first argument is the run."""
-    found: Callable[..., Any] = getattr(importlib.import_module(_REACHED[word]), word)
     return found

@@ -1,4 +1,4 @@
-"""`Artifact`: named, versioned sets of files. What one holds and how it is filled; `shelf` is where versions lie.
+"""`Artifact`: named, versioned sets of files. What one holds, how it is filled and how it is read.
 
 Contents are copied when they are added, so a temporary folder may be gone before the artifact is logged.
 """
@@ -8,44 +8,25 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO, Any, Protocol
 
+from lossbook.compat.wandb.artifact_contents import ContentStore, current_contents
+from lossbook.compat.wandb.artifact_entry import ArtifactEntry, inside, sha256_of
 from lossbook.errors import BadArgument, StoreError
+from lossbook.run import init
 from lossbook.run.messages import say_once
-
-if TYPE_CHECKING:
-    from lossbook.compat.wandb.artifact_store import Shelf
+from lossbook.run.values import Image, Table
 
 _NAME = re.compile(r"[A-Za-z0-9_.\-]{1,128}\Z")
 
 
-@dataclass
-class ArtifactEntry:
-    """One file of an artifact: a path inside it, and where its contents are.
+class VersionStore(Protocol):
+    """What a logged artifact asks of the store that keeps its version."""
 
-    Attributes:
-        path: with "/" between folders.
-        digest: SHA-256 of the contents, 64 hex digits; empty for what is not copied.
-        size: in bytes.
-        source: the file on this machine that is to be copied when the artifact is logged.
-        ref: the address of a reference, which is never copied.
-    """
+    def write_down(self, artifact: Artifact) -> None: ...
 
-    path: str
-    digest: str = ""
-    size: int = 0
-    source: str | None = None
-    ref: str | None = None
-    artifact: Artifact | None = None
-
-    def download(self, root: str | None = None, *_: Any, **__: Any) -> str:
-        """Copy this file to `root` (default: the artifact's own folder) and return its path there."""
-        assert self.artifact is not None
-        target = root or self.artifact.default_root
-        self.artifact.copy_entry(self, target)
-        return os.path.join(target, *self.path.split("/"))
+    def remove(self, artifact: Artifact) -> None: ...
 
 
 class Artifact:
@@ -66,23 +47,24 @@ class Artifact:
         name: str,
         type: str,
         description: str | None = None,
-        metadata: dict[str, Any] | None = None,
-        *others: Any,
-        **named: Any,
+        metadata: Mapping[str, object] | None = None,
+        *others: object,
+        **named: object,
     ) -> None:
         if not _NAME.match(str(name)):
             raise BadArgument(f"{name!r} cannot be an artifact's name: use letters, digits, '-', '_' and '.'")
         self.base_name = str(name)
         self.type = str(type)
         self.description = description
-        self.metadata: dict[str, Any] = dict(metadata or {})
+        self.metadata: dict[str, object] = dict(metadata or {})
         self.aliases: list[str] = []
         self.tags: list[str] = []
         self.project = ""
         self.created_at: float | None = None
         self.logged_run: str | None = None
         self.number: int | None = None
-        self.shelf: Shelf | None = None
+        self.contents: ContentStore | None = None
+        self.versions: VersionStore | None = None
         self._entries: dict[str, ArtifactEntry] = {}
 
     # -- what it is ---------------------------------------------------------------------------------------------
@@ -157,7 +139,7 @@ class Artifact:
 
     def add_file(
         self,
-        local_path: Any,
+        local_path: str | os.PathLike[str],
         name: str | None = None,
         is_tmp: bool | None = False,
         skip_cache: bool | None = False,
@@ -178,7 +160,7 @@ class Artifact:
             raise BadArgument(f"{path} is no file, so it cannot be added to the artifact {self.base_name}")
         return self._add(ArtifactEntry(inside(name or os.path.basename(path)), source=os.path.abspath(path)))
 
-    def add_dir(self, local_path: Any, name: str | None = None, *_: Any, **__: Any) -> None:
+    def add_dir(self, local_path: str | os.PathLike[str], name: str | None = None, *_: object, **__: object) -> None:
         """Add all files below a folder, under `name` inside the artifact.
 
         Raises:
@@ -195,7 +177,7 @@ class Artifact:
                     self.add_file(path, os.path.join(name or "", os.path.relpath(path, top)))
 
     def add_reference(
-        self, uri: Any, name: str | None = None, checksum: bool = True, max_objects: int | None = None
+        self, uri: object, name: str | None = None, checksum: bool = True, max_objects: int | None = None
     ) -> Sequence[ArtifactEntry]:
         """Add the address of something that stays where it is; nothing is copied or fetched.
 
@@ -220,7 +202,7 @@ class Artifact:
         entry = ArtifactEntry(inside(name or rest.rstrip("/").rsplit("/", 1)[-1] or scheme), ref=address)
         if scheme == "file" and os.path.isfile(rest):
             entry.size = os.path.getsize(rest)
-            entry.digest = _sha256_of(rest) if checksum else ""
+            entry.digest = sha256_of(rest) if checksum else ""
         return [self._add(entry)]
 
     @contextlib.contextmanager
@@ -237,14 +219,12 @@ class Artifact:
                 yield file
             self.add_file(path, name)
 
-    def add(self, obj: Any, name: str, overwrite: bool = False) -> ArtifactEntry:
+    def add(self, obj: object, name: str, overwrite: bool = False) -> ArtifactEntry:
         """Add a `Table` (as JSON) or an `Image`.
 
         Raises:
             BadArgument: it is neither.
         """
-        from lossbook.run.values import Image, Table
-
         if isinstance(obj, Table):
             import orjson
 
@@ -257,7 +237,7 @@ class Artifact:
             return self._add_contents(file.contents, name if name.endswith(ending) else f"{name}{ending}")
         raise BadArgument(f"an artifact takes a Table or an Image, not {type(obj).__name__}; add_file() takes files")
 
-    def remove(self, item: Any) -> None:
+    def remove(self, item: object) -> None:
         """Take a file or a folder out again.
 
         Raises:
@@ -277,13 +257,22 @@ class Artifact:
         return self._entries[inside(name)]
 
     def _add(self, entry: ArtifactEntry) -> ArtifactEntry:
-        from lossbook.compat.wandb.artifact_store import take_contents
-
         self._check_draft()
         entry.artifact = self
-        take_contents(entry)
+        self._take_contents(entry)
         self._entries[entry.path] = entry
         return entry
+
+    def _take_contents(self, entry: ArtifactEntry) -> None:
+        """Copy what was added now, because its file may be gone or changed when it is logged."""
+        contents = current_contents() if entry.source is not None and entry.ref is None else None
+        if contents is None or entry.source is None:
+            return
+        try:
+            entry.digest, entry.size = contents.take(entry.source)
+        except OSError:
+            return  # tried again when it is logged, where the run says so
+        self.contents = self.contents or contents
 
     def _check_draft(self) -> None:
         if self.number is not None:
@@ -296,7 +285,7 @@ class Artifact:
         """Where `download()` puts it: `./artifacts/name:v0`."""
         return os.path.join("artifacts", self.name)
 
-    def get_entry(self, name: Any) -> ArtifactEntry:
+    def get_entry(self, name: object) -> ArtifactEntry:
         """One file, by its path inside the artifact.
 
         Raises:
@@ -309,10 +298,8 @@ class Artifact:
 
     get_path = get_entry
 
-    def get(self, name: str) -> Any:
+    def get(self, name: str) -> Table | Image | None:
         """A `Table` or an `Image` that was added with `add`; None where there is none of that name."""
-        from lossbook.run.values import Image, Table
-
         for path in (name, f"{name}.table.json", *(f"{name}.{ending}" for ending in ("png", "jpg", "jpeg", "gif"))):
             if path not in self._entries:
                 continue
@@ -326,16 +313,16 @@ class Artifact:
             return Table(columns=found["columns"], rows=found["data"])
         return None
 
-    def files(self, names: Sequence[str] | None = None, *_: Any, **__: Any) -> list[ArtifactEntry]:
+    def files(self, names: Sequence[str] | None = None, *_: object, **__: object) -> list[ArtifactEntry]:
         """Its files, or those of these paths."""
         return [entry for path, entry in self._entries.items() if names is None or path in names]
 
     def download(
         self,
-        root: Any = None,
+        root: str | os.PathLike[str] | None = None,
         allow_missing_references: bool = False,
         skip_cache: bool | None = None,
-        path_prefix: Any = None,
+        path_prefix: str | os.PathLike[str] | None = None,
         multipart: bool | None = None,
     ) -> str:
         """Copy its files into a folder.
@@ -360,7 +347,7 @@ class Artifact:
 
     checkout = download
 
-    def file(self, root: Any = None) -> str:
+    def file(self, root: str | os.PathLike[str] | None = None) -> str:
         """Its only file, copied as `download` does.
 
         Raises:
@@ -374,7 +361,7 @@ class Artifact:
         """Copy one file below `root`, unless it is there already."""
         import shutil
 
-        source = self.shelf.object_path(entry.digest) if self.shelf is not None and entry.digest else entry.source
+        source = self.contents.object_path(entry.digest) if self.contents is not None and entry.digest else entry.source
         if entry.ref is not None:
             source = entry.ref.removeprefix("file://") if entry.ref.startswith("file://") else source
             if source is None or not os.path.isfile(source):
@@ -388,7 +375,7 @@ class Artifact:
         shutil.copyfile(source, partial)
         os.replace(partial, target)
 
-    def verify(self, root: Any = None) -> None:
+    def verify(self, root: str | os.PathLike[str] | None = None) -> None:
         """Compare a downloaded folder with what was logged.
 
         Raises:
@@ -397,18 +384,16 @@ class Artifact:
         top = os.fspath(root) if root is not None else self.default_root
         for path, entry in self._entries.items():
             file = os.path.join(top, *path.split("/"))
-            if entry.digest and (not os.path.isfile(file) or _sha256_of(file) != entry.digest):
+            if entry.digest and (not os.path.isfile(file) or sha256_of(file) != entry.digest):
                 raise ValueError(f"{file} is not what {self.name} holds")
 
     # -- what is done with it -----------------------------------------------------------------------------------
 
-    def save(self, project: str | None = None, settings: Any = None) -> None:
+    def save(self, project: str | None = None, settings: object = None) -> None:
         """Log it with the current run; once it is logged, write down changed aliases, metadata and description."""
-        if self.shelf is not None and self.number is not None:
-            self.shelf.write_down(self)
+        if self.versions is not None and self.number is not None:
+            self.versions.write_down(self)
             return
-        from lossbook.run import init
-
         if init.current is None:
             say_once("an artifact is saved by a run: call init() first")
         else:
@@ -428,27 +413,8 @@ class Artifact:
 
     def delete(self, delete_aliases: bool = False) -> None:
         """Remove this version; contents that it has alone stay in the store until somebody deletes them."""
-        if self.shelf is not None and self.number is not None:
-            self.shelf.remove(self)
+        if self.versions is not None and self.number is not None:
+            self.versions.remove(self)
 
     def __repr__(self) -> str:
         return f"<lossbook artifact {self.name} ({self.type}), {self.file_count} files>"
-
-
-def inside(name: Any) -> str:
-    """A path inside an artifact, with "/" between folders.
-
-    Raises:
-        BadArgument: it leads out of it.
-    """
-    path = os.path.normpath(os.fspath(name) if isinstance(name, os.PathLike) else str(name)).replace(os.sep, "/")
-    if path in (".", "") or path.startswith(("/", "../")) or path == "..":
-        raise BadArgument(f"{str(name)!r} is no path inside an artifact")
-    return path
-
-
-def _sha256_of(path: str) -> str:
-    import hashlib
-
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

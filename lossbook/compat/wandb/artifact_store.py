@@ -1,6 +1,5 @@
-"""Where artifacts lie in a store, each content once.
+"""Keeps the versions of artifacts in a store.
 
-    <store>/.artifacts/objects/<2 hex digits>/<sha256>     contents
     <store>/.artifacts/<project>/<name>/v<number>.json     a version: what it holds, who logged it
     <store>/.artifacts/<project>/<name>/digests/<sha256>   which version has that digest
     <store>/.artifacts/<project>/<name>/aliases/<alias>    which version has that alias
@@ -13,43 +12,27 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 import time
 from collections.abc import Sequence
-from typing import Any
 
-from lossbook.compat.wandb.artifact import Artifact, ArtifactEntry
+from lossbook.compat.wandb.artifact import Artifact
+from lossbook.compat.wandb.artifact_contents import ContentStore, store_of
+from lossbook.compat.wandb.artifact_entry import ArtifactEntry
 from lossbook.errors import BadArgument, StoreError
-from lossbook.paths import artifacts_folder, read_json, replace_file, safe_name
-from lossbook.run import init
+from lossbook.paths import read_json, replace_file, safe_name
 from lossbook.run.config import plain
 from lossbook.run.run import Run
-from lossbook.run.saved_files import copy_by_content
 
 FORMAT = 1
 _VERSION = re.compile(r"v(\d+)\.json\Z")
-_staging: tempfile.TemporaryDirectory[str] | None = None
 
 
-class Shelf:
+class ArtifactStore:
     """The artifacts of one store."""
 
     def __init__(self, store: str) -> None:
-        self.path = artifacts_folder(os.path.abspath(store))
-
-    def object_path(self, digest: str) -> str:
-        """Where contents of that SHA-256 lie."""
-        return os.path.join(self.path, "objects", digest[:2], digest)
-
-    def take(self, source: str) -> tuple[str, int]:
-        """Copy a file's contents in; returns their digest and their size in bytes.
-
-        Raises:
-            OSError: it cannot be read, or the store cannot be written.
-        """
-        objects = os.path.join(self.path, "objects")
-        os.makedirs(objects, exist_ok=True)
-        return copy_by_content(source, objects, lambda digest: os.path.join(digest[:2], digest))
+        self.contents = ContentStore(store)
+        self.path = self.contents.path
 
     def put(self, artifact: Artifact, run: Run, aliases: Sequence[str], tags: Sequence[str]) -> None:
         """Make the artifact a version, or the version that has the same contents already.
@@ -58,16 +41,17 @@ class Shelf:
             OSError: the store cannot be written.
         """
         for entry in artifact.entries.values():
-            if entry.ref is not None or (entry.digest and os.path.exists(self.object_path(entry.digest))):
+            if entry.ref is not None or (entry.digest and os.path.exists(self.contents.object_path(entry.digest))):
                 continue
-            copied = artifact.shelf.object_path(entry.digest) if artifact.shelf is not None and entry.digest else ""
+            before = artifact.contents
+            copied = before.object_path(entry.digest) if before is not None and entry.digest else ""
             source = copied if os.path.exists(copied) else entry.source or copied
-            entry.digest, entry.size = self.take(source)
+            entry.digest, entry.size = self.contents.take(source)
         folder = self._folder(run.project, artifact.base_name)
         for part in ("digests", "aliases"):
             os.makedirs(os.path.join(folder, part), exist_ok=True)
         digest = artifact.digest
-        artifact.project, artifact.shelf = run.project, self
+        artifact.project, artifact.contents, artifact.versions = run.project, self.contents, self
         artifact.tags = list(dict.fromkeys([*artifact.tags, *tags]))
         known = _number_in(os.path.join(folder, "digests", digest))
         if known is None or not os.path.exists(os.path.join(folder, f"v{known}.json")):
@@ -133,7 +117,8 @@ class Shelf:
                 f"the artifact {base!r} has no version {alias!r}; it has {', '.join(f'v{one}' for one in sorted(versions))}"
             )
         artifact = Artifact(base, str(fields.get("type")), fields.get("description"), fields.get("metadata"))
-        artifact.number, artifact.shelf, artifact.project = number, self, project
+        artifact.number, artifact.project = number, project
+        artifact.contents, artifact.versions = self.contents, self
         artifact.created_at, artifact.logged_run = fields.get("created"), fields.get("run")
         artifact.tags = list(fields.get("tags") or ())
         artifact.aliases = self.aliases(project, base, number)
@@ -228,38 +213,9 @@ def _number_in(path: str) -> int | None:
         return None
 
 
-def _store_of(run: Run) -> str | None:
-    """The store that a run lies in; None where nothing is recorded."""
-    return os.path.dirname(os.path.dirname(run.path)) if run.path else None
-
-
-def take_contents(entry: ArtifactEntry) -> None:
-    """Copy what was added now, because its file may be gone or changed when it is logged.
-
-    It goes into the current run's store; before there is a run, into a folder that is removed when the process ends.
-    """
-    global _staging
-    if entry.source is None or entry.ref is not None:
-        return
-    if init.current is None and _staging is None:
-        _staging = tempfile.TemporaryDirectory(prefix="lossbook-artifacts-")
-    run = init.current
-    store = _store_of(run) if run is not None else _staging.name if _staging is not None else None
-    if store is None:
-        return
-    shelf = Shelf(store)
-    try:
-        entry.digest, entry.size = shelf.take(entry.source)
-    except OSError:
-        return  # tried again when it is logged, where the run says so
-    assert entry.artifact is not None
-    if entry.artifact.shelf is None:
-        entry.artifact.shelf = shelf
-
-
 def log_artifact(
     run: Run,
-    artifact_or_path: Any,
+    artifact_or_path: Artifact | str | os.PathLike[str],
     *,
     name: str | None = None,
     type: str | None = None,
@@ -279,22 +235,22 @@ def log_artifact(
             artifact.add_reference(path)
         else:
             artifact.add_file(path)
-    store = _store_of(run)
+    store = store_of(run.path)
     if store is not None:
         names = [aliases] if isinstance(aliases, str) else list(aliases or ())
-        Shelf(store).put(artifact, run, names, list(tags or ()))
+        ArtifactStore(store).put(artifact, run, names, list(tags or ()))
         _record(run, artifact, "output")
     return artifact
 
 
-def use_artifact(run: Run, artifact_or_name: Any, *, type: str | None = None) -> Artifact:
+def use_artifact(run: Run, artifact_or_name: Artifact | str, *, type: str | None = None) -> Artifact:
     """Find an artifact and record that the run uses it.
 
     Raises:
         StoreError: there is no such artifact.
         BadArgument: it is of another type.
     """
-    store = _store_of(run)
+    store = store_of(run.path)
     if isinstance(artifact_or_name, Artifact):
         artifact = artifact_or_name
         if artifact.number is None and store is not None:
@@ -305,7 +261,7 @@ def use_artifact(run: Run, artifact_or_name: Any, *, type: str | None = None) ->
             re.sub(r"[^A-Za-z0-9_.\-]+", "-", str(artifact_or_name).split(":")[0].split("/")[-1]), type or ""
         )
     else:
-        artifact = Shelf(store).find(str(artifact_or_name), run.project)
+        artifact = ArtifactStore(store).find(str(artifact_or_name), run.project)
     if type is not None and artifact.type != type:
         raise BadArgument(f"the artifact {artifact.name} is a {artifact.type!r}, not a {type!r}")
     _record(run, artifact, "input")
@@ -319,7 +275,10 @@ def use_model(run: Run, name: str) -> str:
 
 
 def _record(run: Run, artifact: Artifact, use: str) -> None:
-    run.record_artifact(
+    if not run.path:
+        return
+    run.record_event(
+        "artifact",
         {
             "name": artifact.base_name,
             "project": artifact.project,
@@ -329,5 +288,6 @@ def _record(run: Run, artifact: Artifact, use: str) -> None:
             "aliases": artifact.aliases,
             "bytes": artifact.size,
             "use": use,
-        }
+        },
+        step=run.last_step,
     )

@@ -1,4 +1,4 @@
-"""What else `init()` takes: the arguments and environment variables of `wandb.init`, turned into its own.
+"""Translates the arguments and environment variables of `wandb.init` into those of `init()`.
 
 An argument of Lossbook's own wins over one of W&B's, a `LOSSBOOK_` variable over a `WANDB_` one.
 """
@@ -6,12 +6,16 @@ An argument of Lossbook's own wins over one of W&B's, a `LOSSBOOK_` variable ove
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypedDict, cast
 
 from lossbook.errors import BadArgument
 from lossbook.paths import DEFAULT_STORE
+from lossbook.run.config import plain_config
 from lossbook.run.messages import say_once
+
+if TYPE_CHECKING:
+    from lossbook.run.request import InitArguments
 
 
 class WandbArguments(TypedDict, total=False):
@@ -20,7 +24,7 @@ class WandbArguments(TypedDict, total=False):
     entity: str | None
     dir: str | os.PathLike[str] | None
     job_type: str | None
-    settings: Any
+    settings: object
     reinit: bool | str | None
     resume_from: str | None
     config_exclude_keys: Sequence[str] | None
@@ -30,9 +34,9 @@ class WandbArguments(TypedDict, total=False):
     tensorboard: bool | None
     monitor_gym: bool | None
     allow_val_change: bool | None
-    anonymous: Any
+    anonymous: object
     force: bool | None
-    magic: Any
+    magic: object
 
 
 #: Settings of W&B's that are arguments of `init()`.
@@ -51,18 +55,74 @@ _UNSUPPORTED = {
     "tensorboard": "tensorboard=True is not supported: log to this run, or keep the TensorBoard files beside it",
     "monitor_gym": "monitor_gym is not supported: no videos are recorded",
 }
+#: Which variable of W&B's says an argument that was not given, and which of Lossbook's own is asked before it.
+_VARIABLES = {
+    "project": ("WANDB_PROJECT", "LOSSBOOK_PROJECT"), "name": ("WANDB_NAME", "LOSSBOOK_NAME"),
+    "group": ("WANDB_RUN_GROUP", "LOSSBOOK_GROUP"), "id": ("WANDB_RUN_ID", "LOSSBOOK_RUN_ID"),
+    "notes": ("WANDB_NOTES", ""), "tags": ("WANDB_TAGS", ""),
+}  # fmt: skip
 
 
-def variable(*names: str) -> str | None:
-    """The first of these environment variables that is set to something."""
-    return next((value for name in names if (value := os.environ.get(name))), None)
+def translate(own: InitArguments, words: Mapping[str, object]) -> InitArguments:
+    """The arguments of `init()` that these mean, with what the environment says in W&B's words.
+
+    Args:
+        own: the arguments of `init()` as they were given.
+        words: the others.
+
+    Raises:
+        TypeError: an argument that neither knows.
+        BadArgument: a value that cannot be meant.
+    """
+    unknown = sorted(set(words) - set(WandbArguments.__annotations__))
+    if unknown:
+        raise TypeError(f"init() got an unexpected keyword argument {unknown[0]!r}")
+    given: dict[str, object] = {**own, **words}
+    _apply_settings(given, given.pop("settings", None))
+    for name, sentence in _UNSUPPORTED.items():
+        if given.pop(name, None):
+            say_once(sentence)
+    if isinstance(mode := given.get("mode"), str):
+        given["mode"] = _MODES.get(mode, mode)
+    folder = given.pop("dir", None)
+    if folder and given.get("store") is None and not os.environ.get("LOSSBOOK_STORE"):
+        given["store"] = os.path.join(str(folder), DEFAULT_STORE)
+    given["config"] = _choose(
+        given.get("config"), given.pop("config_include_keys", None), given.pop("config_exclude_keys", None)
+    )
+    rewound = given.pop("resume_from", None)
+    if rewound:
+        given["id"], given["resume_step"] = moment(str(rewound))
+        given["resume"] = "must"
+    fork = given.get("fork_from")
+    if isinstance(fork, str) and "?_step=" in fork:
+        given["fork_from"] = moment(fork)
+    before = given.pop("reinit", None)
+    given["previous"] = "finish_previous" if before is True else before if before and before != "default" else None
+    _apply_variables(given)
+    return cast("InitArguments", given)
 
 
-def mode_from_environment() -> str | None:
-    """`LOSSBOOK_MODE`, `WANDB_MODE`, or "disabled" where `WANDB_DISABLED` says yes."""
-    own = os.environ.get("LOSSBOOK_MODE")
-    if own:
-        return own
+def mirror_modes() -> dict[str, str]:
+    """The mode of a `wandb` mirror that was named without one, where `WANDB_MODE` says it."""
+    mode = os.environ.get("WANDB_MODE", "").strip().lower()
+    return {"wandb": mode} if mode in ("offline", "disabled") else {}
+
+
+def _apply_variables(given: dict[str, object]) -> None:
+    """Fill what neither an argument nor a variable of Lossbook's own says."""
+    for name, (theirs, ours) in _VARIABLES.items():
+        if not given.get(name) and not os.environ.get(ours) and (value := os.environ.get(theirs)):
+            given[name] = value
+    if given.get("resume") is None:
+        given["resume"] = os.environ.get("WANDB_RESUME") or None
+    if not given.get("mode") and not os.environ.get("LOSSBOOK_MODE"):
+        given["mode"] = _mode_of_environment()
+    given["mirror_modes"] = mirror_modes()
+
+
+def _mode_of_environment() -> str | None:
+    """`WANDB_MODE`, or "disabled" where `WANDB_DISABLED` says yes."""
     word = os.environ.get("WANDB_MODE", "").strip().lower()
     name = "WANDB_MODE=disabled"
     if os.environ.get("WANDB_DISABLED", "").strip().lower() in _YES and not word:
@@ -76,55 +136,11 @@ def mode_from_environment() -> str | None:
     return mode
 
 
-def translate(own: dict[str, Any], words: WandbArguments) -> tuple[dict[str, Any], dict[str, str], str | None]:
-    """Turn W&B's arguments into Lossbook's.
-
-    Args:
-        own: the arguments of `init()` as they were given.
-        words: the others.
-
-    Returns:
-        The arguments of `init()`; what only a mirror has a use for (`entity`, `job_type`); and what becomes of a
-        run that goes on already: None, "return_previous", "finish_previous" or "create_new".
-
-    Raises:
-        TypeError: an argument that neither knows.
-        BadArgument: a value that cannot be meant.
-    """
-    unknown = sorted(set(words) - set(WandbArguments.__annotations__))
-    if unknown:
-        raise TypeError(f"init() got an unexpected keyword argument {unknown[0]!r}")
-    given: dict[str, Any] = {**own, **words}
-    _apply_settings(given, given.pop("settings", None))
-    for name, sentence in _UNSUPPORTED.items():
-        if given.pop(name, None):
-            say_once(sentence)
-    if isinstance(given["mode"], str):
-        given["mode"] = _MODES.get(given["mode"], given["mode"])
-    folder = given.pop("dir", None)
-    if folder and given["store"] is None and not os.environ.get("LOSSBOOK_STORE"):
-        given["store"] = os.path.join(os.fspath(folder), DEFAULT_STORE)
-    given["config"] = _choose(
-        _read_config(given["config"]), given.pop("config_include_keys", None), given.pop("config_exclude_keys", None)
-    )
-    rewound = given.pop("resume_from", None)
-    if rewound:
-        given["id"], given["resume_step"] = moment(rewound)
-        given["resume"] = "must"
-    if isinstance(given["fork_from"], str) and "?_step=" in given["fork_from"]:
-        given["fork_from"] = moment(given["fork_from"])
-    given["tags"] = () if given["tags"] is None else given["tags"]
-    labels = {name: str(given[name]) for name in ("entity", "job_type") if given.get(name)}
-    before = given.pop("reinit", None)
-    before = {True: "finish_previous", False: None, "default": None}.get(before, before)
-    return {name: given[name] for name in own}, labels, before
-
-
-def _apply_settings(given: dict[str, Any], settings: Any) -> None:
+def _apply_settings(given: dict[str, object], settings: object) -> None:
     """Fill what was not given from `settings`, a dictionary or an object with such attributes."""
     if settings is None:
         return
-    found = settings if isinstance(settings, Mapping) else vars(settings)
+    found: Mapping[str, object] = settings if isinstance(settings, Mapping) else vars(settings)
     for name, argument in _SETTINGS.items():
         if found.get(name) is not None and not given.get(argument):
             given[argument] = found[name]
@@ -146,50 +162,13 @@ def moment(text: str) -> tuple[str, int]:
     return run, int(rest)
 
 
-def _choose(config: Any, include: Sequence[str] | None, exclude: Sequence[str] | None) -> Any:
+def _choose(config: object, include: object, exclude: object) -> object:
     if not include and not exclude:
         return config
-    from lossbook.run.config import plain_config
-
-    wanted, unwanted = set(include or ()), set(exclude or ())
+    wanted = set(include) if isinstance(include, Iterable) else set()
+    unwanted = set(exclude) if isinstance(exclude, Iterable) else set()
     return {
         key: value
         for key, value in plain_config(config).items()
         if (not wanted or key in wanted) and key not in unwanted
     }
-
-
-def _read_config(config: Any) -> Any:
-    """A configuration file's contents where a path was given; W&B's form of it (`key: {value: …}`) too.
-
-    Raises:
-        BadArgument: the file cannot be read or holds no configuration.
-    """
-    if not isinstance(config, (str, os.PathLike)):
-        return config
-    path = os.fspath(config)
-    try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadArgument(f"config names the file {path!r}, which cannot be read ({error})") from None
-    import re
-
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        """YAML 1.1 takes `3e-4` for a text; nobody who writes it means one."""
-
-    number = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+\Z")
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789"))
-    try:
-        found = yaml.load(text, Loader)
-    except yaml.YAMLError as error:
-        raise BadArgument(f"the configuration file {path} is no YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(found, dict):
-        raise BadArgument(f"the configuration file {path} holds no table of names and values")
-    found.pop("wandb_version", None)
-    described = all(
-        isinstance(one, dict) and set(one) <= {"value", "desc"} and "value" in one for one in found.values()
-    )
-    return {key: one["value"] for key, one in found.items()} if found and described else found

@@ -1,11 +1,14 @@
-"""The module-level words of W&B: each is the current run's, or stands for something that Lossbook does otherwise."""
+"""The words of W&B's module: each is the current run's, or stands for something that Lossbook does otherwise."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, MutableMapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from lossbook.compat.wandb.unknown_names import Unanswered, answer
+from lossbook.deprecation import warn_deprecated
 from lossbook.errors import LossbookError
 from lossbook.paths import new_run_id
 from lossbook.run import init
@@ -29,10 +32,11 @@ class AlertLevel(StrEnum):
 class Settings:
     """Settings of `init(settings=…)`; takes every name that W&B's takes, and knows those that mean something here."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, **settings: object) -> None:
         vars(self).update(settings)
 
     def __getattr__(self, name: str) -> Any:
+        # What was not set is None, as most of W&B's settings are: of any type that a script compares it with.
         if name.startswith("__"):
             raise AttributeError(name)
         return None
@@ -47,17 +51,17 @@ class CurrentMapping(MutableMapping[str, Any]):
     def __init__(self, name: str) -> None:
         object.__setattr__(self, "_name", name)
 
-    def _of_run(self) -> Any:
+    def _of_run(self) -> MutableMapping[str, Any]:
         run = init.current
         if run is None:
             say_once(f"{self._name} before init() is empty and takes nothing: call init() first")
             return {}
-        return getattr(run, self._name)
+        return run.config if self._name == "config" else run.summary
 
     def __getitem__(self, key: str) -> Any:
         return self._of_run()[key]
 
-    def __setitem__(self, key: str, value: Any) -> None:
+    def __setitem__(self, key: str, value: object) -> None:
         self._of_run()[key] = value
 
     def __delitem__(self, key: str) -> None:
@@ -74,17 +78,22 @@ class CurrentMapping(MutableMapping[str, Any]):
             raise AttributeError(name)
         return getattr(self._of_run(), name)
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         self[name] = value
 
     def __repr__(self) -> str:
         return f"<lossbook {self._name} before init()>"
 
-    def update(self, *others: Any, **named: Any) -> None:
+    def update(self, *others: Any, **named: object) -> None:
         """Pass the changes to the current run."""
         found = self._of_run()
         if init.current is not None:
             found.update(*others, **named)
+
+    def _as_dict(self) -> dict[str, Any]:
+        return dict(self._of_run())
+
+    as_dict = _as_dict
 
 
 def _run(word: str) -> Run | None:
@@ -93,60 +102,75 @@ def _run(word: str) -> Run | None:
     return init.current
 
 
-def alert(title: str, text: str = "", level: str | None = "warning", wait_duration: Any = None) -> None:
+def _needed(word: str) -> Run:
+    if init.current is None:
+        raise LossbookError(f"{word}() needs a run: call lossbook.init() first")
+    return init.current
+
+
+def alert(title: str, text: str = "", level: str | None = "warning", wait_duration: object = None) -> None:
     """`Run.alert` of the current run."""
-    run = _run("alert")
-    if run is not None:
+    if (run := _run("alert")) is not None:
         run.alert(title, text, level, wait_duration)
 
 
-def define_metric(name: str, *arguments: Any, **named: Any) -> None:
+def define_metric(
+    name: str,
+    step_metric: str | None = None,
+    step_sync: bool | None = None,
+    hidden: bool | None = None,
+    summary: str | None = None,
+    goal: str | None = None,
+    **more: str | bool | None,
+) -> None:
     """`Run.define_metric` of the current run."""
-    run = _run("define_metric")
-    if run is not None:
-        run.define_metric(name, *arguments, **named)
+    if (run := _run("define_metric")) is not None:
+        given = {"step_metric": step_metric, "step_sync": step_sync, "hidden": hidden, "summary": summary, "goal": goal}
+        run.define_metric(name, **{**given, **more})  # type: ignore[arg-type]  # passed on as they were given
 
 
-def save(glob_str: Any = None, base_path: Any = None, policy: str = "live", glob: bool = True) -> list[str]:
+def save(glob_str: object = None, base_path: object = None, policy: str = "live", glob: bool = True) -> list[str]:
     """`Run.save` of the current run."""
     run = _run("save")
     return [] if run is None else run.save(glob_str, base_path, policy, glob)
 
 
-def watch(models: Any, *arguments: Any, **named: Any) -> None:
-    """`Run.watch` of the current run."""
-    run = _run("watch")
-    if run is not None:
+def watch(models: object, *arguments: object, **named: object) -> None:
+    """`run.watch` of the current run."""
+    if (run := _run("watch")) is not None:
         run.watch(models, *arguments, **named)
 
 
-def unwatch(models: Any = None) -> None:
-    """`Run.unwatch` of the current run."""
-    run = _run("unwatch")
-    if run is not None:
+def unwatch(models: object = None) -> None:
+    """`run.unwatch` of the current run."""
+    if (run := _run("unwatch")) is not None:
         run.unwatch(models)
 
 
-def log_artifact(artifact_or_path: Any, *arguments: Any, **named: Any) -> Any:
-    """`Run.log_artifact` of the current run."""
-    run = _run("log_artifact")
-    return artifact_or_path if run is None else run.log_artifact(artifact_or_path, *arguments, **named)
+def log_artifact(
+    artifact_or_path: Artifact | str | os.PathLike[str], *arguments: object, **named: object
+) -> Artifact | str | os.PathLike[str]:
+    """`run.log_artifact` of the current run."""
+    if (run := _run("log_artifact")) is None:
+        return artifact_or_path
+    logged: Artifact | str | os.PathLike[str] = run.log_artifact(artifact_or_path, *arguments, **named)
+    return logged
 
 
-def log_model(path: Any, *arguments: Any, **named: Any) -> Any:
-    """`Run.log_model` of the current run."""
+def log_model(path: str | os.PathLike[str], *arguments: object, **named: object) -> object:
+    """`run.log_model` of the current run."""
     run = _run("log_model")
     return None if run is None else run.log_model(path, *arguments, **named)
 
 
-def link_model(path: Any, *arguments: Any, **named: Any) -> Any:
-    """`Run.link_model` of the current run."""
+def link_model(path: str | os.PathLike[str], *arguments: object, **named: object) -> object:
+    """`run.link_model` of the current run."""
     run = _run("link_model")
     return None if run is None else run.link_model(path, *arguments, **named)
 
 
-def use_artifact(artifact_or_name: Any, *arguments: Any, **named: Any) -> Artifact:
-    """`Run.use_artifact` of the current run.
+def use_artifact(artifact_or_name: Artifact | str, *arguments: object, **named: object) -> Artifact:
+    """`run.use_artifact` of the current run.
 
     Raises:
         LossbookError: there is no run, or no such artifact.
@@ -156,34 +180,33 @@ def use_artifact(artifact_or_name: Any, *arguments: Any, **named: Any) -> Artifa
 
 
 def use_model(name: str) -> str:
-    """`Run.use_model` of the current run.
+    """`run.use_model` of the current run.
 
     Raises:
         LossbookError: there is no run, or no such model.
     """
-    return _needed("use_model").use_model(name)
-
-
-def _needed(word: str) -> Run:
-    if init.current is None:
-        raise LossbookError(f"{word}() needs a run: call lossbook.init() first")
-    return init.current
+    return str(_needed("use_model").use_model(name))
 
 
 def mark_preempting() -> None:
-    """`Run.mark_preempting` of the current run."""
-    run = _run("mark_preempting")
-    if run is not None:
+    """`run.mark_preempting` of the current run."""
+    if (run := _run("mark_preempting")) is not None:
         run.mark_preempting()
 
 
-def restore(name: str, *arguments: Any, **named: Any) -> Any:
-    """`Run.restore` of the current run."""
-    run = _run("restore")
-    return None if run is None else run.restore(name)
+def restore(name: str, *arguments: object, **named: object) -> None:
+    """`run.restore` of the current run."""
+    if (run := _run("restore")) is not None:
+        run.restore(name)
 
 
-def login(*arguments: Any, **named: Any) -> bool:
+def join(exit_code: int | None = None) -> None:
+    """`finish`, as W&B once called it; deprecated, as there."""
+    warn_deprecated("wandb.join()", instead="wandb.finish()", removed_in="0.3")
+    init.finish(exit_code=exit_code)
+
+
+def login(*arguments: object, **named: object) -> bool:
     """Nothing to do: a Lossbook run needs no account. Says so once, and returns True."""
     say_once("login() does nothing: a run needs no account; a wandb mirror uses what `wandb login` has stored")
     return True
@@ -195,21 +218,19 @@ class Api:
     What it returns are Lossbook's own recorded runs.
     """
 
-    def __init__(self, overrides: Any = None, timeout: Any = None, api_key: Any = None) -> None:
+    def __init__(self, overrides: object = None, timeout: object = None, api_key: object = None) -> None:
         say_once("Api() reads the local store; lossbook.open() is the whole of it")
 
     @property
     def book(self) -> Book:
         """The store of the current run, else the default one."""
-        import os
-
         from lossbook.book import open
 
         run = init.current
         return open(os.path.dirname(os.path.dirname(run.path)) if run is not None and run.path else None)
 
     def runs(
-        self, path: str | None = None, filters: Any = None, order: str | None = None, **_: Any
+        self, path: str | None = None, filters: object = None, order: str | None = None, **_: object
     ) -> list[RecordedRun]:
         """The runs of "entity/project" or of all projects, the newest first.
 
@@ -237,10 +258,10 @@ class Api:
         Raises:
             StoreError: there is none.
         """
-        from lossbook.compat.wandb.artifact_store import Shelf
+        from lossbook.compat.wandb.artifact_store import ArtifactStore
 
         run = init.current
-        return Shelf(self.book.store).find(name, run.project if run is not None else "")
+        return ArtifactStore(self.book.store).find(name, run.project if run is not None else "")
 
 
 class Util:
@@ -253,3 +274,6 @@ class Util:
         while len(text) < length:
             text += new_run_id()
         return text[:length]
+
+    def __getattr__(self, name: str) -> Unanswered:
+        return answer("wandb.util", name, known=("generate_id",), words=frozenset())

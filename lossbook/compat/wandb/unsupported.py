@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
 
-from lossbook.run.init import finish
 from lossbook.run.messages import say, say_once
 from lossbook.run.run import Run
 from lossbook.run.values import Event, Media, Table
@@ -21,7 +19,7 @@ class Absent(Media):
 
     advice = "log an Image, a Table or a Text of it"
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
+    def __init__(self, *arguments: object, **named: object) -> None:
         say_once(self._sentence())
 
     def _sentence(self) -> str:
@@ -52,19 +50,20 @@ class Video(Absent):
 class Plot:
     """`wandb.plot`: its charts are not drawn; the table of one is logged in its place."""
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
+    def __getattr__(self, name: str) -> Callable[..., Media]:
         if name.startswith("_"):
             raise AttributeError(name)
         return _drawing(name)
 
 
-def _drawing(name: str) -> Callable[..., Any]:
-    def draw(*arguments: Any, **named: Any) -> Any:
+def _drawing(name: str) -> Callable[..., Media]:
+    def draw(*arguments: object, **named: object) -> Media:
         for one in (*arguments, *named.values()):
             if isinstance(one, Table):
                 say_once(f"plot.{name}() is not supported: the table itself is logged in its place")
                 return one
-        return type(f"plot.{name}", (Absent,), {"advice": "log a Table of its numbers"})()
+        absent: Media = type(f"plot.{name}", (Absent,), {"advice": "log a Table of its numbers"})()
+        return absent
 
     return draw
 
@@ -79,29 +78,29 @@ class _Library:
         if name.startswith("__"):
             raise AttributeError(name)
 
-        def absent(*arguments: Any, **named: Any) -> None:
+        def absent(*arguments: object, **named: object) -> None:
             say_once(f"{self._name}.{name} is not supported: log the metrics with lossbook.log()")
 
         return absent
 
 
-def _without_effect(name: str, advice: str, answer: Any = None) -> Callable[..., Any]:
-    def call(*arguments: Any, **named: Any) -> Any:
+def _without_effect(name: str, advice: str, answer: object = None) -> Callable[..., object]:
+    def call(*arguments: object, **named: object) -> object:
         say_once(f"{name}() is not supported: {advice}")
         return answer
 
     return call
 
 
-def _print(text: Any = "", *arguments: Any, **named: Any) -> None:
+def _print(text: object = "", *arguments: object, **named: object) -> None:
     say(str(text))
 
 
-def _nothing(*arguments: Any, **named: Any) -> None:
+def _nothing(*arguments: object, **named: object) -> None:
     """A step that W&B needs and this has no need of."""
 
 
-def find_absent(name: str) -> Any:
+def find_absent(name: str) -> object:
     """What stands in for a name of W&B's that has no counterpart.
 
     Raises:
@@ -140,8 +139,6 @@ def find_absent(name: str) -> Any:
         return _nothing
     if name in ("termlog", "termwarn", "termerror"):
         return _print
-    if name == "join":
-        return finish
     if name in ("plot_table", "visualize"):
         return _drawing(name)
     if name in ("sdk", "wandb_sdk"):

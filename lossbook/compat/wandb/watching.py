@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from lossbook.integrations import torch as hooks
 from lossbook.run.messages import say_once
 from lossbook.run.run import Run
 
 WHAT = ("gradients", "parameters", "all")
 #: By run folder: each watched model and what takes its hooks off again.
-_watched: dict[str, list[tuple[Any, hooks.Watched]]] = {}
+_watched: dict[str, list[tuple[object, hooks.Watched]]] = {}
 
 
-def watch(run: Run, models: Any, *, log: str | None, log_freq: int, log_graph: bool) -> None:
+def watch(run: Run, models: object, *, log: str | None, log_freq: int, log_graph: bool) -> None:
     """Record norms and histograms per parameter, every so many gradient steps, of one model or several."""
     if log_graph:
         say_once("watch(log_graph=True) draws no graph; gradients and parameters are recorded as asked")
@@ -38,7 +36,7 @@ def watch(run: Run, models: Any, *, log: str | None, log_freq: int, log_graph: b
         _watched.setdefault(run.path, []).append((model, watching))
 
 
-def unwatch(run: Run, models: Any = None) -> None:
+def unwatch(run: Run, models: object = None) -> None:
     """Stop recording these models, or all of the run's."""
     found = _listed(models)
     left = []
@@ -51,5 +49,5 @@ def unwatch(run: Run, models: Any = None) -> None:
         _watched[run.path] = left
 
 
-def _listed(models: Any) -> list[Any]:
+def _listed(models: object) -> list[object]:
     return list(models) if isinstance(models, (list, tuple, set)) else [models]

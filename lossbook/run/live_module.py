@@ -1,0 +1,45 @@
+"""`LiveModule`: a module whose `run`, `config` and `summary` are those of the current run, whenever they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from lossbook.run import init
+from lossbook.run.run import Run
+
+
+class LiveModule(ModuleType):
+    """The class of `lossbook` and of `lossbook.wandb`."""
+
+    @property
+    def run(self) -> Run | None:
+        """The run that `init()` began last and `finish()` has not ended; None when there is none."""
+        return init.current
+
+    @run.setter
+    def run(self, package: ModuleType) -> None:
+        """The import system puts the package of that name here; it is found through `sys.modules` all the same."""
+
+    @property
+    def config(self) -> MutableMapping[str, Any]:
+        """The current run's configuration, by attribute and by key; empty before `init()`."""
+        return _before_init("config") if init.current is None else init.current.config
+
+    @config.setter
+    def config(self, values: MutableMapping[str, Any]) -> None:
+        """`wandb.config = {…}`, as old scripts have it, records the values."""
+        if values is not self.config:
+            self.config.update(values)
+
+    @property
+    def summary(self) -> MutableMapping[str, Any]:
+        """The current run's summary, by attribute and by key; empty before `init()`."""
+        return _before_init("summary") if init.current is None else init.current.summary
+
+
+def _before_init(name: str) -> MutableMapping[str, Any]:
+    found: MutableMapping[str, Any] = getattr(import_module("lossbook.compat.wandb"), name)
+    return found
