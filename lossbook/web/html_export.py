@@ -2,7 +2,7 @@
 
 The answers are those of `lossbook.web.api`, so a copy shows what the served page shows. They are packed as a frame
 (`lossbook.web.binary`): a header of JSON answers, then the arrays of all curves, each array kept once; gzip, base64.
-`ui/src/copy.ts` is the other half. What leaves the machine is what the page shows: no path of the store, no file but
+`ui/src/html_export.ts` is the other half. What leaves the machine is what the page shows: no path of the store, no file but
 pictures.
 """
 

@@ -76,7 +76,7 @@ class Server implements Transport {
 let transport: Transport = new Server();
 
 /** Answer from elsewhere: a page that carries its answers sets this before anything is asked. */
-export function useTransport(other: Transport): void {
+export function setTransport(other: Transport): void {
   transport = other;
 }
 

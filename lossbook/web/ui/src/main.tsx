@@ -5,18 +5,20 @@ import "./style.css";
 import { render, type ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 
-import { api, useTransport } from "./api";
-import { openCopy } from "./copy";
-import { connection } from "./live";
+import { api, setTransport } from "./api";
+import { openExportedPage } from "./html_export";
+import { connection } from "./polling";
 import { ProjectPage } from "./pages/project";
 import { RunPage } from "./pages/run";
 import { StorePage } from "./pages/store";
-import { Dialog } from "./parts/dialog";
+import { Dialog } from "./components/dialog";
 import { followProject, runById } from "./runs";
-import { bindKeys, isDark, keyBindings, linkTo, place, theme } from "./state";
+import { linkTo, route } from "./router";
+import { bindShortcuts, shortcuts } from "./shortcuts";
+import { isDark, theme } from "./theme";
 
 function Top() {
-  const { project, run } = place.value;
+  const { project, run } = route.value;
   const name = run === null ? null : runById(run)?.name ?? run;
   useEffect(() => {
     document.title = [name, project, "Lossbook"].filter((part) => part !== null).join(" · ");
@@ -28,7 +30,7 @@ function Top() {
           <svg width="16" height="16" viewBox="0 0 16 16" aria-hidden="true"><path d="M1 2c1 8 4 11 14 12" fill="none" stroke="currentColor" stroke-width="2" /></svg>
           Lossbook
         </a>
-        {project !== null && <><span class="soft">/</span><a href={linkTo({ project }, place.value.settings)}>{project}</a></>}
+        {project !== null && <><span class="soft">/</span><a href={linkTo({ project }, route.value.settings)}>{project}</a></>}
         {name !== null && <><span class="soft">/</span><span aria-current="page">{name}</span></>}
       </nav>
       <span role="status" class="soft">
@@ -46,18 +48,18 @@ function switchTheme(): void {
 
 function Help() {
   const [open, setOpen] = useState(false);
-  useEffect(() => bindKeys([
-    { key: "?", does: "this list", act: () => setOpen((before) => !before) },
-    { key: "t", does: "light or dark", act: switchTheme },
+  useEffect(() => bindShortcuts([
+    { key: "?", description: "this list", action: () => setOpen((before) => !before) },
+    { key: "t", description: "light or dark", action: switchTheme },
   ]), []);
   const seen = new Set<string>();
-  const shown = keyBindings.value.filter(({ key, does }) => does !== "" && !seen.has(key) && seen.add(key));
+  const shown = shortcuts.value.filter(({ key, description }) => description !== "" && !seen.has(key) && seen.add(key));
   return (
     <>
       <button class="plain" onClick={() => setOpen(true)} title="Keys (?)" style={{ position: "fixed", right: "8px", bottom: "8px", zIndex: 20 }} aria-label="Keys">?</button>
       <Dialog title="Keys" open={open} onClose={() => setOpen(false)}>
         <table class="plain"><tbody>
-          {shown.map(({ key, does }) => <tr key={key}><td><kbd>{key === " " ? "space" : key}</kbd></td><td>{does}</td></tr>)}
+          {shown.map(({ key, description }) => <tr key={key}><td><kbd>{key === " " ? "space" : key}</kbd></td><td>{description}</td></tr>)}
         </tbody></table>
       </Dialog>
     </>
@@ -65,7 +67,7 @@ function Help() {
 }
 
 function Page(): ComponentChildren {
-  const { project, run } = place.value;
+  const { project, run } = route.value;
   if (project === null) return <StorePage />;
   if (run !== null) return <RunPage key={run} />;
   return <ProjectPage key={project} />;
@@ -79,15 +81,15 @@ function App() {
 async function openWhatThereIs(): Promise<void> {
   const { projects } = await api.store();
   const only = projects[0];
-  if (place.value.project !== null || only === undefined || projects.length > 1) return;
+  if (route.value.project !== null || only === undefined || projects.length > 1) return;
   const { rows } = await api.runs({ project: only.name });
   location.replace(linkTo({ project: only.name, run: rows.length === 1 ? rows[0]!.id : null }));
 }
 
 async function begin(): Promise<void> {
-  const copy = await openCopy();
+  const copy = await openExportedPage();
   if (copy !== null) {
-    useTransport(copy);
+    setTransport(copy);
     await openWhatThereIs();
   }
   followProject();

@@ -3,8 +3,9 @@
 import { batch, computed, effect, signal, type ReadonlySignal } from "@preact/signals";
 
 import { AnswerError, api, isLive } from "./api";
-import { afterFirstCurve, keepAsking } from "./live";
-import { isDark, place, setSettings, setting } from "./state";
+import { afterFirstCurve, poll } from "./polling";
+import { route, setSettings, setting } from "./router";
+import { isDark } from "./theme";
 import type { Names, RunRow } from "./types";
 
 /** A run as a chart draws it. */
@@ -49,7 +50,7 @@ const firstAxes = signal<readonly string[]>(["step"]);
 export const axes = computed(() => names.value?.axes ?? firstAxes.value);
 
 /** Tell the axes of the runs that are drawn first: charts do not wait for the names of a whole project. */
-export function tellAxes(known: readonly string[]): void {
+export function setInitialAxes(known: readonly string[]): void {
   firstAxes.value = known;
 }
 
@@ -76,7 +77,7 @@ export function wantColumns(columns: readonly string[]): void {
 
 // -- live --------------------------------------------------------------------------------------------------------
 
-const project = computed(() => place.value.project);
+const project = computed(() => route.value.project);
 
 /** Keep the rows of the project at hand as they are; called once, when it is known who answers. */
 export function followProject(): void {
@@ -99,17 +100,17 @@ export function followProject(): void {
       stopAsking();
       // A column that nobody has seen needs a value for every run, changed or not.
       if (columns.some((one) => !known.includes(one))) since = null;
-      stopAsking = keepAsking(1500, async (signal) => {
+      stopAsking = poll(1500, async (signal) => {
         try {
           if (isLive() && rows.peek().length === 0) {
             // Thousands of rows take longer than the few that are drawn at first.
-            const run = (place.peek().settings.get("runs") ?? "").split(",").filter((id) => id !== "").slice(0, FIRST_ROWS);
+            const run = (route.peek().settings.get("runs") ?? "").split(",").filter((id) => id !== "").slice(0, FIRST_ROWS);
             const first = await api.runs({ project: current, limit: FIRST_ROWS, run }, signal);
             takeIn(true, first.rows, [], first.columns, first.total);
             failure.value = null;
             loaded.value = true;
             // Charts first; the table's columns after them.
-            if (place.peek().view !== "table") await afterFirstCurve(CHARTS_FIRST);
+            if (route.peek().view !== "table") await afterFirstCurve(CHARTS_FIRST);
             if (signal.aborted) return;
             // The names tell which columns are wanted, and those begin this anew.
             await askNames(current, signal);
@@ -143,7 +144,7 @@ async function askNames(current: string, signal: AbortSignal): Promise<void> {
   namesAsked = performance.now();
   try {
     const answer = await api.names({ project: current }, signal);
-    if (place.value.project === current && JSON.stringify(answer) !== JSON.stringify(names.value)) names.value = answer;
+    if (route.value.project === current && JSON.stringify(answer) !== JSON.stringify(names.value)) names.value = answer;
   } catch {
     namesAsked = 0; // asked again with the next change
   }
@@ -184,7 +185,7 @@ export const drawnIds: ReadonlySignal<ReadonlySet<string>> = computed(
 );
 
 /** The run that others are held against. */
-export const baseline = computed(() => place.value.settings.get("baseline"));
+export const baseline = computed(() => route.value.settings.get("baseline"));
 
 /** The runs that are drawn, with their colours, in the table's order; the baseline last, on top of the others. */
 export const drawnRuns: ReadonlySignal<readonly DrawnRun[]> = computed(() => {
@@ -194,7 +195,7 @@ export const drawnRuns: ReadonlySignal<readonly DrawnRun[]> = computed(() => {
 });
 
 export function drawnRun(row: RunRow): DrawnRun {
-  return { project: place.value.project ?? "", id: row.id, name: row.name, state: row.state, group: row.group, color: colorOf(row.id) };
+  return { project: route.value.project ?? "", id: row.id, name: row.name, state: row.state, group: row.group, color: colorOf(row.id) };
 }
 
 export function setDrawn(ids: Iterable<string>): void {

@@ -6,10 +6,12 @@ import { useState } from "preact/hooks";
 import { axisTitle, axisValue, moment, number } from "../format";
 import { amount } from "./ticks";
 import { cursor, hover, hovered, sameRun } from "./cursor";
-import type { ChartSeries } from "./curve_chart";
-import { lastPlace, readingAt, type Line } from "./lines";
-import { MARK_KINDS, type MarkGroup } from "./marks";
-import type { ChartModel } from "./model";
+import { lastPlace, readingAt } from "./lines";
+import { MARK_KINDS } from "./marks";
+import type { ChartModel } from "./chart_model";
+import type { ChartSeries } from "./types";
+import type { Line } from "./types";
+import type { MarkGroup } from "./types";
 
 const SHOWN_AT_FIRST = 8;
 
@@ -52,7 +54,7 @@ export function Legend(props: { model: ChartModel; series: readonly ChartSeries[
 }
 
 function reachOf(model: ChartModel, x: number): number {
-  const { frame } = model.sheet;
+  const { frame } = model.canvas;
   return frame.x.log ? Math.abs(x) * 0.05 : (12 * frame.ratio * (frame.x.max - frame.x.min)) / frame.width;
 }
 

@@ -2,9 +2,9 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 
-import { copyText } from "../parts/copy_button";
+import { copyText } from "../components/copy_button";
 import { saveCsv, savePng, saveSvg } from "./export";
-import type { ChartModel } from "./model";
+import type { ChartModel } from "./chart_model";
 
 export function Menu(props: { model: ChartModel; title: string; asTable: boolean; onTable: (shown: boolean) => void }) {
   const { model, title } = props;
@@ -39,9 +39,9 @@ export function Menu(props: { model: ChartModel; title: string; asTable: boolean
       <button ref={button} class="plain small" aria-haspopup="menu" aria-expanded={open} aria-label={`More for ${title}`} title="More" onClick={() => setOpen(!open)}>⋯</button>
       {open && (
         <div class="menu" role="menu">
-          <button role="menuitem" onClick={does(() => savePng(model.sheet, title))}>Save as PNG</button>
-          <button role="menuitem" onClick={does(() => saveSvg(model.sheet, title))}>Save as SVG</button>
-          <button role="menuitem" onClick={does(() => saveCsv(model.sheet, title))}>Save as CSV</button>
+          <button role="menuitem" onClick={does(() => savePng(model.canvas, title))}>Save as PNG</button>
+          <button role="menuitem" onClick={does(() => saveSvg(model.canvas, title))}>Save as SVG</button>
+          <button role="menuitem" onClick={does(() => saveCsv(model.canvas, title))}>Save as CSV</button>
           <button role="menuitem" onClick={does(() => copyText(location.href))}>Copy link</button>
           <button role="menuitem" onClick={does(() => props.onTable(!props.asTable))}>{props.asTable ? "Hide the table" : "Show as a table"}</button>
         </div>

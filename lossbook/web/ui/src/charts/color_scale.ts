@@ -43,7 +43,7 @@ function diverging(dark: boolean): Rgb[] {
 
 export const STEPS = 256;
 
-/** `STEPS` colours, each as canvases hold it (little-endian RGBA), and for a style sheet. */
+/** `STEPS` colours, each as canvases hold it (little-endian RGBA), and for a style canvas. */
 export interface Palette {
   pixels: Uint32Array;
   css: readonly string[];

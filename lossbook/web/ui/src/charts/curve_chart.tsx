@@ -6,28 +6,20 @@ import { useComputed } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 
 import { axisTitle, number } from "../format";
-import { bindKeys, isDark, type ChartSettings } from "../state";
-import { Foot } from "./chart_foot";
+import { type ChartSettings } from "../settings";
+import { bindShortcuts } from "../shortcuts";
+import { isDark } from "../theme";
+import { ChartFooter } from "./chart_footer";
 import { Legend, TableOfLines } from "./chart_legend";
 import { Menu } from "./chart_menu";
-import { spoken, Tip, type TipPlace } from "./chart_tip";
+import { spoken, ChartTooltip, type TooltipPosition } from "./chart_tooltip";
 import { cursor } from "./cursor";
-import { Flags, focusFlag } from "./flags";
-import { ChartModel, type Seen } from "./model";
-import { pressKey, stepOf, watchPointer, type Selection } from "./pointer";
+import { ChartMarks, focusMark } from "./chart_marks";
+import { ChartModel } from "./chart_model";
+import { pressKey, stepOf, watchPointer, type Selection } from "./interaction";
 import { kindOfUnit } from "./ticks";
-
-export interface ChartSeries {
-  project: string;
-  run: string; // id
-  key: string;
-  label: string; // the run's name
-  color: string; // #rrggbb
-  group: string | null;
-  state: string;
-  emphasised?: boolean; // drawn thicker, on top: the baseline
-  attempt?: number; // rows of that attempt alone, hidden ones included
-}
+import type { ChartSeries } from "./types";
+import type { ChartState } from "./types";
 
 export interface CurveChartProps {
   title: string;
@@ -49,7 +41,7 @@ export function CurveChart(props: CurveChartProps) {
   const figure = useRef<HTMLElement>(null);
   const place = useRef<HTMLDivElement>(null);
   const [selection, setSelection] = useState<Selection | null>(null);
-  const [tip, setTip] = useState<TipPlace | null>(null);
+  const [tip, setTip] = useState<TooltipPosition | null>(null);
   const [asTable, setAsTable] = useState(false);
   const [said, setSaid] = useState("");
   const pinned = useRef(false);
@@ -59,11 +51,11 @@ export function CurveChart(props: CurveChartProps) {
 
   useLayoutEffect(() => {
     const element = place.current!;
-    model.sheet.begin(element);
+    model.canvas.begin(element);
     model.begin();
     const measure = (): void => {
       const { width, height: tall } = element.getBoundingClientRect();
-      if (width > 0 && model.sheet.resize(Math.floor(width), Math.floor(tall), devicePixelRatio || 1)) model.resized();
+      if (width > 0 && model.canvas.resize(Math.floor(width), Math.floor(tall), devicePixelRatio || 1)) model.resized();
     };
     const sizes = new ResizeObserver(measure);
     sizes.observe(element);
@@ -81,7 +73,7 @@ export function CurveChart(props: CurveChartProps) {
       },
       onClick: () => setTip((before) => {
         pinned.current = before !== null && !before.pinned;
-        return before === null || before.pinned ? null : { ...before, pinned: true, x: model.sheet.plotPlace(before.left, before.top).left };
+        return before === null || before.pinned ? null : { ...before, pinned: true, x: model.canvas.plotPlace(before.left, before.top).left };
       }),
     });
     return () => {
@@ -98,16 +90,16 @@ export function CurveChart(props: CurveChartProps) {
     pinned.current = false;
     setTip(null);
   };
-  useEffect(() => (tip?.pinned ? bindKeys([{ key: "Escape", does: "", act: unpin }]) : undefined), [tip?.pinned]);
+  useEffect(() => (tip?.pinned ? bindShortcuts([{ key: "Escape", description: "", action: unpin }]) : undefined), [tip?.pinned]);
 
   const stepTo = (by: number): void => {
     const place = model.stepCursor(by);
     if (place === null) return;
     byKeys.current = true;
     setSaid(spoken(model, place.x, unit));
-    const { frame } = model.sheet;
+    const { frame } = model.canvas;
     const middle = frame.y.log ? Math.sqrt(frame.y.min * frame.y.max) : (frame.y.min + frame.y.max) / 2;
-    if (!pinned.current) setTip({ left: model.sheet.pageX(place.x), top: model.sheet.pageY(Number.isFinite(place.y) ? place.y : middle), pinned: false });
+    if (!pinned.current) setTip({ left: model.canvas.pageX(place.x), top: model.canvas.pageY(Number.isFinite(place.y) ? place.y : middle), pinned: false });
   };
   const letCursorGo = (): boolean => {
     if (!byKeys.current) return false;
@@ -128,7 +120,7 @@ export function CurveChart(props: CurveChartProps) {
         const by = stepOf(event.key);
         if (by !== 0) stepTo(by);
         else if (event.key === "m" || event.key === "M") {
-          if (!focusFlag(figure.current!, event.key === "m" ? 1 : -1)) return;
+          if (!focusMark(figure.current!, event.key === "m" ? 1 : -1)) return;
         } else if (!(event.key === "Escape" && letCursorGo()) && !pressKey(event.key, model)) return;
         event.preventDefault();
       }}
@@ -144,21 +136,21 @@ export function CurveChart(props: CurveChartProps) {
         <canvas role="img" aria-label={summary.value} />
         <canvas class="over" aria-hidden="true" />
         {selection !== null && <div class="selection" style={{ left: `${selection.left}px`, top: `${selection.top}px`, width: `${selection.width}px`, height: `${selection.height}px` }} />}
-        {settings.marks && <Flags model={model} seen={seen} />}
+        {settings.marks && <ChartMarks model={model} seen={seen} />}
         {seen.lines.length === 0 && seen.loading && <div class="skeleton" aria-hidden="true" />}
         {nothing && <p class="nothing">{series.length === 0 ? "No run is chosen." : seen.failure ?? "Nothing to draw: none of these runs logged it."}</p>}
-        {tip !== null && seen.lines.length > 0 && <Tip model={model} tip={tip} unit={unit} onClose={unpin} />}
+        {tip !== null && seen.lines.length > 0 && <ChartTooltip model={model} tip={tip} unit={unit} onClose={unpin} />}
       </div>
       <div class="unseen" role="status">{said}</div>
       <Legend model={model} series={series} unit={unit} />
-      <Foot model={model} seen={seen} axis={settings.x} />
-      {asTable && <TableOfLines lines={seen.lines} marks={settings.marks ? model.sheet.drawing?.marks ?? [] : []} axis={settings.x} title={title} unit={unit} />}
+      <ChartFooter model={model} seen={seen} axis={settings.x} />
+      {asTable && <TableOfLines lines={seen.lines} marks={settings.marks ? model.canvas.drawing?.marks ?? [] : []} axis={settings.x} title={title} unit={unit} />}
     </figure>
   );
 }
 
 /** The figure in one sentence. */
-function describe(title: string, { lines, loading }: Seen, goal: string | null, x: string): string {
+function describe(title: string, { lines, loading }: ChartState, goal: string | null, x: string): string {
   if (lines.length === 0) return loading ? `${title}, loading` : `${title}, nothing to draw`;
   const lasts = lines.map((line) => ({ label: line.label, value: lastValue(line.y, line.length) })).filter(({ value }) => Number.isFinite(value));
   const best = goal === null ? null : lasts.reduce<{ label: string; value: number } | null>((before, one) => (before === null || (goal === "minimize" ? one.value < before.value : one.value > before.value) ? one : before), null);

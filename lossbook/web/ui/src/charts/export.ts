@@ -1,10 +1,12 @@
 // A chart as a file: PNG with twice the pixels, SVG of true lines and text, CSV of exactly what is drawn.
 
 import { axisTitle, number } from "../format";
-import { lastPlace, nearestPlace, type Line } from "./lines";
-import { beyondSigns, DOT, dotsOf, placeX, placeY, signsOf, type Frame, type Sign } from "./paint";
-import { fontAt, layOut, paintAxes, paintPlot, type Drawing, type Layout, type Sheet } from "./sheet";
-import { within } from "./view";
+import { lastPlace, nearestPlace } from "./lines";
+import { beyondSigns, DOT, dotsOf, placeX, placeY, signsOf, type Sign } from "./render";
+import { fontAt, layOut, paintAxes, paintPlot, type Drawing, type Layout, type ChartCanvas } from "./chart_canvas";
+import { within } from "./viewport";
+import type { Line } from "./types";
+import type { Frame } from "./types";
 
 const SCALE = 2;
 const TITLE = 28;
@@ -48,10 +50,10 @@ function placeLegend(lines: readonly Line[], width: number, measure: (text: stri
   return { places, rows: lines.length === 0 ? 0 : row + 1 };
 }
 
-export async function pngOf(sheet: Sheet, title: string): Promise<Blob | null> {
-  const { drawing, colors } = sheet;
+export async function pngOf(chart: ChartCanvas, title: string): Promise<Blob | null> {
+  const { drawing, colors } = chart;
   if (drawing === null) return null;
-  const [width, height] = sheet.size;
+  const [width, height] = chart.size;
   const canvas = document.createElement("canvas");
   const context = canvas.getContext("2d")!;
   context.font = fontAt(1);
@@ -82,8 +84,8 @@ export async function pngOf(sheet: Sheet, title: string): Promise<Blob | null> {
   return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
 }
 
-export async function savePng(sheet: Sheet, title: string): Promise<void> {
-  const blob = await pngOf(sheet, title);
+export async function savePng(canvas: ChartCanvas, title: string): Promise<void> {
+  const blob = await pngOf(canvas, title);
   if (blob !== null) save(fileName(title, "png"), blob, "image/png");
 }
 
@@ -162,7 +164,7 @@ function svgLine(frame: Frame, line: Line): string {
   return `<g fill="none" stroke-linejoin="round">${parts.join("")}</g>`;
 }
 
-export function svgOf(drawing: Drawing, title: string, size: readonly [number, number], colors: Sheet["colors"], measure: (text: string) => number): string {
+export function svgOf(drawing: Drawing, title: string, size: readonly [number, number], colors: ChartCanvas["colors"], measure: (text: string) => number): string {
   const [width, height] = size;
   const layout = layOut(drawing, width, height, 1, measure);
   const { frame, left, ticksX, ticksY } = layout;
@@ -203,12 +205,12 @@ export function svgOf(drawing: Drawing, title: string, size: readonly [number, n
   ].join("\n");
 }
 
-export function saveSvg(sheet: Sheet, title: string): void {
-  const { drawing } = sheet;
+export function saveSvg(canvas: ChartCanvas, title: string): void {
+  const { drawing } = canvas;
   if (drawing === null) return;
   const context = document.createElement("canvas").getContext("2d")!;
   context.font = fontAt(1);
-  save(fileName(title, "svg"), svgOf(drawing, title, sheet.size, sheet.colors, (text) => context.measureText(text).width), "image/svg+xml");
+  save(fileName(title, "svg"), svgOf(drawing, title, canvas.size, canvas.colors, (text) => context.measureText(text).width), "image/svg+xml");
 }
 
 // -- CSV ---------------------------------------------------------------------------------------------------------
@@ -245,6 +247,6 @@ export function csvOf(drawing: Drawing): string {
   return `${rows.join("\r\n")}\r\n`;
 }
 
-export function saveCsv(sheet: Sheet, title: string): void {
-  if (sheet.drawing !== null) save(fileName(title, "csv"), csvOf(sheet.drawing), "text/csv");
+export function saveCsv(canvas: ChartCanvas, title: string): void {
+  if (canvas.drawing !== null) save(fileName(title, "csv"), csvOf(canvas.drawing), "text/csv");
 }

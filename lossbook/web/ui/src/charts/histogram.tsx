@@ -3,7 +3,7 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 
 import { number, short } from "../format";
-import { isDark } from "../state";
+import { isDark } from "../theme";
 
 /** `counts[i]` values lie between `edges[i]` and `edges[i + 1]`. */
 export interface Distribution {

@@ -1,28 +1,7 @@
 // What is drawn of each run or band: places and values for a line, its envelope and its outstanding extremes.
 
 import type { BandAnswer, CurveAnswer } from "../api";
-
-/** One line of a chart. Arrays are of `length`; NaN where there is nothing to draw. */
-export interface Line {
-  id: string; // of the run and key, or the group
-  project: string;
-  run: string | null; // null: a band of several
-  key: string;
-  label: string;
-  color: string;
-  runs: number;
-  state: string;
-  attempt: number | null; // rows of one attempt, hidden ones included
-  emphasised: boolean;
-  smoothed: boolean; // `y` is smoothed, the envelope is not
-  length: number;
-  x: Float64Array; // where the line has its vertices: each bucket's middle
-  y: Float64Array;
-  curve: CurveAnswer | null; // as it was logged
-  smooth: CurveAnswer | null;
-  band: BandAnswer | null;
-  spikes: Int32Array; // buckets whose maximum (number) or minimum (-1 - number) stands out
-}
+import type { Line, LineHead, Reading } from "./types";
 
 // A curve is drawn many times: what is made of its numbers alone is made once.
 const knownMiddles = new WeakMap<Float64Array, Float64Array>();
@@ -89,8 +68,6 @@ export function outstanding(curve: CurveAnswer): Int32Array {
   return spikes;
 }
 
-export type LineHead = Pick<Line, "id" | "project" | "run" | "key" | "label" | "color" | "runs" | "state" | "attempt" | "emphasised">;
-
 /** A run's line: its means, or what was smoothed of it. */
 export function lineOf(head: LineHead, curve: CurveAnswer, smooth: CurveAnswer | null): Line {
   const drawn = smooth ?? curve;
@@ -114,19 +91,6 @@ export function placeBefore(places: Float64Array, length: number, x: number): nu
     else high = middle;
   }
   return low - 1;
-}
-
-/** What a line has at a place on x: that of the nearest bucket, unless the line ends before. */
-export interface Reading {
-  line: Line;
-  x: number; // of the bucket
-  xEnd: number;
-  value: number; // what the line shows there
-  raw: number; // the mean of the rows
-  low: number;
-  high: number;
-  count: number;
-  nonfinite: number;
 }
 
 export function readingAt(line: Line, x: number, reach: number): Reading | null {

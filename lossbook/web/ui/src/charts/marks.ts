@@ -2,23 +2,11 @@
 
 import { api } from "../api";
 import type { Mark } from "../types";
-import type { ChartSeries } from "./curve_chart";
-import type { Range } from "./view";
+import type { ChartSeries } from "./types";
+import type { Range } from "./types";
+import type { DrawnMark, MarkGroup } from "./types";
 
-export interface DrawnMark extends Mark {
-  label: string; // of the run
-  color: string;
-}
-
-/** Marks of one kind that stand at one place. */
-export interface MarkGroup {
-  kind: string;
-  level: string;
-  x: number;
-  marks: readonly DrawnMark[];
-}
-
-interface Asked {
+interface CachedMarks {
   marks: readonly Mark[];
   at: number; // performance.now()
   promise: Promise<void> | null;
@@ -33,7 +21,7 @@ export const MARK_KINDS: Record<string, [string, string]> = {
   attempt: ["resumed", "resumed"], fork: ["fork", "forks"], checkpoint: ["checkpoint", "checkpoints"], stage: ["stage", "stages"], alert: ["alert", "alerts"], note: ["note", "notes"],
 };
 
-const kept = new Map<string, Asked>();
+const kept = new Map<string, CachedMarks>();
 
 /** In words: "checkpoint at step 800", "7 checkpoints". */
 export function markTitle(group: MarkGroup): string {
@@ -41,7 +29,7 @@ export function markTitle(group: MarkGroup): string {
   return group.marks.length === 1 ? group.marks[0]!.title || one : `${group.marks.length} ${many}`;
 }
 
-export class MarksInSight {
+export class MarkSubscription {
   private series: readonly ChartSeries[] = [];
   private axis = "step";
   private again: ReturnType<typeof setTimeout> | undefined;
@@ -112,7 +100,7 @@ function askFor(project: string, series: readonly ChartSeries[], axis: string): 
   const runs = [...new Set(series.map(({ run }) => run))];
   const asked = series.map((one) => {
     const name = nameOf(one, axis);
-    const entry: Asked = { marks: kept.get(name)?.marks ?? [], at: performance.now(), promise: null, state: one.state };
+    const entry: CachedMarks = { marks: kept.get(name)?.marks ?? [], at: performance.now(), promise: null, state: one.state };
     kept.delete(name);
     kept.set(name, entry);
     return [one.run, entry] as const;

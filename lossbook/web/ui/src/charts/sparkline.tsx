@@ -3,7 +3,7 @@
 import { useEffect, useRef } from "preact/hooks";
 
 import type { CurveAnswer } from "../api";
-import { watchSpark } from "./sparks";
+import { watchSparkline } from "./sparkline_data";
 
 export interface SparklineProps {
   project: string;
@@ -27,7 +27,7 @@ export function Sparkline(props: SparklineProps) {
     const sight = new IntersectionObserver((entries) => {
       const isSeen = entries.at(-1)!.isIntersecting; // the last of several notes holds
       if (isSeen && release === null) {
-        release = watchSpark(project, run, metric, state, (answer) => {
+        release = watchSparkline(project, run, metric, state, (answer) => {
           curve.current = answer;
           draw(element, answer, look.current);
         });

@@ -1,12 +1,7 @@
 // Where an axis has its lines, and what stands beside them: as many digits as tell neighbours apart, no more.
 
 import { bytes, duration, number, withUnit } from "../format";
-
-export interface Scale {
-  min: number;
-  max: number;
-  log: boolean;
-}
+import type { Scale } from "./types";
 
 export interface Ticks {
   at: number[];

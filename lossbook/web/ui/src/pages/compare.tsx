@@ -4,9 +4,10 @@ import "./compare.css";
 
 import { useEffect } from "preact/hooks";
 
-import { shownRuns } from "../parts/shown_runs";
+import { visibleRuns } from "../components/visible_runs";
 import { baseline, drawnRuns, runById, setBaseline } from "../runs";
-import { bindKeys, linkTo, place, setSettings } from "../state";
+import { linkTo, route, setSettings } from "../router";
+import { bindShortcuts } from "../shortcuts";
 import { ConfigView } from "./compare_config";
 import { MetricsView } from "./compare_metrics";
 import { ParallelView } from "./compare_parallel";
@@ -17,15 +18,15 @@ const VIEWS = [["config", "Configuration"], ["metrics", "Metrics"], ["scatter", 
 type View = (typeof VIEWS)[number][0];
 
 export function ComparePage() {
-  const { project, settings } = place.value;
+  const { project, settings } = route.value;
   const said = settings.get("compare");
   const view: View = VIEWS.find(([name]) => name === said)?.[0] ?? "config";
   // A table of a few runs is read; a picture lives on all of them.
   const scope = scopeOf(view === "config" || view === "metrics" ? "drawn" : "shown");
   const rows = runsOf(scope);
   const held = baseline.value === null ? undefined : runById(baseline.value);
-  useEffect(() => bindKeys([{ key: "v", does: "next way to compare", act: () => {
-    const at = VIEWS.findIndex(([name]) => name === (place.peek().settings.get("compare") ?? "config"));
+  useEffect(() => bindShortcuts([{ key: "v", description: "next way to compare", action: () => {
+    const at = VIEWS.findIndex(([name]) => name === (route.peek().settings.get("compare") ?? "config"));
     setSettings({ compare: VIEWS[(at + 1) % VIEWS.length]![0] });
   } }]), []);
   return (
@@ -38,7 +39,7 @@ export function ComparePage() {
           <span class="soft">of</span>
           <select aria-label="Which runs" value={scope} onChange={(event) => setSettings({ of: event.currentTarget.value as Scope })}>
             <option value="drawn">drawn runs ({drawnRuns.value.length.toLocaleString("en-US")})</option>
-            <option value="shown">all runs of the table ({shownRuns.value.length.toLocaleString("en-US")})</option>
+            <option value="shown">all runs of the table ({visibleRuns.value.length.toLocaleString("en-US")})</option>
           </select>
         </label>
         <span class="space" />

@@ -5,13 +5,13 @@ import { useMemo } from "preact/hooks";
 
 import { fileName, save } from "../charts/export";
 import { value as valueText } from "../format";
-import { CopyButton } from "../parts/copy_button";
-import { metricTest } from "../parts/sections";
-import { TypedField } from "../parts/typed_field";
+import { CopyButton } from "../components/copy_button";
+import { metricTest } from "../components/metric_sections";
+import { UrlTextField } from "../components/url_text_field";
 import { colorOf } from "../runs";
-import { go, linkTo, place, setSettings } from "../state";
+import { navigate, linkTo, route, setSettings } from "../router";
 import type { Compared, RunRow } from "../types";
-import { asCsv, asMarkdown, Grid, type GridCell, type GridColumn } from "./compare_grid";
+import { asCsv, asMarkdown, VirtualGrid, type GridCell, type GridColumn } from "../components/virtual_grid";
 import { useCompared } from "./compare_runs";
 
 const KEY_WIDTH = 220;
@@ -49,7 +49,7 @@ export function settingsOf({ settings, config, baseline }: Compared): Setting[] 
 }
 
 export function runHead(id: string, name: string): ComponentChildren {
-  const { project, settings } = place.value;
+  const { project, settings } = route.value;
   return (
     <a class="run-head-link" href={linkTo({ project, run: id }, settings)} title={name}>
       <i style={{ background: colorOf(id) }} aria-hidden="true" /><span class="cut"><bdi>{name}</bdi></span>
@@ -58,7 +58,7 @@ export function runHead(id: string, name: string): ComponentChildren {
 }
 
 export function ConfigView(props: { rows: readonly RunRow[] }) {
-  const { settings } = place.value;
+  const { settings } = route.value;
   const showsAll = settings.get("every") === "1";
   const turned = settings.get("turn") === "1";
   const find = settings.get("find") ?? "";
@@ -91,7 +91,7 @@ export function ConfigView(props: { rows: readonly RunRow[] }) {
   return (
     <>
       <div class="compare-bar" role="toolbar" aria-label="Configuration">
-        <TypedField setting="find" label="Find settings" placeholder="Find: names or values" slash />
+        <UrlTextField setting="find" label="Find settings" placeholder="Find: names or values" slash />
         <button type="button" aria-pressed={showsAll} onClick={() => setSettings({ every: showsAll ? null : "1" })} title="Also what is the same in all runs">All settings</button>
         <button type="button" aria-pressed={turned} onClick={() => setSettings({ turn: turned ? null : "1" })} title="A line for each run in place of a column">Runs as rows</button>
         <span class="soft" role="status">
@@ -102,14 +102,14 @@ export function ConfigView(props: { rows: readonly RunRow[] }) {
           <>
             <CopyButton class="" text={asMarkdown(rows)} label="Copy as Markdown">Copy Markdown</CopyButton>
             <CopyButton class="" text={asCsv(rows)} label="Copy as CSV">Copy CSV</CopyButton>
-            <button type="button" onClick={() => save(fileName(`${place.value.project}-configuration`, "csv"), asCsv(rows), "text/csv")}>Save CSV</button>
+            <button type="button" onClick={() => save(fileName(`${route.value.project}-configuration`, "csv"), asCsv(rows), "text/csv")}>Save CSV</button>
           </>
         )}
       </div>
       {failure !== null && <p class="notice bad" role="alert">{failure}</p>}
       {answer !== null && shown.length === 0 && <p class="empty">{find !== "" ? `No setting here fits “${find}”.` : "All of these runs have the same configuration."}</p>}
       {answer !== null && shown.length > 0 && (
-        <Grid
+        <VirtualGrid
           label={`Configuration of ${runs.length} runs`} columns={columns} count={count} lineKey={(line) => (turned ? idOf(line) : shown[line]!.name)}
           lineClass={(line) => (turned && idOf(line) === answer.baseline ? "held" : "")}
           cell={(line, column) => {
@@ -118,7 +118,7 @@ export function ConfigView(props: { rows: readonly RunRow[] }) {
           }}
           onEnter={(line, column) => {
             const run = turned ? line : column - 1;
-            if (run >= 0 && idOf(run)) go({ project: place.value.project, run: idOf(run) });
+            if (run >= 0 && idOf(run)) navigate({ project: route.value.project, run: idOf(run) });
           }}
         />
       )}

@@ -4,21 +4,21 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 
 import { fileName, save } from "../charts/export";
 import { asNumber, duration, moment, number, short, value as valueText } from "../format";
-import { CopyButton } from "../parts/copy_button";
-import { inOrder } from "../parts/shown_runs";
+import { CopyButton } from "../components/copy_button";
+import { inOrder } from "../components/visible_runs";
 import { names } from "../runs";
-import { go, place, setSettings } from "../state";
+import { navigate, route, setSettings } from "../router";
 import type { Compared, ComparedColumn, RunRow } from "../types";
 import { runHead } from "./compare_config";
-import { asCsv, asMarkdown, Grid, type GridCell, type GridColumn } from "./compare_grid";
-import { NamePicker } from "./compare_picker";
+import { asCsv, asMarkdown, VirtualGrid, type GridCell, type GridColumn } from "../components/virtual_grid";
+import { NamePicker } from "../components/name_picker";
 import { useCompared } from "./compare_runs";
 
 const TARGET = /^(seconds_to|tokens_to|step_of)_/;
 const MOST_LOSSES = 10;
 
 /** Numbers of a text, whatever stands between them. Null where something of it is none. */
-export function lossesOf(text: string): number[] | null {
+export function targetsOf(text: string): number[] | null {
   const words = text.split(/[\s,;]+/).filter((word) => word !== "");
   const found = words.map(Number);
   return found.some((one) => !Number.isFinite(one)) || found.length > MOST_LOSSES ? null : [...new Set(found)];
@@ -60,9 +60,9 @@ function bestOf(column: ComparedColumn, compared: Compared): number | null {
 }
 
 export function MetricsView(props: { rows: readonly RunRow[] }) {
-  const { settings } = place.value;
+  const { settings } = route.value;
   const metric = settings.get("metric");
-  const losses = lossesOf(settings.get("losses") ?? "") ?? [];
+  const losses = targetsOf(settings.get("losses") ?? "") ?? [];
   const { answer, failure, left } = useCompared(props.rows, { metric, losses });
   // While other losses are looked for, what is known stays.
   const [last, setLast] = useState<Compared | null>(null);
@@ -133,15 +133,15 @@ export function MetricsView(props: { rows: readonly RunRow[] }) {
           <>
             <CopyButton class="" text={asMarkdown(asRows(false))} label="Copy as Markdown">Copy Markdown</CopyButton>
             <CopyButton class="" text={asCsv(asRows(true))} label="Copy as CSV">Copy CSV</CopyButton>
-            <button type="button" onClick={() => save(fileName(`${place.value.project}-metrics`, "csv"), asCsv(asRows(true)), "text/csv")}>Save CSV</button>
+            <button type="button" onClick={() => save(fileName(`${route.value.project}-metrics`, "csv"), asCsv(asRows(true)), "text/csv")}>Save CSV</button>
           </>
         )}
       </div>
       {failure !== null && <p class="notice bad" role="alert">{failure}</p>}
       {compared !== null && (
-        <Grid
+        <VirtualGrid
           label={`Metrics of ${lines.length} runs`} columns={columns} count={lines.length} cell={cell} lineKey={(line) => String(lines[line]!.id)}
-          lineClass={(line) => (lines[line]!.id === compared.baseline ? "held" : "")} onEnter={(line) => go({ project: place.value.project, run: String(lines[line]!.id) })}
+          lineClass={(line) => (lines[line]!.id === compared.baseline ? "held" : "")} onEnter={(line) => navigate({ project: route.value.project, run: String(lines[line]!.id) })}
         />
       )}
       {compared !== null && (
@@ -155,10 +155,10 @@ export function MetricsView(props: { rows: readonly RunRow[] }) {
 
 /** Losses of which it is asked when each run reached them. */
 function LossesField(props: { metric: string | null }) {
-  const inLink = place.value.settings.get("losses") ?? "";
+  const inLink = route.value.settings.get("losses") ?? "";
   const [typed, setTyped] = useState(inLink);
   useEffect(() => setTyped(inLink), [inLink]);
-  const isGood = lossesOf(typed) !== null;
+  const isGood = targetsOf(typed) !== null;
   return (
     <form class="losses" onSubmit={(event) => {
       event.preventDefault();

@@ -2,26 +2,27 @@
 
 import { useEffect, useMemo, useState } from "preact/hooks";
 
-import { ColorKey } from "../charts/color_key";
-import { brushOf, brushTexts, Parallel, passing, type Brush, type ParallelRun } from "../charts/parallel";
-import { correlate, signed, type Correlation, type Quantity } from "../charts/quantity";
-import { colorsBy } from "../charts/scatter";
-import { saveCanvases } from "../charts/size";
-import { Menu } from "../parts/menu";
-import { decode, encode } from "../parts/table_columns";
+import { ColorLegend } from "../charts/color_legend";
+import { brushOf, brushTexts, ParallelCoordinates, passing, type Brush, type ParallelRun } from "../charts/parallel_coordinates";
+import { correlate, signed, type Correlation, type Dimension } from "../charts/dimension";
+import { colorsBy } from "../charts/scatter_plot";
+import { saveCanvases } from "../charts/canvas_size";
+import { Menu } from "../components/menu";
 import { columnOf, names } from "../runs";
-import { go, isDark, place, setSettings } from "../state";
+import { navigate, route, setSettings } from "../router";
+import { isDark } from "../theme";
 import type { RunRow } from "../types";
-import { NamePicker } from "./compare_picker";
-import { axisOptions, categoryColor, differingSettings, quantity, tellingFirst, titleOf, useColumns, usualMetric } from "./compare_quantities";
+import { NamePicker } from "../components/name_picker";
+import { axisOptions, categoryColor, differingSettings, dimension, tellingFirst, titleOf, useColumns, usualMetric } from "./compare_dimensions";
 import { DrawThese } from "./compare_selection";
+import { decodeItem, encodeItem } from "../router";
 
 const AT_FIRST = 6; // settings beside the metric
 const MOST_AXES = 16;
 const MOST_BARS = 12;
 
-const pack = (text: string): string => encode(text).replaceAll("~", "%7E");
-const unpack = (text: string): string => decode(text.replaceAll("%7E", "~"));
+const pack = (text: string): string => encodeItem(text).replaceAll("~", "%7E");
+const unpack = (text: string): string => decodeItem(text.replaceAll("%7E", "~"));
 
 function listOf(text: string | null): string[] {
   return (text ?? "").split(",").filter((part) => part !== "").map(unpack);
@@ -35,7 +36,7 @@ function brushesIn(text: string | null): Map<string, readonly [string, string]> 
 
 export function ParallelView(props: { rows: readonly RunRow[] }) {
   const { rows } = props;
-  const { settings } = place.value;
+  const { settings } = route.value;
   const known = names.value;
   const options = useMemo(axisOptions, [known]);
   const metric = settings.get("pm") ?? usualMetric();
@@ -48,9 +49,9 @@ export function ParallelView(props: { rows: readonly RunRow[] }) {
   const logOf = (name: string): boolean | null => (logs.includes(name) ? true : logs.includes(`!${name}`) ? false : null);
 
   const columns = chosen.map(columnOf);
-  const axes = useMemo(() => chosen.map((name) => quantity(name, rows, logOf(name))), [chosen.join("\n"), rows, settings.get("pl"), ...columns.slice(0, MOST_AXES)]);
+  const axes = useMemo(() => chosen.map((name) => dimension(name, rows, logOf(name))), [chosen.join("\n"), rows, settings.get("pl"), ...columns.slice(0, MOST_AXES)]);
   const metricColumn = metric === null ? undefined : columnOf(metric);
-  const onColor = useMemo(() => (metric === null ? null : quantity(metric, rows, logOf(metric))), [metric, rows, metricColumn, settings.get("pl")]);
+  const onColor = useMemo(() => (metric === null ? null : dimension(metric, rows, logOf(metric))), [metric, rows, metricColumn, settings.get("pl")]);
   const runs = useMemo(() => {
     const colors = colorsBy(onColor, rows.map(({ id, name }) => ({ id, name, color: null })), isDark.value ? "#7a8594" : "#8a93a0", categoryColor);
     return rows.map(({ id, name }, at): ParallelRun => ({ id, name, color: colors[at]!, isPlain: onColor !== null && Number.isNaN(onColor.values[at]!) }));
@@ -88,13 +89,13 @@ export function ParallelView(props: { rows: readonly RunRow[] }) {
         <NamePicker label="Add an axis" current="" options={options.filter((name) => !chosen.includes(name))} titleOf={(name) => (name === "" ? "Add an axis" : titleOf(name))} onChoose={(name) => setAxes([...chosen, name])} />
         {settings.get("pc") !== null && <button type="button" onClick={() => setSettings({ pc: null, pl: null, pb: null })}>As at first</button>}
         <span class="space" />
-        {onColor !== null && <ColorKey color={onColor} categoryColor={categoryColor} />}
-        <button type="button" disabled={!isReady || axes.length === 0} onClick={(event) => void saveCanvases(event.currentTarget.closest("main")!.querySelector(".parallel")!, `${place.value.project}-parallel`, ".axis-head .cut")}>Save PNG</button>
+        {onColor !== null && <ColorLegend color={onColor} categoryColor={categoryColor} />}
+        <button type="button" disabled={!isReady || axes.length === 0} onClick={(event) => void saveCanvases(event.currentTarget.closest("main")!.querySelector(".parallel")!, `${route.value.project}-parallel`, ".axis-head .cut")}>Save PNG</button>
       </div>
       {!isReady ? <p class="empty" role="status">Reading the columns …</p> : axes.length === 0 ? <p class="empty">No setting differs between the runs. Add an axis above.</p> : (
-        <Parallel
+        <ParallelCoordinates
           runs={runs} axes={axes} brushes={brushes} passes={passes} label={`${rows.length} runs over ${axes.map(({ title }) => title).join(", ")}`}
-          onBrush={(name, brush) => setBrush(name, brush === null ? null : brushTexts(axes.find((one) => one.name === name)!, brush))} onMove={move} onOpen={(id) => go({ project: place.value.project, run: id })}
+          onBrush={(name, brush) => setBrush(name, brush === null ? null : brushTexts(axes.find((one) => one.name === name)!, brush))} onMove={move} onOpen={(id) => navigate({ project: route.value.project, run: id })}
           head={(axis, at) => <AxisMenu axis={axis} at={at} count={axes.length} texts={brushesIn(inLink).get(axis.name) ?? null} isColor={axis.name === metric} onBrush={(texts) => setBrush(axis.name, texts)} onMove={(to) => move(axis.name, to)} onLog={(log) => setLog(axis.name, log)} onColor={() => setSettings({ pm: axis.name })} onRemove={() => setAxes(chosen.filter((one) => one !== axis.name))} />}
         />
       )}
@@ -108,7 +109,7 @@ export function ParallelView(props: { rows: readonly RunRow[] }) {
 }
 
 function AxisMenu(props: {
-  axis: Quantity; at: number; count: number; texts: readonly [string, string] | null; isColor: boolean;
+  axis: Dimension; at: number; count: number; texts: readonly [string, string] | null; isColor: boolean;
   onBrush: (texts: readonly [string, string] | null) => void; onMove: (to: number) => void; onLog: (log: boolean) => void; onColor: () => void; onRemove: () => void;
 }) {
   const { axis, at, count, texts } = props;
@@ -143,7 +144,7 @@ function AxisMenu(props: {
 }
 
 /** How the order of runs by a setting goes together with their order by the metric. */
-function Importance(props: { metric: Quantity; settings: readonly string[]; rows: readonly RunRow[] }) {
+function Importance(props: { metric: Dimension; settings: readonly string[]; rows: readonly RunRow[] }) {
   const { metric, settings, rows } = props;
   const [found, setFound] = useState<readonly ({ name: string } & Correlation)[]>([]);
   // One after the other, with time between them for whoever drags a brush meanwhile.
@@ -156,7 +157,7 @@ function Importance(props: { metric: Quantity; settings: readonly string[]; rows
         setFound(all.sort((one, other) => Math.abs(other.rho) - Math.abs(one.rho)).slice(0, MOST_BARS));
         return;
       }
-      const correlation = correlate(quantity(name, rows, false), metric);
+      const correlation = correlate(dimension(name, rows, false), metric);
       if (correlation !== null) all.push({ name, ...correlation });
       timer = setTimeout(() => next(at + 1));
     };

@@ -1,10 +1,10 @@
 // Which runs are compared, and what the server says of them.
 
 import { api } from "../api";
-import { useAnswer, type Asked } from "../parts/asking";
-import { shownRuns } from "../parts/shown_runs";
+import { useQuery, type QueryState } from "../components/use_query";
+import { visibleRuns } from "../components/visible_runs";
 import { baseline, drawnRuns, runById } from "../runs";
-import { place } from "../state";
+import { route } from "../router";
 import type { Compared, RunRow } from "../types";
 
 /** Tables hold no more runs than that. */
@@ -14,13 +14,13 @@ export type Scope = "drawn" | "shown";
 
 /** `usual`: where the link does not say. */
 export function scopeOf(usual: Scope): Scope {
-  const said = place.value.settings.get("of");
+  const said = route.value.settings.get("of");
   return said === "drawn" || said === "shown" ? said : usual;
 }
 
 /** The runs of a scope, in the table's order; the baseline first where there is one. */
 export function runsOf(scope: Scope): readonly RunRow[] {
-  if (scope === "shown") return shownRuns.value;
+  if (scope === "shown") return visibleRuns.value;
   const rows = drawnRuns.value.map(({ id }) => runById(id)).filter((row) => row !== undefined);
   const held = baseline.value;
   return held === null ? rows : [...rows.filter(({ id }) => id === held), ...rows.filter(({ id }) => id !== held)];
@@ -33,13 +33,13 @@ export interface Asking {
 }
 
 /** Runs held against one another; asked for again while one of them goes on. */
-export function useCompared(rows: readonly RunRow[], { metric = null, losses = [], everySetting = false }: Asking): Asked<Compared> & { left: number } {
-  const project = place.value.project ?? "";
+export function useCompared(rows: readonly RunRow[], { metric = null, losses = [], everySetting = false }: Asking): QueryState<Compared> & { left: number } {
+  const project = route.value.project ?? "";
   const chosen = rows.slice(0, MOST_COMPARED);
   const held = baseline.value;
   const known = held !== null && runById(held) !== undefined ? held : null;
   const request = { project, runs: chosen.map(({ id }) => id), metric, losses: [...losses], columns: [], baseline: known, every_setting: everySetting };
   const isLive = chosen.some(({ state }) => state === "running");
-  const asked = useAnswer(JSON.stringify(request), (signal) => api.compare(request, signal), isLive, 5000);
+  const asked = useQuery(JSON.stringify(request), (signal) => api.compare(request, signal), isLive, 5000);
   return { ...asked, left: rows.length - chosen.length };
 }

@@ -2,23 +2,23 @@
 
 import { useMemo, useState } from "preact/hooks";
 
-import { ColorKey } from "../charts/color_key";
+import { ColorLegend } from "../charts/color_legend";
 import { fileName, save } from "../charts/export";
-import { readsAs, sentence, type Quantity } from "../charts/quantity";
-import { Scatter, type ScatterRun } from "../charts/scatter";
-import { saveCanvases } from "../charts/size";
+import { readsAs, sentence, type Dimension } from "../charts/dimension";
+import { ScatterPlot, type ScatterRun } from "../charts/scatter_plot";
+import { saveCanvases } from "../charts/canvas_size";
 import { colorOf, drawnIds, names, palette } from "../runs";
-import { go, place, setSettings } from "../state";
+import { navigate, route, setSettings } from "../router";
 import type { RunRow } from "../types";
-import { asCsv, Grid } from "./compare_grid";
-import { NamePicker } from "./compare_picker";
-import { axisOptions, categoryColor, differingSettings, logSetting, mainSetting, titleOf, useColumns, usualMetric, useQuantity } from "./compare_quantities";
+import { asCsv, VirtualGrid } from "../components/virtual_grid";
+import { NamePicker } from "../components/name_picker";
+import { axisOptions, categoryColor, differingSettings, logSetting, mainSetting, titleOf, useColumns, usualMetric, useDimension } from "./compare_dimensions";
 import { runHead } from "./compare_config";
 import { DrawThese } from "./compare_selection";
 
 export function ScatterView(props: { rows: readonly RunRow[] }) {
   const { rows } = props;
-  const { settings } = place.value;
+  const { settings } = route.value;
   const options = useMemo(axisOptions, [names.value]);
   const y = settings.get("sy") ?? usualMetric() ?? "duration";
   const some = differingSettings().slice(0, 8);
@@ -26,13 +26,13 @@ export function ScatterView(props: { rows: readonly RunRow[] }) {
   const colored = settings.get("sc");
   const isReady = useColumns([x, y, colored ?? "", ...(settings.get("sx") === null ? some : [])]);
   const [logX, logY, logC] = [logSetting(settings.get("slx")), logSetting(settings.get("sly")), logSetting(settings.get("slc"))];
-  const [onX, onY, onColor] = [useQuantity(x, rows, logX)!, useQuantity(y, rows, logY)!, useQuantity(colored, rows, logC)];
+  const [onX, onY, onColor] = [useDimension(x, rows, logX)!, useDimension(y, rows, logY)!, useDimension(colored, rows, logC)];
   const drawn = drawnIds.value;
   const colors = palette.value;
   const runs = useMemo(() => rows.map((row): ScatterRun => ({ id: row.id, name: row.name, color: drawn.has(row.id) || rows.length <= 60 ? colorOf(row.id) : null })), [rows, drawn, colors]);
   const [selected, setSelected] = useState<ReadonlySet<string>>(new Set());
   const [asTable, setAsTable] = useState(false);
-  const choice = (name: string, label: string, setting: string, current: string | null, log: Quantity | null, logName: string) => (
+  const choice = (name: string, label: string, setting: string, current: string | null, log: Dimension | null, logName: string) => (
     <span class="choice">
       <span class="soft" aria-hidden="true">{name}</span>
       <NamePicker label={label} current={current ?? ""} options={options} titleOf={(one) => (one === "" ? "runs as drawn" : titleOf(one))} onChoose={(one) => setSettings({ [setting]: one || null, [logName]: null })} {...(setting === "sc" ? { first: [{ name: "", title: "Runs as drawn" }] } : {})} />
@@ -58,16 +58,16 @@ export function ScatterView(props: { rows: readonly RunRow[] }) {
         <button type="button" disabled={asTable || !isReady} onClick={(event) => void saveCanvases(event.currentTarget.closest("main")!.querySelector(".scatter")!, `${onY.title}-${onX.title}`)}>Save PNG</button>
         <button type="button" onClick={() => save(fileName(`${onY.title}-${onX.title}`, "csv"), asCsv([["run", "id", ...shownColumns.map(({ name }) => name)], ...rows.map((row, at) => [row.name, row.id, ...shownColumns.map((one) => rawText(one, at))])]), "text/csv")}>Save CSV</button>
       </div>
-      {onColor !== null && <div class="compare-key"><ColorKey color={onColor} categoryColor={categoryColor} /></div>}
+      {onColor !== null && <div class="compare-key"><ColorLegend color={onColor} categoryColor={categoryColor} /></div>}
       {asTable ? (
-        <Grid
-          label={`${onY.title} and ${onX.title} of ${both.length} runs`} count={both.length} lineKey={(line) => rows[both[line]!]!.id} onEnter={(line) => go({ project: place.value.project, run: rows[both[line]!]!.id })}
+        <VirtualGrid
+          label={`${onY.title} and ${onX.title} of ${both.length} runs`} count={both.length} lineKey={(line) => rows[both[line]!]!.id} onEnter={(line) => navigate({ project: route.value.project, run: rows[both[line]!]!.id })}
           columns={[{ name: "name", head: "Run", width: 240 }, ...shownColumns.map(({ name, title }, at) => ({ name: `${at} ${name}`, head: title, width: 170, class: "number" }))]}
           cell={(line, column) => (column === 0 ? { text: runHead(rows[both[line]!]!.id, rows[both[line]!]!.name) } : { text: readsAs(shownColumns[column - 1]!, shownColumns[column - 1]!.values[both[line]!]!), class: "number" })}
         />
       ) : !isReady ? <p class="empty" role="status">Reading the columns …</p> : (
-        <Scatter
-          runs={runs} x={onX} y={onY} color={onColor} categoryColor={categoryColor} selected={selected} onSelect={setSelected} onOpen={(id) => go({ project: place.value.project, run: id })}
+        <ScatterPlot
+          runs={runs} x={onX} y={onY} color={onColor} categoryColor={categoryColor} selected={selected} onSelect={setSelected} onOpen={(id) => navigate({ project: route.value.project, run: id })}
           label={`${onY.title} against ${onX.title}, ${both.length} runs`}
         />
       )}
@@ -82,7 +82,7 @@ export function ScatterView(props: { rows: readonly RunRow[] }) {
   );
 }
 
-function rawText(quantity: Quantity, at: number): string {
-  const value = quantity.values[at]!;
-  return Number.isNaN(value) ? "" : quantity.isText ? quantity.categories[value] ?? "" : String(value);
+function rawText(dimension: Dimension, at: number): string {
+  const value = dimension.values[at]!;
+  return Number.isNaN(value) ? "" : dimension.isText ? dimension.categories[value] ?? "" : String(value);
 }

@@ -1,12 +1,12 @@
 // Runs that were picked out of a picture, and what can be done with them.
 
-import { MOST_DRAWN } from "../parts/shown_runs";
+import { MOST_DRAWN } from "../components/visible_runs";
 import { drawnIds, setDrawn } from "../runs";
-import { linkTo, place } from "../state";
+import { linkTo, route } from "../router";
 
 export function DrawThese(props: { ids: readonly string[]; what: string; hint: string; onClear: () => void }) {
   const { ids } = props;
-  const { project, settings } = place.value;
+  const { project, settings } = route.value;
   if (ids.length === 0) return <p class="soft">{props.hint}</p>;
   const some = ids.slice(0, MOST_DRAWN);
   const drawn = drawnIds.value;

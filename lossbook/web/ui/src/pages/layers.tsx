@@ -6,19 +6,21 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 
 import { AnswerError, api, type MatrixAnswer } from "../api";
 import { fitScale, type ColorScale, type ScaleKind } from "../charts/color_scale";
-import { CurveChart, type ChartSeries } from "../charts/curve_chart";
+import { CurveChart } from "../charts/curve_chart";
 import { fileName, save } from "../charts/export";
-import { HeatMap } from "../charts/heat_map";
+import { Heatmap } from "../charts/heatmap";
 import { axisTitle, axisValue, number } from "../format";
-import { keepAsking } from "../live";
-import { useAnswer } from "../parts/asking";
-import { decode, encode } from "../parts/table_columns";
+import { poll } from "../polling";
+import { useQuery } from "../components/use_query";
 import { names, palette, runById } from "../runs";
-import { chartSettings, place, setChart, setSettings } from "../state";
+import { route, setSettings } from "../router";
+import { chartSettings, setChart } from "../settings";
 import type { Family } from "../types";
-import { NamePicker } from "./compare_picker";
-import { asCsv } from "./compare_grid";
-import { normalised, readsOf, statisticOf, type Normal } from "./layers_values";
+import { NamePicker } from "../components/name_picker";
+import { asCsv } from "../components/virtual_grid";
+import { normalised, readsOf, statisticOf, type Normal } from "./layer_values";
+import type { ChartSeries } from "../charts/types";
+import { decodeItem, encodeItem } from "../router";
 
 const MOST_ROWS = 5000;
 const MOST_CELLS = 1_000_000;
@@ -29,7 +31,7 @@ const AXES = ["step", "wallclock", "elapsed", "time"];
 
 /** What stands in the link under names of our own. */
 function useLayerSettings() {
-  const { settings } = place.value;
+  const { settings } = route.value;
   const kind = settings.get("lscale");
   const normal = settings.get("lnorm");
   const [first = NaN, last = NaN] = (settings.get("rows") ?? "").split(",").map(Number);
@@ -40,7 +42,7 @@ function useLayerSettings() {
     normal: (["z", "first"] as const).find((one) => one === normal) ?? ("none" as Normal),
     share: settings.get("lrange") === "all" ? 1 : 0.98,
     rows: Number.isInteger(first) && Number.isInteger(last) && first >= 0 && first <= last ? [first, last] as const : null,
-    chosen: (settings.get("layer") ?? "").split(",").filter((part) => part !== "").map(decode),
+    chosen: (settings.get("layer") ?? "").split(",").filter((part) => part !== "").map(decodeItem),
   };
 }
 
@@ -48,7 +50,7 @@ export function LayersView(props: { project: string; run: string }) {
   const { project, run } = props;
   const state = runById(run)?.state ?? "finished";
   const live = state === "running";
-  const { answer, failure } = useAnswer(`families ${project}/${run}`, (signal) => api.families({ project, run }, signal), live, 15_000);
+  const { answer, failure } = useQuery(`families ${project}/${run}`, (signal) => api.families({ project, run }, signal), live, 15_000);
   if (answer === null) return <p class={failure === null ? "empty" : "notice bad"} role="status">{failure ?? "Looking for layers …"}</p>;
   if (answer.families.length === 0) {
     return (
@@ -122,7 +124,7 @@ function useMatrix(project: string, run: string, keys: readonly string[], live: 
   const question = JSON.stringify([project, run, keys.length, keys[0], x, range, columns]);
   const [found, setFound] = useState<{ question: string; matrix: MatrixAnswer | null; failure: string | null }>({ question: "", matrix: null, failure: null });
   useEffect(() => {
-    const stop = keepAsking(3000, async (signal) => {
+    const stop = poll(3000, async (signal) => {
       try {
         const ask = (count: number): Promise<MatrixAnswer> => api.matrix({ project, run, keys: [...keys], x, columns: count, start: range?.[0] ?? null, end: range?.[1] ?? null }, signal);
         let matrix = await ask(columns);
@@ -181,7 +183,7 @@ function FamilyMap(props: { project: string; run: string; live: boolean; state: 
   const toggle = (row: number): void => {
     const key = keys[row]!;
     const next = settings.chosen.includes(key) ? settings.chosen.filter((one) => one !== key) : [...settings.chosen, key].slice(-MOST_CHOSEN);
-    setSettings({ layer: next.length === 0 ? null : next.map(encode).join(",") });
+    setSettings({ layer: next.length === 0 ? null : next.map(encodeItem).join(",") });
   };
   const describe = (row: number, column: number): string => {
     const at = row * matrix.columns + column;
@@ -205,7 +207,7 @@ function FamilyMap(props: { project: string; run: string; live: boolean; state: 
     <>
       <section class={`layers-map card ${loading ? "loading" : ""}`} aria-label="Heat map" aria-busy={loading}>
         {failure !== null && <p class="notice warning" role="status">{failure}</p>}
-        <HeatMap
+        <Heatmap
           title={family.pattern} labels={family.labels} matrix={matrix} values={values} scale={scale} rows={rows} chosen={chosen} height={height} centred={normal === "z"} reads={reads} describe={describe} onChoose={toggle}
           onZoom={(x, to) => {
             const isAll = to === null || (to[0] === 0 && to[1] === keys.length - 1);

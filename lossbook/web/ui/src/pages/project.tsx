@@ -3,15 +3,17 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import { api } from "../api";
-import { afterFirstCurve, firstCurveCame } from "../live";
-import { Board } from "../parts/board";
-import { ColorPicker } from "../parts/color_picker";
-import { ListHead } from "../parts/list_head";
-import { RunTable } from "../parts/run_table";
-import { Tabs } from "../parts/tabs";
-import { Toolbar } from "../parts/toolbar";
+import { afterFirstCurve, firstCurveLoaded } from "../polling";
+import { ChartPanels } from "../components/chart_panels";
+import { ColorPicker } from "../components/color_picker";
+import { RunListHeader } from "../components/run_list_header";
+import { RunTable } from "../components/run_table";
+import { Tabs } from "../components/tabs";
+import { Toolbar } from "../components/toolbar";
 import { failure, loaded, rows, total } from "../runs";
-import { bindKeys, linkTo, place, remember, remembered } from "../state";
+import { linkTo, route } from "../router";
+import { writePreference, readPreference } from "../settings";
+import { bindShortcuts } from "../shortcuts";
 import { ComparePage } from "./compare";
 import "./project.css";
 
@@ -20,14 +22,14 @@ const NARROWEST = 240;
 const WIDEST = 900;
 
 export function ProjectPage() {
-  const { project } = place.value;
+  const { project } = route.value;
   const [editable, setEditable] = useState(false);
   useEffect(() => {
     const stop = new AbortController();
     void afterFirstCurve(1000).then(() => api.store(stop.signal)).then((store) => setEditable(store.editable), () => undefined);
     return () => stop.abort();
   }, []);
-  const view = place.value.view === "table" || place.value.view === "compare" ? place.value.view : "charts";
+  const view = route.value.view === "table" || route.value.view === "compare" ? route.value.view : "charts";
   if (rows.value.length === 0 && failure.value !== null) {
     return (
       <main class="main">
@@ -46,7 +48,7 @@ export function ProjectPage() {
     <>
       <Tabs tabs={[{ view: "charts", title: "Charts" }, { view: "table", title: "Table", count: total.value }, { view: "compare", title: "Compare" }]} current={view} />
       {view === "compare" ? <ComparePage /> : view === "table" ? (
-        <main class="project-page table" aria-label="Table of runs"><ListHead compact={false} editable={editable} /><RunTable compact={false} /></main>
+        <main class="project-page table" aria-label="Table of runs"><RunListHeader compact={false} editable={editable} /><RunTable compact={false} /></main>
       ) : <ChartsView editable={editable} />}
       <ColorPicker />
     </>
@@ -55,24 +57,24 @@ export function ProjectPage() {
 
 function ChartsView(props: { editable: boolean }) {
   const [list, setList] = useState(() => {
-    const [width, state] = (remembered(LIST_WIDTH) ?? "").split(" ");
+    const [width, state] = (readPreference(LIST_WIDTH) ?? "").split(" ");
     return { width: Math.min(Math.max(Number(width) || 380, NARROWEST), WIDEST), isOpen: state !== "closed" };
   });
   const box = useRef<HTMLDivElement>(null);
   const change = (next: { width: number; isOpen: boolean }): void => {
     const fitting = { ...next, width: Math.round(Math.min(Math.max(next.width, NARROWEST), WIDEST)) };
     setList(fitting);
-    remember(LIST_WIDTH, `${fitting.width} ${fitting.isOpen ? "open" : "closed"}`);
+    writePreference(LIST_WIDTH, `${fitting.width} ${fitting.isOpen ? "open" : "closed"}`);
   };
   const now = useRef({ list, change });
   now.current = { list, change };
-  useEffect(() => bindKeys([{ key: "\\", does: "list of runs, or only charts", act: () => now.current.change({ ...now.current.list, isOpen: !now.current.list.isOpen }) }]), []);
+  useEffect(() => bindShortcuts([{ key: "\\", description: "list of runs, or only charts", action: () => now.current.change({ ...now.current.list, isOpen: !now.current.list.isOpen }) }]), []);
   return (
     <main class={`project-page charts ${list.isOpen ? "" : "only-charts"}`} style={{ "--list": `${list.width}px` }}>
       {list.isOpen && (
         <div class="list" ref={box} role="region" aria-label="Runs">
-          <ListHead compact editable={props.editable} />
-          {firstCurveCame.value && <RunTable compact />}
+          <RunListHeader compact editable={props.editable} />
+          {firstCurveLoaded.value && <RunTable compact />}
         </div>
       )}
       <div
@@ -97,7 +99,7 @@ function ChartsView(props: { editable: boolean }) {
           {list.isOpen ? "‹" : "›"}
         </button>
       </div>
-      <div class="side"><Toolbar /><Board /></div>
+      <div class="side"><Toolbar /><ChartPanels /></div>
     </main>
   );
 }

@@ -6,11 +6,12 @@ import { useEffect, useState } from "preact/hooks";
 
 import { api } from "../api";
 import { ago, duration, moment } from "../format";
-import { useAnswer } from "../parts/asking";
-import { CopyButton } from "../parts/copy_button";
-import { Tabs, type Tab } from "../parts/tabs";
+import { useQuery } from "../components/use_query";
+import { CopyButton } from "../components/copy_button";
+import { Tabs, type Tab } from "../components/tabs";
 import { baseline, drawnIds, runById, setBaseline } from "../runs";
-import { bindKeys, linkTo, place } from "../state";
+import { linkTo, route } from "../router";
+import { bindShortcuts } from "../shortcuts";
 import type { RunPage as RunAnswer, RunRow } from "../types";
 import { LayersView } from "./layers";
 import { AlertsView } from "./run_alerts";
@@ -19,28 +20,23 @@ import { CodeView } from "./run_code";
 import { ConsoleView } from "./run_console";
 import { FilesView } from "./run_files";
 import { GpusView } from "./run_gpus";
-import { MEDIA_KINDS, MediaView } from "./run_media";
+import { MediaView } from "./run_media";
 import { OverviewView } from "./run_overview";
-
-/** What every view of a run is given. */
-export interface ViewProps {
-  page: RunAnswer;
-  row: RunRow;
-  live: boolean; // the run goes on: ask again
-}
+import type { ViewProps } from "./view";
+import { MEDIA_KINDS } from "./media_events";
 
 /** A run of so many series is asked for less often: its answer is large. */
 const MANY_SERIES = 1000;
 
 export function RunPage() {
-  const project = place.value.project ?? "";
-  const run = place.value.run ?? "";
-  const view = place.value.view ?? "overview";
+  const project = route.value.project ?? "";
+  const run = route.value.run ?? "";
+  const view = route.value.view ?? "overview";
   const [edited, setEdited] = useState<RunRow | null>(null);
   const [many, setMany] = useState(false);
   const listed = runById(run);
   const [seemsLive, setSeemsLive] = useState(true);
-  const { answer: page, failure } = useAnswer(`${project}/${run}`, (signal) => api.run({ project, run }, signal), seemsLive, many ? 6000 : 2000);
+  const { answer: page, failure } = useQuery(`${project}/${run}`, (signal) => api.run({ project, run }, signal), seemsLive, many ? 6000 : 2000);
   const row = edited ?? listed ?? page?.row ?? null;
   const live = (page?.row.state ?? listed?.state ?? "running") === "running" || listed?.state === "running";
 
@@ -48,7 +44,7 @@ export function RunPage() {
   useEffect(() => setEdited(null), [listed]);
   useEffect(() => setSeemsLive(live), [live]);
   useEffect(() => setMany((page?.metrics.length ?? 0) > MANY_SERIES), [page?.metrics.length]);
-  useEffect(() => bindKeys([{ key: "b", does: "make this run the baseline", act: () => setBaseline(baseline.value === run ? null : run) }]), [run]);
+  useEffect(() => bindShortcuts([{ key: "b", description: "make this run the baseline", action: () => setBaseline(baseline.value === run ? null : run) }]), [run]);
 
   if (page === null || row === null) {
     return (
@@ -98,7 +94,7 @@ function tabsOf(page: RunAnswer): Tab[] {
 }
 
 function Head({ page, row, live }: ViewProps) {
-  const { settings } = place.value;
+  const { settings } = route.value;
   const isBaseline = baseline.value === row.id;
   const withOthers = new URLSearchParams(settings);
   withOthers.set("runs", [...new Set([...drawnIds.value, row.id])].join(","));

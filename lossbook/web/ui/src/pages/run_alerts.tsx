@@ -1,11 +1,11 @@
 // What went wrong in a run, and when: alerts of the training and findings of the diagnosis, with a way to the curve.
 
 import { moment, number, value as valueText } from "../format";
-import { useEvents } from "../parts/asking";
-import { MarkedText } from "../parts/marked_text";
-import { linkTo, place, setSettings } from "../state";
+import { useEvents } from "../components/use_query";
+import { HighlightedText } from "../components/highlighted_text";
+import { linkTo, route, setSettings } from "../router";
 import type { Event } from "../types";
-import type { ViewProps } from "./run";
+import type { ViewProps } from "./view";
 
 const LEVELS = ["error", "warning", "info"] as const;
 const MOST_ALERTS = 2000;
@@ -32,7 +32,7 @@ function levelOf(event: Event): string {
 
 export function AlertsView({ page, live }: ViewProps) {
   const { answer, failure } = useEvents({ project: page.project, run: page.row.id, kind: ["alert", "note", "warning"], limit: MOST_ALERTS }, live);
-  const shown = place.value.settings.get("level");
+  const shown = route.value.settings.get("level");
   if (answer === null) return <p class="empty" role="status">{failure ?? "Asking for the alerts …"}</p>;
   const alerts = answer.events.filter(({ kind }) => kind === "alert").reverse();
   const others = answer.events.filter(({ kind }) => kind !== "alert").reverse();
@@ -61,7 +61,7 @@ export function AlertsView({ page, live }: ViewProps) {
           <ul class="alert-list">
             {others.map((event) => (
               <li key={`${event.rank} ${event.row}`} class="card alert-card">
-                <p><MarkedText text={String(event.value.text ?? event.value.message ?? "")} /></p>
+                <p><HighlightedText text={String(event.value.text ?? event.value.message ?? "")} /></p>
                 <Facts event={event} page={page} more={event.kind === "warning" ? "could not be recorded as asked" : "note"} />
               </li>
             ))}
@@ -78,8 +78,8 @@ function Alert({ event, page }: { event: Event; page: ViewProps["page"] }) {
   const text = String(event.value.text ?? "");
   return (
     <li class={`card alert-card ${level}`}>
-      <p class="alert-title"><span class={`level ${level}`}>{level}</span> <b><MarkedText text={String(event.value.title ?? "")} /></b></p>
-      {text !== "" && <pre class="prose"><MarkedText text={text} /></pre>}
+      <p class="alert-title"><span class={`level ${level}`}>{level}</span> <b><HighlightedText text={String(event.value.title ?? "")} /></b></p>
+      {text !== "" && <pre class="prose"><HighlightedText text={text} /></pre>}
       {finding !== null && finding.value != null && <p class="soft">worst {valueText(finding.value)}{finding.threshold != null && <>, limit {valueText(finding.threshold)}</>}</p>}
       <Facts event={event} page={page} more={finding === null ? null : `found by the diagnosis: ${finding.kind}`} curve={finding?.key ?? null} />
     </li>
@@ -89,7 +89,7 @@ function Alert({ event, page }: { event: Event; page: ViewProps["page"] }) {
 /** Where and when, with a link to the curves around that step. */
 function Facts(props: { event: Event; page: ViewProps["page"]; more: string | null; curve?: string | null }) {
   const { event, page } = props;
-  const link = new URLSearchParams(place.value.settings);
+  const link = new URLSearchParams(route.value.settings);
   link.delete("x");
   if (event.step !== null) {
     const around = Math.max(10, Math.round((page.row.last_step ?? event.step) * 0.1));

@@ -2,18 +2,21 @@
 
 import { useEffect, useState } from "preact/hooks";
 
-import { CurveChart, type ChartSeries } from "../charts/curve_chart";
+import { CurveChart } from "../charts/curve_chart";
 import { EXAMPLE_METRIC } from "../constants";
-import "../parts/board.css";
-import { Dialog } from "../parts/dialog";
-import { InSight } from "../parts/in_sight";
-import { metricTest, searchFor, sectionsOf, type Section } from "../parts/sections";
-import { decode, encode } from "../parts/table_columns";
-import { Toolbar } from "../parts/toolbar";
-import { baseline, colorOf, tellAxes } from "../runs";
-import { bindKeys, chartSettings, linkTo, place, setSettings } from "../state";
+import "../components/chart_panels.css";
+import { Dialog } from "../components/dialog";
+import { LazyMount } from "../components/lazy_mount";
+import { metricTest, searchFor, sectionsOf, type Section } from "../components/metric_sections";
+import { Toolbar } from "../components/toolbar";
+import { baseline, colorOf, setInitialAxes } from "../runs";
+import { linkTo, route, setSettings } from "../router";
+import { chartSettings } from "../settings";
+import { bindShortcuts } from "../shortcuts";
 import type { Metric, Name } from "../types";
-import type { ViewProps } from "./run";
+import type { ChartSeries } from "../charts/types";
+import type { ViewProps } from "./view";
+import { decodeItem, encodeItem } from "../router";
 
 /** A section of more charts than that shows the first of them, and so many more with each "more". */
 const AT_FIRST = 24;
@@ -29,11 +32,11 @@ function seriesOf({ page, row }: ViewProps, key: string): ChartSeries[] {
 
 export function ChartsView(props: ViewProps) {
   const { page } = props;
-  const { settings } = place.value;
+  const { settings } = route.value;
   const find = settings.get("find") ?? "";
   const large = settings.get("large");
-  useEffect(() => tellAxes(page.axes), [page.axes.join()]);
-  useEffect(() => bindKeys([{ key: "/", does: "find charts", act: () => document.querySelector<HTMLInputElement>(".toolbar input")?.select() }]), []);
+  useEffect(() => setInitialAxes(page.axes), [page.axes.join()]);
+  useEffect(() => bindShortcuts([{ key: "/", description: "find charts", action: () => document.querySelector<HTMLInputElement>(".toolbar input")?.select() }]), []);
   if (page.metrics.length === 0) return <p class="empty">No series yet. <code>{`run.log({"${EXAMPLE_METRIC}": loss}, step=step)`}</code> begins one; it appears here by itself.</p>;
   const sections = sectionsOf(page.metrics.map(nameOf), find);
   const enlarged = page.metrics.find(({ key }) => key === large);
@@ -55,13 +58,13 @@ export function ChartsView(props: ViewProps) {
 
 function ChartSection({ section, view }: { section: Section; view: ViewProps }) {
   const [count, setCount] = useState(AT_FIRST);
-  const { settings } = place.value;
-  const turned = new Set((settings.get("sections") ?? "").split(",").filter((part) => part !== "").map(decode));
+  const { settings } = route.value;
+  const turned = new Set((settings.get("sections") ?? "").split(",").filter((part) => part !== "").map(decodeItem));
   // As on the project's board: a link says which sections are not as they were at first.
   const open = !turned.has(section.name);
   const turn = (): void => {
     if (!turned.delete(section.name)) turned.add(section.name);
-    setSettings({ sections: turned.size ? [...turned].map(encode).join(",") : null });
+    setSettings({ sections: turned.size ? [...turned].map(encodeItem).join(",") : null });
   };
   const heatMap = (pattern: string): string => {
     const link = new URLSearchParams(settings);
@@ -96,9 +99,9 @@ function ChartSection({ section, view }: { section: Section; view: ViewProps }) 
           <div class="charts">
             {section.metrics.slice(0, count).map((metric) => (
               <div key={metric.name} class="card chart-card" data-metric={metric.name}>
-                <InSight height={height + 60}>
+                <LazyMount height={height + 60}>
                   {() => <CurveChart title={metric.name} series={seriesOf(view, metric.name)} settings={chartSettings.value} unit={metric.unit} goal={metric.goal} height={height} onExpand={() => setSettings({ large: metric.name })} />}
-                </InSight>
+                </LazyMount>
               </div>
             ))}
           </div>

@@ -3,23 +3,23 @@
 import { useRef, useState } from "preact/hooks";
 
 import { api } from "../api";
-import { useAnswer } from "../parts/asking";
-import { CopyButton } from "../parts/copy_button";
-import { LongList, type LongListHandle } from "../parts/long_list";
-import { MarkedText } from "../parts/marked_text";
-import { SearchBox } from "../parts/search_box";
-import { ValueTree } from "../parts/value_tree";
-import { place, setSettings } from "../state";
+import { useQuery } from "../components/use_query";
+import { CopyButton } from "../components/copy_button";
+import { VirtualList, type VirtualListHandle } from "../components/virtual_list";
+import { HighlightedText } from "../components/highlighted_text";
+import { SearchBox } from "../components/search_box";
+import { ValueTree } from "../components/value_tree";
+import { route, setSettings } from "../router";
 import type { Code } from "../types";
-import type { ViewProps } from "./run";
+import type { ViewProps } from "./view";
 
 const LINE = 18;
 
 export function CodeView({ page }: ViewProps) {
-  const { settings } = place.value;
+  const { settings } = route.value;
   const chosen = settings.get("attempt");
   const attempt = chosen === null || !/^\d+$/.test(chosen) ? null : Number(chosen);
-  const { answer: code, failure } = useAnswer(
+  const { answer: code, failure } = useQuery(
     `code ${page.project}/${page.row.id} ${attempt} ${page.attempts.length}`,
     (signal) => api.code({ project: page.project, run: page.row.id, ...(attempt === null ? {} : { attempt }) }, signal), false,
   );
@@ -95,7 +95,7 @@ function kindOf(line: string): string {
 }
 
 function Difference({ code }: { code: Code }) {
-  const list = useRef<LongListHandle>(null);
+  const list = useRef<VirtualListHandle>(null);
   if (code.diff === null || code.diff === "") {
     return <section class="card" aria-label="Changes"><header><h2>Changes</h2></header><p class="soft hint">{code.git?.dirty === true ? "What was changed was not kept." : "Nothing was changed since the commit."}</p></section>;
   }
@@ -115,9 +115,9 @@ function Difference({ code }: { code: Code }) {
           </li>
         ))}
       </ul>
-      <LongList
+      <VirtualList
         count={lines.length} lineHeight={LINE} label="Changes since the commit" role="list" class="lines diff" handle={list} maxHeight={Math.min(620, lines.length * LINE + 14)}
-        line={(at) => <div key={at} role="listitem" class={`line ${kindOf(lines[at]!)}`} style={{ height: `${LINE}px` }}><span class="text"><MarkedText text={lines[at]!} /></span></div>}
+        line={(at) => <div key={at} role="listitem" class={`line ${kindOf(lines[at]!)}`} style={{ height: `${LINE}px` }}><span class="text"><HighlightedText text={lines[at]!} /></span></div>}
       />
     </section>
   );
@@ -128,9 +128,9 @@ function Lines(props: { title: string; label: string; text: string }) {
   return (
     <section class="card" aria-label={props.label}>
       <header><h2 class="mono">{props.title}</h2><CopyButton class="" text={props.text} label={`Copy ${props.title}`}>Copy</CopyButton></header>
-      <LongList
+      <VirtualList
         count={lines.length} lineHeight={LINE} label={props.title} class="lines" maxHeight={Math.min(520, lines.length * LINE + 14)}
-        line={(at) => <div key={at} role="listitem" class="line" style={{ height: `${LINE}px` }}><span class="line-number">{at + 1}</span><span class="text"><MarkedText text={lines[at]!} /></span></div>}
+        line={(at) => <div key={at} role="listitem" class="line" style={{ height: `${LINE}px` }}><span class="line-number">{at + 1}</span><span class="text"><HighlightedText text={lines[at]!} /></span></div>}
       />
     </section>
   );
@@ -141,7 +141,7 @@ const PACKAGES_AT_FIRST = 300;
 function Packages(props: { text: string | null }) {
   const [all, setAll] = useState(false);
   if (props.text === null) return null;
-  const find = place.value.settings.get("packages") ?? "";
+  const find = route.value.settings.get("packages") ?? "";
   const packages = props.text.split("\n").filter((line) => line.trim() !== "");
   const found = packages.filter((line) => line.toLowerCase().includes(find.toLowerCase()));
   const shown = all ? found : found.slice(0, PACKAGES_AT_FIRST);
@@ -149,7 +149,7 @@ function Packages(props: { text: string | null }) {
     <section class="card" aria-label="Packages">
       <header><h2>Packages <span class="soft">{packages.length.toLocaleString("en-US")}</span></h2><SearchBox setting="packages" label="Search the packages" slash /></header>
       {found.length === 0 && <p class="soft hint">No package has “{find}” in its name.</p>}
-      <ul class="packages mono">{shown.map((line) => <li key={line}><MarkedText text={line} find={find} /></li>)}</ul>
+      <ul class="packages mono">{shown.map((line) => <li key={line}><HighlightedText text={line} find={find} /></li>)}</ul>
       {shown.length < found.length && <p class="hint"><button onClick={() => setAll(true)}>Show all {found.length.toLocaleString("en-US")}</button></p>}
     </section>
   );

@@ -3,14 +3,15 @@
 import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 
 import { AnswerError, api } from "../api";
-import { keepAsking } from "../live";
-import { CopyButton, copyText } from "../parts/copy_button";
-import { LINES_BEYOND, LongList, type LongListHandle } from "../parts/long_list";
-import { MarkedText, partsOf } from "../parts/marked_text";
-import { SearchBox } from "../parts/search_box";
-import { bindKeys, linkTo, place, setSettings } from "../state";
+import { poll } from "../polling";
+import { CopyButton, copyText } from "../components/copy_button";
+import { LINES_BEYOND, VirtualList, type VirtualListHandle } from "../components/virtual_list";
+import { HighlightedText, partsOf } from "../components/highlighted_text";
+import { SearchBox } from "../components/search_box";
+import { linkTo, route, setSettings } from "../router";
+import { bindShortcuts } from "../shortcuts";
 import type { ConsoleLine } from "../types";
-import type { ViewProps } from "./run";
+import type { ViewProps } from "./view";
 
 const LINE = 18;
 const PAGE_LINES = 500;
@@ -77,7 +78,7 @@ class Pages {
 }
 
 export function ConsoleView({ page, live }: ViewProps) {
-  const { settings } = place.value;
+  const { settings } = route.value;
   const ranks = page.console_ranks;
   const wanted = Number(settings.get("rank") ?? NaN);
   const rank = ranks.includes(wanted) ? wanted : ranks[0];
@@ -87,14 +88,14 @@ export function ConsoleView({ page, live }: ViewProps) {
   return <RankConsole key={rank} project={page.project} run={page.row.id} rank={rank} ranks={ranks} live={live} />;
 }
 
-interface Asked {
+interface QueryState {
   project: string;
   run: string;
   rank: number;
 }
 
-function RankConsole({ project, run, rank, ranks, live }: Asked & { ranks: readonly number[]; live: boolean }) {
-  const { settings } = place.value;
+function RankConsole({ project, run, rank, ranks, live }: QueryState & { ranks: readonly number[]; live: boolean }) {
+  const { settings } = route.value;
   const linked = Number(settings.get("line") ?? NaN);
   const marked = Number.isInteger(linked) && linked >= 1 ? linked - 1 : null;
   const wrap = settings.get("wrap") === "1";
@@ -109,14 +110,14 @@ function RankConsole({ project, run, rank, ranks, live }: Asked & { ranks: reado
   const [, redraw] = useState(0);
   const pages = useRef<Pages | null>(null);
   pages.current ??= new Pages({ project, run, rank }, () => redraw((count) => count + 1));
-  const list = useRef<LongListHandle>(null);
+  const list = useRef<VirtualListHandle>(null);
   const wrapped = useRef<HTMLDivElement>(null);
   const sight = useRef<[number, number]>([0, 100]);
   const target = useRef<{ line: number; where: "middle" | "start" } | null>(marked === null ? null : { line: marked, where: "middle" });
 
   // The end of the log: how long it is, and its last lines.
   useEffect(() => {
-    const stop = keepAsking(LIVE_MILLISECONDS, async (signal) => {
+    const stop = poll(LIVE_MILLISECONDS, async (signal) => {
       try {
         let answer = await api.console({ project, run, rank, start: -TAIL_LINES, limit: TAIL_LINES }, signal);
         if (!answer.whole) {
@@ -210,11 +211,11 @@ function RankConsole({ project, run, rank, ranks, live }: Asked & { ranks: reado
   const turnWrapNow = useRef(turnWrap);
   turnWrapNow.current = turnWrap;
 
-  useEffect(() => bindKeys([
-    { key: "n", does: "next match in the console", act: () => step(false) },
-    { key: "N", does: "previous match in the console", act: () => step(true) },
-    { key: "f", does: "follow the end of the console", act: toEnd },
-    { key: "w", does: "wrap long lines of the console", act: () => turnWrapNow.current() },
+  useEffect(() => bindShortcuts([
+    { key: "n", description: "next match in the console", action: () => step(false) },
+    { key: "N", description: "previous match in the console", action: () => step(true) },
+    { key: "f", description: "follow the end of the console", action: toEnd },
+    { key: "w", description: "wrap long lines of the console", action: () => turnWrapNow.current() },
   ]), [step, toEnd]);
 
   const lineOf = (number: number) => (
@@ -257,7 +258,7 @@ function RankConsole({ project, run, rank, ranks, live }: Asked & { ranks: reado
           {Array.from({ length: Math.max(0, end - first) }, (_, line) => lineOf(first + line))}
         </div>
       ) : (
-        <LongList
+        <VirtualList
           count={Math.max(0, end - first)} lineHeight={LINE} label={label} role="log" class="lines" handle={list} onScroll={scrolled}
           onSight={(from, to) => (sight.current = [from, to])} line={(line) => lineOf(first + line)}
         />
@@ -274,13 +275,13 @@ function isAtEnd(element: HTMLElement): boolean {
   return element.scrollHeight - element.clientHeight - element.scrollTop < 2 * LINE;
 }
 
-async function copyEnd(query: Asked): Promise<void> {
+async function copyEnd(query: QueryState): Promise<void> {
   const { lines } = await api.console({ ...query, start: -2000, limit: 2000 });
   await copyText(lines.map(({ text }) => text).join("\n"));
 }
 
 function ConsoleRow(props: { number: number; line: ConsoleLine | null; find: string; marked: boolean; high: boolean }) {
-  const { project, run, view, settings } = place.value;
+  const { project, run, view, settings } = route.value;
   const link = new URLSearchParams(settings);
   link.set("line", String(props.number + 1));
   return (
@@ -297,9 +298,9 @@ function ConsoleRow(props: { number: number; line: ConsoleLine | null; find: str
 /** A line as a terminal would colour it; where it has what was searched for, that is what stands out. */
 function Printed({ line, find }: { line: ConsoleLine; find: string }) {
   const more = line.cut && <span class="soft"> … the line goes on</span>;
-  if (line.spans.length === 0 || partsOf(line.text, find).length > 1) return <><MarkedText text={line.text} find={find} />{more}</>;
+  if (line.spans.length === 0 || partsOf(line.text, find).length > 1) return <><HighlightedText text={line.text} find={find} />{more}</>;
   const letters = [...line.text]; // spans count characters, not UTF-16 units
-  const piece = (start: number, end?: number): preact.JSX.Element => <MarkedText text={letters.slice(start, end).join("")} />;
+  const piece = (start: number, end?: number): preact.JSX.Element => <HighlightedText text={letters.slice(start, end).join("")} />;
   const parts: preact.ComponentChildren[] = [];
   let at = 0;
   for (const { start, end, style } of line.spans) {
@@ -323,7 +324,7 @@ interface Matches {
 const NO_MATCHES: Matches = { lines: [], searching: false, more: false, failure: null };
 
 /** Lines that have a text: looked for by the server from the beginning, then in what is printed meanwhile. */
-function useMatches({ project, run, rank, find, total }: Asked & { find: string; total: number }): Matches {
+function useMatches({ project, run, rank, find, total }: QueryState & { find: string; total: number }): Matches {
   const [matches, setMatches] = useState<Matches>(NO_MATCHES);
   const known = useRef<Known>({ find: "", lines: [], from: 0, stop: null });
 
@@ -352,7 +353,7 @@ interface Known {
   stop: AbortController | null; // of the search that is under way
 }
 
-async function search(asked: Asked, known: Known, total: number, signal: AbortSignal, tell: (matches: Matches) => void): Promise<void> {
+async function search(asked: QueryState, known: Known, total: number, signal: AbortSignal, tell: (matches: Matches) => void): Promise<void> {
   const isFirst = known.from === 0;
   if (isFirst) {
     tell({ ...NO_MATCHES, searching: true });

@@ -4,13 +4,13 @@ import { useState } from "preact/hooks";
 
 import { api, isLive } from "../api";
 import { bytes, moment } from "../format";
-import { useAnswer } from "../parts/asking";
-import { Dialog } from "../parts/dialog";
-import { MarkedText } from "../parts/marked_text";
-import { SearchBox } from "../parts/search_box";
-import { place, setSettings } from "../state";
+import { useQuery } from "../components/use_query";
+import { Dialog } from "../components/dialog";
+import { HighlightedText } from "../components/highlighted_text";
+import { SearchBox } from "../components/search_box";
+import { route, setSettings } from "../router";
 import type { File } from "../types";
-import type { ViewProps } from "./run";
+import type { ViewProps } from "./view";
 
 const SHOWN_AT_FIRST = 200;
 
@@ -23,8 +23,8 @@ const FOLDERS: Record<string, string> = {
 const TEXTS = /\.(txt|log|md|json|jsonl|ya?ml|toml|py|sh|csv|tsv|patch|cfg|ini)$/i;
 
 export function FilesView({ page, live }: ViewProps) {
-  const { answer, failure } = useAnswer(`files ${page.project}/${page.row.id}`, (signal) => api.files({ project: page.project, run: page.row.id }, signal), live, 3000);
-  const { settings } = place.value;
+  const { answer, failure } = useQuery(`files ${page.project}/${page.row.id}`, (signal) => api.files({ project: page.project, run: page.row.id }, signal), live, 3000);
+  const { settings } = route.value;
   const find = settings.get("files") ?? "";
   const looked = settings.get("file");
   if (answer === null) return <p class="empty" role="status">{failure ?? "Asking for the files …"}</p>;
@@ -76,7 +76,7 @@ function Folder(props: { page: ViewProps["page"]; folder: string; files: readonl
               <tr key={file.path}>
                 <td class="mono path">
                   {file.picture && <button class="thumbnail" onClick={() => setSettings({ file: file.path })} aria-label={`Look at ${file.path}`}><img src={address} alt="" loading="lazy" width="28" height="28" /></button>}
-                  <MarkedText text={file.path.slice(within)} find={find} />
+                  <HighlightedText text={file.path.slice(within)} find={find} />
                 </td>
                 <td class="number">{bytes(file.bytes)}</td>
                 <td class="soft">{moment(file.changed)}</td>

@@ -1,15 +1,17 @@
 // What the machines of a run did: each GPU by node and rank, which rank the others wait for, and the hosts.
 
-import { CurveChart, type ChartSeries } from "../charts/curve_chart";
+import { CurveChart } from "../charts/curve_chart";
 import { api } from "../api";
 import { bytes, duration, number } from "../format";
-import { useAnswer } from "../parts/asking";
-import { InSight } from "../parts/in_sight";
-import { MarkedText } from "../parts/marked_text";
+import { useQuery } from "../components/use_query";
+import { LazyMount } from "../components/lazy_mount";
+import { HighlightedText } from "../components/highlighted_text";
 import { paletteColor } from "../runs";
-import { chartSettings, place, setSettings } from "../state";
+import { route, setSettings } from "../router";
+import { chartSettings } from "../settings";
 import type { Gpu, GpuReading, Gpus, HostChart, RankSpeed, RunPage, RunRow } from "../types";
-import type { ViewProps } from "./run";
+import type { ChartSeries } from "../charts/types";
+import type { ViewProps } from "./view";
 
 /** More GPUs than that are a grid of small squares, with the table folded below it. */
 const MOST_LINES = 12;
@@ -51,7 +53,7 @@ function readingOf(gpu: Gpu, quantity: string): GpuReading | undefined {
 const nameOf = (gpu: Gpu, nodes: number): string => `GPU ${gpu.index}${nodes > 1 && gpu.node !== null ? ` on ${gpu.node}` : ""}`;
 
 export function GpusView({ page, row, live }: ViewProps) {
-  const { answer, failure } = useAnswer(`gpus ${page.project}/${row.id}`, (signal) => api.gpus({ project: page.project, run: row.id }, signal), live);
+  const { answer, failure } = useQuery(`gpus ${page.project}/${row.id}`, (signal) => api.gpus({ project: page.project, run: row.id }, signal), live);
   if (answer === null) return <p class="empty" role="status">{failure ?? "Asking for the machines …"}</p>;
   const hosts = hostCharts(answer.host, page, row);
   if (answer.gpus.length === 0 && answer.ranks.length < 2 && hosts.length === 0 && answer.overall.length === 0) {
@@ -60,7 +62,7 @@ export function GpusView({ page, row, live }: ViewProps) {
   return (
     <div class="padded gpus-view">
       {failure !== null && <p class="notice warning" role="alert">{failure}</p>}
-      {answer.findings.map((finding) => <p key={finding} class="notice warning"><MarkedText text={finding} /></p>)}
+      {answer.findings.map((finding) => <p key={finding} class="notice warning"><HighlightedText text={finding} /></p>)}
       {answer.gpus.length === 0 && hosts.length > 0 && <p class="soft hint">No GPU was measured; the host was.</p>}
       {answer.gpus.length > 0 && <GpuSection gpus={answer.gpus} />}
       {answer.ranks.length > 1 && <Ranks answer={answer} />}
@@ -146,7 +148,7 @@ function Bar({ gpu, quantity }: { gpu: Gpu; quantity: Quantity }) {
 
 /** One square for each GPU, node by node, as dark as its reading is high. */
 function GpuGrid(props: { gpus: readonly Gpu[]; quantities: readonly Quantity[] }) {
-  const { settings } = place.value;
+  const { settings } = route.value;
   const quantity = props.quantities.find(({ name }) => name === settings.get("quantity")) ?? props.quantities[0];
   const statistic = STATISTICS.find(([name]) => name === settings.get("statistic"))?.[0] ?? "current";
   if (quantity === undefined) return null;
@@ -222,7 +224,7 @@ interface ChartOf {
 }
 
 function Chart(props: ChartOf) {
-  return <InSight height={300}>{() => <CurveChart title={props.title} series={props.series} settings={chartSettings.value} unit={props.unit} />}</InSight>;
+  return <LazyMount height={300}>{() => <CurveChart title={props.title} series={props.series} settings={chartSettings.value} unit={props.unit} />}</LazyMount>;
 }
 
 function gpuCharts(gpus: readonly Gpu[], page: RunPage, row: RunRow): ChartOf[] {

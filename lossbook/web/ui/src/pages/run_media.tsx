@@ -3,60 +3,18 @@
 import { useEffect } from "preact/hooks";
 
 import { number } from "../format";
-import { useEvents, visibleEvents, type Asked } from "../parts/asking";
-import { InSight } from "../parts/in_sight";
-import { MarkedText } from "../parts/marked_text";
-import { SearchBox } from "../parts/search_box";
-import { bindKeys, place, setSettings } from "../state";
-import type { Event, Events } from "../types";
-import type { ViewProps } from "./run";
+import { useEvents, visibleEvents, type QueryState } from "../components/use_query";
+import { LazyMount } from "../components/lazy_mount";
+import { HighlightedText } from "../components/highlighted_text";
+import { SearchBox } from "../components/search_box";
+import { route, setSettings } from "../router";
+import { bindShortcuts } from "../shortcuts";
+import type { Events } from "../types";
+import { keysOf, MEDIA_KINDS, type CardProps } from "./media_events";
 import { FileCard, HistogramCard, ImageCard, TableCard, TextCard } from "./run_media_cards";
+import type { ViewProps } from "./view";
 
-/** What is shown here, in this order; `most`: so many events of a kind are asked for, evenly spread where there are more. */
-export const MEDIA_KINDS: readonly { kind: string; title: string; most: number }[] = [
-  { kind: "image", title: "Images", most: 3000 },
-  { kind: "histogram", title: "Histograms", most: 1500 },
-  { kind: "table", title: "Tables", most: 400 },
-  { kind: "text", title: "Texts", most: 1000 },
-  { kind: "file", title: "Files", most: 1000 },
-];
-
-export interface MediaKey {
-  kind: string;
-  key: string;
-  events: readonly Event[]; // by step
-}
-
-export interface CardProps {
-  page: ViewProps["page"];
-  media: MediaKey;
-  step: number | null; // the chosen one; null: the latest
-  height?: number;
-}
-
-const byName = new Intl.Collator("en", { numeric: true });
-
-function keysOf(kind: string, events: readonly Event[]): MediaKey[] {
-  const byKey = new Map<string, Event[]>();
-  for (const event of events) {
-    const key = event.key ?? String(event.value.path ?? "");
-    const list = byKey.get(key);
-    if (list === undefined) byKey.set(key, [event]);
-    else list.push(event);
-  }
-  return [...byKey].sort(([one], [other]) => byName.compare(one, other))
-    .map(([key, list]) => ({ kind, key, events: list.sort((one, other) => (one.step ?? -1) - (other.step ?? -1) || one.time - other.time) }));
-}
-
-/** The events of the last step at or before the chosen one; else of the first. */
-export function eventsAt(media: MediaKey, step: number | null): readonly Event[] {
-  const { events } = media;
-  const at = step === null ? events.length - 1 : events.findLastIndex((event) => (event.step ?? -1) <= step);
-  const shown = events[Math.max(0, at)];
-  return shown === undefined ? [] : events.filter((event) => event.step === shown.step && (shown.step !== null || event === shown));
-}
-
-function useKind(props: ViewProps, kind: string, most: number): Asked<Events> {
+function useKind(props: ViewProps, kind: string, most: number): QueryState<Events> {
   const { page, row, live } = props;
   const isThere = (page.event_kinds[kind] ?? 0) > 0;
   const asked = useEvents({ project: page.project, run: row.id, kind: isThere ? [kind] : ["none of these"], limit: most, thin: true }, live && isThere);
@@ -65,7 +23,7 @@ function useKind(props: ViewProps, kind: string, most: number): Asked<Events> {
 
 export function MediaView(props: ViewProps) {
   const { page } = props;
-  const { settings } = place.value;
+  const { settings } = route.value;
   const asked = [
     useKind(props, "image", MEDIA_KINDS[0]!.most), useKind(props, "histogram", MEDIA_KINDS[1]!.most), useKind(props, "table", MEDIA_KINDS[2]!.most),
     useKind(props, "text", MEDIA_KINDS[3]!.most), useKind(props, "file", MEDIA_KINDS[4]!.most),
@@ -80,9 +38,9 @@ export function MediaView(props: ViewProps) {
   const at = step === null ? steps.length - 1 : Math.max(0, steps.findLastIndex((one) => one <= step));
   const setAt = (place: number): void => setSettings({ at: place >= steps.length - 1 ? null : String(steps[Math.max(0, place)]) });
 
-  useEffect(() => bindKeys([
-    { key: "ArrowLeft", does: "the step before, in media", act: () => setAt(at - 1) },
-    { key: "ArrowRight", does: "the next step, in media", act: () => setAt(at + 1) },
+  useEffect(() => bindShortcuts([
+    { key: "ArrowLeft", description: "the step before, in media", action: () => setAt(at - 1) },
+    { key: "ArrowRight", description: "the next step, in media", action: () => setAt(at + 1) },
   ]), [at, steps.length]);
 
   if (asked.some(({ answer }) => answer === null)) return <p class="empty" role="status">{failure ?? "Asking for the media …"}</p>;
@@ -128,7 +86,7 @@ export function MediaView(props: ViewProps) {
         {asked.flatMap(({ answer }) => answer?.problems ?? []).map((problem) => <p key={problem} class="notice warning">{problem}</p>)}
         {shown.length === 0 && <p class="soft hint">{chosen === null ? `Nothing has “${find}” in its name.` : "The run has logged nothing of that name."}</p>}
         <div class={`media-grid ${shown.length === 1 ? "one" : ""}`}>
-          {shown.map((media) => <InSight key={`${media.kind}:${media.key}`} height={260}>{() => <Card page={page} media={media} step={step} height={shown.length === 1 ? 320 : 180} />}</InSight>)}
+          {shown.map((media) => <LazyMount key={`${media.kind}:${media.key}`} height={260}>{() => <Card page={page} media={media} step={step} height={shown.length === 1 ? 320 : 180} />}</LazyMount>)}
         </div>
       </div>
     </div>
@@ -138,7 +96,7 @@ export function MediaView(props: ViewProps) {
 function Choice(props: { name: string | null; chosen: string | null; title: string; count: number; find?: string }) {
   return (
     <button class="plain choice" aria-pressed={props.name === props.chosen} onClick={() => setSettings({ key: props.name })} title={props.title}>
-      <span class="cut"><MarkedText text={props.title} find={props.find ?? null} /></span><span class="soft">{props.count.toLocaleString("en-US")}</span>
+      <span class="cut"><HighlightedText text={props.title} find={props.find ?? null} /></span><span class="soft">{props.count.toLocaleString("en-US")}</span>
     </button>
   );
 }

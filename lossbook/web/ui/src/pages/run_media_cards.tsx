@@ -5,14 +5,15 @@ import { useEffect, useState } from "preact/hooks";
 import { api } from "../api";
 import { describe, HistogramBars, HistogramStrip, rangeOf, type Distribution } from "../charts/histogram";
 import { asNumber, bytes, moment, number, value as valueText } from "../format";
-import { useAnswer } from "../parts/asking";
-import { CopyButton } from "../parts/copy_button";
-import { Dialog } from "../parts/dialog";
-import { MarkedText } from "../parts/marked_text";
+import { useQuery } from "../components/use_query";
+import { CopyButton } from "../components/copy_button";
+import { Dialog } from "../components/dialog";
+import { HighlightedText } from "../components/highlighted_text";
 import { colorOf } from "../runs";
-import { bindKeys, place, setSettings } from "../state";
+import { route, setSettings } from "../router";
+import { bindShortcuts } from "../shortcuts";
 import type { Event, RunPage } from "../types";
-import { eventsAt, type CardProps } from "./run_media";
+import { eventsAt, type CardProps } from "./media_events";
 
 function Frame(props: { media: CardProps["media"]; shown: Event | undefined; children: preact.ComponentChildren; acts?: preact.ComponentChildren }) {
   const { media, shown } = props;
@@ -20,7 +21,7 @@ function Frame(props: { media: CardProps["media"]; shown: Event | undefined; chi
   return (
     <section class="card media-card" aria-label={title}>
       <header>
-        <h3 class="cut mono" title={title}><MarkedText text={title} /></h3>
+        <h3 class="cut mono" title={title}><HighlightedText text={title} /></h3>
         <span class="soft">{shown?.step != null ? `step ${number(shown.step)}` : shown === undefined ? "" : moment(shown.time)}{shown !== undefined && shown.rank > 0 ? `, rank ${shown.rank}` : ""}</span>
         {props.acts}
       </header>
@@ -52,7 +53,7 @@ function captionOf(event: Event): string {
 export function ImageCard({ page, media, step }: CardProps) {
   const shown = eventsAt(media, step);
   const name = `image:${media.key}`;
-  const { settings } = place.value;
+  const { settings } = route.value;
   // The lightbox stands in the link: which key, and which of its pictures.
   const open = settings.get("look") === name ? Math.min(media.events.length - 1, Math.max(0, Number(settings.get("picture") ?? 0) || 0)) : null;
   const look = (at: number | null): void => setSettings(at === null ? { look: null, picture: null } : { look: name, picture: String(at) });
@@ -66,7 +67,7 @@ export function ImageCard({ page, media, step }: CardProps) {
             <button class="picture" onClick={() => look(media.events.indexOf(event))} aria-label={`Look at ${media.key}${event.step === null ? "" : ` at step ${event.step}`}`}>
               <Picture page={page} file={event.value.file} alt={captionOf(event) || `${media.key}${event.step === null ? "" : ` at step ${event.step}`}`} width={event.value.width} height={event.value.height} />
             </button>
-            {(strip || captionOf(event) !== "") && <figcaption class="soft">{strip && event.step !== null && <b>{number(event.step)} </b>}<MarkedText text={captionOf(event)} /></figcaption>}
+            {(strip || captionOf(event) !== "") && <figcaption class="soft">{strip && event.step !== null && <b>{number(event.step)} </b>}<HighlightedText text={captionOf(event)} /></figcaption>}
           </figure>
         ))}
       </div>
@@ -80,15 +81,15 @@ function Lightbox(props: { page: RunPage; media: CardProps["media"]; at: number;
   const event = media.events[at]!;
   const go = (by: number): void => onLook(Math.max(0, Math.min(media.events.length - 1, at + by)));
   const address = addressOf(page, event.value.file);
-  useEffect(() => bindKeys([
-    { key: "ArrowLeft", does: "", act: () => go(-1) },
-    { key: "ArrowRight", does: "", act: () => go(1) },
+  useEffect(() => bindShortcuts([
+    { key: "ArrowLeft", description: "", action: () => go(-1) },
+    { key: "ArrowRight", description: "", action: () => go(1) },
   ]), [at, media.events.length]);
   return (
     <Dialog title={media.key} open wide onClose={() => onLook(null)}>
       <div class="lightbox">
         <div class="stage"><Picture page={page} file={event.value.file} alt={captionOf(event) || media.key} lazy={false} /></div>
-        <p><MarkedText text={captionOf(event)} /></p>
+        <p><HighlightedText text={captionOf(event)} /></p>
         <div class="bar">
           <button onClick={() => go(-1)} disabled={at === 0} aria-label="The picture before">‹ before</button>
           <span class="soft" role="status">{event.step === null ? "" : `step ${number(event.step)} · `}{(at + 1).toLocaleString("en-US")} of {media.events.length.toLocaleString("en-US")}{typeof event.value.width === "number" ? ` · ${event.value.width} × ${event.value.height}` : ""}</span>
@@ -160,7 +161,7 @@ export function TableCard({ page, media, step }: CardProps) {
   const [order, setOrder] = useState<{ column: number; down: boolean } | null>(null);
   useEffect(() => setStart(0), [shown?.row]);
   const query = { project: page.project, run: page.row.id, rank: shown?.rank ?? 0, row: shown?.row ?? 0, start, limit: TABLE_PAGE };
-  const { answer, failure } = useAnswer(JSON.stringify(query), (signal) => api.table(query, signal), false);
+  const { answer, failure } = useQuery(JSON.stringify(query), (signal) => api.table(query, signal), false);
   const rows = answer === null ? [] : order === null ? answer.rows : [...answer.rows].sort((one, other) => compareCells(one[order.column], other[order.column]) * (order.down ? -1 : 1));
   return (
     <Frame media={media} shown={shown}>
@@ -172,7 +173,7 @@ export function TableCard({ page, media, step }: CardProps) {
                 <tr>
                   {answer.columns.map((column, at) => (
                     <th key={at} aria-sort={order?.column === at ? (order.down ? "descending" : "ascending") : "none"}>
-                      <button class="plain" title="Sort these rows" onClick={() => setOrder(order?.column !== at ? { column: at, down: false } : order.down ? null : { column: at, down: true })}><MarkedText text={column} />{order?.column === at ? (order.down ? " ↓" : " ↑") : ""}</button>
+                      <button class="plain" title="Sort these rows" onClick={() => setOrder(order?.column !== at ? { column: at, down: false } : order.down ? null : { column: at, down: true })}><HighlightedText text={column} />{order?.column === at ? (order.down ? " ↓" : " ↑") : ""}</button>
                     </th>
                   ))}
                 </tr>
@@ -197,7 +198,7 @@ export function TableCard({ page, media, step }: CardProps) {
 function Cell({ page, cell }: { page: RunPage; cell: unknown }) {
   if (isPicture(cell)) return <td><Picture page={page} file={cell.file} alt={cell.caption ?? "a picture of the table"} /></td>;
   const text = typeof cell === "string" ? cell : valueText(cell);
-  return <td class={asNumber(cell) !== null ? "number" : ""} title={text.length > 80 ? text.slice(0, 4000) : undefined}><span class="cell"><MarkedText text={text} /></span></td>;
+  return <td class={asNumber(cell) !== null ? "number" : ""} title={text.length > 80 ? text.slice(0, 4000) : undefined}><span class="cell"><HighlightedText text={text} /></span></td>;
 }
 
 // -- texts -----------------------------------------------------------------------------------------------------------
@@ -220,7 +221,7 @@ export function TextCard({ media, step }: CardProps) {
         {listed.slice(0, count).map((event) => (
           <li key={`${event.rank} ${event.row}`}>
             <p class="soft facts"><span>{event.step === null ? moment(event.time, true) : `step ${number(event.step)}`}</span>{event.rank > 0 && <span>rank {event.rank}</span>}<CopyButton text={textOf(event)} label="Copy the text" /></p>
-            <pre dir="auto"><MarkedText text={textOf(event)} />{event.cut && <span class="soft"> … the text goes on</span>}</pre>
+            <pre dir="auto"><HighlightedText text={textOf(event)} />{event.cut && <span class="soft"> … the text goes on</span>}</pre>
           </li>
         ))}
       </ol>
@@ -243,7 +244,7 @@ export function FileCard({ page, media, step }: CardProps) {
           const name = String(event.value.path ?? file ?? media.key);
           return (
             <li key={`${event.rank} ${event.row}`}>
-              <span class="mono"><MarkedText text={name} /></span> <span class="soft">{bytes(asNumber(event.value.bytes))}</span>
+              <span class="mono"><HighlightedText text={name} /></span> <span class="soft">{bytes(asNumber(event.value.bytes))}</span>
               {address !== null && <a href={address} download={name.split("/").at(-1)}>Save</a>}
             </li>
           );

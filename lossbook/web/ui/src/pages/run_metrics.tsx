@@ -2,10 +2,10 @@
 
 import { EXAMPLE_METRIC } from "../constants";
 import { asNumber, bytes, number } from "../format";
-import { LongList } from "../parts/long_list";
-import { MarkedText } from "../parts/marked_text";
-import { SearchBox } from "../parts/search_box";
-import { linkTo, place, setSettings } from "../state";
+import { VirtualList } from "../components/virtual_list";
+import { HighlightedText } from "../components/highlighted_text";
+import { SearchBox } from "../components/search_box";
+import { linkTo, route, setSettings } from "../router";
 import type { Metric, RunPage } from "../types";
 
 interface Column {
@@ -49,7 +49,7 @@ function sorted(metrics: readonly Metric[], order: string | null): Metric[] {
 }
 
 export function MetricsTable({ page }: { page: RunPage }) {
-  const { settings } = place.value;
+  const { settings } = route.value;
   const order = settings.get("metrics-sort");
   const find = settings.get("metrics") ?? "";
   const words = find.toLowerCase().split(/\s+/).filter((word) => word !== "");
@@ -61,7 +61,7 @@ export function MetricsTable({ page }: { page: RunPage }) {
         ? <p class="soft hint">{`None yet. run.log({"${EXAMPLE_METRIC}": loss}, step=step) begins a series.`}</p>
         : metrics.length === 0 ? <p class="soft hint">No metric has “{find}” in its name.</p>
         : (
-          <LongList
+          <VirtualList
             count={metrics.length} lineHeight={LINE} label="Metrics" role="grid" class="metrics" maxHeight={Math.min(560, (metrics.length + 1) * LINE + 20)}
             head={(
               <div role="row" class="metric head">
@@ -84,13 +84,13 @@ export function MetricsTable({ page }: { page: RunPage }) {
 }
 
 function Line({ metric, page, find }: { metric: Metric; page: RunPage; find: string }) {
-  const link = new URLSearchParams(place.value.settings);
+  const link = new URLSearchParams(route.value.settings);
   link.set("find", metric.key);
   return (
     <div role="row" class="metric" style={{ height: `${LINE}px` }}>
       {COLUMNS.map(({ name, text }) => (
         <span key={name} role="gridcell" title={name === "key" ? metric.key : text(metric)} class={name === "nonfinite" && metric.nonfinite > 0 ? "failed" : ""}>
-          {name === "key" ? <a class="mono" href={linkTo({ project: page.project, run: page.row.id, view: "charts" }, link)}><MarkedText text={metric.key} find={find} /></a> : text(metric)}
+          {name === "key" ? <a class="mono" href={linkTo({ project: page.project, run: page.row.id, view: "charts" }, link)}><HighlightedText text={metric.key} find={find} /></a> : text(metric)}
         </span>
       ))}
     </div>

@@ -4,21 +4,21 @@ import { useState } from "preact/hooks";
 
 import { AnswerError, api, isLive } from "../api";
 import { asNumber, duration, moment, number, short, value as valueText, withUnit } from "../format";
-import { useAnswer } from "../parts/asking";
-import { CopyButton } from "../parts/copy_button";
-import { MarkedText } from "../parts/marked_text";
-import { SearchBox } from "../parts/search_box";
-import { ValueTree } from "../parts/value_tree";
+import { useQuery } from "../components/use_query";
+import { CopyButton } from "../components/copy_button";
+import { HighlightedText } from "../components/highlighted_text";
+import { SearchBox } from "../components/search_box";
+import { ValueTree } from "../components/value_tree";
 import { runById } from "../runs";
-import { linkTo, place } from "../state";
+import { linkTo, route } from "../router";
 import type { Follower, Metric, Role, RunPage, RunRow } from "../types";
-import type { ViewProps } from "./run";
 import { MetricsTable } from "./run_metrics";
+import type { ViewProps } from "./view";
 
 export function OverviewView(props: ViewProps & { onEdited: (row: RunRow) => void }) {
   const { page, row } = props;
-  const { answer: store } = useAnswer("store", (signal) => api.store(signal), false);
-  const { settings } = place.value;
+  const { answer: store } = useQuery("store", (signal) => api.store(signal), false);
+  const { settings } = route.value;
   return (
     <div class="overview">
       <KeyFigures page={page} row={row} />
@@ -28,7 +28,7 @@ export function OverviewView(props: ViewProps & { onEdited: (row: RunRow) => voi
           {page.problems.length > 0 && (
             <section class="card" aria-label="Problems">
               <header><h2>Problems</h2></header>
-              <ul class="problems">{page.problems.map((problem) => <li key={problem}><MarkedText text={problem} /></li>)}</ul>
+              <ul class="problems">{page.problems.map((problem) => <li key={problem}><HighlightedText text={problem} /></li>)}</ul>
             </section>
           )}
           <section class="card" aria-label="Configuration">
@@ -147,7 +147,7 @@ function Notes({ page, row, editable, onEdited }: { page: RunPage; row: RunRow; 
         {editable && draft === null && <button class="plain" onClick={() => setDraft({ text: notes, base: notes })}>{notes === "" ? "Write" : "Edit"}</button>}
       </header>
       {draft === null
-        ? notes !== "" ? <pre class="prose"><MarkedText text={notes} /></pre> : editable !== false && <p class="soft hint">None yet.</p>
+        ? notes !== "" ? <pre class="prose"><HighlightedText text={notes} /></pre> : editable !== false && <p class="soft hint">None yet.</p>
         : (
           <form onSubmit={(event) => { event.preventDefault(); void save(); }}>
             <textarea
@@ -160,7 +160,7 @@ function Notes({ page, row, editable, onEdited }: { page: RunPage; row: RunRow; 
               }}
             />
             {failure !== null && <p class="notice warning" role="alert">{failure}</p>}
-            {failure !== null && draft.base !== "" && <pre class="prose theirs" aria-label="The notes as they are now"><MarkedText text={draft.base} /></pre>}
+            {failure !== null && draft.base !== "" && <pre class="prose theirs" aria-label="The notes as they are now"><HighlightedText text={draft.base} /></pre>}
             <div class="acts"><button type="submit" class="primary" disabled={saving} title="Ctrl+Enter">Save</button><button type="button" onClick={cancel}>Cancel</button></div>
           </form>
         )}
@@ -246,7 +246,7 @@ function Origin({ page, row }: { page: RunPage; row: RunRow }) {
     <section class="card" aria-label="Origin">
       <header><h2>Origin</h2></header>
       <dl class="facts-list">
-        {command !== "" && <><dt>Command</dt><dd class="mono command"><MarkedText text={command} /> <CopyButton text={command} label="Copy the command line" /></dd></>}
+        {command !== "" && <><dt>Command</dt><dd class="mono command"><HighlightedText text={command} /> <CopyButton text={command} label="Copy the command line" /></dd></>}
         {page.cwd !== null && <><dt>Folder</dt><dd class="mono">{page.cwd}</dd></>}
         {git !== null && (
           <>
@@ -254,7 +254,7 @@ function Origin({ page, row }: { page: RunPage; row: RunRow }) {
             <dd>
               {git.branch != null && <span>{String(git.branch)} </span>}
               {git.commit != null && <span class="mono">{String(git.commit).slice(0, 10)} <CopyButton text={String(git.commit)} label="Copy the commit" /></span>}
-              {git.dirty === true && <a href={linkTo({ project: page.project, run: row.id, view: "code" }, place.value.settings)} class="tag warning">changed since</a>}
+              {git.dirty === true && <a href={linkTo({ project: page.project, run: row.id, view: "code" }, route.value.settings)} class="tag warning">changed since</a>}
               {git.remote != null && <div><Remote address={String(git.remote)} /></div>}
             </dd>
           </>

@@ -4,14 +4,14 @@ import { useEffect, useState } from "preact/hooks";
 
 import { AnswerError, api } from "../api";
 import { ago } from "../format";
-import { keepAsking } from "../live";
-import { linkTo } from "../state";
+import { poll } from "../polling";
+import { linkTo } from "../router";
 import type { Store } from "../types";
 
 export function StorePage() {
   const [store, setStore] = useState<Store | null>(null);
   const [failure, setFailure] = useState<string | null>(null);
-  useEffect(() => keepAsking(3000, async (signal) => {
+  useEffect(() => poll(3000, async (signal) => {
     try {
       setStore(await api.store(signal));
       setFailure(null);

@@ -1,0 +1,17 @@
+// What is far down a page is made when it comes into sight, and keeps its place until then.
+
+import type { ComponentChildren } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
+
+/** `height`: px, as long as it has not been seen. */
+export function LazyMount(props: { height: number; children: () => ComponentChildren }) {
+  const box = useRef<HTMLDivElement>(null);
+  const [seen, setSeen] = useState(false);
+  useEffect(() => {
+    if (seen || box.current === null) return undefined;
+    const watcher = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && setSeen(true), { rootMargin: "300px" });
+    watcher.observe(box.current);
+    return () => watcher.disconnect();
+  }, [seen]);
+  return <div ref={box} class="in-sight" style={seen ? {} : { minHeight: `${props.height}px` }}>{seen && props.children()}</div>;
+}
