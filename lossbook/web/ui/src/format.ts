@@ -19,14 +19,25 @@ export function number(value: number | null | undefined, digits = 5): string {
   if (value === 0) return "0";
   const size = Math.abs(value);
   if (Number.isInteger(value) && size < 1e15) return WHOLE.format(value);
-  if (size >= 1e6 || size < 1e-4) return value.toExponential(Math.max(digits - 2, 1)).replace(/\.?0+e/, "e").replace("e+", "e");
+  if (size >= 1e6 || size < 1e-4)
+    return value
+      .toExponential(Math.max(digits - 2, 1))
+      .replace(/\.?0+e/, "e")
+      .replace("e+", "e");
   return String(Number(value.toPrecision(digits)));
 }
 
 /** A large number in few characters, as axes have it: 1.2k, 50k, 3.4M, 2.1G, 1.5T, 12P. */
 export function short(value: number): string {
   const size = Math.abs(value);
-  for (const [factor, letter] of [[1e18, "E"], [1e15, "P"], [1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]] as const) {
+  for (const [factor, letter] of [
+    [1e18, "E"],
+    [1e15, "P"],
+    [1e12, "T"],
+    [1e9, "G"],
+    [1e6, "M"],
+    [1e3, "k"],
+  ] as const) {
     if (size >= factor) return `${Number((value / factor).toPrecision(4))}${letter}`;
   }
   return number(value, 4);
@@ -39,9 +50,18 @@ export function duration(seconds: number | null | undefined): string {
   if (seconds < 10) return `${Number(seconds.toPrecision(2))} s`;
   if (seconds < 60) return `${Math.round(seconds)} s`;
   const whole = Math.round(seconds);
-  const parts: [number, string][] = [[Math.floor(whole / 86400), "d"], [Math.floor(whole / 3600) % 24, "h"], [Math.floor(whole / 60) % 60, "min"], [whole % 60, "s"]];
+  const parts: [number, string][] = [
+    [Math.floor(whole / 86400), "d"],
+    [Math.floor(whole / 3600) % 24, "h"],
+    [Math.floor(whole / 60) % 60, "min"],
+    [whole % 60, "s"],
+  ];
   const first = parts.findIndex(([count]) => count > 0);
-  return parts.slice(first, first + 2).filter(([count]) => count > 0).map(([count, unit]) => `${count} ${unit}`).join(" ");
+  return parts
+    .slice(first, first + 2)
+    .filter(([count]) => count > 0)
+    .map(([count, unit]) => `${count} ${unit}`)
+    .join(" ");
 }
 
 /** Bytes in binary units: 512 B, 1.5 KiB, 79.2 GiB. */
@@ -87,20 +107,36 @@ export function value(any: unknown): string {
 export function withUnit(amount: number | null | undefined, unit: string | null | undefined): string {
   if (amount === null || amount === undefined) return "–";
   switch (unit) {
-    case "s": case "seconds": return duration(amount);
-    case "B": case "bytes": return bytes(amount);
-    case "%": case "percent": return `${number(amount, 4)} %`;
-    case "share": return `${number(amount * 100, 4)} %`;
-    case null: case undefined: case "": return number(amount);
-    default: return `${number(amount)} ${unit}`;
+    case "s":
+    case "seconds":
+      return duration(amount);
+    case "B":
+    case "bytes":
+      return bytes(amount);
+    case "%":
+    case "percent":
+      return `${number(amount, 4)} %`;
+    case "share":
+      return `${number(amount * 100, 4)} %`;
+    case null:
+    case undefined:
+    case "":
+      return number(amount);
+    default:
+      return `${number(amount)} ${unit}`;
   }
 }
 
 /** What people call an axis. */
 export function axisTitle(x: string): string {
   const titles: Record<string, string> = {
-    step: "step", gradient_step: "gradient step", tokens: "tokens", flops: "FLOPs", wallclock: "wallclock (running)",
-    elapsed: "wallclock (with gaps)", time: "time of day",
+    step: "step",
+    gradient_step: "gradient step",
+    tokens: "tokens",
+    flops: "FLOPs",
+    wallclock: "wallclock (running)",
+    elapsed: "wallclock (with gaps)",
+    time: "time of day",
   };
   return titles[x] ?? x;
 }

@@ -5,8 +5,21 @@ import { AnswerError, type Query, type Transport } from "./api";
 import { BAND_FIELDS, CURVE_FIELDS as FIELDS } from "./constants";
 import { smoothed } from "./smoothing";
 import type {
-  BandHeader, BandsRequest, Compared, Console, CurveHeader, CurvesRequest, Events, Marks, MarksRequest, MatrixRequest, Name,
-  Names, RunPage, Runs, Store,
+  BandHeader,
+  BandsRequest,
+  Compared,
+  Console,
+  CurveHeader,
+  CurvesRequest,
+  Events,
+  Marks,
+  MarksRequest,
+  MatrixRequest,
+  Name,
+  Names,
+  RunPage,
+  Runs,
+  Store,
 } from "./types";
 
 /** The element whose text is the copy: gzip in base64 of a frame. */
@@ -40,12 +53,16 @@ interface Packed {
   matrices: Record<string, PackedMatrix>; // by run
 }
 
-const NOT_HERE = "This page is a copy of runs and has no more than what was put in; `lossbook serve` on the store itself answers this.";
+const NOT_HERE =
+  "This page is a copy of runs and has no more than what was put in; `lossbook serve` on the store itself answers this.";
 
 class Copy implements Transport {
   readonly live = false;
 
-  constructor(private readonly packed: Packed, private readonly numbers: Float64Array) {}
+  constructor(
+    private readonly packed: Packed,
+    private readonly numbers: Float64Array,
+  ) {}
 
   address(path: string, query: Query): string {
     return (path === "/api/run/file" ? this.packed.files[`${query.run} ${query.path}`] : undefined) ?? "about:blank";
@@ -56,26 +73,38 @@ class Copy implements Transport {
     const project = String(query.project ?? "");
     const run = String(query.run ?? "");
     switch (path) {
-      case "/api/store": return packed.store;
-      case "/api/runs": return this.runs(known(packed.runs[project], `There is no project ${project} in this copy.`), query);
-      case "/api/names": return this.names(project, query);
-      case "/api/compare": return this.compare(body as { project: string; runs: string[] });
-      case "/api/marks": return this.marks(body as MarksRequest);
-      case "/api/run": return known(packed.pages[run], `There is no run ${run} in this copy.`);
-      case "/api/run/events": return this.events(known(packed.answers[path]?.[run]) as Events, query);
-      case "/api/run/console": return this.console(`${run} ${query.rank ?? 0}`, query);
+      case "/api/store":
+        return packed.store;
+      case "/api/runs":
+        return this.runs(known(packed.runs[project], `There is no project ${project} in this copy.`), query);
+      case "/api/names":
+        return this.names(project, query);
+      case "/api/compare":
+        return this.compare(body as { project: string; runs: string[] });
+      case "/api/marks":
+        return this.marks(body as MarksRequest);
+      case "/api/run":
+        return known(packed.pages[run], `There is no run ${run} in this copy.`);
+      case "/api/run/events":
+        return this.events(known(packed.answers[path]?.[run]) as Events, query);
+      case "/api/run/console":
+        return this.console(`${run} ${query.rank ?? 0}`, query);
       case "/api/run/console/search": {
         const { lines } = this.console(`${run} ${query.rank ?? 0}`, {});
         const text = String(query.text ?? "").toLowerCase();
         const from = Number(query.start ?? -Infinity);
-        return { lines: lines.filter((line) => line.number >= from && line.text.toLowerCase().includes(text)), next: null };
+        return {
+          lines: lines.filter((line) => line.number >= from && line.text.toLowerCase().includes(text)),
+          next: null,
+        };
       }
       case "/api/run/table": {
         const page = known(packed.answers[path]?.[`${run} ${query.rank ?? 0} ${query.row}`]) as { rows: unknown[] };
         const start = Number(query.start ?? 0);
         return { ...page, rows: page.rows.slice(start, start + Number(query.limit ?? 200)) };
       }
-      default: return known(packed.answers[path]?.[run]);
+      default:
+        return known(packed.answers[path]?.[run]);
     }
   }
 
@@ -144,10 +173,17 @@ class Copy implements Transport {
       const lines = group.runs.flatMap((run) => {
         const packed = this.curve(group.project, run, request.key, x);
         if (packed === undefined) return [];
-        const [from, to, mean, count, nonfinite] = [0, 1, 8, 9, 10].map((field) => this.array(packed.arrays[field]!, packed.length)) as [Float64Array, Float64Array, Float64Array, Float64Array, Float64Array];
+        const [from, to, mean, count, nonfinite] = [0, 1, 8, 9, 10].map((field) =>
+          this.array(packed.arrays[field]!, packed.length),
+        ) as [Float64Array, Float64Array, Float64Array, Float64Array, Float64Array];
         const value = request.smoothing ? smoothed(mean, count, nonfinite, request.smoothing) : mean;
         const at = from.map((one, position) => (one + to[position]!) / 2);
-        const kept = [...at.keys()].filter((one) => Number.isFinite(value[one]!) && at[one]! >= (request.start ?? -Infinity) && at[one]! <= (request.end ?? Infinity));
+        const kept = [...at.keys()].filter(
+          (one) =>
+            Number.isFinite(value[one]!) &&
+            at[one]! >= (request.start ?? -Infinity) &&
+            at[one]! <= (request.end ?? Infinity),
+        );
         return kept.length ? [{ at: kept.map((one) => at[one]!), value: kept.map((one) => value[one]!) }] : [];
       });
       let grid = [...new Set(lines.flatMap(({ at }) => at))].sort((one, other) => one - other);
@@ -155,7 +191,12 @@ class Copy implements Transport {
         const [low, high] = [grid[0]!, grid.at(-1)!];
         grid = Array.from({ length: points }, (_, at) => low + ((high - low) * at) / (points - 1));
       }
-      const found = { mean: new Float64Array(grid.length), low: new Float64Array(grid.length).fill(NaN), high: new Float64Array(grid.length).fill(NaN), count: new Float64Array(grid.length) };
+      const found = {
+        mean: new Float64Array(grid.length),
+        low: new Float64Array(grid.length).fill(NaN),
+        high: new Float64Array(grid.length).fill(NaN),
+        count: new Float64Array(grid.length),
+      };
       for (const { at, value } of lines) {
         let before = 0;
         grid.forEach((place, position) => {
@@ -163,16 +204,24 @@ class Copy implements Transport {
           while (before < at.length - 2 && at[before + 1]! <= place) before += 1;
           const next = Math.min(before + 1, at.length - 1);
           const width = at[next]! - at[before]!;
-          const shown = width > 0 ? value[before]! + ((value[next]! - value[before]!) * (place - at[before]!)) / width : value[before]!;
+          const shown =
+            width > 0
+              ? value[before]! + ((value[next]! - value[before]!) * (place - at[before]!)) / width
+              : value[before]!;
           found.mean[position]! += shown;
           found.count[position]! += 1;
           found.low[position] = Number.isNaN(found.low[position]!) ? shown : Math.min(found.low[position]!, shown);
           found.high[position] = Number.isNaN(found.high[position]!) ? shown : Math.max(found.high[position]!, shown);
         });
       }
-      found.mean.forEach((sum, position) => (found.mean[position] = sum / found.count[position]!));
+      for (const [position, sum] of found.mean.entries()) found.mean[position] = sum / found.count[position]!;
       arrays.push(Float64Array.from(grid), found.mean, found.low, found.high, found.count);
-      return { name: group.name, length: grid.length, runs: lines.length, error: lines.length ? null : `No run of ${group.name} logged ${request.key}.` };
+      return {
+        name: group.name,
+        length: grid.length,
+        runs: lines.length,
+        error: lines.length ? null : `No run of ${group.name} logged ${request.key}.`,
+      };
     });
     return frame({ fields: BAND_FIELDS, x, bands }, arrays);
   }
@@ -187,7 +236,9 @@ class Copy implements Transport {
     while (last > first + 1 && edges[last - 1]! >= (request.end ?? Infinity)) last -= 1;
     const rows = request.keys.map((key) => packed.keys.indexOf(key));
     if (rows.includes(-1)) throw new AnswerError(NOT_HERE, 404);
-    const cells = packed.arrays.slice(1).flatMap((at) => rows.map((row) => this.array(at + row * packed.columns + first, last - first)));
+    const cells = packed.arrays
+      .slice(1)
+      .flatMap((at) => rows.map((row) => this.array(at + row * packed.columns + first, last - first)));
     const header = { keys: request.keys, columns: last - first, x: "step", beyond: packed.beyond };
     return frame(header, [edges.subarray(first, last + 1), ...cells]);
   }
@@ -198,7 +249,9 @@ class Copy implements Transport {
     if (query.since === whole.revision) return { ...whole, whole: false, rows: [], columns: {} };
     const columns = (query.column ?? []) as readonly string[];
     const asked = query.run as readonly string[] | undefined;
-    const places = [...whole.rows.keys()].filter((at) => !asked?.length || asked.includes(whole.rows[at]!.id)).slice(0, Number(query.limit ?? Infinity));
+    const places = [...whole.rows.keys()]
+      .filter((at) => !asked?.length || asked.includes(whole.rows[at]!.id))
+      .slice(0, Number(query.limit ?? Infinity));
     return {
       ...whole,
       rows: places.map((at) => whole.rows[at]!),
@@ -207,7 +260,10 @@ class Copy implements Transport {
   }
 
   private names(project: string, query: Query): Names {
-    const newest = query.newest == null ? undefined : this.packed.runs[project]?.rows.slice(0, Number(query.newest)).map(({ id }) => id);
+    const newest =
+      query.newest == null
+        ? undefined
+        : this.packed.runs[project]?.rows.slice(0, Number(query.newest)).map(({ id }) => id);
     const asked = (query.run as readonly string[] | undefined) ?? newest;
     const whole = known(this.packed.names[project]);
     if (!asked?.length) return whole;
@@ -217,7 +273,9 @@ class Copy implements Transport {
 
   private compare(request: { project: string; runs: string[] }): Compared {
     const compared = known(this.packed.compared[request.project]);
-    const chosen = compared.runs.map((run, at) => [run, compared.config[at] ?? {}] as const).filter(([run]) => request.runs.includes(String(run.id)));
+    const chosen = compared.runs
+      .map((run, at) => [run, compared.config[at] ?? {}] as const)
+      .filter(([run]) => request.runs.includes(String(run.id)));
     return { ...compared, runs: chosen.map(([run]) => run), config: chosen.map(([, config]) => config) };
   }
 
@@ -228,7 +286,10 @@ class Copy implements Transport {
   private events(whole: Events, query: Query): Events {
     const kinds = query.kind as readonly string[] | undefined;
     const after = Number(query.after ?? -Infinity);
-    const chosen = whole.events.filter(({ kind, key, time }) => (!kinds?.length || kinds.includes(kind)) && (query.key == null || key === query.key) && time > after);
+    const chosen = whole.events.filter(
+      ({ kind, key, time }) =>
+        (!kinds?.length || kinds.includes(kind)) && (query.key == null || key === query.key) && time > after,
+    );
     return { ...whole, events: chosen.slice(-Number(query.limit ?? 1000)), total: chosen.length };
   }
 

@@ -41,7 +41,10 @@ export function poll(milliseconds: number, ask: (signal: AbortSignal) => Promise
     }
     if (!isLive() && failures === 0) return;
     const took = performance.now() - begun;
-    timer = setTimeout(() => void once(), Math.max(milliseconds * Math.min(2 ** failures, longest), Math.min(9 * took, LONGEST_REST * milliseconds)));
+    timer = setTimeout(
+      () => void once(),
+      Math.max(milliseconds * Math.min(2 ** failures, longest), Math.min(9 * took, LONGEST_REST * milliseconds)),
+    );
   }
 
   void once();

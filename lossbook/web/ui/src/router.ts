@@ -38,7 +38,8 @@ addEventListener("hashchange", () => (route.value = parseHash(location.hash)));
 /** The link to a page of the dashboard, with these settings and no others. */
 export function linkTo(target: Target, settings: URLSearchParams | Record<string, string> = {}): string {
   const { project, run, view } = target;
-  const parts = project == null ? [] : ["p", project, ...(run == null ? [] : ["r", run]), ...(view == null ? [] : [view])];
+  const parts =
+    project == null ? [] : ["p", project, ...(run == null ? [] : ["r", run]), ...(view == null ? [] : [view])];
   const query = new URLSearchParams(settings).toString();
   return `#/${parts.map(encodeURIComponent).join("/")}${query ? `?${query}` : ""}`;
 }
@@ -56,7 +57,10 @@ export function setSettings(changes: Record<string, string | null>): void {
 }
 
 /** Opens another page, as a step in the browser's history. Settings are kept unless others are given. */
-export function navigate(target: Target, settings: URLSearchParams | Record<string, string> = route.value.settings): void {
+export function navigate(
+  target: Target,
+  settings: URLSearchParams | Record<string, string> = route.value.settings,
+): void {
   history.pushState(null, "", linkTo(target, settings));
   route.value = parseHash(location.hash);
 }

@@ -1,10 +1,12 @@
 // The runs of the project at hand: their rows and columns as they change, which are drawn, in which colour.
 
-import { batch, computed, effect, signal, type ReadonlySignal } from "@preact/signals";
+import { batch, computed, effect, type ReadonlySignal, signal } from "@preact/signals";
 
 import { AnswerError, api, isLive } from "./api";
 import { afterFirstCurve, poll } from "./polling";
 import { route, setSettings, setting } from "./router";
+import { DARK_PALETTE, formatColors, LIGHT_PALETTE, parseColors } from "./run_colors";
+import { mergeRows, type RunChanges } from "./run_rows";
 import { isDark } from "./theme";
 import type { Names, RunRow } from "./types";
 
@@ -23,10 +25,6 @@ export const DRAWN_AT_FIRST = 10;
 /** So many rows are asked for before all of them. */
 const FIRST_ROWS = 60;
 const CHARTS_FIRST = 1000; // ms that they have for their own questions
-
-// Sixteen hues told apart side by side, each with 3:1 contrast to its background.
-const LIGHT = ["#2f6bd0", "#c8501e", "#1e8a4c", "#a8327f", "#7a5cc4", "#8a6d00", "#0e8291", "#c2334d", "#4f7a1c", "#8250a0", "#b0631a", "#2c7a70", "#5566b8", "#a0522d", "#6b7280", "#b03a9a"];
-const DARK = ["#6ea8ff", "#ff9a62", "#5fcf8d", "#f07fc6", "#b39dff", "#e3c04b", "#4fd0de", "#ff7d92", "#a8d465", "#cf9cf0", "#f0b070", "#6fd3c4", "#9fb0ff", "#e0a080", "#b6bec9", "#f092e0"];
 
 const rowsById = signal<ReadonlyMap<string, RunRow>>(new Map());
 const columnValues = signal<ReadonlyMap<string, ReadonlyMap<string, unknown>>>(new Map());
@@ -61,11 +59,6 @@ export function runById(id: string): RunRow | undefined {
 /** What is known of a column, by run; a computed signal that reads it follows it. */
 export function columnOf(column: string): ReadonlyMap<string, unknown> | undefined {
   return columnValues.value.get(column);
-}
-
-/** One value of a column that was asked for with `wantColumns`; undefined where it is not known. */
-export function valueOf(column: string, id: string): unknown {
-  return columnValues.value.get(column)?.get(id);
 }
 
 /** Say which columns (`config.lr`, `val/loss`) are shown: their values come with the next answer. */
@@ -104,9 +97,12 @@ export function followProject(): void {
         try {
           if (isLive() && rows.peek().length === 0) {
             // Thousands of rows take longer than the few that are drawn at first.
-            const run = (route.peek().settings.get("runs") ?? "").split(",").filter((id) => id !== "").slice(0, FIRST_ROWS);
+            const run = (route.peek().settings.get("runs") ?? "")
+              .split(",")
+              .filter((id) => id !== "")
+              .slice(0, FIRST_ROWS);
             const first = await api.runs({ project: current, limit: FIRST_ROWS, run }, signal);
-            takeIn(true, first.rows, [], first.columns, first.total);
+            takeIn({ ...first, whole: true, removed: [] });
             failure.value = null;
             loaded.value = true;
             // Charts first; the table's columns after them.
@@ -117,7 +113,7 @@ export function followProject(): void {
             if (signal.aborted) return;
           }
           const answer = await api.runs({ project: current, since, column: columns }, signal);
-          if (answer.revision !== since || answer.whole) takeIn(answer.whole, answer.rows, answer.removed, answer.columns, answer.total);
+          if (answer.revision !== since || answer.whole) takeIn(answer);
           if (answer.whole || answer.rows.length > 0) void askNames(current, signal);
           since = answer.revision;
           known = columns;
@@ -150,24 +146,14 @@ async function askNames(current: string, signal: AbortSignal): Promise<void> {
   }
 }
 
-function takeIn(whole: boolean, changed: RunRow[], removed: string[], columns: Record<string, unknown[]>, count: number): void {
-  const byId = whole ? new Map<string, RunRow>() : new Map(rowsById.value);
-  for (const id of removed) byId.delete(id);
-  for (const row of changed) byId.set(row.id, row);
-  const values = new Map<string, Map<string, unknown>>();
-  for (const [name, list] of Object.entries(columns)) {
-    const column = new Map(whole ? [] : columnValues.value.get(name) ?? []);
-    changed.forEach((row, at) => column.set(row.id, list[at] ?? undefined));
-    values.set(name, column);
-  }
-  const sorted = [...byId.values()].sort((one, other) => other.created - one.created || (one.id < other.id ? -1 : 1));
+function takeIn(answer: RunChanges): void {
+  const next = mergeRows({ byId: rowsById.value, columns: columnValues.value }, answer);
   batch(() => {
-    const most = Math.max(count, sorted.length);
-    total.value = most;
-    rowsById.value = byId;
-    columnValues.value = values;
-    positions.value = new Map(sorted.map((row, at) => [row.id, most - 1 - at]));
-    rows.value = sorted;
+    total.value = next.total;
+    rowsById.value = next.byId;
+    columnValues.value = next.columns;
+    positions.value = next.positions;
+    rows.value = next.rows;
   });
 }
 
@@ -195,7 +181,14 @@ export const drawnRuns: ReadonlySignal<readonly DrawnRun[]> = computed(() => {
 });
 
 export function drawnRun(row: RunRow): DrawnRun {
-  return { project: route.value.project ?? "", id: row.id, name: row.name, state: row.state, group: row.group, color: colorOf(row.id) };
+  return {
+    project: route.value.project ?? "",
+    id: row.id,
+    name: row.name,
+    state: row.state,
+    group: row.group,
+    color: colorOf(row.id),
+  };
 }
 
 export function setDrawn(ids: Iterable<string>): void {
@@ -213,10 +206,7 @@ export function setBaseline(id: string | null): void {
 }
 
 const colorsText = setting("colors");
-const chosenColors = computed(() => {
-  const pairs = (colorsText.value ?? "").split(",").map((pair) => pair.split("~"));
-  return new Map(pairs.filter(([id, color]) => id && /^[0-9a-f]{6}$/i.test(color ?? "")) as [string, string][]);
-});
+const chosenColors = computed(() => parseColors(colorsText.value ?? ""));
 
 /** `#rrggbb`: what was chosen for the run, else by its place among the project's runs, for the theme at hand. */
 export function colorOf(id: string): string {
@@ -226,7 +216,7 @@ export function colorOf(id: string): string {
 }
 
 /** The colours that runs have by themselves, for the theme at hand. */
-export const palette = computed<readonly string[]>(() => (isDark.value ? DARK : LIGHT));
+export const palette = computed<readonly string[]>(() => (isDark.value ? DARK_PALETTE : LIGHT_PALETTE));
 
 export function paletteColor(at: number): string {
   return palette.value[at % palette.value.length]!;
@@ -236,5 +226,5 @@ export function setColor(id: string, color: string | null): void {
   const colors = new Map(chosenColors.value);
   if (color === null) colors.delete(id);
   else colors.set(id, color.replace("#", ""));
-  setSettings({ colors: colors.size ? [...colors].map((pair) => pair.join("~")).join(",") : null });
+  setSettings({ colors: formatColors(colors) });
 }

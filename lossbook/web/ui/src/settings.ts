@@ -51,7 +51,15 @@ export function setChart(changes: Partial<ChartSettings>): void {
 }
 
 /** The steps that `[` and `]` go through. */
-export const SMOOTHINGS: readonly (string | null)[] = [null, "ema:0.6", "ema:0.9", "ema:0.97", "ema:0.99", "ema:0.997", "ema:0.999"];
+export const SMOOTHINGS: readonly (string | null)[] = [
+  null,
+  "ema:0.6",
+  "ema:0.9",
+  "ema:0.97",
+  "ema:0.99",
+  "ema:0.997",
+  "ema:0.999",
+];
 
 // -- preferences of this browser, not of the address ---------------------------------------------------------------
 

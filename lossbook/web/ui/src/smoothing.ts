@@ -1,7 +1,12 @@
 // Smoothing of curves that no server smooths: buckets weigh as their rows do, as in lossbook/curves/smoothing.py.
 
 /** Smooth the means of buckets; what is not finite stays as it is. `smoothing` as in "ema:0.99", "mean:50". */
-export function smoothed(means: Float64Array, counts: Float64Array, nonfinite: Float64Array, smoothing: string): Float64Array {
+export function smoothed(
+  means: Float64Array,
+  counts: Float64Array,
+  nonfinite: Float64Array,
+  smoothing: string,
+): Float64Array {
   const [kind = "", text = ""] = smoothing.split(":");
   const amount = Number(text);
   const line = Float64Array.from(means);

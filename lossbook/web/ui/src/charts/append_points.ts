@@ -13,7 +13,11 @@ export function appendPoints(known: CurveAnswer, delta: CurveAnswer): CurveAnswe
   let skip = 0;
   while (skip < delta.length && delta.x[skip]! < from) skip += 1;
   const added = delta.length - skip;
-  if (added === 0 || (added === 1 && delta.count[skip] === known.count[last] && Object.is(delta.last[skip], known.last[last]))) return known;
+  if (
+    added === 0 ||
+    (added === 1 && delta.count[skip] === known.count[last] && Object.is(delta.last[skip], known.last[last]))
+  )
+    return known;
   const joined: CurveAnswer = { ...known, state: delta.state, length: last + added };
   for (const field of CURVE_FIELDS) {
     const array = new Float64Array(last + added);

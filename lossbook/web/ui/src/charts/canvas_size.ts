@@ -18,7 +18,9 @@ export function useSize(box: RefObject<HTMLElement | null>): Size {
       const element = box.current;
       if (element === null) return;
       const next = { width: element.clientWidth, height: element.clientHeight, ratio: devicePixelRatio || 1 };
-      setSize((before) => (before.width === next.width && before.height === next.height && before.ratio === next.ratio ? before : next));
+      setSize((before) =>
+        before.width === next.width && before.height === next.height && before.ratio === next.ratio ? before : next,
+      );
     };
     const watcher = new ResizeObserver(measure);
     if (box.current !== null) watcher.observe(box.current);

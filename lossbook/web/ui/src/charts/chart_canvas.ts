@@ -1,16 +1,12 @@
 // The canvases of one chart: where the plot lies in them, its axes, and what is drawn over it while somebody looks.
 
 import { axisTitle } from "../format";
-import { sameRun, type RunName } from "./cursor";
+import { type RunName, sameRun } from "./cursor";
 import { placeBefore, readingAt } from "./lines";
-import { colorsOf, paintBeyond, paintGrid, paintLines, placeX, placeY, type Colors } from "./render";
 import { beginPicture, pixelOf, showPicture, span } from "./rasterizer";
-import { ticksOf, type TickKind, type Ticks } from "./ticks";
-import type { Line, Reading } from "./types";
-import type { Beyond } from "./types";
-import type { Scale } from "./types";
-import type { MarkGroup } from "./types";
-import type { Frame } from "./types";
+import { type Colors, colorsOf, paintBeyond, paintGrid, paintLines, placeX, placeY } from "./render";
+import { type TickKind, type Ticks, ticksOf } from "./ticks";
+import type { Beyond, Frame, Line, MarkGroup, Reading, Scale } from "./types";
 
 /** All that a picture of a chart is made of. */
 export interface Drawing {
@@ -41,7 +37,13 @@ export function fontAt(ratio: number): string {
 }
 
 /** Where everything goes; sizes in pixels of the device. */
-export function layOut(drawing: Drawing, width: number, height: number, ratio: number, measure: (text: string) => number): Layout {
+export function layOut(
+  drawing: Drawing,
+  width: number,
+  height: number,
+  ratio: number,
+  measure: (text: string) => number,
+): Layout {
   const top = Math.round((drawing.marks.length > 0 ? 16 : 8) * ratio);
   const bottom = Math.round(34 * ratio);
   const inner = Math.max(10, height - top - bottom);
@@ -55,14 +57,21 @@ export function layOut(drawing: Drawing, width: number, height: number, ratio: n
 }
 
 /** The plot itself, without what stands beside it. */
-export function paintPlot(context: CanvasRenderingContext2D, layout: Layout, drawing: Drawing, colors: Colors, envelopes = true): void {
+export function paintPlot(
+  context: CanvasRenderingContext2D,
+  layout: Layout,
+  drawing: Drawing,
+  colors: Colors,
+  envelopes = true,
+): void {
   const { frame, left, top } = layout;
   const picture = beginPicture(frame.width, frame.height, colors.background);
   paintGrid(picture, frame, layout.ticksX, layout.ticksY, colors);
   const markColor = pixelOf(colors.line);
   for (const mark of drawing.marks) {
     const column = Math.round(placeX(frame, mark.x));
-    for (let across = 0; across < Math.max(1, Math.round(frame.ratio)); across += 1) span(picture, column + across, 0, frame.height, markColor, mark.kind === "checkpoint" ? 80 : 170);
+    for (let across = 0; across < Math.max(1, Math.round(frame.ratio)); across += 1)
+      span(picture, column + across, 0, frame.height, markColor, mark.kind === "checkpoint" ? 80 : 170);
   }
   paintLines(picture, frame, drawing.lines, envelopes);
   if (drawing.beyond !== null) paintBeyond(picture, frame, drawing.beyond);
@@ -79,7 +88,8 @@ export function paintAxes(context: CanvasRenderingContext2D, layout: Layout, dra
   context.textAlign = "right";
   ticksY.at.forEach((value, at) => {
     const place = top + placeY(frame, value);
-    if (place > top - 4 && place < top + frame.height + 4) context.fillText(ticksY.labels[at]!, left - 6 * ratio, place);
+    if (place > top - 4 && place < top + frame.height + 4)
+      context.fillText(ticksY.labels[at]!, left - 6 * ratio, place);
   });
   context.textBaseline = "top";
   context.textAlign = "center";
@@ -111,7 +121,15 @@ export class ChartCanvas {
   private took = 0; // ms for the last whole picture
 
   get frame(): Frame {
-    return this.layout?.frame ?? { x: { min: 0, max: 1, log: false }, y: { min: 0, max: 1, log: false }, width: 1, height: 1, ratio: 1 };
+    return (
+      this.layout?.frame ?? {
+        x: { min: 0, max: 1, log: false },
+        y: { min: 0, max: 1, log: false },
+        width: 1,
+        height: 1,
+        ratio: 1,
+      }
+    );
   }
 
   get ready(): boolean {
@@ -149,7 +167,8 @@ export class ChartCanvas {
   clear(): void {
     this.layout = null;
     this.drawing = null;
-    for (const canvas of [this.canvas, this.over]) canvas?.getContext("2d")?.clearRect(0, 0, canvas.width, canvas.height);
+    for (const canvas of [this.canvas, this.over])
+      canvas?.getContext("2d")?.clearRect(0, 0, canvas.width, canvas.height);
   }
 
   /** `moves`: one of many pictures while somebody drags; where they are slow, envelopes of many lines wait for the last. */
@@ -190,7 +209,11 @@ export class ChartCanvas {
   plotPlace(left: number, top: number): { left: number; top: number; inside: boolean } {
     const { layout, frame, ratio } = this;
     const place = { left: left * ratio - (layout?.left ?? 0), top: top * ratio - (layout?.top ?? 0) };
-    return { ...place, inside: layout !== null && place.left >= 0 && place.left <= frame.width && place.top >= 0 && place.top <= frame.height };
+    return {
+      ...place,
+      inside:
+        layout !== null && place.left >= 0 && place.left <= frame.width && place.top >= 0 && place.top <= frame.height,
+    };
   }
 
   /** The cursor's line, and the run that stands out. */
@@ -206,7 +229,12 @@ export class ChartCanvas {
     context.rect(left, top, frame.width, frame.height);
     context.clip();
     context.translate(left, top);
-    const standing = hovered === null || drawing.lines.length < 2 ? [] : drawing.lines.filter((line) => line.run !== null && sameRun({ project: line.project, run: line.run }, hovered));
+    const standing =
+      hovered === null || drawing.lines.length < 2
+        ? []
+        : drawing.lines.filter(
+            (line) => line.run !== null && sameRun({ project: line.project, run: line.run }, hovered),
+          );
     if (standing.length > 0) {
       context.globalAlpha = 0.62;
       context.fillStyle = colors.background;
@@ -267,7 +295,10 @@ function strokeLine(context: CanvasRenderingContext2D, frame: Frame, line: Line)
     context.lineWidth = 1;
     const from = Math.max(0, placeBefore(curve.x, curve.length, frame.x.min));
     const to = Math.min(curve.length, placeBefore(curve.x, curve.length, frame.x.max) + 2);
-    for (const [values, xs] of [[curve.min, curve.min_x], [curve.max, curve.max_x]] as const) {
+    for (const [values, xs] of [
+      [curve.min, curve.min_x],
+      [curve.max, curve.max_x],
+    ] as const) {
       path(values, xs, from, to);
       context.stroke();
     }

@@ -4,11 +4,10 @@
 import { useId, useLayoutEffect, useRef, useState } from "preact/hooks";
 
 import { axisTitle, axisValue, moment } from "../format";
-import { keepTooltipInside } from "./tooltip_position";
-import { markTitle } from "./marks";
 import type { ChartModel } from "./chart_model";
-import type { ChartState } from "./types";
-import type { MarkGroup } from "./types";
+import { markTitle } from "./marks";
+import { keepTooltipInside } from "./tooltip_position";
+import type { ChartState, MarkGroup } from "./types";
 
 const LETTERS: Record<string, string> = { attempt: "↻", fork: "⑂", checkpoint: "◆", stage: "▸", alert: "!", note: "i" };
 /** Of many merged marks so many are told one by one. */
@@ -36,7 +35,9 @@ export function ChartMarks(props: { model: ChartModel; seen: ChartState }) {
   const first = last !== null && names.includes(last) ? last : names[0];
   return (
     <div
-      class="flags" role="group" aria-label="Marks"
+      class="flags"
+      role="group"
+      aria-label="Marks"
       onKeyDown={(event) => {
         const chart = event.currentTarget.closest("figure")!;
         const by = STEPS[event.key];
@@ -51,15 +52,22 @@ export function ChartMarks(props: { model: ChartModel; seen: ChartState }) {
         const name = names[at]!;
         return (
           <button
-            key={name} type="button" class={`flag ${group.kind} ${group.level}`} style={{ left: `${model.canvas.pageX(group.x)}px` }} aria-label={`${markTitle(group)} at ${axisTitle(model.axis)} ${axisValue(model.axis, group.x)}`}
-            aria-describedby={open === name ? tipId : undefined} tabIndex={name === first ? 0 : -1}
-            onMouseEnter={() => setOpen(name)} onMouseLeave={() => setOpen(null)} onBlur={() => setOpen(null)}
+            key={name}
+            type="button"
+            class={`flag ${group.kind} ${group.level}`}
+            style={{ left: `${model.canvas.pageX(group.x)}px` }}
+            aria-label={`${markTitle(group)} at ${axisTitle(model.axis)} ${axisValue(model.axis, group.x)}`}
+            aria-describedby={open === name ? tipId : undefined}
+            tabIndex={name === first ? 0 : -1}
+            onMouseEnter={() => setOpen(name)}
+            onMouseLeave={() => setOpen(null)}
+            onBlur={() => setOpen(null)}
             onFocus={() => {
               setOpen(name);
               setLast(name);
             }}
           >
-            {group.marks.length > 1 ? group.marks.length : LETTERS[group.kind] ?? "•"}
+            {group.marks.length > 1 ? group.marks.length : (LETTERS[group.kind] ?? "•")}
             {open === name && <FlagTip id={tipId} group={group} axis={model.axis} />}
           </button>
         );
@@ -77,7 +85,11 @@ function FlagTip(props: { id: string; group: MarkGroup; axis: string }) {
       {group.marks.length > 1 && <b>{markTitle(group)}</b>}
       {group.marks.slice(0, MOST_TOLD).map((mark, at) => (
         <span key={at}>
-          <i style={{ background: mark.color }} /><b>{mark.title}</b> {mark.label} <span class="soft">{axisTitle(axis)} {axisValue(axis, mark.x)}, {moment(mark.time)}</span>
+          <i style={{ background: mark.color }} />
+          <b>{mark.title}</b> {mark.label}{" "}
+          <span class="soft">
+            {axisTitle(axis)} {axisValue(axis, mark.x)}, {moment(mark.time)}
+          </span>
           {mark.text !== "" && <span class="text">{mark.text.slice(0, 300)}</span>}
         </span>
       ))}

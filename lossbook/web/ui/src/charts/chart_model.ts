@@ -3,30 +3,31 @@
 import { effect, signal, untracked } from "@preact/signals";
 
 import { setChart } from "../settings";
-import { CurveSubscription, type Question } from "./curve_cache";
-import { cursor, hovered, moving } from "./cursor";
 import { BandSubscription } from "./bands";
-import { bandLine, lineOf, nearestPlace } from "./lines";
-import { MarkSubscription } from "./marks";
 import { ChartCanvas } from "./chart_canvas";
+import { BESIDE, headOf, queriesOf, type SeriesQueries, splitGroups } from "./chart_queries";
+import { cursor, hovered, moving } from "./cursor";
+import { CurveSubscription, type Question } from "./curve_cache";
+import { bandLine, lineOf, stepAlong } from "./lines";
+import { MarkSubscription } from "./marks";
 import { kindOfAxis, kindOfUnit } from "./ticks";
+import type { ChartSeries, ChartSpec, ChartState, Line, Range, Scale } from "./types";
 import { beyond, bounded, extentOf, padded, survey } from "./viewport";
-import type { ChartSeries } from "./types";
-import type { ChartSpec, ChartState } from "./types";
-import type { Line, LineHead } from "./types";
-import type { Range } from "./types";
-import type { Scale } from "./types";
 
 const NOTHING: ChartState = {
-  lines: [], missing: [], loading: true, failure: null, range: null, extent: null, beyond: null, nonPositive: 0, nonPositiveAtLeast: false, nonPositiveX: false,
+  lines: [],
+  missing: [],
+  loading: true,
+  failure: null,
+  range: null,
+  extent: null,
+  beyond: null,
+  nonPositive: 0,
+  nonPositiveAtLeast: false,
+  nonPositiveX: false,
 };
 /** So long a zoom rests before it is put into the link and asked for. */
 const REST_MS = 120;
-/** How much more than a zoom is asked for on each side, for small steps aside. */
-const BESIDE = 0.15;
-
-const lineId = (series: { project: string; run: string; key: string; attempt?: number }): string => JSON.stringify([series.project, series.run, series.key, series.attempt ?? null]);
-
 export class ChartModel {
   readonly seen = signal<ChartState>(NOTHING);
   /** Range on y that somebody has drawn; null: what fits. */
@@ -78,7 +79,7 @@ export class ChartModel {
   set(spec: ChartSpec): void {
     const before = this.spec;
     this.spec = spec;
-    if (before !== null && (before.settings.x !== spec.settings.x)) {
+    if (before !== null && before.settings.x !== spec.settings.x) {
       this.range.value = null;
       this.ownY.value = null;
     }
@@ -114,54 +115,45 @@ export class ChartModel {
     return shared !== null && shared.axis === spec.settings.x ? shared.range : spec.settings.range;
   }
 
-  private questions(series: ChartSeries, range: Range | null): { whole: Question; smooth: Question | null; detail: Question | null; smoothDetail: Question | null } {
-    const { settings } = this.spec!;
-    const whole: Question = {
-      project: series.project, run: series.run, key: series.key, attempt: series.attempt ?? null, x: settings.x, points: this.canvas.points,
-      start: null, end: null, smoothing: null,
-    };
-    const smooth = settings.smoothing === null ? null : { ...whole, smoothing: settings.smoothing };
-    if (range === null) return { whole, smooth, detail: null, smoothDetail: null };
-    const beside = (range[1] - range[0]) * BESIDE;
-    const detail = { ...whole, start: range[0] - beside, end: range[1] + beside };
-    return { whole, smooth, detail, smoothDetail: smooth === null ? null : { ...detail, smoothing: settings.smoothing } };
-  }
-
-  /** The runs that are drawn by themselves, and the groups that are one line. */
-  private split(): { alone: ChartSeries[]; groups: Map<string, ChartSeries[]> } {
-    const { series, settings } = this.spec!;
-    const groups = new Map<string, ChartSeries[]>();
-    if (!settings.bands) return { alone: [...series], groups };
-    const alone: ChartSeries[] = [];
-    for (const one of series) {
-      if (one.group === null) alone.push(one);
-      else {
-        const name = JSON.stringify([one.project, one.group]);
-        groups.set(name, [...(groups.get(name) ?? []), one]);
-      }
-    }
-    return { alone, groups };
+  private queries(series: ChartSeries, range: Range | null): SeriesQueries {
+    return queriesOf(series, this.spec!.settings, this.canvas.points, range);
   }
 
   private ask(): void {
     const { spec } = this;
     if (spec === null || this.canvas.points === 0) return;
-    const { alone, groups } = this.split();
+    const { alone, groups } = splitGroups(this.spec!);
     const range = this.restingRange();
     const wanted: Question[] = [];
     for (const series of alone) {
-      const { whole, smooth, detail, smoothDetail } = this.questions(series, range);
+      const { whole, smooth, detail, smoothDetail } = this.queries(series, range);
       wanted.push(whole);
       for (const more of [smooth, detail, smoothDetail]) if (more !== null) wanted.push(more);
     }
-    for (const series of this.hiddenSeries()) wanted.push(this.questions(series, null).whole);
+    for (const series of this.hiddenSeries()) wanted.push(this.queries(series, null).whole);
     this.sight.want(wanted, new Set(spec.series.filter(({ state }) => state === "running").map(({ run }) => run)));
     const members = [...groups.values()];
-    const request = members.length === 0 ? null : {
-      groups: [...groups].map(([name, runs]) => ({ name, project: runs[0]!.project, runs: runs.map(({ run }) => run) })),
-      key: members[0]![0]!.key, x: spec.settings.x, points: Math.min(this.canvas.points, 600), start: range?.[0] ?? null, end: range?.[1] ?? null, smoothing: spec.settings.smoothing,
-    };
-    this.bands.want(request, members.some((runs) => runs.some(({ state }) => state === "running")), this.sight.visible);
+    const request =
+      members.length === 0
+        ? null
+        : {
+            groups: [...groups].map(([name, runs]) => ({
+              name,
+              project: runs[0]!.project,
+              runs: runs.map(({ run }) => run),
+            })),
+            key: members[0]![0]!.key,
+            x: spec.settings.x,
+            points: Math.min(this.canvas.points, 600),
+            start: range?.[0] ?? null,
+            end: range?.[1] ?? null,
+            smoothing: spec.settings.smoothing,
+          };
+    this.bands.want(
+      request,
+      members.some((runs) => runs.some(({ state }) => state === "running")),
+      this.sight.visible,
+    );
     this.marks.want(spec.settings.marks && this.sight.visible ? spec.series : [], spec.settings.x);
     this.arrived();
   }
@@ -174,10 +166,18 @@ export class ChartModel {
   /** Series of single attempts, where somebody wants to see what was replaced. */
   private hiddenSeries(): ChartSeries[] {
     if (!this.hiddenRows.peek() || this.spec === null) return [];
-    return this.split().alone.filter(({ attempt }) => attempt === undefined).flatMap((series) => {
-      const attempts = this.sight.known(this.questions(series, null).whole)?.curve?.attempts ?? 1;
-      return attempts < 2 ? [] : Array.from({ length: Math.min(attempts - 1, 20) }, (_, at) => ({ ...series, attempt: at + 1, label: `${series.label}, attempt ${at + 1}` }));
-    });
+    return splitGroups(this.spec!)
+      .alone.filter(({ attempt }) => attempt === undefined)
+      .flatMap((series) => {
+        const attempts = this.sight.known(this.queries(series, null).whole)?.curve?.attempts ?? 1;
+        return attempts < 2
+          ? []
+          : Array.from({ length: Math.min(attempts - 1, 20) }, (_, at) => ({
+              ...series,
+              attempt: at + 1,
+              label: `${series.label}, attempt ${at + 1}`,
+            }));
+      });
   }
 
   // -- what has come ---------------------------------------------------------------------------------------------
@@ -185,28 +185,34 @@ export class ChartModel {
   private arrived(): void {
     if (this.spec === null) return;
     const { settings } = this.spec;
-    const { alone, groups } = this.split();
+    const { alone, groups } = splitGroups(this.spec!);
     const range = this.restingRange();
     const lines: Line[] = [];
     const wholes: Line[] = [];
     const missing: { label: string; error: string }[] = [];
     let loading = groups.size > 0 && !this.bands.asked;
     for (const series of [...this.hiddenSeries(), ...alone]) {
-      const { whole, smooth, detail, smoothDetail } = this.questions(series, series.attempt === undefined ? range : null);
+      const { whole, smooth, detail, smoothDetail } = this.queries(series, series.attempt === undefined ? range : null);
       const known = this.sight.known(whole);
-      const head = this.headOf(series);
+      const head = headOf(series);
       if (known === null || (known.curve === null && known.error === null)) {
         loading ||= series.attempt === undefined;
         continue;
       }
       if (known.curve === null || known.curve.length === 0) {
-        if (series.attempt === undefined) missing.push({ label: series.label, error: known.error ?? "no rows on this axis" });
+        if (series.attempt === undefined)
+          missing.push({ label: series.label, error: known.error ?? "no rows on this axis" });
         continue;
       }
-      const fine = detail === null ? null : this.sight.known(detail)?.curve ?? null;
-      const smoothed = smooth === null ? null : (smoothDetail !== null && fine !== null ? this.sight.known(smoothDetail)?.curve : null) ?? this.sight.known(smooth)?.curve ?? null;
+      const fine = detail === null ? null : (this.sight.known(detail)?.curve ?? null);
+      const smoothed =
+        smooth === null
+          ? null
+          : ((smoothDetail !== null && fine !== null ? this.sight.known(smoothDetail)?.curve : null) ??
+            this.sight.known(smooth)?.curve ??
+            null);
       if (smooth !== null && smoothed === null && this.sight.known(smooth)?.error == null) loading = true;
-      wholes.push(lineOf(head, known.curve, smooth === null ? null : this.sight.known(smooth)?.curve ?? null));
+      wholes.push(lineOf(head, known.curve, smooth === null ? null : (this.sight.known(smooth)?.curve ?? null)));
       lines.push(lineOf(head, fine !== null && fine.length > 0 ? fine : known.curve, smoothed));
     }
     for (const [name, runs] of groups) {
@@ -217,7 +223,17 @@ export class ChartModel {
         missing.push({ label: first.group ?? "", error: band.error ?? "no rows on this axis" });
         continue;
       }
-      const line = bandLine({ ...this.headOf(first), id: name, run: null, label: `${first.group} (${runs.length} ${runs.length === 1 ? "run" : "runs"})`, runs: runs.length, emphasised: runs.some(({ emphasised }) => emphasised) }, band);
+      const line = bandLine(
+        {
+          ...headOf(first),
+          id: name,
+          run: null,
+          label: `${first.group} (${runs.length} ${runs.length === 1 ? "run" : "runs"})`,
+          runs: runs.length,
+          emphasised: runs.some(({ emphasised }) => emphasised),
+        },
+        band,
+      );
       lines.push(line);
       if (range === null) wholes.push(line);
     }
@@ -230,13 +246,6 @@ export class ChartModel {
   }
 
   private summary: Pick<ChartState, "missing" | "loading" | "failure"> = { missing: [], loading: true, failure: null };
-
-  private headOf(series: ChartSeries): LineHead {
-    return {
-      id: lineId(series), project: series.project, run: series.run, key: series.key, label: series.label, color: series.color, runs: 1,
-      state: series.state, attempt: series.attempt ?? null, emphasised: series.emphasised ?? false,
-    };
-  }
 
   // -- what is seen ----------------------------------------------------------------------------------------------
 
@@ -260,23 +269,49 @@ export class ChartModel {
     const robust = settings.outliers === "robust" && !this.showAll.peek();
     const own = this.ownY.peek();
     let quiet = false;
-    let seen: ChartState = { ...NOTHING, ...this.summary, lines, range: zoom === null ? null : range, extent: this.extent };
+    let seen: ChartState = {
+      ...NOTHING,
+      ...this.summary,
+      lines,
+      range: zoom === null ? null : range,
+      extent: this.extent,
+    };
     if (range !== null) {
       const found = survey(lines, range, settings.logY, robust);
-      const y = this.held(own !== null ? { min: own[0], max: own[1], log: settings.logY } : padded(found.robustLow, found.robustHigh, settings.logY));
+      const y = this.held(
+        own !== null
+          ? { min: own[0], max: own[1], log: settings.logY }
+          : padded(found.robustLow, found.robustHigh, settings.logY),
+      );
       const out = robust && own === null && (found.low < y.min || found.high > y.max) ? beyond(lines, range, y) : null;
       const nonPositiveX = settings.logX && lines.some((line) => (line.curve?.x[0] ?? line.x[0] ?? 1) <= 0);
-      seen = { ...seen, beyond: out, nonPositive: found.nonPositive, nonPositiveAtLeast: found.nonPositiveAtLeast, nonPositiveX };
+      seen = {
+        ...seen,
+        beyond: out,
+        nonPositive: found.nonPositive,
+        nonPositiveAtLeast: found.nonPositiveAtLeast,
+        nonPositiveX,
+      };
       const marks = this.marks.merged(range, settings.logX);
       // Words beside the picture wait until it rests, but for flags, which move with it.
       quiet = this.isMoving && marks.length === 0;
-      this.canvas.paint({
-        lines, x: { min: range[0], max: range[1], log: settings.logX }, y, kindX: kindOfAxis(settings.x), kindY: kindOfUnit(spec.unit), axis: settings.x, beyond: out,
-        marks,
-      }, this.isMoving);
+      this.canvas.paint(
+        {
+          lines,
+          x: { min: range[0], max: range[1], log: settings.logX },
+          y,
+          kindX: kindOfAxis(settings.x),
+          kindY: kindOfUnit(spec.unit),
+          axis: settings.x,
+          beyond: out,
+          marks,
+        },
+        this.isMoving,
+      );
     } else this.canvas.clear();
     const before = this.seen.peek();
-    if (!quiet || before.lines.length !== lines.length || (before.range === null) !== (seen.range === null)) this.seen.value = seen;
+    if (!quiet || before.lines.length !== lines.length || (before.range === null) !== (seen.range === null))
+      this.seen.value = seen;
     this.drawOver();
   }
 
@@ -296,7 +331,7 @@ export class ChartModel {
     const rest = this.restingRange();
     if (rest === null) return line;
     const beside = (rest[1] - rest[0]) * BESIDE;
-    return range[0] >= rest[0] - beside && range[1] <= rest[1] + beside ? line : this.wide.get(line.id) ?? line;
+    return range[0] >= rest[0] - beside && range[1] <= rest[1] + beside ? line : (this.wide.get(line.id) ?? line);
   }
 
   drawOver(): void {
@@ -304,22 +339,19 @@ export class ChartModel {
     this.canvas.drawOver(place !== null && place.axis === this.axis ? place.x : null, hovered.peek());
   }
 
-  /** Move the cursor from bucket to bucket of the line that stands out, or the topmost; its place, null where there is none. */
+  /** Moves the cursor from bucket to bucket of the line that is highlighted, or the topmost; null where there is none. */
   stepCursor(by: number): { x: number; y: number } | null {
     const lines = this.canvas.drawing?.lines ?? [];
-    const standing = hovered.peek();
-    const line = lines.find(({ project, run }) => run !== null && run === standing?.run && project === standing.project) ?? lines.at(-1);
+    const highlighted = hovered.peek();
+    const line =
+      lines.find((one) => one.run !== null && one.run === highlighted?.run && one.project === highlighted.project) ??
+      lines.at(-1);
+    if (line === undefined) return null;
     const { min, max } = this.canvas.frame.x;
-    if (line === undefined || line.length === 0) return null;
     const before = cursor.peek();
-    let at: number;
-    if (before === null || before.axis !== this.axis || before.x < min || before.x > max) {
-      at = nearestPlace(line.x, line.length, by > 0 ? min : max);
-      if (line.x[at]! < min && at + 1 < line.length) at += 1;
-      if (line.x[at]! > max && at > 0) at -= 1;
-    } else at = Math.max(0, Math.min(line.length - 1, nearestPlace(line.x, line.length, before.x) + by));
+    const at = stepAlong(line, [min, max], before !== null && before.axis === this.axis ? before.x : null, by);
+    if (at === null) return null;
     const x = line.x[at]!;
-    if (x < min || x > max) return null;
     cursor.value = { axis: this.axis, x };
     return { x, y: line.y[at]! };
   }

@@ -1,20 +1,27 @@
 // Numbers as colours: scales whose steps look equally large, and what is clipped at their ends.
 
 // Viridis and Plasma by Nathaniel Smith and Stéfan van der Walt (CC0), as matplotlib has them, at 25 places.
-const VIRIDIS = "440154471063481f70472d7b4439834046883b528b365d8d31688e2c728e287c8e24868e21918c1f9a8a20a48628ae8035b77948c16e5ec96275d05490d743addc30c8e020e5e419fde725";
-const PLASMA = "0d08872605913a049a4c02a15c01a66e00a87e03a88d0ba59c179eaa2395b52f8cc13b82cc4778d5536fde5f65e66c5ced7953f3874af89540fca338fdb42ffdc527fbd524f6e826f0f921";
+const VIRIDIS =
+  "440154471063481f70472d7b4439834046883b528b365d8d31688e2c728e287c8e24868e21918c1f9a8a20a48628ae8035b77948c16e5ec96275d05490d743addc30c8e020e5e419fde725";
+const PLASMA =
+  "0d08872605913a049a4c02a15c01a66e00a87e03a88d0ba59c179eaa2395b52f8cc13b82cc4778d5536fde5f65e66c5ced7953f3874af89540fca338fdb42ffdc527fbd524f6e826f0f921";
 
 type Rgb = readonly [number, number, number];
 
 function parse(text: string): Rgb[] {
-  return Array.from({ length: text.length / 6 }, (_, at) => [0, 2, 4].map((from) => parseInt(text.slice(6 * at + from, 6 * at + from + 2), 16)) as unknown as Rgb);
+  return Array.from(
+    { length: text.length / 6 },
+    (_, at) => [0, 2, 4].map((from) => parseInt(text.slice(6 * at + from, 6 * at + from + 2), 16)) as unknown as Rgb,
+  );
 }
 
 function between(table: readonly Rgb[], part: number): Rgb {
   const place = Math.max(0, Math.min(1, part)) * (table.length - 1);
   const at = Math.min(table.length - 2, Math.floor(place));
   const rest = place - at;
-  return [0, 1, 2].map((channel) => Math.round(table[at]![channel]! * (1 - rest) + table[at + 1]![channel]! * rest)) as unknown as Rgb;
+  return [0, 1, 2].map((channel) =>
+    Math.round(table[at]![channel]! * (1 - rest) + table[at + 1]![channel]! * rest),
+  ) as unknown as Rgb;
 }
 
 const viridis = parse(VIRIDIS);
@@ -22,8 +29,16 @@ const plasma = parse(PLASMA);
 
 /** A colour of OKLab (Björn Ottosson, 2020) in sRGB. */
 function ofOklab(lightness: number, a: number, b: number): Rgb {
-  const [l, m, s] = [(lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3, (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3, (lightness - 0.0894841775 * a - 1.291485548 * b) ** 3];
-  const linear = [4.0767416621 * l - 3.3077115913 * m + 0.2309699292 * s, -1.2684380046 * l + 2.6097574011 * m - 0.3413193965 * s, -0.0041960863 * l - 0.7034186147 * m + 1.707614701 * s];
+  const [l, m, s] = [
+    (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3,
+    (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3,
+    (lightness - 0.0894841775 * a - 1.291485548 * b) ** 3,
+  ];
+  const linear = [
+    4.0767416621 * l - 3.3077115913 * m + 0.2309699292 * s,
+    -1.2684380046 * l + 2.6097574011 * m - 0.3413193965 * s,
+    -0.0041960863 * l - 0.7034186147 * m + 1.707614701 * s,
+  ];
   return linear.map((one) => {
     const held = Math.max(0, Math.min(1, one));
     return Math.round(255 * (held <= 0.0031308 ? 12.92 * held : 1.055 * held ** (1 / 2.4) - 0.055));
@@ -37,7 +52,9 @@ function diverging(dark: boolean): Rgb[] {
     const side = (at - 16) / 16;
     const size = Math.abs(side);
     const lightness = middle + (end - middle) * size;
-    return side < 0 ? ofOklab(lightness, -0.02 * size, -0.14 * size) : ofOklab(lightness, 0.015 * size, (dark ? 0.15 : 0.1) * size);
+    return side < 0
+      ? ofOklab(lightness, -0.02 * size, -0.14 * size)
+      : ofOklab(lightness, 0.015 * size, (dark ? 0.15 : 0.1) * size);
   });
 }
 
@@ -61,7 +78,10 @@ const kept = new Map<string, Palette>();
 
 function keep(name: string, make: () => Palette): Palette {
   let palette = kept.get(name);
-  if (palette === undefined) kept.set(name, (palette = make()));
+  if (palette === undefined) {
+    palette = make();
+    kept.set(name, palette);
+  }
   return palette;
 }
 
@@ -77,7 +97,8 @@ export const divergingPalette = (dark: boolean): Palette => {
 };
 
 /** For lines and points: only that part of Plasma that stands out from the background. */
-export const linePalette = (dark: boolean): Palette => keep(`line ${dark}`, () => paletteOf((part) => between(plasma, dark ? 0.42 + 0.56 * part : 0.66 * part)));
+export const linePalette = (dark: boolean): Palette =>
+  keep(`line ${dark}`, () => paletteOf((part) => between(plasma, dark ? 0.42 + 0.56 * part : 0.66 * part)));
 
 // -- from a number to its place ------------------------------------------------------------------------------------
 
@@ -132,18 +153,29 @@ export function fitScale(values: Float64Array, kind: ScaleKind, share: number): 
   // Scattered, for even steps could meet the same column again and again.
   const stride = Math.max(1, values.length / MOST_SORTED);
   for (let one = 0; one * stride < values.length; one += 1) {
-    const value = values[Math.min(values.length - 1, Math.floor((one + (stride > 1 ? (one * GOLDEN) % 1 : 0)) * stride))]!;
+    const value =
+      values[Math.min(values.length - 1, Math.floor((one + (stride > 1 ? (one * GOLDEN) % 1 : 0)) * stride))]!;
     if (Number.isFinite(value) && (kind !== "log" || value > 0)) some.push(value);
   }
   const sorted = Float64Array.from(some).sort();
   const at = (part: number): number => sorted[Math.round(part * (sorted.length - 1))] ?? NaN;
   let [low, high] = share >= 1 || sorted.length < 10 ? [least, most] : [at((1 - share) / 2), at((1 + share) / 2)];
-  const sizes = kind === "symlog" ? sorted.map(Math.abs).sort().filter((size) => size > 0) : sorted;
-  const threshold = kind === "symlog" ? sizes[Math.floor(sizes.length * 0.05)] ?? 1 : 1;
+  const sizes =
+    kind === "symlog"
+      ? sorted
+          .map(Math.abs)
+          .sort()
+          .filter((size) => size > 0)
+      : sorted;
+  const threshold = kind === "symlog" ? (sizes[Math.floor(sizes.length * 0.05)] ?? 1) : 1;
   const diverges = kind === "symlog" && least < 0 && most > 0;
   if (diverges) [low, high] = [-Math.max(-low, high), Math.max(-low, high)];
   if (!(low <= high)) [low, high] = kind === "log" ? [0.1, 1] : [0, 1];
-  if (low === high) [low, high] = kind === "log" ? [low / 1.1, high * 1.1] : [low - (Math.abs(low) * 0.05 || 0.5), high + (Math.abs(high) * 0.05 || 0.5)];
+  if (low === high)
+    [low, high] =
+      kind === "log"
+        ? [low / 1.1, high * 1.1]
+        : [low - (Math.abs(low) * 0.05 || 0.5), high + (Math.abs(high) * 0.05 || 0.5)];
   let [below, above] = [0, 0];
   for (let place = 0; place < values.length; place += 1) {
     const value = values[place]!;
@@ -151,7 +183,16 @@ export function fitScale(values: Float64Array, kind: ScaleKind, share: number): 
     if (value < low) below += 1;
     else if (value > high) above += 1;
   }
-  return { kind, low, high, threshold, diverges, below: finite > 0 ? below / finite : 0, above: finite > 0 ? above / finite : 0, unseen };
+  return {
+    kind,
+    low,
+    high,
+    threshold,
+    diverges,
+    below: finite > 0 ? below / finite : 0,
+    above: finite > 0 ? above / finite : 0,
+    unseen,
+  };
 }
 
 /** From a value to one of `STEPS` colours; -1 for what the scale cannot show. */

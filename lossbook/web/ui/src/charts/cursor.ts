@@ -28,5 +28,6 @@ export function sameRun(one: RunName | null, other: RunName | null): boolean {
 
 /** Let a run stand out, or none; the same again changes nothing. */
 export function hover(run: RunName | null): void {
-  if (run === null ? hovered.peek() !== null : !sameRun(run, hovered.peek())) hovered.value = run === null ? null : { project: run.project, run: run.run };
+  if (run === null ? hovered.peek() !== null : !sameRun(run, hovered.peek()))
+    hovered.value = run === null ? null : { project: run.project, run: run.run };
 }

@@ -106,8 +106,19 @@ export class CurveSubscription {
       let entry = entries.get(name);
       if (entry === undefined) {
         entry = {
-          name, question, curve: null, error: null, asking: false, wanters: new Set(), batch: null, live: false,
-          askedAt: -Infinity, took: 0, tail: 0, failures: 0, usedAt: 0,
+          name,
+          question,
+          curve: null,
+          error: null,
+          asking: false,
+          wanters: new Set(),
+          batch: null,
+          live: false,
+          askedAt: -Infinity,
+          took: 0,
+          tail: 0,
+          failures: 0,
+          usedAt: 0,
         };
         entries.set(name, entry);
       }
@@ -140,13 +151,6 @@ export class CurveSubscription {
     entry.usedAt = performance.now();
     letGo(entry);
   }
-}
-
-/** How much is kept and on its way: for tests of what a page costs. */
-export function curveCacheStats(): { entries: number; points: number; queued: number; asked: number; following: boolean } {
-  let points = 0;
-  for (const { curve } of entries.values()) points += curve?.length ?? 0;
-  return { entries: entries.size, points, queued: queue.size, asked: batches.size, following: stopFollowing !== null };
 }
 
 const isSeen = (entry: Entry): boolean => [...entry.wanters].some((sight) => sight.visible);
@@ -195,14 +199,22 @@ function flush(): void {
     const first = nextInTurn();
     if (first === null) return;
     const { x, points, start, end, smoothing } = first.question;
-    const most = smoothing === null ? Math.max(1, Math.min(MOST_SERIES, Math.floor(MOST_POINTS / points))) : MOST_SMOOTHED;
+    const most =
+      smoothing === null ? Math.max(1, Math.min(MOST_SERIES, Math.floor(MOST_POINTS / points))) : MOST_SMOOTHED;
     // The first chart by itself: it is there before the server has drawn them all.
     const isFirst = !hasCome && batches.size === 0;
     const together: Entry[] = [];
     for (const entry of queue) {
       const other = entry.question;
       if (isFirst && other.key !== first.question.key) continue;
-      if (other.x !== x || other.points !== points || other.start !== start || other.end !== end || other.smoothing !== smoothing) continue;
+      if (
+        other.x !== x ||
+        other.points !== points ||
+        other.start !== start ||
+        other.end !== end ||
+        other.smoothing !== smoothing
+      )
+        continue;
       together.push(entry);
       queue.delete(entry);
       if (together.length === most) break;
@@ -219,15 +231,24 @@ function nextInTurn(): Entry | null {
 }
 
 async function ask(together: Entry[]): Promise<void> {
-  const batch: Batch = { stop: new AbortController(), entries: together, smooths: together[0]!.question.smoothing !== null };
+  const batch: Batch = {
+    stop: new AbortController(),
+    entries: together,
+    smooths: together[0]!.question.smoothing !== null,
+  };
   batches.add(batch);
   for (const entry of together) entry.batch = batch;
   const { x, points, start, end, smoothing } = together[0]!.question;
-  const series = together.map(({ question: { project, run, key, attempt } }) => ({ project, run, key, ...(attempt === null ? {} : { attempt }) }));
+  const series = together.map(({ question: { project, run, key, attempt } }) => ({
+    project,
+    run,
+    key,
+    ...(attempt === null ? {} : { attempt }),
+  }));
   const begun = performance.now();
   try {
     const answers = await api.curves({ series, x, points, start, end, smoothing }, batch.stop.signal);
-    together.forEach((entry, at) => takeIn(entry, answers[at]!, begun));
+    for (const [at, entry] of together.entries()) takeIn(entry, answers[at]!, begun);
   } catch (error) {
     if (batch.stop.signal.aborted) return;
     for (const entry of together) fail(entry, error);
@@ -264,11 +285,15 @@ function fail(entry: Entry, error: unknown): void {
     return;
   }
   // The server is away: what is drawn stays, what is not is asked for again when it is back.
-  retry ??= setTimeout(() => {
-    retry = undefined;
-    for (const one of entries.values()) if (one.curve === null && one.error === null && isSeen(one)) askWhole(one);
-    schedule();
-  }, Math.min(1000 * 2 ** Math.min(entry.failures, 4), 10_000));
+  if (retry !== undefined) return;
+  retry = setTimeout(
+    () => {
+      retry = undefined;
+      for (const one of entries.values()) if (one.curve === null && one.error === null && isSeen(one)) askWhole(one);
+      schedule();
+    },
+    Math.min(1000 * 2 ** Math.min(entry.failures, 4), 10_000),
+  );
 }
 
 function tell(changed: readonly Entry[]): void {
@@ -298,7 +323,10 @@ async function askNew(signal: AbortSignal): Promise<void> {
   const byAxis = new Map<string, Entry[]>();
   for (const entry of entries.values()) {
     if (!goesOn(entry)) continue;
-    const { question: { smoothing, points, x }, curve } = entry;
+    const {
+      question: { smoothing, points, x },
+      curve,
+    } = entry;
     const age = now - entry.askedAt;
     if (curve === null || curve.length === 0) {
       if (age > 1000) askWhole(entry);
@@ -318,7 +346,13 @@ async function askNew(signal: AbortSignal): Promise<void> {
     for (let first = 0; first < asked.length; first += MOST_SERIES) {
       const some = asked.slice(first, first + MOST_SERIES);
       const lengths = some.map(({ curve }) => curve);
-      const series = some.map(({ question: { project, run, key, attempt }, curve }) => ({ project, run, key, start: curve!.x[curve!.length - 1]!, ...(attempt === null ? {} : { attempt }) }));
+      const series = some.map(({ question: { project, run, key, attempt }, curve }) => ({
+        project,
+        run,
+        key,
+        start: curve!.x[curve!.length - 1]!,
+        ...(attempt === null ? {} : { attempt }),
+      }));
       const answers = await api.curves({ series, x, points: DELTA_POINTS }, signal);
       some.forEach((entry, at) => {
         // Something whole may have come meanwhile: it knows more than this.

@@ -6,20 +6,19 @@ import { useComputed } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 
 import { axisTitle, number } from "../format";
-import { type ChartSettings } from "../settings";
+import type { ChartSettings } from "../settings";
 import { bindShortcuts } from "../shortcuts";
 import { isDark } from "../theme";
 import { ChartFooter } from "./chart_footer";
 import { Legend, TableOfLines } from "./chart_legend";
-import { Menu } from "./chart_menu";
-import { spoken, ChartTooltip, type TooltipPosition } from "./chart_tooltip";
-import { cursor } from "./cursor";
 import { ChartMarks, focusMark } from "./chart_marks";
+import { Menu } from "./chart_menu";
 import { ChartModel } from "./chart_model";
-import { pressKey, stepOf, watchPointer, type Selection } from "./interaction";
+import { ChartTooltip, spoken, type TooltipPosition } from "./chart_tooltip";
+import { cursor } from "./cursor";
+import { pressKey, type Selection, stepOf, watchPointer } from "./interaction";
 import { kindOfUnit } from "./ticks";
-import type { ChartSeries } from "./types";
-import type { ChartState } from "./types";
+import type { ChartSeries, ChartState } from "./types";
 
 export interface CurveChartProps {
   title: string;
@@ -60,7 +59,9 @@ export function CurveChart(props: CurveChartProps) {
     const sizes = new ResizeObserver(measure);
     sizes.observe(element);
     // Where the page is busy several notes come at once: the last one holds.
-    const sight = new IntersectionObserver((entries) => model.setVisible(entries.at(-1)!.isIntersecting), { rootMargin: NEAR });
+    const sight = new IntersectionObserver((entries) => model.setVisible(entries.at(-1)!.isIntersecting), {
+      rootMargin: NEAR,
+    });
     sight.observe(figure.current!);
     // Dragged to a screen of other pixels, or zoomed by the browser.
     addEventListener("resize", measure);
@@ -71,10 +72,13 @@ export function CurveChart(props: CurveChartProps) {
         byKeys.current = false;
         if (!pinned.current) setTip(point === null ? null : { ...point, pinned: false });
       },
-      onClick: () => setTip((before) => {
-        pinned.current = before !== null && !before.pinned;
-        return before === null || before.pinned ? null : { ...before, pinned: true, x: model.canvas.plotPlace(before.left, before.top).left };
-      }),
+      onClick: () =>
+        setTip((before) => {
+          pinned.current = before !== null && !before.pinned;
+          return before === null || before.pinned
+            ? null
+            : { ...before, pinned: true, x: model.canvas.plotPlace(before.left, before.top).left };
+        }),
     });
     return () => {
       release();
@@ -84,13 +88,19 @@ export function CurveChart(props: CurveChartProps) {
       model.close();
     };
   }, []);
-  useEffect(() => model.set({ title, series, settings, unit, goal, ownRange }), [title, series, settings, unit, goal, ownRange]);
+  useEffect(
+    () => model.set({ title, series, settings, unit, goal, ownRange }),
+    [title, series, settings, unit, goal, ownRange],
+  );
   useEffect(() => model.repaint(), [dark, height]);
   const unpin = (): void => {
     pinned.current = false;
     setTip(null);
   };
-  useEffect(() => (tip?.pinned ? bindShortcuts([{ key: "Escape", description: "", action: unpin }]) : undefined), [tip?.pinned]);
+  useEffect(
+    () => (tip?.pinned ? bindShortcuts([{ key: "Escape", description: "", action: unpin }]) : undefined),
+    [tip?.pinned],
+  );
 
   const stepTo = (by: number): void => {
     const place = model.stepCursor(by);
@@ -99,7 +109,12 @@ export function CurveChart(props: CurveChartProps) {
     setSaid(spoken(model, place.x, unit));
     const { frame } = model.canvas;
     const middle = frame.y.log ? Math.sqrt(frame.y.min * frame.y.max) : (frame.y.min + frame.y.max) / 2;
-    if (!pinned.current) setTip({ left: model.canvas.pageX(place.x), top: model.canvas.pageY(Number.isFinite(place.y) ? place.y : middle), pinned: false });
+    if (!pinned.current)
+      setTip({
+        left: model.canvas.pageX(place.x),
+        top: model.canvas.pageY(Number.isFinite(place.y) ? place.y : middle),
+        pinned: false,
+      });
   };
   const letCursorGo = (): boolean => {
     if (!byKeys.current) return false;
@@ -114,7 +129,12 @@ export function CurveChart(props: CurveChartProps) {
   const nothing = !seen.loading && seen.lines.length === 0;
   return (
     <figure
-      ref={figure} class="curve-chart" tabIndex={0} aria-label={summary.value} data-drawn={seen.lines.length} data-loading={seen.loading ? "" : undefined}
+      ref={figure}
+      class="curve-chart"
+      tabIndex={0}
+      aria-label={summary.value}
+      data-drawn={seen.lines.length}
+      data-loading={seen.loading ? "" : undefined}
       onKeyDown={(event) => {
         if (event.target !== figure.current || event.ctrlKey || event.altKey || event.metaKey) return;
         const by = stepOf(event.key);
@@ -127,24 +147,67 @@ export function CurveChart(props: CurveChartProps) {
       onBlur={(event) => event.target === figure.current && letCursorGo()}
     >
       <figcaption>
-        <span class="cut" title={title}>{title}{unit !== null && unit !== "" && kindOfUnit(unit) === "number" && <span class="unit"> {unit}</span>}</span>
-        {(seen.range !== null || model.ownY.value !== null) && <button class="plain small" onClick={() => model.reset()} title="Show all (0, or double click)">Reset zoom</button>}
-        {props.onExpand !== undefined && <button class="plain small" onClick={props.onExpand} aria-label={`Show ${title} large`} title="Show large">⤢</button>}
+        <span class="cut" title={title}>
+          {title}
+          {unit !== null && unit !== "" && kindOfUnit(unit) === "number" && <span class="unit"> {unit}</span>}
+        </span>
+        {(seen.range !== null || model.ownY.value !== null) && (
+          <button type="button" class="plain small" onClick={() => model.reset()} title="Show all (0, or double click)">
+            Reset zoom
+          </button>
+        )}
+        {props.onExpand !== undefined && (
+          <button
+            type="button"
+            class="plain small"
+            onClick={props.onExpand}
+            aria-label={`Show ${title} large`}
+            title="Show large"
+          >
+            ⤢
+          </button>
+        )}
         <Menu model={model} title={title} asTable={asTable} onTable={setAsTable} />
       </figcaption>
       <div ref={place} class="plot" style={{ height: `${height}px` }}>
         <canvas role="img" aria-label={summary.value} />
         <canvas class="over" aria-hidden="true" />
-        {selection !== null && <div class="selection" style={{ left: `${selection.left}px`, top: `${selection.top}px`, width: `${selection.width}px`, height: `${selection.height}px` }} />}
+        {selection !== null && (
+          <div
+            class="selection"
+            style={{
+              left: `${selection.left}px`,
+              top: `${selection.top}px`,
+              width: `${selection.width}px`,
+              height: `${selection.height}px`,
+            }}
+          />
+        )}
         {settings.marks && <ChartMarks model={model} seen={seen} />}
         {seen.lines.length === 0 && seen.loading && <div class="skeleton" aria-hidden="true" />}
-        {nothing && <p class="nothing">{series.length === 0 ? "No run is chosen." : seen.failure ?? "Nothing to draw: none of these runs logged it."}</p>}
+        {nothing && (
+          <p class="nothing">
+            {series.length === 0
+              ? "No run is chosen."
+              : (seen.failure ?? "Nothing to draw: none of these runs logged it.")}
+          </p>
+        )}
         {tip !== null && seen.lines.length > 0 && <ChartTooltip model={model} tip={tip} unit={unit} onClose={unpin} />}
       </div>
-      <div class="unseen" role="status">{said}</div>
+      <div class="unseen" role="status">
+        {said}
+      </div>
       <Legend model={model} series={series} unit={unit} />
       <ChartFooter model={model} seen={seen} axis={settings.x} />
-      {asTable && <TableOfLines lines={seen.lines} marks={settings.marks ? model.canvas.drawing?.marks ?? [] : []} axis={settings.x} title={title} unit={unit} />}
+      {asTable && (
+        <TableOfLines
+          lines={seen.lines}
+          marks={settings.marks ? (model.canvas.drawing?.marks ?? []) : []}
+          axis={settings.x}
+          title={title}
+          unit={unit}
+        />
+      )}
     </figure>
   );
 }
@@ -152,9 +215,23 @@ export function CurveChart(props: CurveChartProps) {
 /** The figure in one sentence. */
 function describe(title: string, { lines, loading }: ChartState, goal: string | null, x: string): string {
   if (lines.length === 0) return loading ? `${title}, loading` : `${title}, nothing to draw`;
-  const lasts = lines.map((line) => ({ label: line.label, value: lastValue(line.y, line.length) })).filter(({ value }) => Number.isFinite(value));
-  const best = goal === null ? null : lasts.reduce<{ label: string; value: number } | null>((before, one) => (before === null || (goal === "minimize" ? one.value < before.value : one.value > before.value) ? one : before), null);
-  const told = lasts.slice(0, 5).map(({ label, value }) => `${label} ${number(value)}`).join(", ");
+  const lasts = lines
+    .map((line) => ({ label: line.label, value: lastValue(line.y, line.length) }))
+    .filter(({ value }) => Number.isFinite(value));
+  const best =
+    goal === null
+      ? null
+      : lasts.reduce<{ label: string; value: number } | null>(
+          (before, one) =>
+            before === null || (goal === "minimize" ? one.value < before.value : one.value > before.value)
+              ? one
+              : before,
+          null,
+        );
+  const told = lasts
+    .slice(0, 5)
+    .map(({ label, value }) => `${label} ${number(value)}`)
+    .join(", ");
   return `${title} against ${axisTitle(x)}, ${lines.length} ${lines.length === 1 ? "line" : "lines"}. Last values: ${told}${lasts.length > 5 ? `, and ${lasts.length - 5} more` : ""}.${best === null ? "" : ` Best: ${best.label} ${number(best.value)}.`}`;
 }
 

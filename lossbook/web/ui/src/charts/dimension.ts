@@ -1,7 +1,7 @@
 // What runs have in one column, as places on an axis: numbers, or texts one beside the other. And how two of them go together.
 
 import { asNumber, moment, number, value as valueText } from "../format";
-import { ticksOf, type TickKind } from "./ticks";
+import { type TickKind, ticksOf } from "./ticks";
 
 export interface Dimension {
   name: string; // the column's
@@ -27,7 +27,8 @@ function textOf(any: unknown): string {
   return Array.isArray(any) && any.every((one) => typeof one === "string") ? any.join(", ") : valueText(any);
 }
 
-const isMissing = (any: unknown): boolean => any === null || any === undefined || any === "" || (Array.isArray(any) && any.length === 0);
+const isMissing = (any: unknown): boolean =>
+  any === null || any === undefined || any === "" || (Array.isArray(any) && any.length === 0);
 
 export function dimensionOf(name: string, title: string, all: readonly unknown[], log: boolean): Dimension {
   const isText = all.some((any) => !isMissing(any) && asNumber(any) === null);
@@ -36,15 +37,32 @@ export function dimensionOf(name: string, title: string, all: readonly unknown[]
   if (isText) {
     const counts = new Map<string, number>();
     for (const any of all) if (!isMissing(any)) counts.set(textOf(any), (counts.get(textOf(any)) ?? 0) + 1);
-    const common = [...counts].sort(([, one], [, other]) => other - one).slice(0, counts.size > MOST_CATEGORIES ? MOST_CATEGORIES - 1 : MOST_CATEGORIES);
+    const common = [...counts]
+      .sort(([, one], [, other]) => other - one)
+      .slice(0, counts.size > MOST_CATEGORIES ? MOST_CATEGORIES - 1 : MOST_CATEGORIES);
     const categories = common.map(([text]) => text).sort(collator.compare);
     const places = new Map(categories.map((text, at) => [text, at]));
-    if (counts.size > categories.length) categories.push(`${(counts.size - categories.length).toLocaleString("en-US")} others`);
+    if (counts.size > categories.length)
+      categories.push(`${(counts.size - categories.length).toLocaleString("en-US")} others`);
     all.forEach((any, at) => {
       if (isMissing(any)) missing += 1;
       else values[at] = places.get(textOf(any)) ?? categories.length - 1;
     });
-    return { name, title, isText, categories, values, log: false, low: -0.5, high: categories.length - 0.5, isOne: categories.length === 1, missing, nonfinite, nonPositive, kind: "number" };
+    return {
+      name,
+      title,
+      isText,
+      categories,
+      values,
+      log: false,
+      low: -0.5,
+      high: categories.length - 0.5,
+      isOne: categories.length === 1,
+      missing,
+      nonfinite,
+      nonPositive,
+      kind: "number",
+    };
   }
   let [low, high] = [Infinity, -Infinity];
   all.forEach((any, at) => {
@@ -60,7 +78,10 @@ export function dimensionOf(name: string, title: string, all: readonly unknown[]
   });
   if (!(low <= high)) [low, high] = log ? [0.1, 1] : [0, 1];
   const isOne = low === high;
-  if (isOne) [low, high] = log ? [low / 1.5, high * 1.5] : [low - (Math.abs(low) * 0.05 || 0.5), high + (Math.abs(high) * 0.05 || 0.5)];
+  if (isOne)
+    [low, high] = log
+      ? [low / 1.5, high * 1.5]
+      : [low - (Math.abs(low) * 0.05 || 0.5), high + (Math.abs(high) * 0.05 || 0.5)];
   const kind: TickKind = name === "created" ? "time" : name === "duration" ? "duration" : "number";
   return { name, title, isText, categories: [], values, log, low, high, isOne, missing, nonfinite, nonPositive, kind };
 }
@@ -84,13 +105,21 @@ export function readsAs(dimension: Dimension, value: number): string {
 export function labelsOf(dimension: Dimension, length: number, apart: number): { part: number; label: string }[] {
   if (dimension.isText) {
     const every = Math.max(1, Math.ceil((dimension.categories.length * apart) / length));
-    return dimension.categories.map((label, at) => ({ part: partOf(dimension, at), label: at % every === 0 ? label : "" }));
+    return dimension.categories.map((label, at) => ({
+      part: partOf(dimension, at),
+      label: at % every === 0 ? label : "",
+    }));
   }
   if (dimension.isOne) {
     const only = dimension.values.find((value) => !Number.isNaN(value)) ?? NaN;
     return [{ part: partOf(dimension, only), label: readsAs(dimension, only) }];
   }
-  const { at, labels } = ticksOf({ min: dimension.low, max: dimension.high, log: dimension.log }, dimension.kind, length, apart);
+  const { at, labels } = ticksOf(
+    { min: dimension.low, max: dimension.high, log: dimension.log },
+    dimension.kind,
+    length,
+    apart,
+  );
   return at.map((place, number) => ({ part: partOf(dimension, place), label: labels[number]! }));
 }
 
@@ -107,7 +136,7 @@ export interface Correlation {
 function ranks(values: readonly number[]): Float64Array {
   const order = values.map((_, at) => at).sort((one, other) => values[one]! - values[other]!);
   const found = new Float64Array(values.length);
-  for (let first = 0; first < order.length;) {
+  for (let first = 0; first < order.length; ) {
     let end = first + 1;
     while (end < order.length && values[order[end]!] === values[order[first]!]) end += 1;
     for (let at = first; at < end; at += 1) found[order[at]!] = (first + end + 1) / 2;
@@ -143,7 +172,12 @@ export function correlate(one: Dimension, other: Dimension): Correlation | null 
   const rho = both / Math.sqrt(own * others);
   const error = Math.sqrt((1 + rho ** 2 / 2) / (count - 3));
   const held = Math.max(-0.999999, Math.min(0.999999, rho));
-  return { rho, count, low: Math.tanh(Math.atanh(held) - 1.96 * error), high: Math.tanh(Math.atanh(held) + 1.96 * error) };
+  return {
+    rho,
+    count,
+    low: Math.tanh(Math.atanh(held) - 1.96 * error),
+    high: Math.tanh(Math.atanh(held) + 1.96 * error),
+  };
 }
 
 export function signed(rho: number): string {
@@ -154,11 +188,15 @@ export function signed(rho: number): string {
 export function sentence(x: Dimension, y: Dimension): string {
   const found = correlate(x, y);
   if (found === null) {
-    return x.isText || y.isText ? "No correlation: one of the two is a text." : "No correlation: under four runs have both, or one of them is the same in all.";
+    return x.isText || y.isText
+      ? "No correlation: one of the two is a text."
+      : "No correlation: under four runs have both, or one of them is the same in all.";
   }
   const { rho, count, low, high } = found;
   const runs = `${count.toLocaleString("en-US")} runs`;
   const told = `Spearman’s ρ = ${signed(rho)} over ${runs} (95% interval ${signed(low)} to ${signed(high)})`;
   if (count < 10) return `${told}: too few runs to rely on.`;
-  return low < 0 && high > 0 ? `${told}: could be chance.` : `${told}. What goes together need not be cause and effect.`;
+  return low < 0 && high > 0
+    ? `${told}: could be chance.`
+    : `${told}. What goes together need not be cause and effect.`;
 }

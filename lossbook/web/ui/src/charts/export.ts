@@ -1,12 +1,11 @@
 // A chart as a file: PNG with twice the pixels, SVG of true lines and text, CSV of exactly what is drawn.
 
 import { axisTitle, number } from "../format";
+import { type ChartCanvas, type Drawing, fontAt, type Layout, layOut, paintAxes, paintPlot } from "./chart_canvas";
 import { lastPlace, nearestPlace } from "./lines";
-import { beyondSigns, DOT, dotsOf, placeX, placeY, signsOf, type Sign } from "./render";
-import { fontAt, layOut, paintAxes, paintPlot, type Drawing, type Layout, type ChartCanvas } from "./chart_canvas";
+import { beyondSigns, DOT, dotsOf, placeX, placeY, type Sign, signsOf } from "./render";
+import type { Frame, Line } from "./types";
 import { within } from "./viewport";
-import type { Line } from "./types";
-import type { Frame } from "./types";
 
 const SCALE = 2;
 const TITLE = 28;
@@ -36,7 +35,11 @@ interface LegendPlace {
 }
 
 /** Legend entries in rows, for a given width in pixels of the page. */
-function placeLegend(lines: readonly Line[], width: number, measure: (text: string) => number): { places: LegendPlace[]; rows: number } {
+function placeLegend(
+  lines: readonly Line[],
+  width: number,
+  measure: (text: string) => number,
+): { places: LegendPlace[]; rows: number } {
   const places: LegendPlace[] = [];
   let [left, row] = [12, 0];
   for (const line of lines) {
@@ -93,7 +96,9 @@ export async function savePng(canvas: ChartCanvas, title: string): Promise<void>
 
 /** Text that may stand in XML: what may not at all is left out. */
 function escaped(text: string): string {
-  return text.replace(/[^\t\n\r\u0020-\uD7FF\uE000-\uFFFD\u{10000}-\u{10FFFF}]/gu, "").replace(/[&<>"']/g, (letter) => `&#${letter.charCodeAt(0)};`);
+  return text
+    .replace(/[^\t\n\r\u0020-\uD7FF\uE000-\uFFFD\u{10000}-\u{10FFFF}]/gu, "")
+    .replace(/[&<>"']/g, (letter) => `&#${letter.charCodeAt(0)};`);
 }
 
 const short = (place: number): string => String(Math.round(place * 100) / 100);
@@ -111,8 +116,20 @@ function pathOf(frame: Frame, xs: Float64Array, ys: Float64Array, first: number,
 }
 
 /** The area between two lines, one closed piece for each stretch without a gap. */
-function areaOf(frame: Frame, lowXs: Float64Array, lows: Float64Array, highXs: Float64Array, highs: Float64Array, first: number, end: number): string {
-  const drawn = (at: number): boolean => Number.isFinite(lows[at]!) && Number.isFinite(highs[at]!) && !(frame.y.log && highs[at]! <= 0) && !(frame.x.log && lowXs[at]! <= 0);
+function areaOf(
+  frame: Frame,
+  lowXs: Float64Array,
+  lows: Float64Array,
+  highXs: Float64Array,
+  highs: Float64Array,
+  first: number,
+  end: number,
+): string {
+  const drawn = (at: number): boolean =>
+    Number.isFinite(lows[at]!) &&
+    Number.isFinite(highs[at]!) &&
+    !(frame.y.log && highs[at]! <= 0) &&
+    !(frame.x.log && lowXs[at]! <= 0);
   const yOf = (value: number): string => short(frame.y.log && value <= 0 ? frame.height + 1 : placeY(frame, value));
   const pieces: string[] = [];
   for (let at = first; at < end; at += 1) {
@@ -133,7 +150,8 @@ function areaOf(frame: Frame, lowXs: Float64Array, lows: Float64Array, highXs: F
 
 /** The signs that the picture has, seven pixels wide. */
 function svgSign({ kind, x, y }: Sign, color: string): string {
-  if (kind === "cross") return `<path class="sign" d="M${short(x - 3)} ${short(y - 3)}l6 6m0 -6l-6 6" stroke="${color}" stroke-width="1.6"/>`;
+  if (kind === "cross")
+    return `<path class="sign" d="M${short(x - 3)} ${short(y - 3)}l6 6m0 -6l-6 6" stroke="${color}" stroke-width="1.6"/>`;
   const up = kind === "up" ? 1 : -1;
   return `<path class="sign" d="M${short(x)} ${short(y - 3.5 * up)}l3.5 ${3.5 * up}h-2v${3.5 * up}h-3v${-3.5 * up}h-2Z" fill="${color}"/>`;
 }
@@ -146,32 +164,51 @@ function svgLine(frame: Frame, line: Line): string {
     return [Math.max(0, first - 1), Math.min(length, end + 1)];
   };
   const parts: string[] = [`<title>${escaped(line.label)}</title>`];
-  const [from, to] = band !== null ? around(band.x, band.x, band.length) : around(curve!.x, curve!.x_end, curve!.length);
-  const area = band !== null ? areaOf(frame, band.x, band.low, band.x, band.high, from, to) : areaOf(frame, curve!.min_x, curve!.min, curve!.max_x, curve!.max, from, to);
+  const [from, to] =
+    band !== null ? around(band.x, band.x, band.length) : around(curve!.x, curve!.x_end, curve!.length);
+  const area =
+    band !== null
+      ? areaOf(frame, band.x, band.low, band.x, band.high, from, to)
+      : areaOf(frame, curve!.min_x, curve!.min, curve!.max_x, curve!.max, from, to);
   if (area !== "") parts.push(`<path d="${area}" fill="${color}" fill-opacity="0.16" stroke="none"/>`);
-  if (line.smoothed) parts.push(`<path d="${pathOf(frame, curve!.x, curve!.mean, from, to)}" stroke="${color}" stroke-opacity="0.3" stroke-width="1"/>`);
+  if (line.smoothed)
+    parts.push(
+      `<path d="${pathOf(frame, curve!.x, curve!.mean, from, to)}" stroke="${color}" stroke-opacity="0.3" stroke-width="1"/>`,
+    );
   const [first, end] = around(line.x, line.x, line.length);
-  parts.push(`<path d="${pathOf(frame, line.x, line.y, first, end)}" stroke="${color}" stroke-width="${line.emphasised ? 2.4 : 1.5}"${line.attempt === null ? "" : ' stroke-dasharray="4 4" stroke-opacity="0.55"'}/>`);
+  parts.push(
+    `<path d="${pathOf(frame, line.x, line.y, first, end)}" stroke="${color}" stroke-width="${line.emphasised ? 2.4 : 1.5}"${line.attempt === null ? "" : ' stroke-dasharray="4 4" stroke-opacity="0.55"'}/>`,
+  );
   for (const spike of spikes) {
     const at = spike >= 0 ? spike : -1 - spike;
     const x = spike >= 0 ? curve!.max_x[at]! : curve!.min_x[at]!;
     const [low, high] = [curve!.mean[at]!, spike >= 0 ? curve!.max[at]! : curve!.min[at]!];
     if (x < range[0] || x > range[1] || (frame.y.log && (low <= 0 || high <= 0))) continue;
-    parts.push(`<path d="M${short(placeX(frame, x))} ${short(placeY(frame, low))}V${short(placeY(frame, high))}" stroke="${color}" stroke-width="1"/>`);
+    parts.push(
+      `<path d="M${short(placeX(frame, x))} ${short(placeY(frame, low))}V${short(placeY(frame, high))}" stroke="${color}" stroke-width="1"/>`,
+    );
   }
-  for (const { x, y } of dotsOf(frame, line)) parts.push(`<circle cx="${short(x)}" cy="${short(y)}" r="${DOT}" fill="${color}"/>`);
+  for (const { x, y } of dotsOf(frame, line))
+    parts.push(`<circle cx="${short(x)}" cy="${short(y)}" r="${DOT}" fill="${color}"/>`);
   for (const sign of signsOf(frame, line)) parts.push(svgSign(sign, color));
   return `<g fill="none" stroke-linejoin="round">${parts.join("")}</g>`;
 }
 
-export function svgOf(drawing: Drawing, title: string, size: readonly [number, number], colors: ChartCanvas["colors"], measure: (text: string) => number): string {
+export function svgOf(
+  drawing: Drawing,
+  title: string,
+  size: readonly [number, number],
+  colors: ChartCanvas["colors"],
+  measure: (text: string) => number,
+): string {
   const [width, height] = size;
   const layout = layOut(drawing, width, height, 1, measure);
   const { frame, left, ticksX, ticksY } = layout;
   const top = layout.top + TITLE;
   const legend = placeLegend(drawing.lines, width, measure);
   const whole = TITLE + height + legend.rows * LEGEND_ROW + 10;
-  const text = (x: number, y: number, anchor: string, words: string, more = ""): string => `<text x="${short(x)}" y="${short(y)}" text-anchor="${anchor}"${more}>${escaped(words)}</text>`;
+  const text = (x: number, y: number, anchor: string, words: string, more = ""): string =>
+    `<text x="${short(x)}" y="${short(y)}" text-anchor="${anchor}"${more}>${escaped(words)}</text>`;
   const bottom = top + frame.height;
   return [
     `<?xml version="1.0" encoding="UTF-8"?>`,
@@ -182,7 +219,9 @@ export function svgOf(drawing: Drawing, title: string, size: readonly [number, n
     `<g stroke="${colors.grid}">`,
     ...ticksX.at.map((value) => `<path d="M${short(left + placeX(frame, value))} ${top}V${bottom}"/>`),
     ...ticksY.at.map((value) => `<path d="M${left} ${short(top + placeY(frame, value))}H${left + frame.width}"/>`),
-    ...drawing.marks.map(({ x }) => `<path d="M${short(left + placeX(frame, x))} ${top}V${bottom}" stroke="${colors.line}"/>`),
+    ...drawing.marks.map(
+      ({ x }) => `<path d="M${short(left + placeX(frame, x))} ${top}V${bottom}" stroke="${colors.line}"/>`,
+    ),
     `</g>`,
     `<g transform="translate(${left} ${top})" clip-path="url(#plot)">`,
     ...drawing.lines.map((line) => svgLine(frame, line)),
@@ -210,7 +249,11 @@ export function saveSvg(canvas: ChartCanvas, title: string): void {
   if (drawing === null) return;
   const context = document.createElement("canvas").getContext("2d")!;
   context.font = fontAt(1);
-  save(fileName(title, "svg"), svgOf(drawing, title, canvas.size, canvas.colors, (text) => context.measureText(text).width), "image/svg+xml");
+  save(
+    fileName(title, "svg"),
+    svgOf(drawing, title, canvas.size, canvas.colors, (text) => context.measureText(text).width),
+    "image/svg+xml",
+  );
 }
 
 // -- CSV ---------------------------------------------------------------------------------------------------------
@@ -221,7 +264,8 @@ function cell(text: string): string {
   return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
 
-const exact = (value: number): string => (Number.isNaN(value) ? "nan" : value === Infinity ? "inf" : value === -Infinity ? "-inf" : String(value));
+const exact = (value: number): string =>
+  Number.isNaN(value) ? "nan" : value === Infinity ? "inf" : value === -Infinity ? "-inf" : String(value);
 
 export function csvOf(drawing: Drawing): string {
   const withSmoothed = drawing.lines.some(({ smoothed }) => smoothed);
@@ -231,7 +275,16 @@ export function csvOf(drawing: Drawing): string {
     const name = cell(label);
     if (band !== null) {
       const [first, end] = within(band.x, band.x, band.length, range);
-      for (let at = first; at < end; at += 1) rows.push([name, ...[band.x, band.x, band.low, band.high, band.mean, band.mean].map((array) => exact(array[at]!)), String(band.count[at]!), "0", ...(withSmoothed ? [""] : [])].join(","));
+      for (let at = first; at < end; at += 1)
+        rows.push(
+          [
+            name,
+            ...[band.x, band.x, band.low, band.high, band.mean, band.mean].map((array) => exact(array[at]!)),
+            String(band.count[at]!),
+            "0",
+            ...(withSmoothed ? [""] : []),
+          ].join(","),
+        );
       continue;
     }
     const { x, x_end, min, max, mean, last, count, nonfinite, length } = curve!;

@@ -30,20 +30,31 @@ function moments({ edges, counts }: Distribution): { mean: number; deviation: nu
   if (all === 0) return { mean: NaN, deviation: NaN };
   const middle = (at: number): number => (edges[at]! + edges[at + 1]!) / 2;
   const mean = counts.reduce((sum, count, at) => sum + count * middle(at), 0) / all;
-  return { mean, deviation: Math.sqrt(counts.reduce((sum, count, at) => sum + count * (middle(at) - mean) ** 2, 0) / all) };
+  return {
+    mean,
+    deviation: Math.sqrt(counts.reduce((sum, count, at) => sum + count * (middle(at) - mean) ** 2, 0) / all),
+  };
 }
 
 export function describe(one: Distribution): string {
   const { mean, deviation } = moments(one);
   const all = total(one.counts);
-  return `${all.toLocaleString("en-US")} ${all === 1 ? "value" : "values"} from ${number(one.edges[0], 4)} to ${number(one.edges.at(-1), 4)}, mean ${number(mean, 4)}, deviation ${number(deviation, 4)}`
-    + (one.nonfinite > 0 ? `, ${one.nonfinite.toLocaleString("en-US")} not finite` : "");
+  return (
+    `${all.toLocaleString("en-US")} ${all === 1 ? "value" : "values"} from ${number(one.edges[0], 4)} to ${number(one.edges.at(-1), 4)}, mean ${number(mean, 4)}, deviation ${number(deviation, 4)}` +
+    (one.nonfinite > 0 ? `, ${one.nonfinite.toLocaleString("en-US")} not finite` : "")
+  );
 }
 
 const MARGIN = { left: 54, right: 10, top: 8, bottom: 20 };
 
 /** One distribution as bars. `range`: of the values, the same for several that are to be held against each other. */
-export function HistogramBars(props: { of: Distribution; color: string; height?: number; range?: readonly [number, number]; label: string }) {
+export function HistogramBars(props: {
+  of: Distribution;
+  color: string;
+  height?: number;
+  range?: readonly [number, number];
+  label: string;
+}) {
   const { of, color } = props;
   const height = props.height ?? 180;
   const box = useRef<HTMLDivElement>(null);
@@ -56,36 +67,74 @@ export function HistogramBars(props: { of: Distribution; color: string; height?:
   const x = (value: number): number => MARGIN.left + ((value - low) / (high - low)) * inner.width;
   const isPoint = of.edges.length === 2 && of.edges[0] === of.edges[1];
   // Bins may differ in width: the height is the count per width, so that the area is the count.
-  const density = (at: number): number => (isPoint ? of.counts[at]! : of.counts[at]! / (of.edges[at + 1]! - of.edges[at]! || 1));
+  const density = (at: number): number =>
+    isPoint ? of.counts[at]! : of.counts[at]! / (of.edges[at + 1]! - of.edges[at]! || 1);
   const most = Math.max(...of.counts.map((_, at) => density(at)), 1e-300);
   const evenWidth = isPoint || of.counts.length === 0 ? 1 : (of.edges.at(-1)! - of.edges[0]!) / of.counts.length;
   const bar = over === null ? null : { from: of.edges[over]!, to: of.edges[over + 1]!, count: of.counts[over]! };
   return (
     <div ref={box} class="histogram" style={{ height: `${height}px` }}>
       {width > 0 && (
-        <svg width={width} height={height} role="img" aria-label={`${props.label}: ${describe(of)}`} onPointerLeave={() => setOver(null)}>
+        <svg
+          width={width}
+          height={height}
+          role="img"
+          aria-label={`${props.label}: ${describe(of)}`}
+          onPointerLeave={() => setOver(null)}
+        >
           {[0, 0.5, 1].map((part) => (
             <g key={part}>
-              <line class="grid" x1={MARGIN.left} x2={width - MARGIN.right} y1={MARGIN.top + inner.height * (1 - part)} y2={MARGIN.top + inner.height * (1 - part)} />
-              <text class="axis" x={MARGIN.left - 6} y={MARGIN.top + inner.height * (1 - part) + 4} text-anchor="end">{short(Math.round(most * part * evenWidth))}</text>
+              <line
+                class="grid"
+                x1={MARGIN.left}
+                x2={width - MARGIN.right}
+                y1={MARGIN.top + inner.height * (1 - part)}
+                y2={MARGIN.top + inner.height * (1 - part)}
+              />
+              <text class="axis" x={MARGIN.left - 6} y={MARGIN.top + inner.height * (1 - part) + 4} text-anchor="end">
+                {short(Math.round(most * part * evenWidth))}
+              </text>
             </g>
           ))}
           {of.counts.map((count, at) => {
-            const [from, to] = isPoint ? [x(of.edges[0]!) - 3, x(of.edges[0]!) + 3] : [x(of.edges[at]!), x(of.edges[at + 1]!)];
+            const [from, to] = isPoint
+              ? [x(of.edges[0]!) - 3, x(of.edges[0]!) + 3]
+              : [x(of.edges[at]!), x(of.edges[at + 1]!)];
             const high = (density(at) / most) * inner.height;
             return (
               <g key={at} onPointerEnter={() => setOver(at)}>
                 <rect x={from} y={MARGIN.top} width={Math.max(1, to - from)} height={inner.height} fill="transparent" />
-                {count > 0 && <rect x={from + 0.5} y={MARGIN.top + inner.height - high} width={Math.max(0.8, to - from - 1)} height={high} fill={color} opacity={over === null || over === at ? 1 : 0.55} />}
+                {count > 0 && (
+                  <rect
+                    x={from + 0.5}
+                    y={MARGIN.top + inner.height - high}
+                    width={Math.max(0.8, to - from - 1)}
+                    height={high}
+                    fill={color}
+                    opacity={over === null || over === at ? 1 : 0.55}
+                  />
+                )}
               </g>
             );
           })}
           {[0, 0.25, 0.5, 0.75, 1].map((part) => (
-            <text key={part} class="axis" x={x(low + (high - low) * part)} y={height - 5} text-anchor={part === 0 ? "start" : part === 1 ? "end" : "middle"}>{number(low + (high - low) * part, 3)}</text>
+            <text
+              key={part}
+              class="axis"
+              x={x(low + (high - low) * part)}
+              y={height - 5}
+              text-anchor={part === 0 ? "start" : part === 1 ? "end" : "middle"}
+            >
+              {number(low + (high - low) * part, 3)}
+            </text>
           ))}
         </svg>
       )}
-      {bar !== null && <p class="tip soft">{number(bar.from, 4)} to {number(bar.to, 4)}: <b>{bar.count.toLocaleString("en-US")}</b></p>}
+      {bar !== null && (
+        <p class="tip soft">
+          {number(bar.from, 4)} to {number(bar.to, 4)}: <b>{bar.count.toLocaleString("en-US")}</b>
+        </p>
+      )}
     </div>
   );
 }
@@ -102,7 +151,8 @@ export function rebin(of: Distribution, low: number, high: number, bins: number)
     const last = Math.max(first, Math.min(bins - 1, Math.ceil((to - low) / wide) - 1));
     for (let bin = first; bin <= last; bin += 1) {
       const overlap = Math.min(to, low + (bin + 1) * wide) - Math.max(from, low + bin * wide);
-      counted[bin]! += first === last || to === from ? count / (last - first + 1) : (count * Math.max(0, overlap)) / (to - from);
+      counted[bin]! +=
+        first === last || to === from ? count / (last - first + 1) : (count * Math.max(0, overlap)) / (to - from);
     }
   });
   return counted;
@@ -120,7 +170,14 @@ export function rangeOf(all: readonly Distribution[]): [number, number] {
 }
 
 /** Distributions over steps: darker where more values lie. A click chooses the nearest step. */
-export function HistogramStrip(props: { all: readonly Distribution[]; step: number; onStep: (step: number) => void; color: string; height?: number; label: string }) {
+export function HistogramStrip(props: {
+  all: readonly Distribution[];
+  step: number;
+  onStep: (step: number) => void;
+  color: string;
+  height?: number;
+  label: string;
+}) {
   const { all, step, color } = props;
   const height = props.height ?? 200;
   const box = useRef<HTMLDivElement>(null);
@@ -161,20 +218,49 @@ export function HistogramStrip(props: { all: readonly Distribution[]; step: numb
 
   const choose = (clientX: number): void => {
     const left = box.current!.getBoundingClientRect().left;
-    const nearest = steps.reduce((best, one) => (Math.abs(x(one) - (clientX - left)) < Math.abs(x(best) - (clientX - left)) ? one : best), first);
+    const nearest = steps.reduce(
+      (best, one) => (Math.abs(x(one) - (clientX - left)) < Math.abs(x(best) - (clientX - left)) ? one : best),
+      first,
+    );
     props.onStep(nearest);
   };
   return (
     <div ref={box} class="histogram strip" style={{ height: `${height}px` }}>
       <canvas
-        ref={canvas} style={{ width: `${width}px`, height: `${height}px` }} role="img" aria-label={`${props.label}: ${all.length} distributions from step ${first} to ${last}, values from ${number(low, 4)} to ${number(high, 4)}`}
-        onPointerDown={(event) => { event.currentTarget.setPointerCapture(event.pointerId); choose(event.clientX); }}
+        ref={canvas}
+        style={{ width: `${width}px`, height: `${height}px` }}
+        role="img"
+        aria-label={`${props.label}: ${all.length} distributions from step ${first} to ${last}, values from ${number(low, 4)} to ${number(high, 4)}`}
+        onPointerDown={(event) => {
+          event.currentTarget.setPointerCapture(event.pointerId);
+          choose(event.clientX);
+        }}
         onPointerMove={(event) => event.buttons === 1 && choose(event.clientX)}
       />
       {width > 0 && (
         <svg class="over" width={width} height={height} aria-hidden="true">
-          {[0, 0.5, 1].map((part) => <text key={part} class="axis" x={MARGIN.left - 6} y={MARGIN.top + inner.height * (1 - part) + 4} text-anchor="end">{number(low + (high - low) * part, 2)}</text>)}
-          {[0, 0.5, 1].map((part) => <text key={part} class="axis" x={MARGIN.left + inner.width * part} y={height - 5} text-anchor={part === 0 ? "start" : part === 1 ? "end" : "middle"}>{number(Math.round(first + (last - first) * part))}</text>)}
+          {[0, 0.5, 1].map((part) => (
+            <text
+              key={part}
+              class="axis"
+              x={MARGIN.left - 6}
+              y={MARGIN.top + inner.height * (1 - part) + 4}
+              text-anchor="end"
+            >
+              {number(low + (high - low) * part, 2)}
+            </text>
+          ))}
+          {[0, 0.5, 1].map((part) => (
+            <text
+              key={part}
+              class="axis"
+              x={MARGIN.left + inner.width * part}
+              y={height - 5}
+              text-anchor={part === 0 ? "start" : part === 1 ? "end" : "middle"}
+            >
+              {number(Math.round(first + (last - first) * part))}
+            </text>
+          ))}
           <line class="chosen" x1={x(step)} x2={x(step)} y1={MARGIN.top} y2={height - MARGIN.bottom} />
         </svg>
       )}

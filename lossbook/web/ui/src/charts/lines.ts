@@ -1,7 +1,7 @@
 // What is drawn of each run or band: places and values for a line, its envelope and its outstanding extremes.
 
 import type { BandAnswer, CurveAnswer } from "../api";
-import type { Line, LineHead, Reading } from "./types";
+import type { Line, LineHead, Range, Reading } from "./types";
 
 // A curve is drawn many times: what is made of its numbers alone is made once.
 const knownMiddles = new WeakMap<Float64Array, Float64Array>();
@@ -29,7 +29,7 @@ function median(values: Float64Array, from: number, to: number): number {
   let count = 0;
   for (let at = from; at < to; at += 1) {
     const value = values[at]!;
-    if (value !== value) continue;
+    if (Number.isNaN(value)) continue;
     let place = count;
     while (place > 0 && scratch[place - 1]! > value) {
       scratch[place] = scratch[place - 1]!;
@@ -72,13 +72,30 @@ export function outstanding(curve: CurveAnswer): Int32Array {
 export function lineOf(head: LineHead, curve: CurveAnswer, smooth: CurveAnswer | null): Line {
   const drawn = smooth ?? curve;
   return {
-    ...head, curve, smooth, band: null, smoothed: smooth !== null, length: drawn.length, x: middles(drawn), y: drawn.mean,
+    ...head,
+    curve,
+    smooth,
+    band: null,
+    smoothed: smooth !== null,
+    length: drawn.length,
+    x: middles(drawn),
+    y: drawn.mean,
     spikes: outstanding(curve),
   };
 }
 
 export function bandLine(head: LineHead, band: BandAnswer): Line {
-  return { ...head, curve: null, smooth: null, band, smoothed: false, length: band.length, x: band.x, y: band.mean, spikes: new Int32Array(0) };
+  return {
+    ...head,
+    curve: null,
+    smooth: null,
+    band,
+    smoothed: false,
+    length: band.length,
+    x: band.x,
+    y: band.mean,
+    spikes: new Int32Array(0),
+  };
 }
 
 /** The number of the last place at or before `x`; -1 before the first. `places` increase. */
@@ -99,7 +116,17 @@ export function readingAt(line: Line, x: number, reach: number): Reading | null 
   const { curve, band } = line;
   if (band !== null) {
     if (x < band.x[0]! - reach || x > band.x[band.length - 1]! + reach) return null;
-    return { line, x: band.x[at]!, xEnd: band.x[at]!, value: band.mean[at]!, raw: band.mean[at]!, low: band.low[at]!, high: band.high[at]!, count: band.count[at]!, nonfinite: 0 };
+    return {
+      line,
+      x: band.x[at]!,
+      xEnd: band.x[at]!,
+      value: band.mean[at]!,
+      raw: band.mean[at]!,
+      low: band.low[at]!,
+      high: band.high[at]!,
+      count: band.count[at]!,
+      nonfinite: 0,
+    };
   }
   const own = nearestPlace(curve!.x, curve!.length, x, curve!.x_end);
   if (own < 0) return null;
@@ -107,7 +134,15 @@ export function readingAt(line: Line, x: number, reach: number): Reading | null 
   const to = curve!.x_end[own]!;
   if (x < curve!.x[0]! - reach || x > curve!.x_end[curve!.length - 1]! + reach) return null;
   return {
-    line, x: from, xEnd: to, value: line.y[at]!, raw: curve!.mean[own]!, low: curve!.min[own]!, high: curve!.max[own]!, count: curve!.count[own]!, nonfinite: curve!.nonfinite[own]!,
+    line,
+    x: from,
+    xEnd: to,
+    value: line.y[at]!,
+    raw: curve!.mean[own]!,
+    low: curve!.min[own]!,
+    high: curve!.max[own]!,
+    count: curve!.count[own]!,
+    nonfinite: curve!.nonfinite[own]!,
   };
 }
 
@@ -123,6 +158,27 @@ export function nearestPlace(places: Float64Array, length: number, x: number, en
 export function lastPlace(line: Line): { value: number; x: number } | null {
   const { curve, smoothed } = line;
   const [values, places] = curve === null || smoothed ? [line.y, line.x] : [curve.last, curve.x_end];
-  for (let at = line.length - 1; at >= 0; at -= 1) if (Number.isFinite(values[at]!)) return { value: values[at]!, x: places[at]! };
+  for (let at = line.length - 1; at >= 0; at -= 1)
+    if (Number.isFinite(values[at]!)) return { value: values[at]!, x: places[at]! };
   return null;
+}
+
+/**
+ * The vertex of a line that a step of the cursor goes to: the first or last one within the range where the cursor is
+ * outside of it; null where the line has none there.
+ */
+export function stepAlong(
+  line: Pick<Line, "x" | "length">,
+  [min, max]: Range,
+  from: number | null,
+  by: number,
+): number | null {
+  if (line.length === 0) return null;
+  let at: number;
+  if (from === null || from < min || from > max) {
+    at = nearestPlace(line.x, line.length, by > 0 ? min : max);
+    if (line.x[at]! < min && at + 1 < line.length) at += 1;
+    if (line.x[at]! > max && at > 0) at -= 1;
+  } else at = Math.max(0, Math.min(line.length - 1, nearestPlace(line.x, line.length, from) + by));
+  return line.x[at]! < min || line.x[at]! > max ? null : at;
 }

@@ -2,9 +2,7 @@
 
 import { api } from "../api";
 import type { Mark } from "../types";
-import type { ChartSeries } from "./types";
-import type { Range } from "./types";
-import type { DrawnMark, MarkGroup } from "./types";
+import type { ChartSeries, DrawnMark, MarkGroup, Range } from "./types";
 
 interface CachedMarks {
   marks: readonly Mark[];
@@ -18,7 +16,12 @@ const AGAIN_MS = 10_000;
 const MOST_KEPT = 500;
 /** What kinds of marks are called, one and many. */
 export const MARK_KINDS: Record<string, [string, string]> = {
-  attempt: ["resumed", "resumed"], fork: ["fork", "forks"], checkpoint: ["checkpoint", "checkpoints"], stage: ["stage", "stages"], alert: ["alert", "alerts"], note: ["note", "notes"],
+  attempt: ["resumed", "resumed"],
+  fork: ["fork", "forks"],
+  checkpoint: ["checkpoint", "checkpoints"],
+  stage: ["stage", "stages"],
+  alert: ["alert", "alerts"],
+  note: ["note", "notes"],
 };
 
 const kept = new Map<string, CachedMarks>();
@@ -43,7 +46,8 @@ export class MarkSubscription {
     if (series.length === 0) return;
     void this.ask();
     // A run that goes on may get more of them; the chart's own clock ends with it.
-    if (series.some(({ state }) => state === "running")) this.again = setTimeout(() => this.want(this.series, this.axis), AGAIN_MS);
+    if (series.some(({ state }) => state === "running"))
+      this.again = setTimeout(() => this.want(this.series, this.axis), AGAIN_MS);
   }
 
   close(): void {
@@ -58,7 +62,11 @@ export class MarkSubscription {
     for (const series of this.series) {
       const before = kept.get(nameOf(series, this.axis));
       if (before?.promise) waiting.push(before.promise);
-      else if (before === undefined || before.state !== series.state || (series.state === "running" && now - before.at >= AGAIN_MS - 50)) {
+      else if (
+        before === undefined ||
+        before.state !== series.state ||
+        (series.state === "running" && now - before.at >= AGAIN_MS - 50)
+      ) {
         wanted.set(series.project, [...(wanted.get(series.project) ?? []), series]);
       }
     }
@@ -69,49 +77,71 @@ export class MarkSubscription {
   }
 
   /** The marks in view, those that nearly touch as one. */
-  merged([low, high]: Range, log: boolean, places = 90): MarkGroup[] {
-    const to = log ? Math.log : (value: number) => value;
-    const width = (to(high) - to(low)) / places;
-    const groups = new Map<string, DrawnMark[]>();
+  merged(range: Range, log: boolean, places = 90): MarkGroup[] {
     const seen = new Set<string>();
+    const found: DrawnMark[] = [];
     for (const { project, run, label, color, attempt } of this.series) {
       if (attempt !== undefined || seen.has(run)) continue;
       seen.add(run);
-      for (const mark of kept.get(nameOf({ project, run }, this.axis))?.marks ?? []) {
-        if (!(mark.x >= low && mark.x <= high) || (log && mark.x <= 0)) continue;
-        const name = `${mark.kind} ${Math.floor((to(mark.x) - to(low)) / width)}`;
-        const drawn = { ...mark, label, color };
-        const others = groups.get(name);
-        if (others) others.push(drawn);
-        else groups.set(name, [drawn]);
-      }
+      for (const mark of kept.get(nameOf({ project, run }, this.axis))?.marks ?? [])
+        found.push({ ...mark, label, color });
     }
-    return [...groups.values()].map((marks) => {
-      const levels = marks.map(({ level }) => level);
-      const level = levels.includes("error") ? "error" : levels.includes("warning") ? "warning" : "info";
-      return { kind: marks[0]!.kind, level, x: marks.reduce((sum, { x }) => sum + x, 0) / marks.length, marks };
-    }).sort((one, other) => one.x - other.x);
+    return mergeMarks(found, range, log, places);
   }
 }
 
-const nameOf = ({ project, run }: { project: string; run: string }, axis: string): string => JSON.stringify([project, run, axis]);
+/** Marks within a range, those of one kind that fall into the same of so many places as one. */
+export function mergeMarks(marks: readonly DrawnMark[], [low, high]: Range, log: boolean, places: number): MarkGroup[] {
+  const to = log ? Math.log : (value: number) => value;
+  const width = (to(high) - to(low)) / places;
+  const groups = new Map<string, DrawnMark[]>();
+  for (const mark of marks) {
+    if (!(mark.x >= low && mark.x <= high) || (log && mark.x <= 0)) continue;
+    const name = `${mark.kind} ${Math.floor((to(mark.x) - to(low)) / width)}`;
+    const others = groups.get(name);
+    if (others) others.push(mark);
+    else groups.set(name, [mark]);
+  }
+  return [...groups.values()]
+    .map((together) => {
+      const levels = together.map(({ level }) => level);
+      const level = levels.includes("error") ? "error" : levels.includes("warning") ? "warning" : "info";
+      const x = together.reduce((sum, one) => sum + one.x, 0) / together.length;
+      return { kind: together[0]!.kind, level, x, marks: together };
+    })
+    .sort((one, other) => one.x - other.x);
+}
+
+const nameOf = ({ project, run }: { project: string; run: string }, axis: string): string =>
+  JSON.stringify([project, run, axis]);
 
 function askFor(project: string, series: readonly ChartSeries[], axis: string): Promise<void> {
   const runs = [...new Set(series.map(({ run }) => run))];
   const asked = series.map((one) => {
     const name = nameOf(one, axis);
-    const entry: CachedMarks = { marks: kept.get(name)?.marks ?? [], at: performance.now(), promise: null, state: one.state };
+    const entry: CachedMarks = {
+      marks: kept.get(name)?.marks ?? [],
+      at: performance.now(),
+      promise: null,
+      state: one.state,
+    };
     kept.delete(name);
     kept.set(name, entry);
     return [one.run, entry] as const;
   });
-  const promise = api.marks({ project, runs, key: series[0]!.key, x: axis }).then(({ marks }) => {
-    for (const [run, entry] of asked) entry.marks = marks.filter((mark) => mark.run === run);
-  }, () => {
-    for (const [, entry] of asked) entry.at = -Infinity; // marks are an extra: asked for again with the next change
-  }).finally(() => {
-    for (const [, entry] of asked) entry.promise = null;
-  });
+  const promise = api
+    .marks({ project, runs, key: series[0]!.key, x: axis })
+    .then(
+      ({ marks }) => {
+        for (const [run, entry] of asked) entry.marks = marks.filter((mark) => mark.run === run);
+      },
+      () => {
+        for (const [, entry] of asked) entry.at = -Infinity; // marks are an extra: asked for again with the next change
+      },
+    )
+    .finally(() => {
+      for (const [, entry] of asked) entry.promise = null;
+    });
   for (const [, entry] of asked) entry.promise = promise;
   for (const name of kept.keys()) {
     if (kept.size <= MOST_KEPT) break;

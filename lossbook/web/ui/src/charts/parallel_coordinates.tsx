@@ -6,9 +6,9 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import { isDark } from "../theme";
-import { colorsOf } from "./render";
-import { labelsOf, partOf, readsAs, valueOfPart, type Dimension } from "./dimension";
 import { beginCanvas, plainFont, shortened, useSize } from "./canvas_size";
+import { type Dimension, labelsOf, partOf, readsAs, valueOfPart } from "./dimension";
+import { colorsOf } from "./render";
 
 export type Brush = readonly [number, number]; // parts of the axis, low to high
 
@@ -63,14 +63,21 @@ export function ParallelCoordinates(props: {
   const dark = isDark.value;
 
   const side = Math.max(48, Math.min(90, size.width / (axes.length * 2 + 1)));
-  const placeX = (axis: number): number => (axes.length < 2 ? size.width / 2 : side + (axis * (size.width - 2 * side)) / (axes.length - 1));
+  const placeX = (axis: number): number =>
+    axes.length < 2 ? size.width / 2 : side + (axis * (size.width - 2 * side)) / (axes.length - 1);
   const tall = Math.max(1, size.height - TOP - BOTTOM - 14);
   const placeOfPart = (part: number): number => TOP + (1 - part) * tall;
   // For each axis and run how far down; runs without a value below the axis.
-  const places = useMemo(() => axes.map((axis) => Float32Array.from(axis.values, (value) => {
-    const part = partOf(axis, value);
-    return Number.isFinite(part) ? TOP + (1 - part) * tall : TOP + tall + 18;
-  })), [axes, tall]);
+  const places = useMemo(
+    () =>
+      axes.map((axis) =>
+        Float32Array.from(axis.values, (value) => {
+          const part = partOf(axis, value);
+          return Number.isFinite(part) ? TOP + (1 - part) * tall : TOP + tall + 18;
+        }),
+      ),
+    [axes, tall],
+  );
   const hasMissing = useMemo(() => axes.map(({ values }) => values.some(Number.isNaN)), [axes]);
 
   useLayoutEffect(() => {
@@ -82,7 +89,9 @@ export function ParallelCoordinates(props: {
     const order: number[] = [];
     for (let one = 0; one < runs.length; one += 1) if (passes[one] === 0) order.push(one);
     const firstBright = order.length;
-    for (const isPlain of [true, false]) for (let one = 0; one < runs.length; one += 1) if (passes[one] === 1 && runs[one]!.isPlain === isPlain) order.push(one);
+    for (const isPlain of [true, false])
+      for (let one = 0; one < runs.length; one += 1)
+        if (passes[one] === 1 && runs[one]!.isPlain === isPlain) order.push(one);
     const bright = order.length - firstBright;
     const colored = runs.reduce((sum, run, one) => sum + (passes[one] === 1 && !run.isPlain ? 1 : 0), 0);
     const alphaOf = (count: number): number => (count > 3000 ? 0.28 : count > 500 ? 0.5 : count > 100 ? 0.7 : 0.9);
@@ -95,7 +104,11 @@ export function ParallelCoordinates(props: {
         for (; next < end; next += 1) {
           const one = order[next]!;
           const isBright = next >= firstBright;
-          context.globalAlpha = isBright ? alphaOf(runs[one]!.isPlain ? 2 * bright : colored) : runs.length > 2000 ? 0.06 : 0.16;
+          context.globalAlpha = isBright
+            ? alphaOf(runs[one]!.isPlain ? 2 * bright : colored)
+            : runs.length > 2000
+              ? 0.06
+              : 0.16;
           context.strokeStyle = isBright ? runs[one]!.color : tokens.line;
           context.lineWidth = isBright && !runs[one]!.isPlain && colored <= 100 ? 1.6 : 1;
           context.beginPath();
@@ -178,7 +191,8 @@ export function ParallelCoordinates(props: {
     const bounds = box.current!.getBoundingClientRect();
     return { x: event.clientX - bounds.left, y: event.clientY - bounds.top };
   };
-  const axisAt = (x: number, y: number): number => (y < TOP - 6 ? -1 : axes.findIndex((_, axis) => Math.abs(placeX(axis) - x) <= REACH));
+  const axisAt = (x: number, y: number): number =>
+    y < TOP - 6 ? -1 : axes.findIndex((_, axis) => Math.abs(placeX(axis) - x) <= REACH);
   const lineAt = (x: number, y: number): number | null => {
     let axis = 0;
     while (axis < axes.length - 2 && placeX(axis + 1) < x) axis += 1;
@@ -196,7 +210,11 @@ export function ParallelCoordinates(props: {
   const run = at === null ? undefined : runs[at.run];
   return (
     <div
-      ref={box} class="parallel" role="group" aria-label={props.label} data-lines={runs.length}
+      ref={box}
+      class="parallel"
+      role="group"
+      aria-label={props.label}
+      data-lines={runs.length}
       onPointerDown={(event) => {
         if (event.button !== 0 || (event.target as Element).closest(".axis-head, .menu")) return;
         const { x, y } = placeOf(event);
@@ -211,7 +229,8 @@ export function ParallelCoordinates(props: {
         const from = press.current;
         if (from !== null) {
           const [one, other] = [partAt(from.y), partAt(y)];
-          if (Math.abs(from.y - y) > 3) setDrag({ name: axes[from.axis]!.name, brush: [Math.min(one, other), Math.max(one, other)] });
+          if (Math.abs(from.y - y) > 3)
+            setDrag({ name: axes[from.axis]!.name, brush: [Math.min(one, other), Math.max(one, other)] });
           return;
         }
         if ((event.target as Element).closest(".axis-head, .menu")) return setAt(null);
@@ -225,7 +244,8 @@ export function ParallelCoordinates(props: {
           const { name } = axes[from.axis]!;
           props.onBrush(name, drag?.brush ?? null);
           setDrag(null);
-        } else if (at !== null && !(event.target as Element).closest(".axis-head, .menu")) props.onOpen(runs[at.run]!.id);
+        } else if (at !== null && !(event.target as Element).closest(".axis-head, .menu"))
+          props.onOpen(runs[at.run]!.id);
       }}
       onPointerCancel={() => {
         press.current = null;
@@ -235,37 +255,62 @@ export function ParallelCoordinates(props: {
     >
       <canvas ref={canvas} aria-hidden="true" />
       <canvas ref={over} aria-hidden="true" />
-      {size.width > 0 && axes.map((axis, place) => (
+      {size.width > 0 &&
+        axes.map((axis, place) => (
+          <div
+            key={axis.name}
+            class={`axis-head ${dropAt === place ? "over" : ""}`}
+            draggable
+            style={{
+              left: `${placeX(place)}px`,
+              maxWidth: `${Math.max(80, (size.width - 2 * side) / Math.max(1, axes.length - 1) - 6)}px`,
+            }}
+            onDragStart={(event) => event.dataTransfer?.setData("text/x-lossbook-axis", axis.name)}
+            onDragOver={(event) => {
+              event.preventDefault();
+              setDropAt(place);
+            }}
+            onDragLeave={() => setDropAt(null)}
+            onDrop={(event) => {
+              event.preventDefault();
+              setDropAt(null);
+              const moved = event.dataTransfer?.getData("text/x-lossbook-axis");
+              if (moved && moved !== axis.name && axes.some(({ name }) => name === moved)) props.onMove(moved, place);
+            }}
+            onKeyDown={(event) => {
+              const isButton = (event.target as Element).getAttribute("aria-expanded") === "false";
+              if (!isButton || (event.key !== "ArrowLeft" && event.key !== "ArrowRight")) return;
+              event.preventDefault();
+              event.stopPropagation();
+              const to = place + (event.key === "ArrowRight" ? 1 : -1);
+              if (to >= 0 && to < axes.length) props.onMove(axis.name, to);
+            }}
+          >
+            {props.head(axis, place)}
+          </div>
+        ))}
+      {at !== null && run !== undefined && (
         <div
-          key={axis.name} class={`axis-head ${dropAt === place ? "over" : ""}`} draggable style={{ left: `${placeX(place)}px`, maxWidth: `${Math.max(80, (size.width - 2 * side) / Math.max(1, axes.length - 1) - 6)}px` }}
-          onDragStart={(event) => event.dataTransfer?.setData("text/x-lossbook-axis", axis.name)}
-          onDragOver={(event) => {
-            event.preventDefault();
-            setDropAt(place);
-          }}
-          onDragLeave={() => setDropAt(null)}
-          onDrop={(event) => {
-            event.preventDefault();
-            setDropAt(null);
-            const moved = event.dataTransfer?.getData("text/x-lossbook-axis");
-            if (moved && moved !== axis.name && axes.some(({ name }) => name === moved)) props.onMove(moved, place);
-          }}
-          onKeyDown={(event) => {
-            const isButton = (event.target as Element).getAttribute("aria-expanded") === "false";
-            if (!isButton || (event.key !== "ArrowLeft" && event.key !== "ArrowRight")) return;
-            event.preventDefault();
-            event.stopPropagation();
-            const to = place + (event.key === "ArrowRight" ? 1 : -1);
-            if (to >= 0 && to < axes.length) props.onMove(axis.name, to);
+          class="scatter-tip"
+          role="status"
+          style={{
+            ...(at.x > size.width / 2 ? { right: `${size.width - at.x + 14}px` } : { left: `${at.x + 14}px` }),
+            ...(at.y > size.height / 2 ? { bottom: `${size.height - at.y}px` } : { top: `${at.y}px` }),
           }}
         >
-          {props.head(axis, place)}
-        </div>
-      ))}
-      {at !== null && run !== undefined && (
-        <div class="scatter-tip" role="status" style={{ ...(at.x > size.width / 2 ? { right: `${size.width - at.x + 14}px` } : { left: `${at.x + 14}px` }), ...(at.y > size.height / 2 ? { bottom: `${size.height - at.y}px` } : { top: `${at.y}px` }) }}>
-          <b class="cut"><bdi>{run.name}</bdi></b>
-          <dl>{axes.map((axis) => <div key={axis.name}><dt class="cut">{axis.title}</dt><dd class="cut"><bdi>{readsAs(axis, axis.values[at.run]!)}</bdi></dd></div>)}</dl>
+          <b class="cut">
+            <bdi>{run.name}</bdi>
+          </b>
+          <dl>
+            {axes.map((axis) => (
+              <div key={axis.name}>
+                <dt class="cut">{axis.title}</dt>
+                <dd class="cut">
+                  <bdi>{readsAs(axis, axis.values[at.run]!)}</bdi>
+                </dd>
+              </div>
+            ))}
+          </dl>
         </div>
       )}
     </div>
@@ -274,7 +319,8 @@ export function ParallelCoordinates(props: {
 
 /** The ends of a brush as a link has them: numbers, or the texts of the first and the last category. */
 export function brushTexts(axis: Dimension, [low, high]: Brush): [string, string] | null {
-  if (!axis.isText) return [low, high].map((part) => String(Number(valueOfPart(axis, part).toPrecision(6)))) as [string, string];
+  if (!axis.isText)
+    return [low, high].map((part) => String(Number(valueOfPart(axis, part).toPrecision(6)))) as [string, string];
   const inside = axis.categories.map((_, at) => at).filter((at) => partOf(axis, at) >= low && partOf(axis, at) <= high);
   return inside.length === 0 ? null : [axis.categories[inside[0]!]!, axis.categories[inside.at(-1)!]!];
 }
@@ -282,11 +328,15 @@ export function brushTexts(axis: Dimension, [low, high]: Brush): [string, string
 export function brushOf(axis: Dimension, from: string, to: string): Brush | null {
   if (axis.isText) {
     const [first, last] = [axis.categories.indexOf(from), axis.categories.indexOf(to)];
-    return first < 0 || last < 0 ? null : [partOf(axis, Math.min(first, last) - 0.5), partOf(axis, Math.max(first, last) + 0.5)];
+    return first < 0 || last < 0
+      ? null
+      : [partOf(axis, Math.min(first, last) - 0.5), partOf(axis, Math.max(first, last) + 0.5)];
   }
   const [low, high] = [from === "" ? axis.low : Number(from), to === "" ? axis.high : Number(to)];
   if (!Number.isFinite(low) || !Number.isFinite(high)) return null;
-  const [one, other] = [partOf(axis, low), partOf(axis, high)].map((part) => (Number.isNaN(part) ? 0 : Math.max(0, Math.min(1, part)))) as [number, number];
+  const [one, other] = [partOf(axis, low), partOf(axis, high)].map((part) =>
+    Number.isNaN(part) ? 0 : Math.max(0, Math.min(1, part)),
+  ) as [number, number];
   // The link keeps six digits: an end that is the axis's own must not leave out the run that stands there.
   const wide = 1e-6;
   return [Math.max(0, Math.min(one, other) - wide), Math.min(1, Math.max(one, other) + wide)];

@@ -82,7 +82,10 @@ export function span(picture: Bitmap, column: number, from: number, to: number, 
     const green = Math.imul(color & 0xff00, strength);
     for (; row < end; row += 1, at += 1) {
       const under = pixels[at]!;
-      pixels[at] = 0xff000000 | (((redBlue + Math.imul(under & 0xff00ff, rest)) >>> 8) & 0xff00ff) | (((green + Math.imul(under & 0xff00, rest)) >>> 8) & 0xff00);
+      pixels[at] =
+        0xff000000 |
+        (((redBlue + Math.imul(under & 0xff00ff, rest)) >>> 8) & 0xff00ff) |
+        (((green + Math.imul(under & 0xff00, rest)) >>> 8) & 0xff00);
     }
   }
   if (high > end) pixels[at] = blend(pixels[at]!, color, (high - end) * strength);
@@ -124,8 +127,8 @@ function trace(into: Columns, width: number, count: number, xs: Float64Array, ys
   for (let at = 0; at < count; at += 1) {
     const x0 = xs[at]!;
     const y0 = ys[at]!;
-    if (y0 !== y0 || x0 !== x0) continue;
-    const alone = at + 1 >= count || ys[at + 1] !== ys[at + 1];
+    if (Number.isNaN(y0) || Number.isNaN(x0)) continue;
+    const alone = at + 1 >= count || Number.isNaN(ys[at + 1]!);
     if (alone) {
       const column = Math.floor(x0);
       if (column >= 0 && column < width) into.cover(column, y0 - half, y0 + half);
@@ -165,7 +168,16 @@ function trace(into: Columns, width: number, count: number, xs: Float64Array, ys
   }
 }
 
-export function drawLine(picture: Bitmap, count: number, xs: Float64Array, ys: Float64Array, color: number, thickness: number, strength = 256, dash = 0): void {
+export function drawLine(
+  picture: Bitmap,
+  count: number,
+  xs: Float64Array,
+  ys: Float64Array,
+  color: number,
+  thickness: number,
+  strength = 256,
+  dash = 0,
+): void {
   trace(line, picture.width, count, xs, ys, thickness / 2);
   for (let column = line.first; column <= line.last; column += 1) {
     if (dash > 0 && Math.floor(column / dash) % 2 === 1) continue;
@@ -174,7 +186,16 @@ export function drawLine(picture: Bitmap, count: number, xs: Float64Array, ys: F
 }
 
 /** The area between two lines, each with places of its own. */
-export function drawArea(picture: Bitmap, count: number, lowXs: Float64Array, lows: Float64Array, highXs: Float64Array, highs: Float64Array, color: number, strength: number): void {
+export function drawArea(
+  picture: Bitmap,
+  count: number,
+  lowXs: Float64Array,
+  lows: Float64Array,
+  highXs: Float64Array,
+  highs: Float64Array,
+  color: number,
+  strength: number,
+): void {
   trace(upper, picture.width, count, highXs, highs, 0);
   trace(lower, picture.width, count, lowXs, lows, 0);
   const first = Math.max(upper.first, lower.first);
@@ -197,13 +218,21 @@ export function drawDot(picture: Bitmap, x: number, y: number, radius: number, c
 }
 
 /** A sign of seven by seven squares, its rows as bits; `unit` pixels each, its middle at x, y. */
-export function drawSign(picture: Bitmap, rows: readonly number[], x: number, y: number, unit: number, color: number): void {
+export function drawSign(
+  picture: Bitmap,
+  rows: readonly number[],
+  x: number,
+  y: number,
+  unit: number,
+  color: number,
+): void {
   const left = Math.round(x - 3.5 * unit);
   const top = Math.round(y - 3.5 * unit);
   rows.forEach((bits, row) => {
     for (let column = 0; column < 7; column += 1) {
       if (!(bits & (1 << (6 - column)))) continue;
-      for (let across = 0; across < unit; across += 1) span(picture, left + column * unit + across, top + row * unit, top + (row + 1) * unit, color, 256);
+      for (let across = 0; across < unit; across += 1)
+        span(picture, left + column * unit + across, top + row * unit, top + (row + 1) * unit, color, 256);
     }
   });
 }

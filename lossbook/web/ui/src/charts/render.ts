@@ -1,12 +1,9 @@
 // A chart's picture: grid, envelopes, lines, extremes and marks, from what is known of them and the part that is seen.
 
-import { within } from "./viewport";
-import { CROSS, DOWN, UP, drawArea, drawDot, drawLine, drawSign, pixelOf, span, type Bitmap } from "./rasterizer";
+import { type Bitmap, CROSS, DOWN, drawArea, drawDot, drawLine, drawSign, pixelOf, span, UP } from "./rasterizer";
 import type { Ticks } from "./ticks";
-import type { Line } from "./types";
-import type { Beyond, Range } from "./types";
-import type { Scale } from "./types";
-import type { Frame } from "./types";
+import type { Beyond, Frame, Line, Range, Scale } from "./types";
+import { within } from "./viewport";
 
 export interface Colors {
   background: string;
@@ -41,7 +38,15 @@ export function valueY(frame: Frame, place: number): number {
 }
 
 /** Places of values in pixels. Far beyond the picture is far enough: numbers must stay numbers. */
-function places(values: Float64Array, first: number, end: number, scale: Scale, length: number, upwards: boolean, into: Float64Array): void {
+function places(
+  values: Float64Array,
+  first: number,
+  end: number,
+  scale: Scale,
+  length: number,
+  upwards: boolean,
+  into: Float64Array,
+): void {
   const { log } = scale;
   const min = log ? Math.log10(scale.min) : scale.min;
   const max = log ? Math.log10(scale.max) : scale.max;
@@ -69,11 +74,13 @@ export function paintGrid(picture: Bitmap, frame: Frame, ticksX: Ticks, ticksY: 
   const thick = Math.max(1, Math.round(frame.ratio));
   ticksX.at.forEach((value, at) => {
     const left = Math.round(placeX(frame, value));
-    for (let across = 0; across < thick; across += 1) span(picture, left + across, 0, frame.height, color, ticksX.labels[at] === "" ? 110 : 256);
+    for (let across = 0; across < thick; across += 1)
+      span(picture, left + across, 0, frame.height, color, ticksX.labels[at] === "" ? 110 : 256);
   });
   ticksY.at.forEach((value, at) => {
     const top = Math.round(placeY(frame, value));
-    for (let column = 0; column < frame.width; column += 1) span(picture, column, top, top + thick, color, ticksY.labels[at] === "" ? 110 : 256);
+    for (let column = 0; column < frame.width; column += 1)
+      span(picture, column, top, top + thick, color, ticksY.labels[at] === "" ? 110 : 256);
   });
 }
 
@@ -86,19 +93,42 @@ export function paintLines(picture: Bitmap, frame: Frame, lines: readonly Line[]
   for (const line of lines) {
     const color = pixelOf(line.color);
     const thick = line.emphasised ? Math.max(2.4 * frame.ratio, usual) : usual;
-    if (line.smoothed) paintValues(picture, frame, range, line.curve!.mean, line.curve!.x, line.curve!.x_end, line.curve!.length, color, frame.ratio, 70, 0);
+    if (line.smoothed)
+      paintValues(
+        picture,
+        frame,
+        range,
+        line.curve!.mean,
+        line.curve!.x,
+        line.curve!.x_end,
+        line.curve!.length,
+        color,
+        frame.ratio,
+        70,
+        0,
+      );
     const dash = line.attempt === null ? 0 : Math.round(4 * frame.ratio);
     paintValues(picture, frame, range, line.y, line.x, line.x, line.length, color, thick, dash > 0 ? 140 : 256, dash);
     for (const { x, y } of dotsOf(frame, line)) drawDot(picture, x, y, Math.max(thick, DOT * frame.ratio), color);
   }
   for (const line of lines) paintSpikes(picture, frame, range, line);
   const unit = Math.max(1, Math.round(frame.ratio));
-  for (const line of lines) for (const { kind, x, y } of signsOf(frame, line)) drawSign(picture, SIGNS[kind], x, y, unit, pixelOf(line.color));
+  for (const line of lines)
+    for (const { kind, x, y } of signsOf(frame, line)) drawSign(picture, SIGNS[kind], x, y, unit, pixelOf(line.color));
 }
 
 function paintValues(
-  picture: Bitmap, frame: Frame, range: Range, values: Float64Array, starts: Float64Array, ends: Float64Array, length: number,
-  color: number, thick: number, strength: number, dash: number,
+  picture: Bitmap,
+  frame: Frame,
+  range: Range,
+  values: Float64Array,
+  starts: Float64Array,
+  ends: Float64Array,
+  length: number,
+  color: number,
+  thick: number,
+  strength: number,
+  dash: number,
 ): void {
   const [first, end] = around(starts, ends, length, range);
   if (end <= first) return;
@@ -117,7 +147,8 @@ function around(starts: Float64Array, ends: Float64Array, length: number, range:
 function paintEnvelope(picture: Bitmap, frame: Frame, range: Range, line: Line, shade: number): void {
   const { curve, band } = line;
   const strength = line.attempt === null ? shade : shade / 2;
-  const [starts, ends, length] = band !== null ? [band.x, band.x, band.length] : [curve!.x, curve!.x_end, curve!.length];
+  const [starts, ends, length] =
+    band !== null ? [band.x, band.x, band.length] : [curve!.x, curve!.x_end, curve!.length];
   const [first, end] = around(starts, ends, length, range);
   if (end - first < 1) return;
   const [lowXs, lows, highXs, highs] = arrays(end - first) as [Float64Array, Float64Array, Float64Array, Float64Array];
@@ -126,8 +157,19 @@ function paintEnvelope(picture: Bitmap, frame: Frame, range: Range, line: Line, 
   places(band?.low ?? curve!.min, first, end, frame.y, frame.height, true, lows);
   places(band?.high ?? curve!.max, first, end, frame.y, frame.height, true, highs);
   // On a log axis a bucket may reach below what can be drawn, though its maximum can be.
-  if (frame.y.log) for (let at = 0; at < end - first; at += 1) if (Number.isNaN(lows[at]!) && !Number.isNaN(highs[at]!)) lows[at] = frame.height + 1;
-  drawArea(picture, end - first, lowXs, lows, highXs, highs, pixelOf(line.color), band === null ? strength : Math.max(strength, 44));
+  if (frame.y.log)
+    for (let at = 0; at < end - first; at += 1)
+      if (Number.isNaN(lows[at]!) && !Number.isNaN(highs[at]!)) lows[at] = frame.height + 1;
+  drawArea(
+    picture,
+    end - first,
+    lowXs,
+    lows,
+    highXs,
+    highs,
+    pixelOf(line.color),
+    band === null ? strength : Math.max(strength, 44),
+  );
 }
 
 /** So few points in sight are drawn one by one. */
@@ -141,7 +183,10 @@ export function dotsOf(frame: Frame, line: Line): { x: number; y: number }[] {
   if (drawn === null) return [];
   const [first, end] = within(drawn.x, drawn.x_end, drawn.length, [frame.x.min, frame.x.max]);
   if (end - first > MOST_DOTS) return [];
-  const wide = Math.abs(placeX(frame, Math.min(drawn.x[end - 1] ?? 0, frame.x.max)) - placeX(frame, Math.max(drawn.x[first] ?? 0, frame.x.min)));
+  const wide = Math.abs(
+    placeX(frame, Math.min(drawn.x[end - 1] ?? 0, frame.x.max)) -
+      placeX(frame, Math.max(drawn.x[first] ?? 0, frame.x.min)),
+  );
   const sparse = end - first === 1 || wide / Math.max(1, end - first - 1) > 8 * frame.ratio;
   const dots: { x: number; y: number }[] = [];
   for (let at = first; at < end; at += 1) {
@@ -171,7 +216,8 @@ function paintSpikes(picture: Bitmap, frame: Frame, range: Range, line: Line): v
     const to = frame.y.log && value <= 0 ? frame.height : placeY(frame, value);
     if (Math.abs(to - from) < 2) continue;
     const left = Math.min(frame.width - thick, Math.floor(placeX(frame, x)));
-    for (let across = 0; across < thick; across += 1) span(picture, left + across, Math.min(from, to), Math.max(from, to), color, line.attempt === null ? 256 : 140);
+    for (let across = 0; across < thick; across += 1)
+      span(picture, left + across, Math.min(from, to), Math.max(from, to), color, line.attempt === null ? 256 : 140);
   }
 }
 
@@ -214,18 +260,30 @@ export function beyondSigns(frame: Frame, { places: found }: Beyond): (Sign & { 
     const column = (Math.round(place / (8 * unit)) + 1) * (above ? 1 : -1);
     if (taken.has(column)) continue;
     taken.add(column);
-    signs.push({ kind: above ? "up" : "down", x: place, y: above ? 5 * unit : frame.height - 5 * unit, color: line.color });
+    signs.push({
+      kind: above ? "up" : "down",
+      x: place,
+      y: above ? 5 * unit : frame.height - 5 * unit,
+      color: line.color,
+    });
   }
   return signs;
 }
 
 export function paintBeyond(picture: Bitmap, frame: Frame, beyond: Beyond): void {
   const unit = Math.max(1, Math.round(frame.ratio));
-  for (const { kind, x, y, color } of beyondSigns(frame, beyond)) drawSign(picture, SIGNS[kind], x, y, unit, pixelOf(color));
+  for (const { kind, x, y, color } of beyondSigns(frame, beyond))
+    drawSign(picture, SIGNS[kind], x, y, unit, pixelOf(color));
 }
 
 export function colorsOf(element: Element): Colors {
   const style = getComputedStyle(element);
   const token = (name: string): string => style.getPropertyValue(name).trim();
-  return { background: token("--raised"), grid: token("--grid"), axis: token("--axis"), text: token("--text"), line: token("--line-strong") };
+  return {
+    background: token("--raised"),
+    grid: token("--grid"),
+    axis: token("--axis"),
+    text: token("--text"),
+    line: token("--line-strong"),
+  };
 }

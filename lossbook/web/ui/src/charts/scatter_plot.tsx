@@ -5,10 +5,10 @@ import "./scatter_plot.css";
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import { isDark } from "../theme";
-import { linePalette } from "./color_scale";
-import { colorsOf } from "./render";
-import { labelsOf, partOf, readsAs, type Dimension } from "./dimension";
 import { beginCanvas, plainFont, shortened, useSize } from "./canvas_size";
+import { linePalette } from "./color_scale";
+import { type Dimension, labelsOf, partOf, readsAs } from "./dimension";
+import { colorsOf } from "./render";
 
 export interface ScatterRun {
   id: string;
@@ -30,17 +30,28 @@ function scattered(id: string, salt: number): number {
 }
 
 function placesOf(dimension: Dimension, runs: readonly ScatterRun[], salt: number): Float64Array {
-  return dimension.values.map((value, at) => (dimension.isText && !Number.isNaN(value) ? partOf(dimension, value + JITTER * scattered(runs[at]!.id, salt)) : partOf(dimension, value)));
+  return dimension.values.map((value, at) =>
+    dimension.isText && !Number.isNaN(value)
+      ? partOf(dimension, value + JITTER * scattered(runs[at]!.id, salt))
+      : partOf(dimension, value),
+  );
 }
 
 /** The colour of each run, by the third dimension or its own. */
-export function colorsBy(color: Dimension | null, runs: readonly ScatterRun[], others: string, categories: (at: number) => string): string[] {
+export function colorsBy(
+  color: Dimension | null,
+  runs: readonly ScatterRun[],
+  others: string,
+  categories: (at: number) => string,
+): string[] {
   if (color === null) return runs.map((run) => run.color ?? others);
   const palette = linePalette(isDark.value).css;
   return runs.map((_, at) => {
     const value = color.values[at]!;
     if (Number.isNaN(value)) return others;
-    return color.isText ? categories(value) : palette[Math.round(Math.max(0, Math.min(1, partOf(color, value))) * (palette.length - 1))]!;
+    return color.isText
+      ? categories(value)
+      : palette[Math.round(Math.max(0, Math.min(1, partOf(color, value))) * (palette.length - 1))]!;
   });
 }
 
@@ -65,9 +76,17 @@ export function ScatterPlot(props: {
   const dark = isDark.value;
 
   const left = y.isText ? 118 : 64;
-  const plot = { left, top: 12, width: Math.max(1, size.width - left - 18), height: Math.max(1, size.height - 12 - 44) };
+  const plot = {
+    left,
+    top: 12,
+    width: Math.max(1, size.width - left - 18),
+    height: Math.max(1, size.height - 12 - 44),
+  };
   const places = useMemo(() => [placesOf(x, runs, 1), placesOf(y, runs, 2)] as const, [x, y, runs]);
-  const shown = useMemo(() => runs.map((_, one) => one).filter((one) => !Number.isNaN(places[0][one]!) && !Number.isNaN(places[1][one]!)), [places]);
+  const shown = useMemo(
+    () => runs.map((_, one) => one).filter((one) => !Number.isNaN(places[0][one]!) && !Number.isNaN(places[1][one]!)),
+    [places],
+  );
   // A little room, so that no point stands on the edge.
   const onX = (part: number): number => plot.left + ROOM + part * (plot.width - 2 * ROOM);
   const onY = (part: number): number => plot.top + ROOM + (1 - part) * (plot.height - 2 * ROOM);
@@ -100,11 +119,17 @@ export function ScatterPlot(props: {
     context.textAlign = "center";
     context.textBaseline = "top";
     const apart = x.isText ? plot.width / Math.max(1, x.categories.length) : 76;
-    for (const { part, label } of xLabels) context.fillText(shortened(context, label, Math.max(30, apart - 6)), onX(part), plot.top + plot.height + 6);
-    context.fillText(shortened(context, `${x.title}${x.log ? " (log)" : ""}`, plot.width), plot.left + plot.width / 2, plot.top + plot.height + 24);
+    for (const { part, label } of xLabels)
+      context.fillText(shortened(context, label, Math.max(30, apart - 6)), onX(part), plot.top + plot.height + 6);
+    context.fillText(
+      shortened(context, `${x.title}${x.log ? " (log)" : ""}`, plot.width),
+      plot.left + plot.width / 2,
+      plot.top + plot.height + 24,
+    );
     context.textAlign = "right";
     context.textBaseline = "middle";
-    for (const { part, label } of yLabels) context.fillText(shortened(context, label, plot.left - 28), plot.left - 7, onY(part));
+    for (const { part, label } of yLabels)
+      context.fillText(shortened(context, label, plot.left - 28), plot.left - 7, onY(part));
     context.save();
     context.translate(11, plot.top + plot.height / 2);
     context.rotate(-Math.PI / 2);
@@ -115,10 +140,13 @@ export function ScatterPlot(props: {
     const colors = colorsBy(color, runs, tokens.line, props.categoryColor);
     const radius = shown.length > 3000 ? 2.5 : shown.length > 600 ? 3.2 : 4.2;
     // Those of a colour of their own last, on top of the many.
-    const order = [...shown].sort((one, other) => Number(runs[one]!.color !== null) - Number(runs[other]!.color !== null));
+    const order = [...shown].sort(
+      (one, other) => Number(runs[one]!.color !== null) - Number(runs[other]!.color !== null),
+    );
     for (const one of order) {
       const isDrawn = runs[one]!.color !== null;
-      context.globalAlpha = selected.size > 0 && !selected.has(runs[one]!.id) ? 0.22 : isDrawn ? 1 : shown.length > 600 ? 0.62 : 0.85;
+      context.globalAlpha =
+        selected.size > 0 && !selected.has(runs[one]!.id) ? 0.22 : isDrawn ? 1 : shown.length > 600 ? 0.62 : 0.85;
       context.fillStyle = colors[one]!;
       context.beginPath();
       context.arc(placeX(one), placeY(one), isDrawn && shown.length > 60 ? radius + 1.2 : radius, 0, 2 * Math.PI);
@@ -154,7 +182,12 @@ export function ScatterPlot(props: {
   };
   const onKeyDown = (event: KeyboardEvent): void => {
     if (event.ctrlKey || event.altKey || event.metaKey || shown.length === 0) return;
-    const along = event.key === "ArrowLeft" || event.key === "ArrowRight" ? 0 : event.key === "ArrowUp" || event.key === "ArrowDown" ? 1 : null;
+    const along =
+      event.key === "ArrowLeft" || event.key === "ArrowRight"
+        ? 0
+        : event.key === "ArrowUp" || event.key === "ArrowDown"
+          ? 1
+          : null;
     if (along !== null) {
       const forward = event.key === "ArrowRight" || event.key === "ArrowUp";
       const order = [...shown].sort((one, other) => places[along][one]! - places[along][other]! || one - other);
@@ -172,8 +205,15 @@ export function ScatterPlot(props: {
   const run = at === null ? undefined : runs[at];
   return (
     <div
-      ref={box} class="scatter" tabIndex={0} role="application" aria-roledescription="scatter plot" aria-label={`${props.label}. Arrows go from point to point, Enter opens the run, space selects it.`} data-points={shown.length}
-      onKeyDown={onKeyDown} onBlur={() => setAt(null)}
+      ref={box}
+      class="scatter"
+      tabIndex={0}
+      role="application"
+      aria-roledescription="scatter plot"
+      aria-label={`${props.label}. Arrows go from point to point, Enter opens the run, space selects it.`}
+      data-points={shown.length}
+      onKeyDown={onKeyDown}
+      onBlur={() => setAt(null)}
       onPointerDown={(event) => {
         if (event.button !== 0) return;
         press.current = { ...placeOf(event), adds: event.shiftKey };
@@ -186,7 +226,12 @@ export function ScatterPlot(props: {
           setAt(nearest(place.x, place.y));
         } else if (dragged !== null || Math.hypot(place.x - from.x, place.y - from.y) > DRAGGED) {
           setAt(null);
-          setDragged({ fromX: Math.min(from.x, place.x), toX: Math.max(from.x, place.x), fromY: Math.min(from.y, place.y), toY: Math.max(from.y, place.y) });
+          setDragged({
+            fromX: Math.min(from.x, place.x),
+            toX: Math.max(from.x, place.x),
+            fromY: Math.min(from.y, place.y),
+            toY: Math.max(from.y, place.y),
+          });
         }
       }}
       onPointerUp={(event) => {
@@ -194,7 +239,13 @@ export function ScatterPlot(props: {
         press.current = null;
         if (from === null) return;
         if (dragged !== null) {
-          const inside = shown.filter((one) => placeX(one) >= dragged.fromX && placeX(one) <= dragged.toX && placeY(one) >= dragged.fromY && placeY(one) <= dragged.toY);
+          const inside = shown.filter(
+            (one) =>
+              placeX(one) >= dragged.fromX &&
+              placeX(one) <= dragged.toX &&
+              placeY(one) >= dragged.fromY &&
+              placeY(one) <= dragged.toY,
+          );
           props.onSelect(new Set([...(from.adds ? selected : []), ...inside.map((one) => runs[one]!.id)]));
           setDragged(null);
           return;
@@ -212,16 +263,46 @@ export function ScatterPlot(props: {
       onPointerLeave={() => press.current === null && setAt(null)}
     >
       <canvas ref={canvas} aria-hidden="true" class={at === null ? "" : "over-point"} />
-      {dragged !== null && <div class="scatter-selection" style={{ left: `${dragged.fromX}px`, top: `${dragged.fromY}px`, width: `${dragged.toX - dragged.fromX}px`, height: `${dragged.toY - dragged.fromY}px` }} />}
+      {dragged !== null && (
+        <div
+          class="scatter-selection"
+          style={{
+            left: `${dragged.fromX}px`,
+            top: `${dragged.fromY}px`,
+            width: `${dragged.toX - dragged.fromX}px`,
+            height: `${dragged.toY - dragged.fromY}px`,
+          }}
+        />
+      )}
       {at !== null && run !== undefined && (
         <>
           <i class="scatter-ring" style={{ left: `${placeX(at)}px`, top: `${placeY(at)}px` }} aria-hidden="true" />
-          <div class="scatter-tip" role="status" style={{ ...(placeX(at) > size.width / 2 ? { right: `${size.width - placeX(at) + 12}px` } : { left: `${placeX(at) + 12}px` }), ...(placeY(at) > size.height / 2 ? { bottom: `${size.height - placeY(at) + 8}px` } : { top: `${placeY(at) + 8}px` }) }}>
-            <b class="cut"><bdi>{run.name}</bdi></b>
+          <div
+            class="scatter-tip"
+            role="status"
+            style={{
+              ...(placeX(at) > size.width / 2
+                ? { right: `${size.width - placeX(at) + 12}px` }
+                : { left: `${placeX(at) + 12}px` }),
+              ...(placeY(at) > size.height / 2
+                ? { bottom: `${size.height - placeY(at) + 8}px` }
+                : { top: `${placeY(at) + 8}px` }),
+            }}
+          >
+            <b class="cut">
+              <bdi>{run.name}</bdi>
+            </b>
             <dl>
-              {[x, y, ...(color === null ? [] : [color])].filter((one, place, all) => all.findIndex(({ name }) => name === one.name) === place).map((dimension) => (
-                <div key={dimension.name}><dt class="cut">{dimension.title}</dt><dd class="cut"><bdi>{readsAs(dimension, dimension.values[at]!)}</bdi></dd></div>
-              ))}
+              {[x, y, ...(color === null ? [] : [color])]
+                .filter((one, place, all) => all.findIndex(({ name }) => name === one.name) === place)
+                .map((dimension) => (
+                  <div key={dimension.name}>
+                    <dt class="cut">{dimension.title}</dt>
+                    <dd class="cut">
+                      <bdi>{readsAs(dimension, dimension.values[at]!)}</bdi>
+                    </dd>
+                  </div>
+                ))}
             </dl>
           </div>
         </>

@@ -24,18 +24,21 @@ export function Sparkline(props: SparklineProps) {
   useEffect(() => {
     const element = canvas.current!;
     let release: (() => void) | null = null;
-    const sight = new IntersectionObserver((entries) => {
-      const isSeen = entries.at(-1)!.isIntersecting; // the last of several notes holds
-      if (isSeen && release === null) {
-        release = watchSparkline(project, run, metric, state, (answer) => {
-          curve.current = answer;
-          draw(element, answer, look.current);
-        });
-      } else if (!isSeen && release !== null) {
-        release();
-        release = null;
-      }
-    }, { rootMargin: "100px" });
+    const sight = new IntersectionObserver(
+      (entries) => {
+        const isSeen = entries.at(-1)!.isIntersecting; // the last of several notes holds
+        if (isSeen && release === null) {
+          release = watchSparkline(project, run, metric, state, (answer) => {
+            curve.current = answer;
+            draw(element, answer, look.current);
+          });
+        } else if (!isSeen && release !== null) {
+          release();
+          release = null;
+        }
+      },
+      { rootMargin: "100px" },
+    );
     sight.observe(element);
     return () => {
       sight.disconnect();
@@ -43,11 +46,22 @@ export function Sparkline(props: SparklineProps) {
     };
   }, [project, run, metric, state]);
   useEffect(() => draw(canvas.current!, curve.current, { color, width, height }), [color, width, height]);
-  return <canvas ref={canvas} class="sparkline" style={{ width: `${width}px`, height: `${height}px`, display: "block" }} aria-hidden="true" />;
+  return (
+    <canvas
+      ref={canvas}
+      class="sparkline"
+      style={{ width: `${width}px`, height: `${height}px`, display: "block" }}
+      aria-hidden="true"
+    />
+  );
 }
 
 /** Every extreme is kept: each bucket is a stroke from its minimum to its maximum. */
-function draw(canvas: HTMLCanvasElement, curve: CurveAnswer | null, look: { color: string; width: number; height: number }): void {
+function draw(
+  canvas: HTMLCanvasElement,
+  curve: CurveAnswer | null,
+  look: { color: string; width: number; height: number },
+): void {
   const ratio = devicePixelRatio || 1;
   canvas.width = Math.round(look.width * ratio);
   canvas.height = Math.round(look.height * ratio);
@@ -63,7 +77,8 @@ function draw(canvas: HTMLCanvasElement, curve: CurveAnswer | null, look: { colo
   const [from, to] = [x[0]!, x_end[length - 1]!];
   const edge = 1.5 * ratio;
   const placeX = (value: number): number => edge + ((value - from) / (to - from || 1)) * (canvas.width - 2 * edge);
-  const placeY = (value: number): number => canvas.height - edge - (high > low ? (value - low) / (high - low) : 0.5) * (canvas.height - 2 * edge);
+  const placeY = (value: number): number =>
+    canvas.height - edge - (high > low ? (value - low) / (high - low) : 0.5) * (canvas.height - 2 * edge);
   context.strokeStyle = look.color;
   context.lineWidth = ratio;
   context.lineJoin = "round";

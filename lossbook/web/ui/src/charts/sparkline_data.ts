@@ -27,7 +27,13 @@ let stopAsking: (() => void) | null = null;
 let busy: AbortController | null = null;
 
 /** Follow the curve of a run that is in sight; the returned function ends it. */
-export function watchSparkline(project: string, run: string, metric: string, state: string, watcher: (curve: CurveAnswer | null) => void): () => void {
+export function watchSparkline(
+  project: string,
+  run: string,
+  metric: string,
+  state: string,
+  watcher: (curve: CurveAnswer | null) => void,
+): () => void {
   const name = JSON.stringify([project, run, metric]);
   let spark = sparks.get(name);
   if (spark === undefined) {
@@ -47,17 +53,15 @@ export function watchSparkline(project: string, run: string, metric: string, sta
   };
 }
 
-/** What is kept, for tests of what a page costs. */
-export function sparksKept(): { sparks: number; watched: number; following: boolean } {
-  return { sparks: sparks.size, watched: [...sparks.values()].filter(({ watchers }) => watchers.size > 0).length, following: stopAsking !== null };
-}
-
 function gather(): void {
-  gathering ??= setTimeout(async () => {
+  if (gathering !== undefined) return;
+  gathering = setTimeout(async () => {
     await afterFirstCurve(CURVES_FIRST);
     gathering = undefined;
     if (busy !== null) return; // what has come into sight meanwhile is asked for when the answer is here
-    const wanted = [...sparks.values()].filter((one) => one.watchers.size > 0 && (!one.known || one.askedState !== one.state));
+    const wanted = [...sparks.values()].filter(
+      (one) => one.watchers.size > 0 && (!one.known || one.askedState !== one.state),
+    );
     if (wanted.length > 0) void ask(wanted.slice(0, MOST_SERIES));
   }, 30);
 }
@@ -66,7 +70,10 @@ async function ask(wanted: readonly Spark[], signal?: AbortSignal): Promise<void
   busy = new AbortController();
   const states = wanted.map(({ state }) => state);
   try {
-    const answers = await api.curves({ series: wanted.map(({ project, run, metric }) => ({ project, run, key: metric })), points: POINTS }, signal ?? busy.signal);
+    const answers = await api.curves(
+      { series: wanted.map(({ project, run, metric }) => ({ project, run, key: metric })), points: POINTS },
+      signal ?? busy.signal,
+    );
     wanted.forEach((spark, at) => {
       spark.curve = answers[at]!.error === null ? answers[at]! : null;
       spark.known = true;

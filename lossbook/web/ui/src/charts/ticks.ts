@@ -11,7 +11,14 @@ export interface Ticks {
 export type TickKind = "number" | "whole" | "duration" | "bytes" | "time";
 
 const SECONDS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400];
-const UNITS: readonly [number, string][] = [[1e18, "E"], [1e15, "P"], [1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]];
+const UNITS: readonly [number, string][] = [
+  [1e18, "E"],
+  [1e15, "P"],
+  [1e12, "T"],
+  [1e9, "G"],
+  [1e6, "M"],
+  [1e3, "k"],
+];
 const MOST = 60;
 
 /** 1, 2 or 5 times a power of ten, at or above. */
@@ -23,21 +30,28 @@ function niceStep(least: number): number {
 
 function stepOf(kind: TickKind, least: number): number {
   switch (kind) {
-    case "whole": return Math.max(1, niceStep(least));
-    case "bytes": return 2 ** Math.ceil(Math.log2(Math.max(least, 1)));
-    case "duration": case "time": {
+    case "whole":
+      return Math.max(1, niceStep(least));
+    case "bytes":
+      return 2 ** Math.ceil(Math.log2(Math.max(least, 1)));
+    case "duration":
+    case "time": {
       if (least <= 0.5) return niceStep(least);
       const found = SECONDS.find((step) => step >= least);
       return found ?? 86_400 * Math.ceil(niceStep(least / 86_400));
     }
-    default: return niceStep(least);
+    default:
+      return niceStep(least);
   }
 }
 
 /** How a number reads beside others that are `step` apart. */
 function label(value: number, step: number, largest: number): string {
   if (Math.abs(value) < step / 1e6) return "0";
-  const [factor, letter] = UNITS.find(([size]) => largest >= size * 10 || (largest >= size && step >= size / 20)) ?? [1, ""];
+  const [factor, letter] = UNITS.find(([size]) => largest >= size * 10 || (largest >= size && step >= size / 20)) ?? [
+    1,
+    "",
+  ];
   if (letter === "" && largest < 1e-3) return number(value, Math.max(2, Math.ceil(Math.log10(largest / step)) + 2));
   const digits = Math.max(0, Math.min(12, Math.ceil(-Math.log10((step / factor) * 1.0001))));
   const text = (value / factor).toFixed(digits);
@@ -87,16 +101,21 @@ export function ticksOf(scale: Scale, kind: TickKind, length: number, apart: num
   const step = stepOf(kind, (max - min) / most);
   // Days begin at midnight where the reader is.
   const shift = kind === "time" && step > 1800 ? -60 * new Date(min * 1000).getTimezoneOffset() : 0;
-  const first = Math.ceil((min + shift) / step - 1e-9);
+  const first = Math.ceil((min + shift) / step - 1e-9) + 0; // + 0: not −0
   const at: number[] = [];
-  for (let place = first; place * step - shift <= max + step * 1e-9 && at.length < MOST; place += 1) at.push(place * step - shift);
+  for (let place = first; place * step - shift <= max + step * 1e-9 && at.length < MOST; place += 1)
+    at.push(place * step - shift);
   const largest = Math.max(Math.abs(min), Math.abs(max));
   const labels = at.map((value) => {
     switch (kind) {
-      case "time": return timeLabel(value, step);
-      case "duration": return value === 0 ? "0" : duration(Number(value.toPrecision(12)));
-      case "bytes": return value === 0 ? "0" : bytes(value);
-      default: return label(value, step, largest);
+      case "time":
+        return timeLabel(value, step);
+      case "duration":
+        return value === 0 ? "0" : duration(Number(value.toPrecision(12)));
+      case "bytes":
+        return value === 0 ? "0" : bytes(value);
+      default:
+        return label(value, step, largest);
     }
   });
   return { at, labels };

@@ -14,8 +14,10 @@ interface Bounds {
 function boundsOf(element: HTMLElement): Bounds {
   const box = element.closest("dialog")?.getBoundingClientRect();
   return {
-    left: Math.max(0, box?.left ?? 0) + EDGE, top: Math.max(0, box?.top ?? 0) + EDGE,
-    right: Math.min(document.documentElement.clientWidth, box?.right ?? Infinity) - EDGE, bottom: Math.min(innerHeight, box?.bottom ?? Infinity) - EDGE,
+    left: Math.max(0, box?.left ?? 0) + EDGE,
+    top: Math.max(0, box?.top ?? 0) + EDGE,
+    right: Math.min(document.documentElement.clientWidth, box?.right ?? Infinity) - EDGE,
+    bottom: Math.min(innerHeight, box?.bottom ?? Infinity) - EDGE,
   };
 }
 
@@ -46,6 +48,7 @@ export function keepTooltipInside(tip: HTMLElement): void {
   tip.style.translate = "";
   const bounds = boundsOf(tip);
   const { left, right } = tip.getBoundingClientRect();
-  const by = right > bounds.right ? Math.max(bounds.right - right, bounds.left - left) : Math.max(0, bounds.left - left);
+  const by =
+    right > bounds.right ? Math.max(bounds.right - right, bounds.left - left) : Math.max(0, bounds.left - left);
   if (by !== 0) tip.style.translate = `${Math.round(by)}px 0`;
 }

@@ -64,7 +64,10 @@ export interface Line {
   spikes: Int32Array; // buckets whose maximum (number) or minimum (-1 - number) stands out
 }
 
-export type LineHead = Pick<Line, "id" | "project" | "run" | "key" | "label" | "color" | "runs" | "state" | "attempt" | "emphasised">;
+export type LineHead = Pick<
+  Line,
+  "id" | "project" | "run" | "key" | "label" | "color" | "runs" | "state" | "attempt" | "emphasised"
+>;
 
 /** What a line has at a place on x: that of the nearest bucket, unless the line ends before. */
 export interface Reading {

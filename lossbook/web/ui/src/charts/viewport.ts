@@ -1,9 +1,7 @@
 // Which part of the curves is seen: ranges that fit what is there, and what they leave out.
 
 import { placeBefore } from "./lines";
-import type { Line } from "./types";
-import type { Range, Beyond } from "./types";
-import type { Scale } from "./types";
+import type { Beyond, Line, Range, Scale } from "./types";
 
 /** From the first to the last row of all lines; null where there is none. */
 export function extentOf(lines: readonly Line[], log: boolean): Range | null {
@@ -115,7 +113,15 @@ export function survey(lines: readonly Line[], range: Range, log: boolean, robus
 }
 
 /** The range that leaves far outliers out, but no line's steady beginning. */
-function usual(lines: readonly Line[], range: Range, log: boolean, lows: readonly number[], highs: readonly number[], low: number, high: number): Range {
+function usual(
+  lines: readonly Line[],
+  range: Range,
+  log: boolean,
+  lows: readonly number[],
+  highs: readonly number[],
+  low: number,
+  high: number,
+): Range {
   const to = log ? Math.log : (value: number): number => value;
   const [below, above] = [share(lows, USUAL), share(highs, 1 - USUAL)];
   if (below === null || above === null || below > above) return [low, high];
@@ -136,7 +142,8 @@ function usual(lines: readonly Line[], range: Range, log: boolean, lows: readonl
 
 /** The unusual values that a line begins with, the furthest first, where they come steadily nearer to the rest. */
 function steadyBeginning({ curve, band }: Line, range: Range, isUnusual: (value: number) => boolean): number[] {
-  const [starts, ends, values, length] = band !== null ? [band.x, band.x, band.mean, band.length] : [curve!.x, curve!.x_end, curve!.mean, curve!.length];
+  const [starts, ends, values, length] =
+    band !== null ? [band.x, band.x, band.mean, band.length] : [curve!.x, curve!.x_end, curve!.mean, curve!.length];
   if (length === 0 || starts[0]! < range[0]) return [];
   const end = within(starts, ends, length, range)[1];
   const found: number[] = [];
@@ -146,7 +153,9 @@ function steadyBeginning({ curve, band }: Line, range: Range, isUnusual: (value:
   const down = found[0]! > values[at]!;
   const first = [...values.subarray(0, Math.max(STEADY, at + 1))];
   // Against the one before the last: a mean of few rows trembles.
-  const isSteady = first.every((value, place) => place < 2 || (down ? value < first[place - 2]! : value > first[place - 2]!));
+  const isSteady = first.every(
+    (value, place) => place < 2 || (down ? value < first[place - 2]! : value > first[place - 2]!),
+  );
   return isSteady ? found : [];
 }
 
@@ -180,7 +189,8 @@ export function beyond(lines: readonly Line[], range: Range, y: Scale): Beyond {
       if (max[at]! > y.max) {
         found.above += 1;
         if (count[at]! > 1) found.atLeast = true;
-        if (found.highest === null || max[at]! > found.highest.value) found.highest = { value: max[at]!, x: max_x[at]! };
+        if (found.highest === null || max[at]! > found.highest.value)
+          found.highest = { value: max[at]!, x: max_x[at]! };
         found.places.push({ x: max_x[at]!, above: true, line });
       }
       if (min[at]! < y.min && !(y.log && min[at]! <= 0)) {

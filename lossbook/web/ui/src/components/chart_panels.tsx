@@ -6,12 +6,12 @@ import { useEffect, useState } from "preact/hooks";
 import { AnswerError, api } from "../api";
 import { CurveChart } from "../charts/curve_chart";
 import { firstCurveLoaded, poll } from "../polling";
-import { DRAWN_AT_FIRST, drawnRuns, loaded, rows, runById, setInitialAxes } from "../runs";
 import { linkTo, route, setSettings, setting } from "../router";
+import { DRAWN_AT_FIRST, drawnRuns, loaded, rows, runById, setInitialAxes } from "../runs";
 import { chartSettings } from "../settings";
 import type { Name } from "../types";
 import { Dialog } from "./dialog";
-import { metricTest, searchFor, sectionsOf, type Section } from "./metric_sections";
+import { metricTest, type Section, searchFor, sectionsOf } from "./metric_sections";
 import { chartRuns, groupText, MOST_DRAWN } from "./visible_runs";
 import "./chart_panels.css";
 import type { ChartSeries } from "../charts/types";
@@ -32,13 +32,33 @@ const metrics = signal<{ project: string | null; found: readonly Name[] } | null
 let heardAt = -Infinity; // ms as of performance.now(), when they came before the list of runs
 const boardFailure = signal<string | null>(null);
 
-const askedIds = computed(() => drawnRuns.value.slice(0, MOST_DRAWN).map(({ id }) => id).sort().join(","));
+const askedIds = computed(() =>
+  drawnRuns.value
+    .slice(0, MOST_DRAWN)
+    .map(({ id }) => id)
+    .sort()
+    .join(","),
+);
 const someRuns = computed(() => drawnRuns.value.some(({ state }) => state === "running"));
 /** Where the ended ones among them stand: another tracker's runs are read one after the other, and have steps only then. */
-const endedAt = computed(() => drawnRuns.value.slice(0, MOST_DRAWN).map(({ id, state }) => (state === "running" ? "" : `${id} ${runById(id)?.last_step ?? ""}`)).sort().join(","));
+const endedAt = computed(() =>
+  drawnRuns.value
+    .slice(0, MOST_DRAWN)
+    .map(({ id, state }) => (state === "running" ? "" : `${id} ${runById(id)?.last_step ?? ""}`))
+    .sort()
+    .join(","),
+);
 const sections = computed(() => sectionsOf(metrics.value?.found ?? [], findText.value ?? ""));
 /** Sections that a person opened or closed: the others than those that are so by themselves. */
-const turned = computed(() => new Set((turnedText.value ?? "").split(",").filter((part) => part !== "").map(decodeItem)));
+const turned = computed(
+  () =>
+    new Set(
+      (turnedText.value ?? "")
+        .split(",")
+        .filter((part) => part !== "")
+        .map(decodeItem),
+    ),
+);
 
 function useMetrics(): void {
   const { project } = route.value;
@@ -49,16 +69,25 @@ function useMetrics(): void {
     if (project === null || loaded.peek()) return undefined;
     // What will be drawn is known before the list of runs has come: both are asked for at once.
     const stop = new AbortController();
-    const linked = route.peek().settings.get("runs")?.split(",").filter((id) => id !== "");
-    api.names({ project, ...(linked?.length ? { run: linked.slice(0, MOST_DRAWN) } : { newest: DRAWN_AT_FIRST }) }, stop.signal).then(
-      (answer) => {
-        setInitialAxes(answer.axes);
-        if (metrics.peek()?.project === project) return;
-        metrics.value = { project, found: answer.metrics };
-        heardAt = performance.now();
-      },
-      () => undefined, // asked again, and told, below
-    );
+    const linked = route
+      .peek()
+      .settings.get("runs")
+      ?.split(",")
+      .filter((id) => id !== "");
+    api
+      .names(
+        { project, ...(linked?.length ? { run: linked.slice(0, MOST_DRAWN) } : { newest: DRAWN_AT_FIRST }) },
+        stop.signal,
+      )
+      .then(
+        (answer) => {
+          setInitialAxes(answer.axes);
+          if (metrics.peek()?.project === project) return;
+          metrics.value = { project, found: answer.metrics };
+          heardAt = performance.now();
+        },
+        () => undefined, // asked again, and told, below
+      );
     return () => stop.abort();
   }, [project]);
   useEffect(() => {
@@ -69,7 +98,8 @@ function useMetrics(): void {
       try {
         const answer = await api.names({ project, run: ids.split(",") }, signal);
         const before = metrics.peek();
-        if (before?.project !== project || JSON.stringify(before.found) !== JSON.stringify(answer.metrics)) metrics.value = { project, found: answer.metrics };
+        if (before?.project !== project || JSON.stringify(before.found) !== JSON.stringify(answer.metrics))
+          metrics.value = { project, found: answer.metrics };
         boardFailure.value = null;
         if (!isLiving) stop();
       } catch (error) {
@@ -86,23 +116,55 @@ export function ChartPanels() {
   const runs = chartRuns.value;
   const find = findText.value ?? "";
   const { project } = route.value;
-  if (!loaded.value) return <div class="board"><p class="empty" role="status">Reading the runs …</p></div>;
+  if (!loaded.value)
+    return (
+      <div class="board">
+        <p class="empty" role="status">
+          Reading the runs …
+        </p>
+      </div>
+    );
   if (runs.length === 0) {
-    return <div class="board"><p class="empty">{rows.value.length === 0 ? "No run yet." : "No run is drawn. Choose some in the list: the eye beside a name, or space."}</p></div>;
+    return (
+      <div class="board">
+        <p class="empty">
+          {rows.value.length === 0
+            ? "No run yet."
+            : "No run is drawn. Choose some in the list: the eye beside a name, or space."}
+        </p>
+      </div>
+    );
   }
   const isHere = metrics.value !== null && metrics.value.project === project;
   const all = isHere ? sections.value : [];
   return (
     <div class="board" data-size={sizeText.value ?? "auto"}>
-      {boardFailure.value !== null && <p class="notice bad" role="alert">{boardFailure.value}</p>}
-      {!isHere && boardFailure.value === null && <p class="empty" role="status">Reading what they logged …</p>}
-      {isHere && all.length === 0 && (
-        <p class="empty">
-          {metrics.value!.found.length === 0 ? "The runs that are drawn have logged no number yet."
-            : metricTest(find) === null ? `${find} is no regular expression.` : `No metric of the drawn runs is called like “${find}”.`}
+      {boardFailure.value !== null && (
+        <p class="notice bad" role="alert">
+          {boardFailure.value}
         </p>
       )}
-      {all.slice(0, firstCurveLoaded.value ? all.length : 1).map((section, at) => <BoardSection key={section.name} section={section} isOpenAtFirst={find !== "" || (!section.isMachine && at < OPEN_AT_FIRST)} />)}
+      {!isHere && boardFailure.value === null && (
+        <p class="empty" role="status">
+          Reading what they logged …
+        </p>
+      )}
+      {isHere && all.length === 0 && (
+        <p class="empty">
+          {metrics.value!.found.length === 0
+            ? "The runs that are drawn have logged no number yet."
+            : metricTest(find) === null
+              ? `${find} is no regular expression.`
+              : `No metric of the drawn runs is called like “${find}”.`}
+        </p>
+      )}
+      {all.slice(0, firstCurveLoaded.value ? all.length : 1).map((section, at) => (
+        <BoardSection
+          key={section.name}
+          section={section}
+          isOpenAtFirst={find !== "" || (!section.isMachine && at < OPEN_AT_FIRST)}
+        />
+      ))}
       <LargeChart />
     </div>
   );
@@ -110,7 +172,18 @@ export function ChartPanels() {
 
 function useSeries(key: string): ChartSeries[] {
   const runs = chartRuns.value;
-  return runs.map((run): ChartSeries => ({ project: run.project, run: run.id, key, label: run.name, color: run.color, group: run.group, state: run.state, emphasised: run.id === route.value.settings.get("baseline") }));
+  return runs.map(
+    (run): ChartSeries => ({
+      project: run.project,
+      run: run.id,
+      key,
+      label: run.name,
+      color: run.color,
+      group: run.group,
+      state: run.state,
+      emphasised: run.id === route.value.settings.get("baseline"),
+    }),
+  );
 }
 
 function BoardSection(props: { section: Section; isOpenAtFirst: boolean }) {
@@ -128,20 +201,30 @@ function BoardSection(props: { section: Section; isOpenAtFirst: boolean }) {
     <section aria-labelledby={id}>
       <h2 id={id}>
         <button type="button" class="plain" aria-expanded={isOpen} onClick={turn}>
-          <span class={`fold ${isOpen ? "open" : ""}`} aria-hidden="true">›</span>
-          <bdi>{section.name}</bdi> <span class="soft">{(section.metrics.length + layers).toLocaleString("en-US")}</span>
+          <span class={`fold ${isOpen ? "open" : ""}`} aria-hidden="true">
+            ›
+          </span>
+          <bdi>{section.name}</bdi>{" "}
+          <span class="soft">{(section.metrics.length + layers).toLocaleString("en-US")}</span>
         </button>
       </h2>
       {isOpen && (
         <>
           {section.families.length > 0 && <Layers section={section} />}
           <div class={section.isFirst ? "charts first" : "charts"}>
-            {section.metrics.slice(0, firstCurveLoaded.value ? count : AT_ONCE).map((metric) => <BoardChart key={metric.name} metric={metric} isFirst={section.isFirst} />)}
+            {section.metrics.slice(0, firstCurveLoaded.value ? count : AT_ONCE).map((metric) => (
+              <BoardChart key={metric.name} metric={metric} isFirst={section.isFirst} />
+            ))}
           </div>
           {section.metrics.length > count && (
             <p class="rest">
-              <button type="button" onClick={() => setCount(count + AT_FIRST)}>{Math.min(AT_FIRST, section.metrics.length - count)} more</button>
-              <span class="soft">{(section.metrics.length - count).toLocaleString("en-US")} of {section.name} are not shown; the field above finds any of them</span>
+              <button type="button" onClick={() => setCount(count + AT_FIRST)}>
+                {Math.min(AT_FIRST, section.metrics.length - count)} more
+              </button>
+              <span class="soft">
+                {(section.metrics.length - count).toLocaleString("en-US")} of {section.name} are not shown; the field
+                above finds any of them
+              </span>
             </p>
           )}
         </>
@@ -164,15 +247,33 @@ function Layers(props: { section: Section }) {
     <ul class="families">
       {shown.map(({ pattern, keys }) => (
         <li key={pattern}>
-          <code class="cut" title={pattern}><bdi>{pattern}</bdi></code> <span class="soft">{keys.length.toLocaleString("en-US")} series of layers</span>
-          {newest !== undefined && <a href={target(pattern)} title={`Of ${newest.name}, the newest of those that are drawn`}>Heat map</a>}
-          <button type="button" class="plain" onClick={() => setSettings({ find: searchFor(pattern) })}>As charts</button>
+          <code class="cut" title={pattern}>
+            <bdi>{pattern}</bdi>
+          </code>{" "}
+          <span class="soft">{keys.length.toLocaleString("en-US")} series of layers</span>
+          {newest !== undefined && (
+            <a href={target(pattern)} title={`Of ${newest.name}, the newest of those that are drawn`}>
+              Heat map
+            </a>
+          )}
+          <button type="button" class="plain" onClick={() => setSettings({ find: searchFor(pattern) })}>
+            As charts
+          </button>
         </li>
       ))}
       {shown.length === 0 && (
         <li>
-          <code><bdi>{name}</bdi></code> <span class="soft">{count.toLocaleString("en-US")} series of layers, {families.length.toLocaleString("en-US")} of each</span>
-          {newest !== undefined && <a href={target(families[0]!.pattern)} title={`Of ${newest.name}, the newest of those that are drawn`}>Heat map</a>}
+          <code>
+            <bdi>{name}</bdi>
+          </code>{" "}
+          <span class="soft">
+            {count.toLocaleString("en-US")} series of layers, {families.length.toLocaleString("en-US")} of each
+          </span>
+          {newest !== undefined && (
+            <a href={target(families[0]!.pattern)} title={`Of ${newest.name}, the newest of those that are drawn`}>
+              Heat map
+            </a>
+          )}
         </li>
       )}
     </ul>
@@ -186,14 +287,26 @@ function BoardChart(props: { metric: Name; isFirst: boolean }) {
   const expand = (): void => setSettings({ large: metric.name });
   return (
     <div
-      class="card chart-card" tabIndex={0} role="group" aria-label={`Chart of ${metric.name}; Enter shows it large`} data-metric={metric.name}
+      class="card chart-card"
+      tabIndex={0}
+      role="group"
+      aria-label={`Chart of ${metric.name}; Enter shows it large`}
+      data-metric={metric.name}
       onKeyDown={(event) => {
         if (event.key !== "Enter" || event.target !== event.currentTarget) return;
         event.preventDefault();
         expand();
       }}
     >
-      <CurveChart title={metric.name} series={useSeries(metric.name)} settings={chartSettings.value} unit={metric.unit} goal={metric.goal} height={HEIGHTS[sizeText.value ?? (props.isFirst ? "2" : "3")] ?? 240} onExpand={expand} />
+      <CurveChart
+        title={metric.name}
+        series={useSeries(metric.name)}
+        settings={chartSettings.value}
+        unit={metric.unit}
+        goal={metric.goal}
+        height={HEIGHTS[sizeText.value ?? (props.isFirst ? "2" : "3")] ?? 240}
+        onExpand={expand}
+      />
     </div>
   );
 }
@@ -201,7 +314,12 @@ function BoardChart(props: { metric: Name; isFirst: boolean }) {
 function LargeChart() {
   const key = largeText.value;
   return (
-    <Dialog title={key ?? ""} open={key !== null} wide onClose={() => largeText.peek() !== null && setSettings({ large: null })}>
+    <Dialog
+      title={key ?? ""}
+      open={key !== null}
+      wide
+      onClose={() => largeText.peek() !== null && setSettings({ large: null })}
+    >
       {key !== null && <LargeCurve name={key} />}
     </Dialog>
   );
@@ -209,7 +327,17 @@ function LargeChart() {
 
 function LargeCurve(props: { name: string }) {
   const metric = metrics.value?.found.find(({ name }) => name === props.name);
-  return <CurveChart title={props.name} series={useSeries(props.name)} settings={chartSettings.value} unit={metric?.unit ?? null} goal={metric?.goal ?? null} height={Math.max(260, Math.round(innerHeight * 0.64))} ownRange />;
+  return (
+    <CurveChart
+      title={props.name}
+      series={useSeries(props.name)}
+      settings={chartSettings.value}
+      unit={metric?.unit ?? null}
+      goal={metric?.goal ?? null}
+      height={Math.max(260, Math.round(innerHeight * 0.64))}
+      ownRange
+    />
+  );
 }
 
 /** Whether bands stand for something: the groups of the table, or those of the runs. */

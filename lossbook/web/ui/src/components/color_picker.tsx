@@ -1,9 +1,8 @@
 // The colour of one run: any of the palette, any other, or its own again.
 
 import { batch, signal } from "@preact/signals";
-
-import { colorOf, palette, setColor } from "../runs";
 import { route } from "../router";
+import { colorOf, palette, setColor } from "../runs";
 import { Dialog } from "./dialog";
 import "./color_picker.css";
 
@@ -16,18 +15,27 @@ export function openColorPicker(id: string, name: string): void {
 
 export function ColorPicker() {
   const run = asked.value;
-  const close = (): void => void (asked.value = null);
+  const close = (): void => {
+    asked.value = null;
+  };
   const now = run === null ? "" : colorOf(run.id);
-  const isOwn = run !== null && (route.value.settings.get("colors") ?? "").split(",").some((pair) => pair.startsWith(`${run.id}~`));
+  const isOwn =
+    run !== null && (route.value.settings.get("colors") ?? "").split(",").some((pair) => pair.startsWith(`${run.id}~`));
   return (
     <Dialog title="Colour" open={run !== null} onClose={close}>
       {run !== null && (
         <div class="color-picker">
-          <p class="cut" title={run.name}>{run.name}</p>
+          <p class="cut" title={run.name}>
+            {run.name}
+          </p>
           <div class="palette" role="group" aria-label="Palette">
             {palette.value.map((color, at) => (
               <button
-                key={color} type="button" style={{ background: color }} aria-label={`Colour ${at + 1}, ${color}`} aria-pressed={color === now}
+                key={color}
+                type="button"
+                style={{ background: color }}
+                aria-label={`Colour ${at + 1}, ${color}`}
+                aria-pressed={color === now}
                 onClick={() => {
                   setColor(run.id, color);
                   close();
@@ -36,9 +44,13 @@ export function ColorPicker() {
             ))}
           </div>
           <div class="row">
-            <label>Any other <input type="color" value={now} onChange={(event) => setColor(run.id, event.currentTarget.value)} /></label>
+            <label>
+              Any other{" "}
+              <input type="color" value={now} onChange={(event) => setColor(run.id, event.currentTarget.value)} />
+            </label>
             <button
-              type="button" disabled={!isOwn}
+              type="button"
+              disabled={!isOwn}
               onClick={() => {
                 setColor(run.id, null);
                 close();

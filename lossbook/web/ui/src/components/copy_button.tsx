@@ -27,19 +27,39 @@ export function CopyButton(props: { text: string; label: string; children?: stri
   }, [copied]);
   return (
     <button
-      type="button" class={props.class ?? "plain"} title={props.title ?? props.label} aria-label={props.children ? undefined : props.label}
+      type="button"
+      class={props.class ?? "plain"}
+      title={props.title ?? props.label}
+      aria-label={props.children ? undefined : props.label}
       onClick={() => void copyText(props.text).then(() => setCopied(true))}
     >
       {props.children ?? <CopySign done={copied} />}
-      <span role="status" class={props.children ? "" : "unseen"}>{copied ? (props.children ? " ✓" : "copied") : ""}</span>
+      <span role="status" class={props.children ? "" : "unseen"}>
+        {copied ? (props.children ? " ✓" : "copied") : ""}
+      </span>
     </button>
   );
 }
 
 function CopySign(props: { done: boolean }) {
   return (
-    <svg width="13" height="13" viewBox="0 0 16 16" fill="none" stroke="currentColor" stroke-width="1.5" aria-hidden="true">
-      {props.done ? <path d="M3 8.5l3.5 3.5L13 4.5" /> : <><rect x="5.5" y="5.5" width="8" height="8" rx="1.5" /><path d="M10.5 5.5v-2a1 1 0 0 0-1-1h-6a1 1 0 0 0-1 1v6a1 1 0 0 0 1 1h2" /></>}
+    <svg
+      width="13"
+      height="13"
+      viewBox="0 0 16 16"
+      fill="none"
+      stroke="currentColor"
+      stroke-width="1.5"
+      aria-hidden="true"
+    >
+      {props.done ? (
+        <path d="M3 8.5l3.5 3.5L13 4.5" />
+      ) : (
+        <>
+          <rect x="5.5" y="5.5" width="8" height="8" rx="1.5" />
+          <path d="M10.5 5.5v-2a1 1 0 0 0-1-1h-6a1 1 0 0 0-1 1v6a1 1 0 0 0 1 1h2" />
+        </>
+      )}
     </svg>
   );
 }

@@ -3,7 +3,13 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 
-export function Dialog(props: { title: string; open: boolean; onClose: () => void; wide?: boolean; children: ComponentChildren }) {
+export function Dialog(props: {
+  title: string;
+  open: boolean;
+  onClose: () => void;
+  wide?: boolean;
+  children: ComponentChildren;
+}) {
   const element = useRef<HTMLDialogElement>(null);
   useEffect(() => {
     const dialog = element.current;
@@ -12,10 +18,21 @@ export function Dialog(props: { title: string; open: boolean; onClose: () => voi
     if (!props.open && dialog.open) dialog.close();
   }, [props.open]);
   return (
-    <dialog ref={element} class={props.wide ? "wide" : undefined} aria-label={props.title} onClose={props.onClose} onClick={(event) => event.target === element.current && props.onClose()}>
+    <dialog
+      ref={element}
+      class={props.wide ? "wide" : undefined}
+      aria-label={props.title}
+      onClose={props.onClose}
+      onClick={(event) => event.target === element.current && props.onClose()}
+    >
       {props.open && (
         <>
-          <header><h2>{props.title}</h2><button class="plain" onClick={props.onClose} aria-label="Close">✕</button></header>
+          <header>
+            <h2>{props.title}</h2>
+            <button type="button" class="plain" onClick={props.onClose} aria-label="Close">
+              ✕
+            </button>
+          </header>
           <div class="content">{props.children}</div>
         </>
       )}

@@ -4,13 +4,13 @@ import { computed } from "@preact/signals";
 import { useRef, useState } from "preact/hooks";
 
 import { EXAMPLE_EVAL_METRIC, RUN_FIELDS } from "../constants";
-import { names } from "../runs";
 import { setSettings } from "../router";
+import { names } from "../runs";
+import { completions, quoteName } from "./filter_text";
 import { Menu } from "./menu";
-import { filterFailure } from "./visible_runs";
 import { useUrlText } from "./url_text_field";
+import { filterFailure } from "./visible_runs";
 
-const MOST = 8;
 const EXAMPLES: readonly [string, string][] = [
   [`${EXAMPLE_EVAL_METRIC} < 3.2`, "the last value of a metric"],
   [`${EXAMPLE_EVAL_METRIC}.min < 3 and state = 'finished'`, "its smallest, and the run's state"],
@@ -19,41 +19,18 @@ const EXAMPLES: readonly [string, string][] = [
   ["name like 'gpt2-%' or notes is not null", "texts"],
   ["duration > 3600 and host in ('node1', 'node2')", "seconds, and one of several"],
 ];
-const WORDS = new Set(["and", "or", "not", "in", "is", "null", "like", "ilike", "contains", "true", "false"]);
-
 const known = computed<readonly string[]>(() => {
   const all = names.value;
   if (all === null) return RUN_FIELDS;
   const usual = new Set(all.usual);
   return [
-    ...usual, ...RUN_FIELDS, ...all.config.map(({ name }) => name), ...all.summary.map(({ name }) => name),
+    ...usual,
+    ...RUN_FIELDS,
+    ...all.config.map(({ name }) => name),
+    ...all.summary.map(({ name }) => name),
     ...all.metrics.map(({ name }) => name).filter((name) => !usual.has(name)),
   ];
 });
-
-/** The name that is being written before the caret, and how the expression would go on. */
-function completions(text: string, caret: number): { from: number; found: string[] } {
-  const before = text.slice(0, caret);
-  const word = /[A-Za-z_][\w./@-]*$/.exec(before)?.[0] ?? "";
-  const quotes = (before.match(/'/g)?.length ?? 0) + (before.match(/"/g)?.length ?? 0);
-  if (word === "" || quotes % 2 === 1 || WORDS.has(word.toLowerCase())) return { from: caret, found: [] };
-  const lower = word.toLowerCase();
-  const begin: string[] = [];
-  const inside: string[] = [];
-  for (const name of known.value) {
-    const at = name.toLowerCase().indexOf(lower);
-    if (at === 0 || name.toLowerCase().startsWith(`config.${lower}`)) begin.push(name);
-    else if (at > 0) inside.push(name);
-    if (begin.length >= MOST) break;
-  }
-  const found = [...begin, ...inside].slice(0, MOST);
-  return { from: caret - word.length, found: found.length === 1 && found[0] === word ? [] : found };
-}
-
-/** As the language has it: what is no plain name stands between backticks. */
-function asName(name: string): string {
-  return /^[A-Za-z_][\w./@-]*$/.test(name) ? name : `\`${name}\``;
-}
 
 export function FilterField() {
   const { text, type } = useUrlText("where");
@@ -63,13 +40,13 @@ export function FilterField() {
 
   const suggest = (): void => {
     const element = field.current!;
-    const { from, found } = completions(element.value, element.selectionStart ?? element.value.length);
+    const { from, found } = completions(element.value, element.selectionStart ?? element.value.length, known.value);
     setOpen(found.length === 0 ? null : { from, found, at: -1 });
   };
   const accept = (name: string): void => {
     const element = field.current!;
     const from = open?.from ?? element.value.length;
-    const written = `${element.value.slice(0, from)}${asName(name)} `;
+    const written = `${element.value.slice(0, from)}${quoteName(name)} `;
     type(written + element.value.slice(element.selectionStart ?? element.value.length).trimStart());
     setOpen(null);
     element.focus();
@@ -79,7 +56,8 @@ export function FilterField() {
     if (open !== null && (event.key === "ArrowDown" || event.key === "ArrowUp")) {
       const by = event.key === "ArrowDown" ? 1 : -1;
       setOpen({ ...open, at: (open.at + by + open.found.length) % open.found.length });
-    } else if (open !== null && open.at >= 0 && (event.key === "Enter" || event.key === "Tab")) accept(open.found[open.at]!);
+    } else if (open !== null && open.at >= 0 && (event.key === "Enter" || event.key === "Tab"))
+      accept(open.found[open.at]!);
     else if (event.key === "Escape" && open !== null) setOpen(null);
     else if (event.key === "Escape" && text !== "") type("");
     else if (event.key === "Escape") field.current?.blur();
@@ -90,10 +68,24 @@ export function FilterField() {
     <div class="filter-field">
       <div class="row">
         <input
-          ref={field} type="text" role="combobox" aria-label="Filter by an expression" aria-expanded={open !== null} aria-controls="filter-names" aria-autocomplete="list"
-          aria-activedescendant={open !== null && open.at >= 0 ? `filter-name-${open.at}` : undefined} aria-invalid={failure !== null} aria-describedby="filter-failure"
-          placeholder={`Filter: ${EXAMPLE_EVAL_METRIC} < 3.2 and config.lr > 1e-4`} spellcheck={false} autocomplete="off" autocapitalize="off" class="mono"
-          value={text} onKeyDown={onKeyDown} onBlur={() => setOpen(null)}
+          ref={field}
+          type="text"
+          role="combobox"
+          aria-label="Filter by an expression"
+          aria-expanded={open !== null}
+          aria-controls="filter-names"
+          aria-autocomplete="list"
+          aria-activedescendant={open !== null && open.at >= 0 ? `filter-name-${open.at}` : undefined}
+          aria-invalid={failure !== null}
+          aria-describedby="filter-failure"
+          placeholder={`Filter: ${EXAMPLE_EVAL_METRIC} < 3.2 and config.lr > 1e-4`}
+          spellcheck={false}
+          autocomplete="off"
+          autocapitalize="off"
+          class="mono"
+          value={text}
+          onKeyDown={onKeyDown}
+          onBlur={() => setOpen(null)}
           onInput={(event) => {
             type(event.currentTarget.value);
             suggest();
@@ -105,13 +97,15 @@ export function FilterField() {
               <p class="title">Runs for which an expression is true. What a run does not have is null.</p>
               {EXAMPLES.map(([example, tells]) => (
                 <button
-                  key={example} type="button"
+                  key={example}
+                  type="button"
                   onClick={() => {
                     setSettings({ where: example });
                     close();
                   }}
                 >
-                  <code>{example}</code><span class="soft">{tells}</span>
+                  <code>{example}</code>
+                  <span class="soft">{tells}</span>
                 </button>
               ))}
             </>
@@ -122,7 +116,12 @@ export function FilterField() {
         <ul id="filter-names" role="listbox" aria-label="Names" class="suggestions">
           {open.found.map((name, at) => (
             <li
-              key={name} id={`filter-name-${at}`} role="option" aria-selected={at === open.at} title={name} class="cut"
+              key={name}
+              id={`filter-name-${at}`}
+              role="option"
+              aria-selected={at === open.at}
+              title={name}
+              class="cut"
               onPointerDown={(event) => {
                 event.preventDefault();
                 accept(name);
@@ -133,7 +132,9 @@ export function FilterField() {
           ))}
         </ul>
       )}
-      <p id="filter-failure" class="failure" role="status">{failure ?? ""}</p>
+      <p id="filter-failure" class="failure" role="status">
+        {failure ?? ""}
+      </p>
     </div>
   );
 }

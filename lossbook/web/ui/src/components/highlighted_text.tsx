@@ -3,6 +3,7 @@
 import type { ComponentChildren } from "preact";
 
 // Control characters but tab and line feed, and those that turn the direction of what follows.
+// biome-ignore lint/suspicious/noControlCharactersInRegex: to show them is what this is for
 const UNSEEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/;
 const EACH_UNSEEN = new RegExp(`(${UNSEEN.source})`, "u");
 
@@ -15,7 +16,19 @@ function mark(letter: string): string {
 
 function visible(text: string): ComponentChildren {
   if (!UNSEEN.test(text)) return text;
-  return text.split(EACH_UNSEEN).map((part, at) => (at % 2 === 1 ? <span key={at} class="control" title={`control character U+${part.codePointAt(0)!.toString(16).padStart(4, "0")}`}>{mark(part)}</span> : part));
+  return text.split(EACH_UNSEEN).map((part, at) =>
+    at % 2 === 1 ? (
+      <span
+        key={at}
+        class="control"
+        title={`control character U+${part.codePointAt(0)!.toString(16).padStart(4, "0")}`}
+      >
+        {mark(part)}
+      </span>
+    ) : (
+      part
+    ),
+  );
 }
 
 /** Where `find` stands in a text, upper and lower case alike. */

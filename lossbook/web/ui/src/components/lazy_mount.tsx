@@ -9,9 +9,16 @@ export function LazyMount(props: { height: number; children: () => ComponentChil
   const [seen, setSeen] = useState(false);
   useEffect(() => {
     if (seen || box.current === null) return undefined;
-    const watcher = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && setSeen(true), { rootMargin: "300px" });
+    const watcher = new IntersectionObserver(
+      (entries) => entries.some((entry) => entry.isIntersecting) && setSeen(true),
+      { rootMargin: "300px" },
+    );
     watcher.observe(box.current);
     return () => watcher.disconnect();
   }, [seen]);
-  return <div ref={box} class="in-sight" style={seen ? {} : { minHeight: `${props.height}px` }}>{seen && props.children()}</div>;
+  return (
+    <div ref={box} class="in-sight" style={seen ? {} : { minHeight: `${props.height}px` }}>
+      {seen && props.children()}
+    </div>
+  );
 }

@@ -30,7 +30,7 @@ export function Menu(props: {
     const { width, height } = element.getBoundingClientRect();
     element.style.left = `${Math.max(8, Math.min(place.left, innerWidth - width - 8))}px`;
     element.style.top = `${place.bottom + height + 8 > innerHeight && place.top > height ? place.top - height - 4 : Math.min(place.bottom + 4, Math.max(8, innerHeight - height - 8))}px`;
-    element.querySelector<HTMLElement>("[autofocus], " + CONTROLS)?.focus({ preventScroll: true });
+    element.querySelector<HTMLElement>(`[autofocus], ${CONTROLS}`)?.focus({ preventScroll: true });
   }, [place]);
   useEffect(() => {
     if (place === null) return;
@@ -64,8 +64,14 @@ export function Menu(props: {
   return (
     <>
       <button
-        ref={button} type="button" class={props.class ?? "plain"} aria-haspopup="dialog" aria-expanded={place !== null} aria-label={props.label}
-        title={props.title ?? props.label} tabIndex={props.tabIndex}
+        ref={button}
+        type="button"
+        class={props.class ?? "plain"}
+        aria-haspopup="dialog"
+        aria-expanded={place !== null}
+        aria-label={props.label}
+        title={props.title ?? props.label}
+        tabIndex={props.tabIndex}
         onClick={(event) => {
           event.stopPropagation();
           setPlace(place === null ? event.currentTarget.getBoundingClientRect() : null);
@@ -74,7 +80,15 @@ export function Menu(props: {
         {props.button}
       </button>
       {place !== null && (
-        <div ref={box} class="menu popped" popover="manual" role="dialog" aria-label={props.label} onKeyDown={onKeyDown} onClick={(event) => event.stopPropagation()}>
+        <div
+          ref={box}
+          class="menu popped"
+          popover="manual"
+          role="dialog"
+          aria-label={props.label}
+          onKeyDown={onKeyDown}
+          onClick={(event) => event.stopPropagation()}
+        >
           {props.children(close)}
         </div>
       )}

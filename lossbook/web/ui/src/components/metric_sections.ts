@@ -75,13 +75,19 @@ export function metricTest(text: string): ((key: string) => boolean) | null {
       return null;
     }
   }
-  const words = trimmed.toLowerCase().split(/\s+/).filter((word) => word !== "");
+  const words = trimmed
+    .toLowerCase()
+    .split(/\s+/)
+    .filter((word) => word !== "");
   return (key) => words.every((word) => key.toLowerCase().includes(word));
 }
 
 /** What finds the series of a family. */
 export function searchFor(pattern: string): string {
-  return `/^${pattern.replace(/[.+?^${}()|[\]\\/]/g, "\\$&").replace("**", ".+").replace("*", "\\d+")}$/`;
+  return `/^${pattern
+    .replace(/[.+?^${}()|[\]\\/]/g, "\\$&")
+    .replace("**", ".+")
+    .replace("*", "\\d+")}$/`;
 }
 
 /** The sections of a board. What was searched for is shown chart by chart, layers too. */
@@ -106,7 +112,9 @@ export function sectionsOf(metrics: readonly Name[], find: string): Section[] {
     charts.sort((one, other) => rankOf(one) - rankOf(other) || collator.compare(one.name, other.name));
     return { name, metrics: charts, families, isMachine, isFirst: name === LOSSES };
   });
-  return sections.sort((one, other) => rankOfSection(one.name) - rankOfSection(other.name) || collator.compare(one.name, other.name));
+  return sections.sort(
+    (one, other) => rankOfSection(one.name) - rankOfSection(other.name) || collator.compare(one.name, other.name),
+  );
 }
 
 /** As lossbook/curves/layers.py has them, so that each has its heat map: series that differ in one number, or in a parameter's path. */
@@ -114,7 +122,8 @@ function familiesOf(metrics: readonly Name[]): LayerFamily[] {
   const byPattern = new Map<string, string[]>();
   const paths = new Map<string, string[]>();
   const patternsOf = new Map<string, string[]>();
-  const add = (to: Map<string, string[]>, name: string, key: string): void => void (to.get(name)?.push(key) ?? to.set(name, [key]));
+  const add = (to: Map<string, string[]>, name: string, key: string): void =>
+    void (to.get(name)?.push(key) ?? to.set(name, [key]));
   for (const { name: key } of metrics) {
     for (const { index, 0: digits } of key.matchAll(NUMBER)) {
       const pattern = `${key.slice(0, index)}*${key.slice(index + digits.length)}`;
@@ -127,10 +136,13 @@ function familiesOf(metrics: readonly Name[]): LayerFamily[] {
   // Of a name with several numbers, the one that varies over most names is its layer's; the first among equals.
   const chosen = new Map<string, string[]>();
   for (const [key, patterns] of patternsOf) {
-    const best = patterns.reduce((most, one) => (byPattern.get(one)!.length > byPattern.get(most)!.length ? one : most));
+    const best = patterns.reduce((most, one) =>
+      byPattern.get(one)!.length > byPattern.get(most)!.length ? one : most,
+    );
     add(chosen, best, key);
   }
-  const wide = (from: Map<string, string[]>): LayerFamily[] => [...from].filter(([, keys]) => keys.length >= LAYERS).map(([pattern, keys]) => ({ pattern, keys }));
+  const wide = (from: Map<string, string[]>): LayerFamily[] =>
+    [...from].filter(([, keys]) => keys.length >= LAYERS).map(([pattern, keys]) => ({ pattern, keys }));
   const families = wide(paths);
   const covered = new Set(families.flatMap(({ keys }) => keys));
   return [...families, ...wide(chosen).filter(({ keys }) => !keys.every((key) => covered.has(key)))];

@@ -1,17 +1,18 @@
 // The line of the table that keys act on, and which runs are drawn when one is toggled.
 
 import { computed, effect, signal } from "@preact/signals";
-
-import { drawnIds, setDrawn, toggleDrawn } from "../runs";
 import { route } from "../router";
-import { visibleRuns, type TableRow } from "./visible_runs";
+import { drawnIds, setDrawn, toggleDrawn } from "../runs";
+import { type TableRow, visibleRuns } from "./visible_runs";
 
 /** The run or group that keys act on. */
 export const focused = signal<{ id: string } | { group: string } | null>(null);
 
 export function isAt(line: TableRow): boolean {
   const at = focused.value;
-  return at !== null && (line.id !== null ? "id" in at && at.id === line.id : "group" in at && at.group === line.group.name);
+  return (
+    at !== null && (line.id !== null ? "id" in at && at.id === line.id : "group" in at && at.group === line.group.name)
+  );
 }
 
 export function focusOn(line: TableRow | undefined): void {

@@ -3,8 +3,8 @@
 import { useState } from "preact/hooks";
 
 import { AnswerError, api } from "../api";
-import { drawnRuns, runById } from "../runs";
 import { route } from "../router";
+import { drawnRuns, runById } from "../runs";
 import type { RunRow } from "../types";
 import { Dialog } from "./dialog";
 import { focused } from "./row_focus";
@@ -16,12 +16,23 @@ export function RunEditor(props: { open: boolean; onClose: () => void }) {
   const drawn = drawnRuns.value.flatMap(({ id }) => runById(id) ?? []);
   return (
     <Dialog title="Change runs" open={props.open} onClose={props.onClose}>
-      {props.open && <Form key={one?.id ?? ""} one={one ?? (drawn.length === 1 ? drawn[0] : undefined)} drawn={drawn} onClose={props.onClose} />}
+      {props.open && (
+        <Form
+          key={one?.id ?? ""}
+          one={one ?? (drawn.length === 1 ? drawn[0] : undefined)}
+          drawn={drawn}
+          onClose={props.onClose}
+        />
+      )}
     </Dialog>
   );
 }
 
-const tagsIn = (text: string): string[] => text.split(",").map((tag) => tag.trim()).filter((tag) => tag !== "");
+const tagsIn = (text: string): string[] =>
+  text
+    .split(",")
+    .map((tag) => tag.trim())
+    .filter((tag) => tag !== "");
 
 function Form(props: { one: RunRow | undefined; drawn: readonly RunRow[]; onClose: () => void }) {
   const { one, drawn } = props;
@@ -44,14 +55,25 @@ function Form(props: { one: RunRow | undefined; drawn: readonly RunRow[]; onClos
     try {
       if (!several && one !== undefined) {
         await api.edit({
-          project, run: one.id, name: name.trim() === one.name || name.trim() === "" ? null : name.trim(), notes: notes === (one.notes ?? "") ? null : notes,
-          tags: tags === one.tags.join(", ") ? null : tagsIn(tags), group: group === (one.group ?? "") ? null : group,
+          project,
+          run: one.id,
+          name: name.trim() === one.name || name.trim() === "" ? null : name.trim(),
+          notes: notes === (one.notes ?? "") ? null : notes,
+          tags: tags === one.tags.join(", ") ? null : tagsIn(tags),
+          group: group === (one.group ?? "") ? null : group,
         });
       } else {
         const [more, less] = [tagsIn(added), new Set(tagsIn(removed))];
         for (const row of drawn) {
           const next = [...new Set([...row.tags, ...more])].filter((tag) => !less.has(tag));
-          await api.edit({ project, run: row.id, name: null, notes: null, tags: more.length || less.size ? next : null, group: groupAll });
+          await api.edit({
+            project,
+            run: row.id,
+            name: null,
+            notes: null,
+            tags: more.length || less.size ? next : null,
+            group: groupAll,
+          });
           done += 1;
         }
       }
@@ -66,25 +88,86 @@ function Form(props: { one: RunRow | undefined; drawn: readonly RunRow[]; onClos
   return (
     <form class="run-changes" onSubmit={(event) => void apply(event)}>
       <div role="radiogroup" aria-label="Which runs">
-        <label><input type="radio" name="which" checked={!several} disabled={one === undefined} onChange={() => setSeveral(false)} /> <span class="cut">{one === undefined ? "no run is focused" : one.name}</span></label>
-        <label><input type="radio" name="which" checked={several} onChange={() => setSeveral(true)} /> the {drawn.length} that are drawn</label>
+        <label>
+          <input
+            type="radio"
+            name="which"
+            checked={!several}
+            disabled={one === undefined}
+            onChange={() => setSeveral(false)}
+          />{" "}
+          <span class="cut">{one === undefined ? "no run is focused" : one.name}</span>
+        </label>
+        <label>
+          <input type="radio" name="which" checked={several} onChange={() => setSeveral(true)} /> the {drawn.length}{" "}
+          that are drawn
+        </label>
       </div>
       {several ? (
         <>
-          <label>Add tags <input type="text" value={added} placeholder="one, another" onInput={(event) => setAdded(event.currentTarget.value)} /></label>
-          <label>Remove tags <input type="text" value={removed} onInput={(event) => setRemoved(event.currentTarget.value)} /></label>
-          <label>Group <input type="text" value={groupAll ?? ""} placeholder={groupAll === null ? "as they are" : "none"} onInput={(event) => setGroupAll(event.currentTarget.value)} /></label>
+          <label>
+            Add tags{" "}
+            <input
+              type="text"
+              value={added}
+              placeholder="one, another"
+              onInput={(event) => setAdded(event.currentTarget.value)}
+            />
+          </label>
+          <label>
+            Remove tags <input type="text" value={removed} onInput={(event) => setRemoved(event.currentTarget.value)} />
+          </label>
+          <label>
+            Group{" "}
+            <input
+              type="text"
+              value={groupAll ?? ""}
+              placeholder={groupAll === null ? "as they are" : "none"}
+              onInput={(event) => setGroupAll(event.currentTarget.value)}
+            />
+          </label>
         </>
       ) : (
         <>
-          <label>Name <input type="text" value={name} onInput={(event) => setName(event.currentTarget.value)} /></label>
-          <label>Tags <input type="text" value={tags} placeholder="one, another" onInput={(event) => setTags(event.currentTarget.value)} /></label>
-          <label>Group <input type="text" value={group} placeholder="none" onInput={(event) => setGroup(event.currentTarget.value)} /></label>
-          <label>Notes <textarea rows={4} value={notes} onInput={(event) => setNotes(event.currentTarget.value)} /></label>
+          <label>
+            Name <input type="text" value={name} onInput={(event) => setName(event.currentTarget.value)} />
+          </label>
+          <label>
+            Tags{" "}
+            <input
+              type="text"
+              value={tags}
+              placeholder="one, another"
+              onInput={(event) => setTags(event.currentTarget.value)}
+            />
+          </label>
+          <label>
+            Group{" "}
+            <input
+              type="text"
+              value={group}
+              placeholder="none"
+              onInput={(event) => setGroup(event.currentTarget.value)}
+            />
+          </label>
+          <label>
+            Notes <textarea rows={4} value={notes} onInput={(event) => setNotes(event.currentTarget.value)} />
+          </label>
         </>
       )}
-      {said !== null && <p class="notice bad" role="alert">{said}</p>}
-      <div class="end"><button type="button" onClick={props.onClose}>Cancel</button><button type="submit" class="primary" disabled={busy || (several && drawn.length === 0)}>Save</button></div>
+      {said !== null && (
+        <p class="notice bad" role="alert">
+          {said}
+        </p>
+      )}
+      <div class="end">
+        <button type="button" onClick={props.onClose}>
+          Cancel
+        </button>
+        <button type="submit" class="primary" disabled={busy || (several && drawn.length === 0)}>
+          Save
+        </button>
+      </div>
     </form>
   );
 }

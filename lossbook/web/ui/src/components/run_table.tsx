@@ -2,16 +2,15 @@
 // beside the charts and for the view of its own.
 
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
-
-import { baseline, runById, setBaseline } from "../runs";
 import { navigate, route } from "../router";
+import { baseline, runById, setBaseline } from "../runs";
 import { bindShortcuts } from "../shortcuts";
 import { openColorPicker } from "./color_picker";
 import { focused, focusOn, isAt, lineId, scrolling, toggleGroup, toggleRun } from "./row_focus";
 import { GroupTableRow, LINE, RunTableRow } from "./run_table_row";
-import { arrangement, folding, lines, sortNext, sortReversed, type TableRow } from "./visible_runs";
 import { columns, widthOf } from "./table_columns";
 import { TableHeader } from "./table_header";
+import { arrangement, folding, lines, sortNext, sortReversed, type TableRow } from "./visible_runs";
 import "./run_table.css";
 
 const CURVE = 72; // px, the small curve's column
@@ -107,15 +106,44 @@ export function RunTable(props: { compact: boolean }) {
     const run = (): string | null => line()?.id ?? null;
     return bindShortcuts([
       { key: "j", description: "next run", action: () => act.current.show(act.current.at + 1) },
-      { key: "k", description: "run before", action: () => act.current.show(act.current.at < 0 ? 0 : act.current.at - 1) },
-      { key: " ", description: "draw the focused run, or not", action: () => {
-        const now = line();
-        if (now?.id != null) toggleRun(now.id, "one");
-        else if (now?.group) toggleGroup(now.group.ids);
-      } },
-      { key: "o", description: "draw only the focused run", action: () => { const id = run(); if (id !== null) toggleRun(id, "only"); } },
-      { key: "b", description: "hold the others against the focused run (baseline)", action: () => { const id = run(); if (id !== null) setBaseline(baseline.peek() === id ? null : id); } },
-      { key: "c", description: "colour of the focused run", action: () => { const id = run(); if (id !== null) openColorPicker(id, runById(id)?.name ?? id); } },
+      {
+        key: "k",
+        description: "run before",
+        action: () => act.current.show(act.current.at < 0 ? 0 : act.current.at - 1),
+      },
+      {
+        key: " ",
+        description: "draw the focused run, or not",
+        action: () => {
+          const now = line();
+          if (now?.id != null) toggleRun(now.id, "one");
+          else if (now?.group) toggleGroup(now.group.ids);
+        },
+      },
+      {
+        key: "o",
+        description: "draw only the focused run",
+        action: () => {
+          const id = run();
+          if (id !== null) toggleRun(id, "only");
+        },
+      },
+      {
+        key: "b",
+        description: "hold the others against the focused run (baseline)",
+        action: () => {
+          const id = run();
+          if (id !== null) setBaseline(baseline.peek() === id ? null : id);
+        },
+      },
+      {
+        key: "c",
+        description: "colour of the focused run",
+        action: () => {
+          const id = run();
+          if (id !== null) openColorPicker(id, runById(id)?.name ?? id);
+        },
+      },
       { key: "s", description: "sort by the next column", action: sortNext },
       { key: "S", description: "sort the other way round", action: sortReversed },
     ]);
@@ -126,10 +154,15 @@ export function RunTable(props: { compact: boolean }) {
     const page = Math.max(1, Math.floor((box.current!.clientHeight - above) / LINE) - 1);
     const line = shown[at];
     const moves: Record<string, () => void> = {
-      ArrowDown: () => show(at + 1), ArrowUp: () => show(at < 0 ? 0 : at - 1), PageDown: () => show(Math.max(at, 0) + page), PageUp: () => show(at - page),
-      Home: () => show(0), End: () => show(shown.length - 1),
+      ArrowDown: () => show(at + 1),
+      ArrowUp: () => show(at < 0 ? 0 : at - 1),
+      PageDown: () => show(Math.max(at, 0) + page),
+      PageUp: () => show(at - page),
+      Home: () => show(0),
+      End: () => show(shown.length - 1),
       Enter: () => line?.id != null && navigate({ project: route.peek().project, run: line.id }),
-      ArrowRight: () => box.current!.scrollBy({ left: 80 }), ArrowLeft: () => box.current!.scrollBy({ left: -80 }),
+      ArrowRight: () => box.current!.scrollBy({ left: 80 }),
+      ArrowLeft: () => box.current!.scrollBy({ left: -80 }),
     };
     const move = moves[event.key];
     if (move === undefined) return;
@@ -138,18 +171,30 @@ export function RunTable(props: { compact: boolean }) {
   };
 
   const shownColumns = columns.value;
-  const widths = [widthOf(props.compact ? "name of list" : "name"), CURVE, ...shownColumns.map(({ name }) => widthOf(name))];
+  const widths = [
+    widthOf(props.compact ? "name of list" : "name"),
+    CURVE,
+    ...shownColumns.map(({ name }) => widthOf(name)),
+  ];
   const whole = widths.reduce((sum, width) => sum + width, 0);
   const first = Math.max(0, Math.min(sight.first, shown.length - sight.count));
   const inSight = shown.slice(first, first + sight.count);
   const focusedLine = shown[at];
   return (
     <div
-      ref={box} class={`run-table ${props.compact ? "compact" : ""}`} role="grid" aria-label="Runs" tabIndex={0}
-      aria-rowcount={shown.length + 1} aria-colcount={shownColumns.length + 2} aria-multiselectable={true}
+      ref={box}
+      class={`run-table ${props.compact ? "compact" : ""}`}
+      role="grid"
+      aria-label="Runs"
+      tabIndex={0}
+      aria-rowcount={shown.length + 1}
+      aria-colcount={shownColumns.length + 2}
+      aria-multiselectable={true}
       aria-activedescendant={focusedLine === undefined ? undefined : lineId(focusedLine)}
       style={{ "--columns": widths.map((width) => `${width}px`).join(" "), "--whole": `${whole}px` }}
-      onKeyDown={onKeyDown} onPointerMove={hold} onPointerLeave={release}
+      onKeyDown={onKeyDown}
+      onPointerMove={hold}
+      onPointerLeave={release}
       onFocus={(event) => event.target === event.currentTarget && focused.value === null && focusOn(shown[0])}
     >
       <TableHeader columns={shownColumns} compact={props.compact} />
@@ -157,9 +202,29 @@ export function RunTable(props: { compact: boolean }) {
       <div class="run-lines" role="rowgroup" style={{ height: `${shown.length * LINE}px` }}>
         {inSight.map((line, nth) => {
           const index = first + nth + 2;
-          if (line.id === null) return <GroupTableRow key={`group ${line.group.name}`} group={line.group} columns={shownColumns} index={index} isFocused={line === focusedLine} />;
+          if (line.id === null)
+            return (
+              <GroupTableRow
+                key={`group ${line.group.name}`}
+                group={line.group}
+                columns={shownColumns}
+                index={index}
+                isFocused={line === focusedLine}
+              />
+            );
           const row = runById(line.id);
-          return row && <RunTableRow key={line.id} row={row} columns={shownColumns} index={index} isFocused={line === focusedLine} pinned={false} />;
+          return (
+            row && (
+              <RunTableRow
+                key={line.id}
+                row={row}
+                columns={shownColumns}
+                index={index}
+                isFocused={line === focusedLine}
+                pinned={false}
+              />
+            )
+          );
         })}
       </div>
     </div>

@@ -4,20 +4,26 @@ import { useRef } from "preact/hooks";
 
 import { Sparkline, type SparklineProps } from "../charts/sparkline";
 import { asNumber, moment, number } from "../format";
-import { baseline, colorOf, drawnIds, runById, setBaseline } from "../runs";
 import { linkTo, route } from "../router";
+import { baseline, colorOf, drawnIds, runById, setBaseline } from "../runs";
 import type { RunRow } from "../types";
 import { openColorPicker } from "./color_picker";
 import { focusOn, lineId, linkQuery, scrolling, toggleGroup, toggleRun } from "./row_focus";
+import { type Column, cell, difference, mainMetric, reads } from "./table_columns";
 import { foldGroup, type Group } from "./visible_runs";
-import { cell, difference, mainMetric, reads, type Column } from "./table_columns";
 
 export const LINE = 28; // px, as in run_table.css
 
 /** Where a line stands: each by itself, so that scrolling paints only those that come into sight. */
 const placeOf = (index: number): { top: string } => ({ top: `${(index - 2) * LINE}px` });
 
-export function RunTableRow(props: { row: RunRow; columns: readonly Column[]; index: number; isFocused: boolean; pinned: boolean }) {
+export function RunTableRow(props: {
+  row: RunRow;
+  columns: readonly Column[];
+  index: number;
+  isFocused: boolean;
+  pinned: boolean;
+}) {
   const { row, pinned } = props;
   const isDrawn = drawnIds.value.has(row.id);
   const color = colorOf(row.id);
@@ -28,35 +34,75 @@ export function RunTableRow(props: { row: RunRow; columns: readonly Column[]; in
   const project = route.value.project ?? "";
   return (
     <div
-      id={pinned ? undefined : lineId(line)} role="row" aria-rowindex={props.index} aria-selected={isDrawn}
+      id={pinned ? undefined : lineId(line)}
+      role="row"
+      aria-rowindex={props.index}
+      aria-selected={isDrawn}
       class={`run-line ${props.isFocused ? "focused" : ""} ${pinned ? "held" : ""} ${isDrawn ? "drawn" : ""}`}
-      style={pinned ? undefined : placeOf(props.index)} onClick={() => focusOn(line)}
+      style={pinned ? undefined : placeOf(props.index)}
+      onClick={() => focusOn(line)}
     >
       <div role="gridcell" class="run-cell first">
         <button
-          type="button" class="plain sign" tabIndex={-1} role="checkbox" aria-checked={isDrawn} aria-label={`Draw ${row.name}`}
+          type="button"
+          class="plain sign"
+          tabIndex={-1}
+          role="checkbox"
+          aria-checked={isDrawn}
+          aria-label={`Draw ${row.name}`}
           title="Draw it or not (space). Shift: all in between. Alt or double-click: only this one"
-          onClick={(event) => event.detail < 2 && toggleRun(row.id, event.shiftKey ? "range" : event.altKey ? "only" : "one")}
+          onClick={(event) =>
+            event.detail < 2 && toggleRun(row.id, event.shiftKey ? "range" : event.altKey ? "only" : "one")
+          }
           onDblClick={() => toggleRun(row.id, "only")}
         >
           <span class={isDrawn ? "eye" : "eye closed"} aria-hidden="true" />
         </button>
-        <button type="button" class="plain swatch" tabIndex={-1} aria-label={`Colour of ${row.name}`} title="Colour (c)" onClick={() => openColorPicker(row.id, row.name)}>
+        <button
+          type="button"
+          class="plain swatch"
+          tabIndex={-1}
+          aria-label={`Colour of ${row.name}`}
+          title="Colour (c)"
+          onClick={() => openColorPicker(row.id, row.name)}
+        >
           <span style={isDrawn ? { background: color, borderColor: color } : { borderColor: color }} />
         </button>
-        <span class={`state ${row.state}`} title={row.error === null ? row.state : `${row.state}: ${row.error}`}><span class="unseen">{row.state}</span></span>
-        <a class="cut name" tabIndex={-1} href={linkTo({ project, run: row.id }) + linkQuery.value} title={row.name}><bdi>{row.name}</bdi></a>
-        {isBaseline && <span class="tag" title="The others are held against this run">baseline</span>}
+        <span class={`state ${row.state}`} title={row.error === null ? row.state : `${row.state}: ${row.error}`}>
+          <span class="unseen">{row.state}</span>
+        </span>
+        <a class="cut name" tabIndex={-1} href={linkTo({ project, run: row.id }) + linkQuery.value} title={row.name}>
+          <bdi>{row.name}</bdi>
+        </a>
+        {isBaseline && (
+          <span class="tag" title="The others are held against this run">
+            baseline
+          </span>
+        )}
         <button
-          type="button" class={`plain sign pin ${isBaseline ? "on" : ""}`} tabIndex={-1} aria-pressed={isBaseline}
-          aria-label={`Baseline: ${row.name}`} title={isBaseline ? "No baseline (b)" : "Hold the others against this run (b)"}
+          type="button"
+          class={`plain sign pin ${isBaseline ? "on" : ""}`}
+          tabIndex={-1}
+          aria-pressed={isBaseline}
+          aria-label={`Baseline: ${row.name}`}
+          title={isBaseline ? "No baseline (b)" : "Hold the others against this run (b)"}
           onClick={() => setBaseline(isBaseline ? null : row.id)}
         >
           <span class="needle" aria-hidden="true" />
         </button>
       </div>
       <div role="gridcell" class="run-cell curve">
-        {metric !== null && <Curve project={project} run={row.id} metric={metric} color={color} width={64} height={20} state={row.state} />}
+        {metric !== null && (
+          <Curve
+            project={project}
+            run={row.id}
+            metric={metric}
+            color={color}
+            width={64}
+            height={20}
+            state={row.state}
+          />
+        )}
       </div>
       {props.columns.map((column) => {
         const any = cell(column.name, row);
@@ -64,8 +110,23 @@ export function RunTableRow(props: { row: RunRow; columns: readonly Column[]; in
         const apart = held !== undefined && column.metric ? difference(any, cell(column.name, held)) : "";
         const isNumber = asNumber(any) !== null;
         return (
-          <div key={column.name} role="gridcell" class={`run-cell cut ${isNumber ? "number" : ""}`} title={column.kind === "moment" ? moment(asNumber(any), true) : text}>
-            {column.kind === "tags" ? row.tags.map((tag) => <span key={tag} class="tag"><bdi>{tag}</bdi></span>) : isNumber ? text : <bdi>{text}</bdi>}
+          <div
+            key={column.name}
+            role="gridcell"
+            class={`run-cell cut ${isNumber ? "number" : ""}`}
+            title={column.kind === "moment" ? moment(asNumber(any), true) : text}
+          >
+            {column.kind === "tags" ? (
+              row.tags.map((tag) => (
+                <span key={tag} class="tag">
+                  <bdi>{tag}</bdi>
+                </span>
+              ))
+            ) : isNumber ? (
+              text
+            ) : (
+              <bdi>{text}</bdi>
+            )}
             {apart !== "" && <span class="soft apart"> {apart}</span>}
           </div>
         );
@@ -81,29 +142,60 @@ export function GroupTableRow(props: { group: Group; columns: readonly Column[];
   const line = { id: null, group };
   return (
     <div
-      id={lineId(line)} role="row" aria-rowindex={props.index} aria-expanded={!group.folded} class={`run-line group ${props.isFocused ? "focused" : ""}`}
-      style={placeOf(props.index)} onClick={() => focusOn(line)}
+      id={lineId(line)}
+      role="row"
+      aria-rowindex={props.index}
+      aria-expanded={!group.folded}
+      class={`run-line group ${props.isFocused ? "focused" : ""}`}
+      style={placeOf(props.index)}
+      onClick={() => focusOn(line)}
     >
       <div role="gridcell" class="run-cell first">
         <button
-          type="button" class="plain sign" tabIndex={-1} role="checkbox" aria-checked={count === 0 ? "false" : count === group.ids.length ? "true" : "mixed"}
-          aria-label={`Draw all of ${group.name}`} title="Draw the whole group or none of it (space)" onClick={() => toggleGroup(group.ids)}
+          type="button"
+          class="plain sign"
+          tabIndex={-1}
+          role="checkbox"
+          aria-checked={count === 0 ? "false" : count === group.ids.length ? "true" : "mixed"}
+          aria-label={`Draw all of ${group.name}`}
+          title="Draw the whole group or none of it (space)"
+          onClick={() => toggleGroup(group.ids)}
         >
           <span class={count > 0 ? "eye" : "eye closed"} aria-hidden="true" />
         </button>
         <button
-          type="button" class="plain sign" tabIndex={-1} aria-label={`${group.folded ? "Unfold" : "Fold"} ${group.name}`} title={group.folded ? "Unfold" : "Fold"}
+          type="button"
+          class="plain sign"
+          tabIndex={-1}
+          aria-label={`${group.folded ? "Unfold" : "Fold"} ${group.name}`}
+          title={group.folded ? "Unfold" : "Fold"}
           onClick={() => foldGroup(group.name, !group.folded)}
         >
-          <span class={`fold ${group.folded ? "" : "open"}`} aria-hidden="true">›</span>
+          <span class={`fold ${group.folded ? "" : "open"}`} aria-hidden="true">
+            ›
+          </span>
         </button>
-        <span class="cut name" title={group.name}><bdi>{group.name}</bdi></span>
+        <span class="cut name" title={group.name}>
+          <bdi>{group.name}</bdi>
+        </span>
         <span class="soft">{group.ids.length.toLocaleString("en-US")}</span>
       </div>
       <div role="gridcell" class="run-cell curve" />
       {props.columns.map((column) => {
-        const text = column.kind === "any" || column.kind === "number" || column.kind === "seconds" ? aggregate(group, column) : "";
-        return <div key={column.name} role="gridcell" class="run-cell cut number soft" title={text && `${column.title}: mean ± standard deviation; ${text}`}>{text}</div>;
+        const text =
+          column.kind === "any" || column.kind === "number" || column.kind === "seconds"
+            ? aggregate(group, column)
+            : "";
+        return (
+          <div
+            key={column.name}
+            role="gridcell"
+            class="run-cell cut number soft"
+            title={text && `${column.title}: mean ± standard deviation; ${text}`}
+          >
+            {text}
+          </div>
+        );
       })}
     </div>
   );
@@ -126,8 +218,14 @@ function aggregate(group: Group, column: Column): string {
   let text = "";
   if (values.length > 0) {
     const mean = values.reduce((sum, one) => sum + one, 0) / values.length;
-    const spread = values.length < 2 ? 0 : Math.sqrt(values.reduce((sum, one) => sum + (one - mean) ** 2, 0) / (values.length - 1));
-    text = column.kind === "seconds" ? reads(column, mean) : spread === 0 ? number(mean, 4) : `${number(mean, 4)} ± ${number(spread, 2)}`;
+    const spread =
+      values.length < 2 ? 0 : Math.sqrt(values.reduce((sum, one) => sum + (one - mean) ** 2, 0) / (values.length - 1));
+    text =
+      column.kind === "seconds"
+        ? reads(column, mean)
+        : spread === 0
+          ? number(mean, 4)
+          : `${number(mean, 4)} ± ${number(spread, 2)}`;
   }
   kept.set(name, text);
   return text;

@@ -5,14 +5,32 @@ import { useEffect, useRef } from "preact/hooks";
 import { bindShortcuts } from "../shortcuts";
 import { useUrlText } from "./url_text_field";
 
-export function SearchBox(props: { setting: string; label: string; slash?: boolean; onEnter?: (back: boolean) => void; placeholder?: string }) {
+export function SearchBox(props: {
+  setting: string;
+  label: string;
+  slash?: boolean;
+  onEnter?: (back: boolean) => void;
+  placeholder?: string;
+}) {
   const { text, type } = useUrlText(props.setting);
   const field = useRef<HTMLInputElement>(null);
-  useEffect(() => props.slash ? bindShortcuts([{ key: "/", description: props.label.toLowerCase(), action: () => field.current?.select() }]) : undefined, [props.slash, props.label]);
+  useEffect(
+    () =>
+      props.slash
+        ? bindShortcuts([{ key: "/", description: props.label.toLowerCase(), action: () => field.current?.select() }])
+        : undefined,
+    [props.slash, props.label],
+  );
   return (
     <input
-      ref={field} type="search" class="search-box" aria-label={props.label} placeholder={props.placeholder ?? props.label} spellcheck={false}
-      value={text} onInput={(event) => type(event.currentTarget.value)}
+      ref={field}
+      type="search"
+      class="search-box"
+      aria-label={props.label}
+      placeholder={props.placeholder ?? props.label}
+      spellcheck={false}
+      value={text}
+      onInput={(event) => type(event.currentTarget.value)}
       onKeyDown={(event) => {
         if (event.key === "Escape") {
           type("");

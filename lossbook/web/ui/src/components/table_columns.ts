@@ -3,11 +3,10 @@
 import { computed, signal } from "@preact/signals";
 
 import { asNumber, duration, moment, number, value } from "../format";
+import { decodeItem, encodeItem, setSettings, setting } from "../router";
 import { baseline, columnOf, names } from "../runs";
-import { setSettings, setting } from "../router";
-import { writePreference, readPreference } from "../settings";
+import { readPreference, writePreference } from "../settings";
 import type { Names, RunRow } from "../types";
-import { encodeItem, decodeItem } from "../router";
 
 export interface Column {
   name: string; // as the link and the server have it: created, config.lr, val/loss, val/loss.min
@@ -93,7 +92,12 @@ const usualColumns = computed<readonly string[]>(() => {
 
 export const columnNames = computed<readonly string[]>(() => {
   const text = colsText.value;
-  return text === null ? usualColumns.value : text.split(",").filter((part) => part !== "").map(decodeItem);
+  return text === null
+    ? usualColumns.value
+    : text
+        .split(",")
+        .filter((part) => part !== "")
+        .map(decodeItem);
 });
 
 /** The columns beside the run's name. */
@@ -110,8 +114,11 @@ export const possibleColumns = computed<readonly string[]>(() => {
   const usual = new Set(known.usual);
   const metrics = known.metrics.map(({ name }) => name);
   return [
-    ...fields, ...[...usual].flatMap((name) => [name, bestOf(name, known)]), ...known.config.map(({ name }) => name),
-    ...known.summary.map(({ name }) => name), ...metrics.filter((name) => !usual.has(name)),
+    ...fields,
+    ...[...usual].flatMap((name) => [name, bestOf(name, known)]),
+    ...known.config.map(({ name }) => name),
+    ...known.summary.map(({ name }) => name),
+    ...metrics.filter((name) => !usual.has(name)),
   ];
 });
 

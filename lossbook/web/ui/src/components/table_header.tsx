@@ -4,8 +4,18 @@ import { useState } from "preact/hooks";
 
 import { setSettings } from "../router";
 import { Menu } from "./menu";
+import {
+  type Column,
+  columnNamed,
+  columnNames,
+  isNumeric,
+  mainMetric,
+  moveColumn,
+  setWidth,
+  showColumns,
+  widthOf,
+} from "./table_columns";
 import { sort, sortBy } from "./visible_runs";
-import { columnNames, columnNamed, isNumeric, mainMetric, moveColumn, setWidth, showColumns, widthOf, type Column } from "./table_columns";
 
 const WIDER = 24; // px with each choice in the menu
 
@@ -18,12 +28,20 @@ export function TableHeader(props: { columns: readonly Column[]; compact: boolea
         <SortButton name="name" title="Name" />
         <Grip name={name} />
       </div>
-      <div class="run-cell curve soft" role="columnheader" title={mainMetric.value === null ? "" : `Curve of ${mainMetric.value}`}>
+      <div
+        class="run-cell curve soft"
+        role="columnheader"
+        title={mainMetric.value === null ? "" : `Curve of ${mainMetric.value}`}
+      >
         <span class="cut">{mainMetric.value === null ? "" : "curve"}</span>
       </div>
       {props.columns.map((column, at) => (
         <div
-          key={column.name} role="columnheader" aria-sort={ariaSort(column.name)} class={`run-cell ${over === column.name ? "over" : ""} ${isNumeric(column) ? "right" : ""}`} draggable
+          key={column.name}
+          role="columnheader"
+          aria-sort={ariaSort(column.name)}
+          class={`run-cell ${over === column.name ? "over" : ""} ${isNumeric(column) ? "right" : ""}`}
+          draggable
           onDragStart={(event) => event.dataTransfer?.setData("text/x-lossbook-column", column.name)}
           onDragOver={(event) => {
             event.preventDefault();
@@ -48,16 +66,39 @@ export function TableHeader(props: { columns: readonly Column[]; compact: boolea
               return (
                 <>
                   <p class="title">{column.name}</p>
-                  <button type="button" onClick={choose(() => setSettings({ sort: column.name }))}>Ascending</button>
-                  <button type="button" onClick={choose(() => setSettings({ sort: `-${column.name}` }))}>Descending</button>
-                  <button type="button" onClick={choose(() => setSettings({ group: column.name, folded: null }))}>Group by this</button>
+                  <button type="button" onClick={choose(() => setSettings({ sort: column.name }))}>
+                    Ascending
+                  </button>
+                  <button type="button" onClick={choose(() => setSettings({ sort: `-${column.name}` }))}>
+                    Descending
+                  </button>
+                  <button type="button" onClick={choose(() => setSettings({ group: column.name, folded: null }))}>
+                    Group by this
+                  </button>
                   <hr />
-                  <button type="button" disabled={at === 0} onClick={choose(() => moveColumn(column.name, at - 1))}>Move left</button>
-                  <button type="button" disabled={at === props.columns.length - 1} onClick={choose(() => moveColumn(column.name, at + 1))}>Move right</button>
-                  <button type="button" onClick={() => setWidth(column.name, widthOf(column.name) + WIDER)}>Wider</button>
-                  <button type="button" onClick={() => setWidth(column.name, widthOf(column.name) - WIDER)}>Narrower</button>
+                  <button type="button" disabled={at === 0} onClick={choose(() => moveColumn(column.name, at - 1))}>
+                    Move left
+                  </button>
+                  <button
+                    type="button"
+                    disabled={at === props.columns.length - 1}
+                    onClick={choose(() => moveColumn(column.name, at + 1))}
+                  >
+                    Move right
+                  </button>
+                  <button type="button" onClick={() => setWidth(column.name, widthOf(column.name) + WIDER)}>
+                    Wider
+                  </button>
+                  <button type="button" onClick={() => setWidth(column.name, widthOf(column.name) - WIDER)}>
+                    Narrower
+                  </button>
                   <hr />
-                  <button type="button" onClick={choose(() => showColumns(columnNames.peek().filter((one) => one !== column.name)))}>Hide</button>
+                  <button
+                    type="button"
+                    onClick={choose(() => showColumns(columnNames.peek().filter((one) => one !== column.name)))}
+                  >
+                    Hide
+                  </button>
                 </>
               );
             }}
@@ -78,8 +119,15 @@ function SortButton(props: { name: string; title: string }) {
   const now = sort.value;
   const full = columnNamed(props.name).name;
   return (
-    <button type="button" class="plain sorter" title={`Sort by ${full} (s: by the next column)`} onClick={() => sortBy(props.name)}>
-      <span class="cut"><bdi>{props.title}</bdi></span>
+    <button
+      type="button"
+      class="plain sorter"
+      title={`Sort by ${full} (s: by the next column)`}
+      onClick={() => sortBy(props.name)}
+    >
+      <span class="cut">
+        <bdi>{props.title}</bdi>
+      </span>
       {now?.name === props.name && <span aria-hidden="true">{now.descending ? "↓" : "↑"}</span>}
     </button>
   );
@@ -89,7 +137,9 @@ function SortButton(props: { name: string; title: string }) {
 function Grip(props: { name: string }) {
   return (
     <span
-      class="grip" aria-hidden="true" draggable={false}
+      class="grip"
+      aria-hidden="true"
+      draggable={false}
       onPointerDown={(event) => {
         event.preventDefault();
         event.stopPropagation();
@@ -98,7 +148,9 @@ function Grip(props: { name: string }) {
         grip.setPointerCapture(event.pointerId);
         const move = (now: PointerEvent): void => setWidth(props.name, width + now.clientX - from);
         grip.addEventListener("pointermove", move);
-        grip.addEventListener("lostpointercapture", () => grip.removeEventListener("pointermove", move), { once: true });
+        grip.addEventListener("lostpointercapture", () => grip.removeEventListener("pointermove", move), {
+          once: true,
+        });
       }}
     />
   );

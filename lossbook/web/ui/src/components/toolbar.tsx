@@ -3,16 +3,22 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import { axisTitle } from "../format";
-import { axes } from "../runs";
 import { route, setSettings, setting } from "../router";
-import { chartSettings, setChart, SMOOTHINGS } from "../settings";
+import { axes } from "../runs";
+import { chartSettings, SMOOTHINGS, setChart } from "../settings";
 import { bindShortcuts } from "../shortcuts";
 import { hasGroups } from "./chart_panels";
 import { CopyButton } from "./copy_button";
 import { UrlTextField } from "./url_text_field";
 import "./toolbar.css";
 
-const KINDS: readonly [string, string][] = [["", "no smoothing"], ["ema", "exponential"], ["mean", "mean"], ["median", "median"], ["gaussian", "Gaussian"]];
+const KINDS: readonly [string, string][] = [
+  ["", "no smoothing"],
+  ["ema", "exponential"],
+  ["mean", "mean"],
+  ["median", "median"],
+  ["gaussian", "Gaussian"],
+];
 const STRONGEST_EMA = 3; // decimals: 0.999
 const WIDEST = 1000; // rows
 const sizeText = setting("size");
@@ -33,7 +39,12 @@ export function smoothMore(by: 1 | -1): void {
   const now = chartSettings.peek().smoothing;
   const exact = SMOOTHINGS.indexOf(now);
   const [kind, strength] = (now ?? "").split(":");
-  const nearest = exact >= 0 ? exact : kind === "ema" ? SMOOTHINGS.findLastIndex((one) => one === null || Number(one.slice(4)) <= Number(strength)) : 0;
+  const nearest =
+    exact >= 0
+      ? exact
+      : kind === "ema"
+        ? SMOOTHINGS.findLastIndex((one) => one === null || Number(one.slice(4)) <= Number(strength))
+        : 0;
   setChart({ smoothing: SMOOTHINGS[Math.max(0, Math.min(nearest + by, SMOOTHINGS.length - 1))] ?? null });
 }
 
@@ -46,39 +57,106 @@ function turnAxis(by: 1 | -1): void {
 export function Toolbar(props: { single?: boolean }) {
   const settings = chartSettings.value;
   const known = axes.value.includes(settings.x) ? axes.value : [...axes.value, settings.x];
-  useEffect(() => bindShortcuts([
-    { key: "x", description: "next x axis", action: () => turnAxis(1) },
-    { key: "X", description: "x axis before", action: () => turnAxis(-1) },
-    { key: "l", description: "logarithmic y axis", action: () => setChart({ logY: !chartSettings.peek().logY }) },
-    { key: "L", description: "logarithmic x axis", action: () => setChart({ logX: !chartSettings.peek().logX }) },
-    { key: "]", description: "smooth more", action: () => smoothMore(1) },
-    { key: "[", description: "smooth less", action: () => smoothMore(-1) },
-    { key: "0", description: "the whole x axis again", action: () => setChart({ range: null }) },
-  ]), []);
+  useEffect(
+    () =>
+      bindShortcuts([
+        { key: "x", description: "next x axis", action: () => turnAxis(1) },
+        { key: "X", description: "x axis before", action: () => turnAxis(-1) },
+        { key: "l", description: "logarithmic y axis", action: () => setChart({ logY: !chartSettings.peek().logY }) },
+        { key: "L", description: "logarithmic x axis", action: () => setChart({ logX: !chartSettings.peek().logX }) },
+        { key: "]", description: "smooth more", action: () => smoothMore(1) },
+        { key: "[", description: "smooth less", action: () => smoothMore(-1) },
+        { key: "0", description: "the whole x axis again", action: () => setChart({ range: null }) },
+      ]),
+    [],
+  );
   return (
     <div class="toolbar" role="toolbar" aria-label="How charts are drawn">
       <UrlTextField setting="find" label="Find charts" placeholder="Find charts, /regex/" class="find" />
       <label title="What curves are drawn against (x)">
         <span class="soft">x</span>
         <select aria-label="X axis" value={settings.x} onChange={(event) => setChart({ x: event.currentTarget.value })}>
-          {known.map((axis) => <option key={axis} value={axis}>{axisTitle(axis)}</option>)}
+          {known.map((axis) => (
+            <option key={axis} value={axis}>
+              {axisTitle(axis)}
+            </option>
+          ))}
         </select>
       </label>
       <span class="joined" role="group" aria-label="Logarithmic axes">
-        <button type="button" aria-pressed={settings.logX} title="Logarithmic x axis (Shift+L)" onClick={() => setChart({ logX: !settings.logX })}>log x</button>
-        <button type="button" aria-pressed={settings.logY} title="Logarithmic y axis (l)" onClick={() => setChart({ logY: !settings.logY })}>log y</button>
+        <button
+          type="button"
+          aria-pressed={settings.logX}
+          title="Logarithmic x axis (Shift+L)"
+          onClick={() => setChart({ logX: !settings.logX })}
+        >
+          log x
+        </button>
+        <button
+          type="button"
+          aria-pressed={settings.logY}
+          title="Logarithmic y axis (l)"
+          onClick={() => setChart({ logY: !settings.logY })}
+        >
+          log y
+        </button>
       </span>
       <Smoothing />
-      <button type="button" aria-pressed={settings.outliers === "robust"} title="Leave far outliers out of the y axis; each chart says how many" onClick={() => setChart({ outliers: settings.outliers === "robust" ? "all" : "robust" })}>Cut outliers</button>
-      {!props.single && <button type="button" aria-pressed={settings.bands} disabled={!hasGroups() && !settings.bands} title={hasGroups() ? "One line with a band for each group" : "Runs that are in groups can be drawn as bands: choose “group by” in the list"} onClick={() => setChart({ bands: !settings.bands })}>Bands</button>}
-      <button type="button" aria-pressed={settings.marks} title="Attempts, checkpoints, stages and alerts as marks" onClick={() => setChart({ marks: !settings.marks })}>Marks</button>
-      {settings.range !== null && <button type="button" class="primary" title="The whole x axis again (0)" onClick={() => setChart({ range: null })}>Reset zoom</button>}
+      <button
+        type="button"
+        aria-pressed={settings.outliers === "robust"}
+        title="Leave far outliers out of the y axis; each chart says how many"
+        onClick={() => setChart({ outliers: settings.outliers === "robust" ? "all" : "robust" })}
+      >
+        Cut outliers
+      </button>
+      {!props.single && (
+        <button
+          type="button"
+          aria-pressed={settings.bands}
+          disabled={!hasGroups() && !settings.bands}
+          title={
+            hasGroups()
+              ? "One line with a band for each group"
+              : "Runs that are in groups can be drawn as bands: choose “group by” in the list"
+          }
+          onClick={() => setChart({ bands: !settings.bands })}
+        >
+          Bands
+        </button>
+      )}
+      <button
+        type="button"
+        aria-pressed={settings.marks}
+        title="Attempts, checkpoints, stages and alerts as marks"
+        onClick={() => setChart({ marks: !settings.marks })}
+      >
+        Marks
+      </button>
+      {settings.range !== null && (
+        <button
+          type="button"
+          class="primary"
+          title="The whole x axis again (0)"
+          onClick={() => setChart({ range: null })}
+        >
+          Reset zoom
+        </button>
+      )}
       <span class="space" />
       <label title="Charts in a row">
         <span class="unseen">Charts in a row</span>
-        <select aria-label="Charts in a row" value={sizeText.value ?? ""} onChange={(event) => setSettings({ size: event.currentTarget.value || null })}>
+        <select
+          aria-label="Charts in a row"
+          value={sizeText.value ?? ""}
+          onChange={(event) => setSettings({ size: event.currentTarget.value || null })}
+        >
           <option value="">fit</option>
-          {["1", "2", "3", "4"].map((count) => <option key={count} value={count}>{count}×</option>)}
+          {["1", "2", "3", "4"].map((count) => (
+            <option key={count} value={count}>
+              {count}×
+            </option>
+          ))}
         </select>
       </label>
       <CopyLink />
@@ -88,7 +166,11 @@ export function Toolbar(props: { single?: boolean }) {
 
 function CopyLink() {
   void route.value; // the address follows it
-  return <CopyButton text={location.href} label="Copy the link to this view" class="">Copy link</CopyButton>;
+  return (
+    <CopyButton text={location.href} label="Copy the link to this view" class="">
+      Copy link
+    </CopyButton>
+  );
 }
 
 function Smoothing() {
@@ -101,18 +183,30 @@ function Smoothing() {
   return (
     <span class="smoothing" role="group" aria-label="Smoothing">
       <select
-        aria-label="Kind of smoothing" title="Smoothing over every row ([ and ])" value={kind}
+        aria-label="Kind of smoothing"
+        title="Smoothing over every row ([ and ])"
+        value={kind}
         onChange={(event) => {
           const other = event.currentTarget.value;
           setChart({ smoothing: other === "" ? null : other === "ema" ? "ema:0.9" : `${other}:50` });
         }}
       >
-        {KINDS.map(([name, title]) => <option key={name} value={name}>{title}</option>)}
+        {KINDS.map(([name, title]) => (
+          <option key={name} value={name}>
+            {title}
+          </option>
+        ))}
       </select>
       {kind !== "" && (
         <>
           <input
-            type="range" min="1" max="100" step="1" value={at} aria-label="Strength of smoothing" aria-valuetext={shown}
+            type="range"
+            min="1"
+            max="100"
+            step="1"
+            value={at}
+            aria-label="Strength of smoothing"
+            aria-valuetext={shown}
             onInput={(event) => {
               const to = Number(event.currentTarget.value);
               setDrawn(to);

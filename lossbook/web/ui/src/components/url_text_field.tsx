@@ -29,14 +29,33 @@ export function useUrlText(setting: string): UrlText {
   return { text: typed ?? inLink, type };
 }
 
-export function UrlTextField(props: { setting: string; label: string; placeholder: string; class?: string; slash?: boolean }) {
+export function UrlTextField(props: {
+  setting: string;
+  label: string;
+  placeholder: string;
+  class?: string;
+  slash?: boolean;
+}) {
   const { text, type } = useUrlText(props.setting);
   const field = useRef<HTMLInputElement>(null);
-  useEffect(() => (props.slash ? bindShortcuts([{ key: "/", description: props.label.toLowerCase(), action: () => field.current?.select() }]) : undefined), [props.slash, props.label]);
+  useEffect(
+    () =>
+      props.slash
+        ? bindShortcuts([{ key: "/", description: props.label.toLowerCase(), action: () => field.current?.select() }])
+        : undefined,
+    [props.slash, props.label],
+  );
   return (
     <input
-      ref={field} type="search" class={props.class} aria-label={props.label} placeholder={props.placeholder} spellcheck={false} autocomplete="off"
-      value={text} onInput={(event) => type(event.currentTarget.value)}
+      ref={field}
+      type="search"
+      class={props.class}
+      aria-label={props.label}
+      placeholder={props.placeholder}
+      spellcheck={false}
+      autocomplete="off"
+      value={text}
+      onInput={(event) => type(event.currentTarget.value)}
       onKeyDown={(event) => {
         if (event.key !== "Escape") return;
         event.preventDefault();

@@ -35,24 +35,39 @@ function fits(text: string, words: readonly string[]): boolean {
 /** The part of a tree whose paths or values have all the words. */
 function sift(branch: Branch, words: readonly string[]): Branch | null {
   if (words.length === 0) return branch;
-  if (branch.children === null) return fits(`${branch.path} ${valueText(branch.value)} ${JSON.stringify(branch.value)}`, words) ? branch : null;
+  if (branch.children === null)
+    return fits(`${branch.path} ${valueText(branch.value)} ${JSON.stringify(branch.value)}`, words) ? branch : null;
   const children = branch.children.map((child) => sift(child, words)).filter((child) => child !== null);
-  return children.length === 0 ? null : { ...branch, children, leaves: children.reduce((sum, child) => sum + child.leaves, 0) };
+  return children.length === 0
+    ? null
+    : { ...branch, children, leaves: children.reduce((sum, child) => sum + child.leaves, 0) };
 }
 
 /** `find`: show only what has these words. */
 export function ValueTree(props: { values: Record<string, unknown>; find: string; nothing: string }) {
   const [all, setAll] = useState(false);
   const whole = grow("", "", props.values);
-  const words = props.find.toLowerCase().split(/\s+/).filter((word) => word !== "");
+  const words = props.find
+    .toLowerCase()
+    .split(/\s+/)
+    .filter((word) => word !== "");
   const found = sift(whole, words);
   if (Object.keys(props.values).length === 0) return <p class="soft hint">{props.nothing}</p>;
-  if (found === null || found.children === null) return <p class="soft hint">Nothing here has “{props.find}” in its name or value.</p>;
+  if (found === null || found.children === null)
+    return <p class="soft hint">Nothing here has “{props.find}” in its name or value.</p>;
   const budget = { left: all ? Infinity : SHOWN_AT_FIRST };
   return (
     <div class="tree">
-      <ul>{found.children.map((child) => <Twig key={child.path} branch={child} find={words[0] ?? ""} budget={budget} />)}</ul>
-      {!all && found.leaves > SHOWN_AT_FIRST && <button onClick={() => setAll(true)}>Show all {found.leaves.toLocaleString("en-US")}</button>}
+      <ul>
+        {found.children.map((child) => (
+          <Twig key={child.path} branch={child} find={words[0] ?? ""} budget={budget} />
+        ))}
+      </ul>
+      {!all && found.leaves > SHOWN_AT_FIRST && (
+        <button type="button" onClick={() => setAll(true)}>
+          Show all {found.leaves.toLocaleString("en-US")}
+        </button>
+      )}
     </div>
   );
 }
@@ -64,8 +79,17 @@ function Twig(props: { branch: Branch; find: string; budget: { left: number } })
     return (
       <li>
         <details open>
-          <summary><span class="mono"><HighlightedText text={branch.name} find={find} /></span> <span class="soft">{branch.leaves}</span></summary>
-          <ul>{branch.children.map((child) => <Twig key={child.path} branch={child} find={find} budget={budget} />)}</ul>
+          <summary>
+            <span class="mono">
+              <HighlightedText text={branch.name} find={find} />
+            </span>{" "}
+            <span class="soft">{branch.leaves}</span>
+          </summary>
+          <ul>
+            {branch.children.map((child) => (
+              <Twig key={child.path} branch={child} find={find} budget={budget} />
+            ))}
+          </ul>
         </details>
       </li>
     );
@@ -76,11 +100,17 @@ function Twig(props: { branch: Branch; find: string; budget: { left: number } })
   const text = typeof branch.value === "number" && !Number.isInteger(branch.value) ? exact : valueText(branch.value);
   return (
     <li class="leaf">
-      <span class="mono name" title={branch.path}><HighlightedText text={branch.name} find={find} /></span>
-      <span class="mono value" title={text.length > 60 ? text.slice(0, 2000) : undefined}><HighlightedText text={text} find={find} /></span>
+      <span class="mono name" title={branch.path}>
+        <HighlightedText text={branch.name} find={find} />
+      </span>
+      <span class="mono value" title={text.length > 60 ? text.slice(0, 2000) : undefined}>
+        <HighlightedText text={text} find={find} />
+      </span>
       <span class="acts">
         <CopyButton text={exact} label={`Copy the value of ${branch.path}`} />
-        <CopyButton text={branch.path} label={`Copy the path ${branch.path}`}>path</CopyButton>
+        <CopyButton text={branch.path} label={`Copy the path ${branch.path}`}>
+          path
+        </CopyButton>
       </span>
     </li>
   );

@@ -38,8 +38,15 @@ export function VirtualGrid(props: {
   useLayoutEffect(() => {
     const element = box.current!;
     const look = (): void => {
-      const next = { left: element.scrollLeft, top: element.scrollTop, width: element.clientWidth, height: element.clientHeight };
-      setSight((before) => (Object.entries(next).every(([name, value]) => before[name as keyof typeof next] === value) ? before : next));
+      const next = {
+        left: element.scrollLeft,
+        top: element.scrollTop,
+        width: element.clientWidth,
+        height: element.clientHeight,
+      };
+      setSight((before) =>
+        Object.entries(next).every(([name, value]) => before[name as keyof typeof next] === value) ? before : next,
+      );
     };
     const watcher = new ResizeObserver(look);
     watcher.observe(element);
@@ -68,24 +75,35 @@ export function VirtualGrid(props: {
   const seenColumns = [0, ...Array.from({ length: Math.max(0, endColumn - firstColumn) }, (_, at) => firstColumn + at)];
 
   const moveTo = (line: number, column: number): void => {
-    const next = { line: Math.max(0, Math.min(count - 1, line)), column: Math.max(0, Math.min(columns.length - 1, column)) };
+    const next = {
+      line: Math.max(0, Math.min(count - 1, line)),
+      column: Math.max(0, Math.min(columns.length - 1, column)),
+    };
     setCursor(next);
     const element = box.current!;
     const top = next.line * LINE;
     if (top < element.scrollTop) element.scrollTop = top;
-    else if (top + LINE + headHeight > element.scrollTop + element.clientHeight) element.scrollTop = top + LINE + headHeight - element.clientHeight;
+    else if (top + LINE + headHeight > element.scrollTop + element.clientHeight)
+      element.scrollTop = top + LINE + headHeight - element.clientHeight;
     if (next.column === 0) return;
     const left = starts[next.column]!;
     if (left - fixed < element.scrollLeft) element.scrollLeft = left - fixed;
-    else if (left + columns[next.column]!.width > element.scrollLeft + element.clientWidth) element.scrollLeft = left + columns[next.column]!.width - element.clientWidth;
+    else if (left + columns[next.column]!.width > element.scrollLeft + element.clientWidth)
+      element.scrollLeft = left + columns[next.column]!.width - element.clientWidth;
   };
   const page = Math.max(1, Math.floor((sight.height - headHeight) / LINE) - 1);
   const onKeyDown = (event: KeyboardEvent): void => {
     if (event.target !== box.current || event.ctrlKey || event.altKey || event.metaKey || count === 0) return;
     const { line, column } = cursor ?? { line: 0, column: 0 };
     const moves: Record<string, [number, number]> = {
-      ArrowDown: [line + 1, column], ArrowUp: [line - 1, column], ArrowRight: [line, column + 1], ArrowLeft: [line, column - 1],
-      PageDown: [line + page, column], PageUp: [line - page, column], Home: [line, 0], End: [line, columns.length - 1],
+      ArrowDown: [line + 1, column],
+      ArrowUp: [line - 1, column],
+      ArrowRight: [line, column + 1],
+      ArrowLeft: [line, column - 1],
+      PageDown: [line + page, column],
+      PageUp: [line - page, column],
+      Home: [line, 0],
+      End: [line, columns.length - 1],
     };
     const to = moves[event.key];
     if (to !== undefined) moveTo(cursor === null ? 0 : to[0], cursor === null ? 0 : to[1]);
@@ -96,27 +114,61 @@ export function VirtualGrid(props: {
     event.stopPropagation();
   };
   const isAt = (line: number, column: number): boolean => cursor?.line === line && cursor.column === column;
-  const place = (column: number) => ({ left: column === 0 ? 0 : `${starts[column]!}px`, width: `${columns[column]!.width}px` });
+  const place = (column: number) => ({
+    left: column === 0 ? 0 : `${starts[column]!}px`,
+    width: `${columns[column]!.width}px`,
+  });
   return (
     <div
-      ref={box} class="compare-grid" role="grid" tabIndex={0} aria-label={props.label} aria-rowcount={count + 1} aria-colcount={columns.length}
-      aria-activedescendant={cursor === null ? undefined : "grid-cursor"} onKeyDown={onKeyDown}
+      ref={box}
+      class="compare-grid"
+      role="grid"
+      tabIndex={0}
+      aria-label={props.label}
+      aria-rowcount={count + 1}
+      aria-colcount={columns.length}
+      aria-activedescendant={cursor === null ? undefined : "grid-cursor"}
+      onKeyDown={onKeyDown}
     >
       <div class="grid-head" role="row" aria-rowindex={1} style={{ width: `${whole}px`, height: `${headHeight}px` }}>
         {seenColumns.map((column) => {
           const { name, head, sorted, class: own } = columns[column]!;
-          return <div key={name} role="columnheader" aria-colindex={column + 1} aria-sort={sorted} class={`grid-cell ${column === 0 ? "first" : ""} ${own ?? ""}`} style={place(column)}>{head}</div>;
+          return (
+            <div
+              key={name}
+              role="columnheader"
+              aria-colindex={column + 1}
+              aria-sort={sorted}
+              class={`grid-cell ${column === 0 ? "first" : ""} ${own ?? ""}`}
+              style={place(column)}
+            >
+              {head}
+            </div>
+          );
         })}
       </div>
       <div class="grid-lines" role="presentation" style={{ width: `${whole}px`, height: `${count * LINE}px` }}>
         {Array.from({ length: Math.max(0, end - first) }, (_, at) => first + at).map((line) => (
-          <div key={props.lineKey(line)} class={`grid-line ${props.lineClass?.(line) ?? ""}`} role="row" aria-rowindex={line + 2} style={{ top: `${line * LINE}px`, width: `${whole}px` }}>
+          <div
+            key={props.lineKey(line)}
+            class={`grid-line ${props.lineClass?.(line) ?? ""}`}
+            role="row"
+            aria-rowindex={line + 2}
+            style={{ top: `${line * LINE}px`, width: `${whole}px` }}
+          >
             {seenColumns.map((column) => {
               const { text, title, class: own } = props.cell(line, column);
               return (
+                // biome-ignore lint/a11y/useAriaPropsSupportedByRole: both roles have a column index
                 <div
-                  key={columns[column]!.name} id={isAt(line, column) ? "grid-cursor" : undefined} role={column === 0 ? "rowheader" : "gridcell"} aria-colindex={column + 1} title={title}
-                  class={`grid-cell cut ${column === 0 ? "first" : ""} ${own ?? ""} ${isAt(line, column) ? "cursor" : ""}`} style={place(column)} onClick={() => setCursor({ line, column })}
+                  key={columns[column]!.name}
+                  id={isAt(line, column) ? "grid-cursor" : undefined}
+                  role={column === 0 ? "rowheader" : "gridcell"}
+                  aria-colindex={column + 1}
+                  title={title}
+                  class={`grid-cell cut ${column === 0 ? "first" : ""} ${own ?? ""} ${isAt(line, column) ? "cursor" : ""}`}
+                  style={place(column)}
+                  onClick={() => setCursor({ line, column })}
                 >
                   {text}
                 </div>
@@ -130,13 +182,3 @@ export function VirtualGrid(props: {
 }
 
 // -- as a text -----------------------------------------------------------------------------------------------------
-
-/** A table in Markdown; the first row is its head. */
-export function asMarkdown(rows: readonly (readonly string[])[]): string {
-  const lines = rows.map((row) => `| ${row.map((cell) => cell.replaceAll("|", "\\|").replace(/\s+/g, " ")).join(" | ")} |`);
-  return [lines[0], `| ${rows[0]?.map(() => "---").join(" | ")} |`, ...lines.slice(1)].join("\n") + "\n";
-}
-
-export function asCsv(rows: readonly (readonly string[])[]): string {
-  return rows.map((row) => row.map((cell) => (/[",\n\r]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell)).join(",")).join("\n") + "\n";
-}

@@ -35,7 +35,12 @@ export function VirtualList(props: {
 
   useLayoutEffect(() => {
     const element = box.current!;
-    const look = (): void => setSight((before) => (before.top === element.scrollTop && before.height === element.clientHeight ? before : { top: element.scrollTop, height: element.clientHeight }));
+    const look = (): void =>
+      setSight((before) =>
+        before.top === element.scrollTop && before.height === element.clientHeight
+          ? before
+          : { top: element.scrollTop, height: element.clientHeight },
+      );
     const scroll = (): void => {
       look();
       // The event of a scroll by `handle` may come after the list has grown: it says nothing about what a person wants.
@@ -62,13 +67,24 @@ export function VirtualList(props: {
   if (props.handle) {
     props.handle.current = {
       toEnd: () => scrollTo(Number.MAX_SAFE_INTEGER),
-      show: (line, where = "middle") => scrollTo(where === "start" ? line * lineHeight : line * lineHeight - (box.current?.clientHeight ?? 0) / 2 + lineHeight),
+      show: (line, where = "middle") =>
+        scrollTo(
+          where === "start" ? line * lineHeight : line * lineHeight - (box.current?.clientHeight ?? 0) / 2 + lineHeight,
+        ),
     };
   }
   useLayoutEffect(() => props.onSight?.(first, end));
 
   return (
-    <div ref={box} class={`long-list ${props.class ?? ""}`} role={props.role ?? "list"} aria-label={props.label} tabIndex={0} style={props.maxHeight === undefined ? {} : { maxHeight: `${props.maxHeight}px` }}>
+    // biome-ignore lint/a11y/useAriaPropsSupportedByRole: every role that is given to it has a label
+    <div
+      ref={box}
+      class={`long-list ${props.class ?? ""}`}
+      role={props.role ?? "list"}
+      aria-label={props.label}
+      tabIndex={0}
+      style={props.maxHeight === undefined ? {} : { maxHeight: `${props.maxHeight}px` }}
+    >
       {props.head}
       <div class="whole" role="presentation" style={{ height: `${count * lineHeight}px` }}>
         <div class="seen" role="presentation" style={{ transform: `translateY(${first * lineHeight}px)` }}>

@@ -1,14 +1,14 @@
 // Which runs the table shows, in which order: what was searched and filtered, sorted and grouped. Worked out once a change.
 
-import { computed, effect, signal, untracked, type ReadonlySignal } from "@preact/signals";
+import { computed, effect, type ReadonlySignal, signal, untracked } from "@preact/signals";
 
 import { AnswerError, api } from "../api";
 import { asNumber, value } from "../format";
-import { columnOf, drawnRuns, names, paletteColor, rows, wantColumns, type DrawnRun } from "../runs";
-import { route, setSettings, setting } from "../router";
+import { decodeItem, encodeItem, route, setSettings, setting } from "../router";
+import { columnOf, type DrawnRun, drawnRuns, names, paletteColor, rows, wantColumns } from "../runs";
 import type { RunRow } from "../types";
+import { isComplete } from "./filter_text";
 import { cell, columnNames, isField } from "./table_columns";
-import { decodeItem, encodeItem } from "../router";
 
 export interface Group {
   name: string;
@@ -39,16 +39,6 @@ const fitting = signal<ReadonlySet<string> | null>(null);
 /** Why the expression cannot be understood. */
 export const filterFailure = signal<string | null>(null);
 
-/** Whether an expression looks whole: nothing is left open, and its end asks for nothing more. */
-function looksWhole(where: string): boolean {
-  // What stands between quotes is text, whatever it looks like.
-  const bare = where.replace(/'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`/g, "x");
-  if (/['"`]/.test(bare) || /([=<>!,(+*/%-]|\b(and|or|not|in|is|like|ilike|contains))\s*$/i.test(bare)) return false;
-  if ((bare.match(/\(/g)?.length ?? 0) !== (bare.match(/\)/g)?.length ?? 0)) return false;
-  // A name alone is the beginning of a comparison, after `and` as well.
-  return bare.split(/\b(?:and|or)\b/i).every((part) => /[=<>]|\b(in|is|like|ilike|contains)\b/i.test(part));
-}
-
 let filterAsked = { question: "", at: 0 };
 const projectName = computed(() => route.value.project);
 
@@ -66,7 +56,14 @@ effect(() => {
   if (isEmpty) return undefined;
   const stop = new AbortController();
   const since = performance.now() - filterAsked.at;
-  const wait = filterAsked.at === 0 && untracked(() => fitting.value) === null ? 0 : question === filterAsked.question ? Math.max(FILTER_PAUSE - since, 0) : looksWhole(where) ? FILTER_WAIT : HALF_WAIT;
+  const wait =
+    filterAsked.at === 0 && untracked(() => fitting.value) === null
+      ? 0
+      : question === filterAsked.question
+        ? Math.max(FILTER_PAUSE - since, 0)
+        : isComplete(where)
+          ? FILTER_WAIT
+          : HALF_WAIT;
   const timer = setTimeout(async () => {
     filterAsked = { question, at: performance.now() };
     try {
@@ -87,14 +84,23 @@ effect(() => {
 
 // -- search ----------------------------------------------------------------------------------------------------------
 
-const haystacks = computed(() => rows.value.map((row) => `${row.name}\n${row.id}\n${row.tags.join("\n")}\n${row.group ?? ""}\n${row.notes ?? ""}`.toLowerCase()));
+const haystacks = computed(() =>
+  rows.value.map((row) =>
+    `${row.name}\n${row.id}\n${row.tags.join("\n")}\n${row.group ?? ""}\n${row.notes ?? ""}`.toLowerCase(),
+  ),
+);
 
 const found = computed<readonly RunRow[]>(() => {
-  const words = (searchText.value ?? "").toLowerCase().split(/\s+/).filter((word) => word !== "");
+  const words = (searchText.value ?? "")
+    .toLowerCase()
+    .split(/\s+/)
+    .filter((word) => word !== "");
   const fits = fitting.value;
   if (words.length === 0 && fits === null) return rows.value;
   const texts = words.length === 0 ? [] : haystacks.value;
-  return rows.value.filter((row, at) => (fits === null || fits.has(row.id)) && words.every((word) => texts[at]!.includes(word)));
+  return rows.value.filter(
+    (row, at) => (fits === null || fits.has(row.id)) && words.every((word) => texts[at]!.includes(word)),
+  );
 });
 
 // -- order -----------------------------------------------------------------------------------------------------------
@@ -132,21 +138,23 @@ export function sortNext(): void {
 }
 
 /** Numbers before texts; what is missing, and NaN, last in either direction; equal ones stay as they were. */
-export function inOrder<T>(things: readonly T[], valueOf: (thing: T) => unknown, descending: boolean): T[] {
+export function inOrder<T>(things: readonly T[], cellOf: (thing: T) => unknown, descending: boolean): T[] {
   const keyed = things.map((thing, at) => {
-    const any = valueOf(thing);
+    const any = cellOf(thing);
     const size = asNumber(any);
     if (size !== null) return { thing, at, rank: Number.isNaN(size) ? 2 : 0, size, text: "" };
-    if (any === null || any === undefined || any === "" || (Array.isArray(any) && any.length === 0)) return { thing, at, rank: 3, size: 0, text: "" };
+    if (any === null || any === undefined || any === "" || (Array.isArray(any) && any.length === 0))
+      return { thing, at, rank: 3, size: 0, text: "" };
     return { thing, at, rank: 1, size: 0, text: (Array.isArray(any) ? any.join(", ") : value(any)).toLowerCase() };
   });
   const sign = descending ? -1 : 1;
-  keyed.sort((one, other) => (
-    one.rank - other.rank
-    || (one.rank === 0 && one.size !== other.size ? sign * (one.size < other.size ? -1 : 1) : 0)
-    || (one.rank === 1 && one.text !== other.text ? sign * (one.text < other.text ? -1 : 1) : 0)
-    || one.at - other.at
-  ));
+  keyed.sort(
+    (one, other) =>
+      one.rank - other.rank ||
+      (one.rank === 0 && one.size !== other.size ? sign * (one.size < other.size ? -1 : 1) : 0) ||
+      (one.rank === 1 && one.text !== other.text ? sign * (one.text < other.text ? -1 : 1) : 0) ||
+      one.at - other.at,
+  );
   return keyed.map(({ thing }) => thing);
 }
 
@@ -155,7 +163,11 @@ export const visibleRuns: ReadonlySignal<readonly RunRow[]> = computed(() => {
   const order = sort.value;
   if (order === null) return found.value;
   const column = isField(order.name) ? undefined : columnOf(order.name);
-  return inOrder(found.value, (row) => (isField(order.name) ? cell(order.name, row) : column?.get(row.id)), order.descending);
+  return inOrder(
+    found.value,
+    (row) => (isField(order.name) ? cell(order.name, row) : column?.get(row.id)),
+    order.descending,
+  );
 });
 
 // -- groups ----------------------------------------------------------------------------------------------------------
@@ -165,10 +177,22 @@ export function groupNameOf(row: RunRow): string | null {
   const by = groupText.value;
   if (by === null || by === "") return null;
   const any = cell(by, row);
-  return any === undefined || any === null || any === "" || (Array.isArray(any) && any.length === 0) ? "(none)" : Array.isArray(any) ? any.join(", ") : value(any);
+  return any === undefined || any === null || any === "" || (Array.isArray(any) && any.length === 0)
+    ? "(none)"
+    : Array.isArray(any)
+      ? any.join(", ")
+      : value(any);
 }
 
-const foldedNames = computed(() => new Set((foldedText.value ?? "").split(",").filter((part) => part !== "").map(decodeItem)));
+const foldedNames = computed(
+  () =>
+    new Set(
+      (foldedText.value ?? "")
+        .split(",")
+        .filter((part) => part !== "")
+        .map(decodeItem),
+    ),
+);
 
 export const groups = computed<readonly Group[]>(() => {
   if (!groupText.value) return [];
@@ -191,11 +215,16 @@ export function foldGroup(name: string, folded: boolean): void {
 
 export const lines: ReadonlySignal<readonly TableRow[]> = computed(() => {
   if (!groupText.value) return visibleRuns.value.map((row): TableRow => ({ id: row.id, group: null }));
-  return groups.value.flatMap((group): TableRow[] => [{ id: null, group }, ...(group.folded ? [] : group.ids.map((id): TableRow => ({ id, group: null })))]);
+  return groups.value.flatMap((group): TableRow[] => [
+    { id: null, group },
+    ...(group.folded ? [] : group.ids.map((id): TableRow => ({ id, group: null }))),
+  ]);
 });
 
 /** What the order follows from when a person sets it: a change of it begins the table at its top. */
-export const arrangement = computed(() => [searchText.value, filterText.value, sortText.value, groupText.value, projectName.value].join("\n"));
+export const arrangement = computed(() =>
+  [searchText.value, filterText.value, sortText.value, groupText.value, projectName.value].join("\n"),
+);
 
 /** Which lines there are follows from this, as far as a person sets it. */
 export const folding = computed(() => `${arrangement.value}\n${foldedText.value}`);

@@ -4,14 +4,15 @@ import type { ComponentChildren } from "preact";
 import { useMemo } from "preact/hooks";
 
 import { fileName, save } from "../charts/export";
-import { value as valueText } from "../format";
 import { CopyButton } from "../components/copy_button";
 import { metricTest } from "../components/metric_sections";
+import { asCsv, asMarkdown } from "../components/table_text";
 import { UrlTextField } from "../components/url_text_field";
+import { type GridCell, type GridColumn, VirtualGrid } from "../components/virtual_grid";
+import { value as valueText } from "../format";
+import { linkTo, navigate, route, setSettings } from "../router";
 import { colorOf } from "../runs";
-import { navigate, linkTo, route, setSettings } from "../router";
 import type { Compared, RunRow } from "../types";
-import { asCsv, asMarkdown, VirtualGrid, type GridCell, type GridColumn } from "../components/virtual_grid";
 import { useCompared } from "./compare_runs";
 
 const KEY_WIDTH = 220;
@@ -42,8 +43,10 @@ export function settingsOf({ settings, config, baseline }: Compared): Setting[] 
   return settings.map((name) => {
     const identities = config.map((one) => identity(one[name]));
     return {
-      name, texts: config.map((one) => (one[name] === undefined ? null : valueText(one[name]))),
-      odd: oddOnes(identities, baseline !== null), differs: identities.some((one) => one !== identities[0]),
+      name,
+      texts: config.map((one) => (one[name] === undefined ? null : valueText(one[name]))),
+      odd: oddOnes(identities, baseline !== null),
+      differs: identities.some((one) => one !== identities[0]),
     };
   });
 }
@@ -52,7 +55,10 @@ export function runHead(id: string, name: string): ComponentChildren {
   const { project, settings } = route.value;
   return (
     <a class="run-head-link" href={linkTo({ project, run: id }, settings)} title={name}>
-      <i style={{ background: colorOf(id) }} aria-hidden="true" /><span class="cut"><bdi>{name}</bdi></span>
+      <i style={{ background: colorOf(id) }} aria-hidden="true" />
+      <span class="cut">
+        <bdi>{name}</bdi>
+      </span>
     </a>
   );
 }
@@ -66,7 +72,10 @@ export function ConfigView(props: { rows: readonly RunRow[] }) {
   const all = useMemo(() => (answer === null ? [] : settingsOf(answer)), [answer]);
   const test = metricTest(find);
   const shown = useMemo(() => {
-    return all.filter(({ name, texts, differs }) => (showsAll || differs) && (test === null || test(name) || texts.some((text) => text !== null && test(text))));
+    return all.filter(
+      ({ name, texts, differs }) =>
+        (showsAll || differs) && (test === null || test(name) || texts.some((text) => text !== null && test(text))),
+    );
   }, [all, find, showsAll]);
   const runs = answer?.runs ?? [];
   const idOf = (at: number): string => String(runs[at]?.id ?? "");
@@ -74,13 +83,41 @@ export function ConfigView(props: { rows: readonly RunRow[] }) {
 
   const cellOf = (setting: Setting, run: number): GridCell => {
     const text = setting.texts[run];
-    if (text === null || text === undefined) return { text: "–", title: `${nameOf(run)} has no ${setting.name}`, class: `soft ${setting.odd[run] ? "odd" : ""}` };
+    if (text === null || text === undefined)
+      return {
+        text: "–",
+        title: `${nameOf(run)} has no ${setting.name}`,
+        class: `soft ${setting.odd[run] ? "odd" : ""}`,
+      };
     return { text: <bdi>{text}</bdi>, title: `${setting.name} = ${text}`, class: setting.odd[run] ? "odd" : "" };
   };
-  const keyCell = (setting: Setting): GridCell => ({ text: <bdi>{setting.name}</bdi>, title: setting.name, class: setting.differs ? "key" : "key soft" });
+  const keyCell = (setting: Setting): GridCell => ({
+    text: <bdi>{setting.name}</bdi>,
+    title: setting.name,
+    class: setting.differs ? "key" : "key soft",
+  });
   const columns: GridColumn[] = turned
-    ? [{ name: "run", head: "Run", width: KEY_WIDTH }, ...shown.map(({ name }) => ({ name, head: <span class="cut" title={name}><bdi>{name}</bdi></span>, width: RUN_WIDTH }))]
-    : [{ name: "key", head: "Setting", width: KEY_WIDTH }, ...runs.map((_, at) => ({ name: idOf(at), head: runHead(idOf(at), nameOf(at)), width: RUN_WIDTH, ...(idOf(at) === answer?.baseline ? { class: "held" } : {}) }))];
+    ? [
+        { name: "run", head: "Run", width: KEY_WIDTH },
+        ...shown.map(({ name }) => ({
+          name,
+          head: (
+            <span class="cut" title={name}>
+              <bdi>{name}</bdi>
+            </span>
+          ),
+          width: RUN_WIDTH,
+        })),
+      ]
+    : [
+        { name: "key", head: "Setting", width: KEY_WIDTH },
+        ...runs.map((_, at) => ({
+          name: idOf(at),
+          head: runHead(idOf(at), nameOf(at)),
+          width: RUN_WIDTH,
+          ...(idOf(at) === answer?.baseline ? { class: "held" } : {}),
+        })),
+      ];
   const asRows = (): string[][] => {
     const line = (setting: Setting): string[] => [setting.name, ...setting.texts.map((text) => text ?? "")];
     const table = [["setting", ...runs.map((_, at) => nameOf(at))], ...shown.map(line)];
@@ -92,28 +129,69 @@ export function ConfigView(props: { rows: readonly RunRow[] }) {
     <>
       <div class="compare-bar" role="toolbar" aria-label="Configuration">
         <UrlTextField setting="find" label="Find settings" placeholder="Find: names or values" slash />
-        <button type="button" aria-pressed={showsAll} onClick={() => setSettings({ every: showsAll ? null : "1" })} title="Also what is the same in all runs">All settings</button>
-        <button type="button" aria-pressed={turned} onClick={() => setSettings({ turn: turned ? null : "1" })} title="A line for each run in place of a column">Runs as rows</button>
+        <button
+          type="button"
+          aria-pressed={showsAll}
+          onClick={() => setSettings({ every: showsAll ? null : "1" })}
+          title="Also what is the same in all runs"
+        >
+          All settings
+        </button>
+        <button
+          type="button"
+          aria-pressed={turned}
+          onClick={() => setSettings({ turn: turned ? null : "1" })}
+          title="A line for each run in place of a column"
+        >
+          Runs as rows
+        </button>
         <span class="soft" role="status">
-          {answer === null ? (failure === null ? "Comparing …" : "") : `${shown.length.toLocaleString("en-US")} ${showsAll ? "settings" : shown.length === 1 ? "setting differs" : "settings differ"}${left > 0 ? `; ${left.toLocaleString("en-US")} more runs are left out` : ""}`}
+          {answer === null
+            ? failure === null
+              ? "Comparing …"
+              : ""
+            : `${shown.length.toLocaleString("en-US")} ${showsAll ? "settings" : shown.length === 1 ? "setting differs" : "settings differ"}${left > 0 ? `; ${left.toLocaleString("en-US")} more runs are left out` : ""}`}
         </span>
         <span class="space" />
         {answer !== null && (
           <>
-            <CopyButton class="" text={asMarkdown(rows)} label="Copy as Markdown">Copy Markdown</CopyButton>
-            <CopyButton class="" text={asCsv(rows)} label="Copy as CSV">Copy CSV</CopyButton>
-            <button type="button" onClick={() => save(fileName(`${route.value.project}-configuration`, "csv"), asCsv(rows), "text/csv")}>Save CSV</button>
+            <CopyButton class="" text={asMarkdown(rows)} label="Copy as Markdown">
+              Copy Markdown
+            </CopyButton>
+            <CopyButton class="" text={asCsv(rows)} label="Copy as CSV">
+              Copy CSV
+            </CopyButton>
+            <button
+              type="button"
+              onClick={() => save(fileName(`${route.value.project}-configuration`, "csv"), asCsv(rows), "text/csv")}
+            >
+              Save CSV
+            </button>
           </>
         )}
       </div>
-      {failure !== null && <p class="notice bad" role="alert">{failure}</p>}
-      {answer !== null && shown.length === 0 && <p class="empty">{find !== "" ? `No setting here fits “${find}”.` : "All of these runs have the same configuration."}</p>}
+      {failure !== null && (
+        <p class="notice bad" role="alert">
+          {failure}
+        </p>
+      )}
+      {answer !== null && shown.length === 0 && (
+        <p class="empty">
+          {find !== "" ? `No setting here fits “${find}”.` : "All of these runs have the same configuration."}
+        </p>
+      )}
       {answer !== null && shown.length > 0 && (
         <VirtualGrid
-          label={`Configuration of ${runs.length} runs`} columns={columns} count={count} lineKey={(line) => (turned ? idOf(line) : shown[line]!.name)}
+          label={`Configuration of ${runs.length} runs`}
+          columns={columns}
+          count={count}
+          lineKey={(line) => (turned ? idOf(line) : shown[line]!.name)}
           lineClass={(line) => (turned && idOf(line) === answer.baseline ? "held" : "")}
           cell={(line, column) => {
-            if (turned) return column === 0 ? { text: runHead(idOf(line), nameOf(line)), title: nameOf(line) } : cellOf(shown[column - 1]!, line);
+            if (turned)
+              return column === 0
+                ? { text: runHead(idOf(line), nameOf(line)), title: nameOf(line) }
+                : cellOf(shown[column - 1]!, line);
             return column === 0 ? keyCell(shown[line]!) : cellOf(shown[line]!, column - 1);
           }}
           onEnter={(line, column) => {
@@ -123,7 +201,10 @@ export function ConfigView(props: { rows: readonly RunRow[] }) {
         />
       )}
       {answer !== null && shown.length > 0 && (
-        <p class="compare-foot soft"><i class="odd-sign" aria-hidden="true" /> {answer.baseline !== null ? "not as the baseline has it" : "not as more than half of the runs have it"}</p>
+        <p class="compare-foot soft">
+          <i class="odd-sign" aria-hidden="true" />{" "}
+          {answer.baseline !== null ? "not as the baseline has it" : "not as more than half of the runs have it"}
+        </p>
       )}
     </>
   );

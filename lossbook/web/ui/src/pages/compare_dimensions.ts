@@ -2,9 +2,9 @@
 
 import { useEffect, useMemo } from "preact/hooks";
 
-import { dimensionOf, type Dimension } from "../charts/dimension";
-import { asNumber } from "../format";
+import { type Dimension, dimensionOf } from "../charts/dimension";
 import { bestOf, cell, columnNamed, isField, possibleColumns } from "../components/table_columns";
+import { asNumber } from "../format";
 import { alsoWanted, columnOf, names, paletteColor } from "../runs";
 import type { RunRow } from "../types";
 
@@ -37,12 +37,20 @@ export function usualMetric(): string | null {
 
 /** Ask for columns as long as the view is open; whether all of them are there. */
 export function useColumns(wanted: readonly string[]): boolean {
-  const asked = [...new Set(wanted)].filter((name) => name !== "" && !isField(name)).slice(0, 100).sort();
+  const asked = [...new Set(wanted)]
+    .filter((name) => name !== "" && !isField(name))
+    .slice(0, 100)
+    .sort();
   const key = asked.join("\n");
   useEffect(() => {
     alsoWanted.value = asked;
   }, [key]);
-  useEffect(() => () => void (alsoWanted.value = []), []);
+  useEffect(
+    () => () => {
+      alsoWanted.value = [];
+    },
+    [],
+  );
   // Without the names it is not known yet what is wanted.
   return names.value !== null && asked.every((name) => columnOf(name) !== undefined);
 }
@@ -63,7 +71,12 @@ function spreads(values: readonly unknown[]): boolean {
 /** A column of some runs; `log`: null where the values decide. */
 export function dimension(name: string, rows: readonly RunRow[], log: boolean | null): Dimension {
   const values = rows.map((row) => cell(name, row));
-  return dimensionOf(name, titleOf(name), values, log ?? (name !== "created" && name !== "last_step" && spreads(values)));
+  return dimensionOf(
+    name,
+    titleOf(name),
+    values,
+    log ?? (name !== "created" && name !== "last_step" && spreads(values)),
+  );
 }
 
 /** As `dimension`, worked out again only when something of it changed. */
@@ -97,7 +110,11 @@ function characterOf(name: string): Character | null {
   if (character === undefined) {
     const values = [...column.values()].filter((any) => any !== undefined);
     const isNumeric = values.length > 0 && values.every((any) => asNumber(any) !== null);
-    character = { isOne: values.length > 0 && values.every((any) => any === values[0]), isNumeric, spreads: isNumeric && spreads(values) };
+    character = {
+      isOne: values.length > 0 && values.every((any) => any === values[0]),
+      isNumeric,
+      spreads: isNumeric && spreads(values),
+    };
     characters.set(column, character);
   }
   return character;
@@ -119,5 +136,10 @@ export function tellingFirst(settings: readonly string[]): string[] {
 /** The setting that a metric is most likely looked at against: numbers that spread far, then any numbers. */
 export function mainSetting(settings: readonly string[]): string | null {
   const some = tellingFirst(settings);
-  return some.find((name) => characterOf(name)?.spreads) ?? some.find((name) => characterOf(name)?.isNumeric) ?? some[0] ?? null;
+  return (
+    some.find((name) => characterOf(name)?.spreads) ??
+    some.find((name) => characterOf(name)?.isNumeric) ??
+    some[0] ??
+    null
+  );
 }

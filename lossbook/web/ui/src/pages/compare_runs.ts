@@ -1,10 +1,10 @@
 // Which runs are compared, and what the server says of them.
 
 import { api } from "../api";
-import { useQuery, type QueryState } from "../components/use_query";
+import { type QueryState, useQuery } from "../components/use_query";
 import { visibleRuns } from "../components/visible_runs";
-import { baseline, drawnRuns, runById } from "../runs";
 import { route } from "../router";
+import { baseline, drawnRuns, runById } from "../runs";
 import type { Compared, RunRow } from "../types";
 
 /** Tables hold no more runs than that. */
@@ -33,12 +33,23 @@ export interface Asking {
 }
 
 /** Runs held against one another; asked for again while one of them goes on. */
-export function useCompared(rows: readonly RunRow[], { metric = null, losses = [], everySetting = false }: Asking): QueryState<Compared> & { left: number } {
+export function useCompared(
+  rows: readonly RunRow[],
+  { metric = null, losses = [], everySetting = false }: Asking,
+): QueryState<Compared> & { left: number } {
   const project = route.value.project ?? "";
   const chosen = rows.slice(0, MOST_COMPARED);
   const held = baseline.value;
   const known = held !== null && runById(held) !== undefined ? held : null;
-  const request = { project, runs: chosen.map(({ id }) => id), metric, losses: [...losses], columns: [], baseline: known, every_setting: everySetting };
+  const request = {
+    project,
+    runs: chosen.map(({ id }) => id),
+    metric,
+    losses: [...losses],
+    columns: [],
+    baseline: known,
+    every_setting: everySetting,
+  };
   const isLive = chosen.some(({ state }) => state === "running");
   const asked = useQuery(JSON.stringify(request), (signal) => api.compare(request, signal), isLive, 5000);
   return { ...asked, left: rows.length - chosen.length };

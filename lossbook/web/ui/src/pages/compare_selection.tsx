@@ -1,8 +1,8 @@
 // Runs that were picked out of a picture, and what can be done with them.
 
 import { MOST_DRAWN } from "../components/visible_runs";
-import { drawnIds, setDrawn } from "../runs";
 import { linkTo, route } from "../router";
+import { drawnIds, setDrawn } from "../runs";
 
 export function DrawThese(props: { ids: readonly string[]; what: string; hint: string; onClear: () => void }) {
   const { ids } = props;
@@ -14,12 +14,27 @@ export function DrawThese(props: { ids: readonly string[]; what: string; hint: s
   return (
     <p class="draw-these">
       <b>{ids.length.toLocaleString("en-US")}</b> {ids.length === 1 ? "run" : "runs"} {props.what}
-      {areDrawn ? <a class="button" href={linkTo({ project, view: "charts" }, settings)}>See their charts</a> : (
-        <button type="button" class="primary" title={ids.length > some.length ? `The first ${MOST_DRAWN} of them: more curves tell nothing` : "Draw these runs in all charts, and no other"} onClick={() => setDrawn(some)}>
+      {areDrawn ? (
+        <a class="button" href={linkTo({ project, view: "charts" }, settings)}>
+          See their charts
+        </a>
+      ) : (
+        <button
+          type="button"
+          class="primary"
+          title={
+            ids.length > some.length
+              ? `The first ${MOST_DRAWN} of them: more curves tell nothing`
+              : "Draw these runs in all charts, and no other"
+          }
+          onClick={() => setDrawn(some)}
+        >
           {ids.length > some.length ? `Draw ${MOST_DRAWN} of them` : "Draw these runs"}
         </button>
       )}
-      <button type="button" onClick={props.onClear}>Clear</button>
+      <button type="button" onClick={props.onClear}>
+        Clear
+      </button>
     </p>
   );
 }

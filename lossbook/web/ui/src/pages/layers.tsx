@@ -1,32 +1,28 @@
 // One quantity of many layers at once, over steps: where in the network, and when.
 
 import "./layers.css";
-
-import { useEffect, useMemo, useState } from "preact/hooks";
-
-import { AnswerError, api, type MatrixAnswer } from "../api";
-import { fitScale, type ColorScale, type ScaleKind } from "../charts/color_scale";
+import { useMemo } from "preact/hooks";
+import { api } from "../api";
+import { type ColorScale, fitScale, type ScaleKind } from "../charts/color_scale";
 import { CurveChart } from "../charts/curve_chart";
 import { fileName, save } from "../charts/export";
 import { Heatmap } from "../charts/heatmap";
-import { axisTitle, axisValue, number } from "../format";
-import { poll } from "../polling";
+import type { ChartSeries } from "../charts/types";
+import { NamePicker } from "../components/name_picker";
+import { asCsv } from "../components/table_text";
 import { useQuery } from "../components/use_query";
+import { axisTitle, axisValue, number } from "../format";
+import { decodeItem, encodeItem, route, setSettings } from "../router";
 import { names, palette, runById } from "../runs";
-import { route, setSettings } from "../router";
 import { chartSettings, setChart } from "../settings";
 import type { Family } from "../types";
-import { NamePicker } from "../components/name_picker";
-import { asCsv } from "../components/virtual_grid";
-import { normalised, readsOf, statisticOf, type Normal } from "./layer_values";
-import type { ChartSeries } from "../charts/types";
-import { decodeItem, encodeItem } from "../router";
+import { type Normal, normalised, readsOf, statisticOf } from "./layer_values";
+import { useMatrix } from "./use_matrix";
 
 const MOST_ROWS = 5000;
-const MOST_CELLS = 1_000_000;
-const MOST_COLUMNS = 300;
+
 const MOST_CHOSEN = 12;
-const FILLED = 0.85; // columns that have rows, of all
+
 const AXES = ["step", "wallclock", "elapsed", "time"];
 
 /** What stands in the link under names of our own. */
@@ -41,8 +37,14 @@ function useLayerSettings() {
     scale: (["linear", "log", "symlog"] as const).find((one) => one === kind) ?? null,
     normal: (["z", "first"] as const).find((one) => one === normal) ?? ("none" as Normal),
     share: settings.get("lrange") === "all" ? 1 : 0.98,
-    rows: Number.isInteger(first) && Number.isInteger(last) && first >= 0 && first <= last ? [first, last] as const : null,
-    chosen: (settings.get("layer") ?? "").split(",").filter((part) => part !== "").map(decodeItem),
+    rows:
+      Number.isInteger(first) && Number.isInteger(last) && first >= 0 && first <= last
+        ? ([first, last] as const)
+        : null,
+    chosen: (settings.get("layer") ?? "")
+      .split(",")
+      .filter((part) => part !== "")
+      .map(decodeItem),
   };
 }
 
@@ -50,12 +52,26 @@ export function LayersView(props: { project: string; run: string }) {
   const { project, run } = props;
   const state = runById(run)?.state ?? "finished";
   const live = state === "running";
-  const { answer, failure } = useQuery(`families ${project}/${run}`, (signal) => api.families({ project, run }, signal), live, 15_000);
-  if (answer === null) return <p class={failure === null ? "empty" : "notice bad"} role="status">{failure ?? "Looking for layers …"}</p>;
+  const { answer, failure } = useQuery(
+    `families ${project}/${run}`,
+    (signal) => api.families({ project, run }, signal),
+    live,
+    15_000,
+  );
+  if (answer === null)
+    return (
+      <p class={failure === null ? "empty" : "notice bad"} role="status">
+        {failure ?? "Looking for layers …"}
+      </p>
+    );
   if (answer.families.length === 0) {
     return (
       <div class="empty">
-        <p>No series of this run is one of many layers. Log one for each layer, as in <code>{'run.log({f"layers/{i}/grad_norm": norm for i, norm in enumerate(norms)}, step=step)'}</code>, or let <code>lossbook.lm.ExperimentTracker</code> log them; they appear here by themselves.</p>
+        <p>
+          No series of this run is one of many layers. Log one for each layer, as in{" "}
+          <code>{'run.log({f"layers/{i}/grad_norm": norm for i, norm in enumerate(norms)}, step=step)'}</code>, or let{" "}
+          <code>lossbook.lm.ExperimentTracker</code> log them; they appear here by themselves.
+        </p>
       </div>
     );
   }
@@ -68,84 +84,98 @@ function Families(props: { project: string; run: string; live: boolean; state: s
   const largest = families.reduce((most, one) => (one.keys.length > most.keys.length ? one : most));
   const family = families.find(({ pattern }) => pattern === settings.family) ?? largest;
   const byPattern = new Map(families.map((one) => [one.pattern, one]));
-  const titleOf = (pattern: string): string => `${pattern} (${(byPattern.get(pattern)?.keys.length ?? 0).toLocaleString("en-US")})`;
+  const titleOf = (pattern: string): string =>
+    `${pattern} (${(byPattern.get(pattern)?.keys.length ?? 0).toLocaleString("en-US")})`;
   return (
     <div class="layers">
       <div class="layers-bar" role="toolbar" aria-label="Heat map">
-        <NamePicker label="Layers" current={family.pattern} options={families.map(({ pattern }) => pattern)} titleOf={titleOf} onChoose={(pattern) => setSettings({ family: pattern, rows: null, layer: null })} />
+        <NamePicker
+          label="Layers"
+          current={family.pattern}
+          options={families.map(({ pattern }) => pattern)}
+          titleOf={titleOf}
+          onChoose={(pattern) => setSettings({ family: pattern, rows: null, layer: null })}
+        />
         <label>
           <span class="soft">x</span>
-          <select aria-label="X axis" value={chartSettings.value.x} onChange={(event) => setChart({ x: event.currentTarget.value })}>
-            {[...new Set([...(names.value?.axes ?? AXES), chartSettings.value.x])].map((axis) => <option key={axis} value={axis}>{axisTitle(axis)}</option>)}
+          <select
+            aria-label="X axis"
+            value={chartSettings.value.x}
+            onChange={(event) => setChart({ x: event.currentTarget.value })}
+          >
+            {[...new Set([...(names.value?.axes ?? AXES), chartSettings.value.x])].map((axis) => (
+              <option key={axis} value={axis}>
+                {axisTitle(axis)}
+              </option>
+            ))}
           </select>
         </label>
         <label>
           <span class="soft">of each cell</span>
-          <select aria-label="Statistic" value={settings.statistic} onChange={(event) => setSettings({ lstat: event.currentTarget.value === "mean" ? null : event.currentTarget.value })}>
-            <option value="mean">mean</option><option value="min">minimum</option><option value="max">maximum</option>
+          <select
+            aria-label="Statistic"
+            value={settings.statistic}
+            onChange={(event) =>
+              setSettings({ lstat: event.currentTarget.value === "mean" ? null : event.currentTarget.value })
+            }
+          >
+            <option value="mean">mean</option>
+            <option value="min">minimum</option>
+            <option value="max">maximum</option>
           </select>
         </label>
         <label>
           <span class="soft">rows</span>
-          <select aria-label="Normalise each row" value={settings.normal} onChange={(event) => setSettings({ lnorm: event.currentTarget.value === "none" ? null : event.currentTarget.value })}>
-            <option value="none">as they are</option><option value="z">z-score of each row</option><option value="first">relative to each row’s first</option>
+          <select
+            aria-label="Normalise each row"
+            value={settings.normal}
+            onChange={(event) =>
+              setSettings({ lnorm: event.currentTarget.value === "none" ? null : event.currentTarget.value })
+            }
+          >
+            <option value="none">as they are</option>
+            <option value="z">z-score of each row</option>
+            <option value="first">relative to each row’s first</option>
           </select>
         </label>
         <label>
           <span class="soft">colour</span>
-          <select aria-label="Colour scale" value={settings.scale ?? ""} onChange={(event) => setSettings({ lscale: event.currentTarget.value || null })}>
-            <option value="">fitting</option><option value="linear">linear</option><option value="log">logarithmic</option><option value="symlog">symmetric log</option>
+          <select
+            aria-label="Colour scale"
+            value={settings.scale ?? ""}
+            onChange={(event) => setSettings({ lscale: event.currentTarget.value || null })}
+          >
+            <option value="">fitting</option>
+            <option value="linear">linear</option>
+            <option value="log">logarithmic</option>
+            <option value="symlog">symmetric log</option>
           </select>
         </label>
         <label>
           <span class="soft">range</span>
-          <select aria-label="Range of the colours" value={settings.share === 1 ? "all" : ""} onChange={(event) => setSettings({ lrange: event.currentTarget.value || null })}>
-            <option value="">98% of cells</option><option value="all">all cells</option>
+          <select
+            aria-label="Range of the colours"
+            value={settings.share === 1 ? "all" : ""}
+            onChange={(event) => setSettings({ lrange: event.currentTarget.value || null })}
+          >
+            <option value="">98% of cells</option>
+            <option value="all">all cells</option>
           </select>
         </label>
-        {(chartSettings.value.range !== null || settings.rows !== null) && <button type="button" class="primary" title="Show all (0, or double click)" onClick={() => setSettings({ range: null, rows: null })}>Reset zoom</button>}
+        {(chartSettings.value.range !== null || settings.rows !== null) && (
+          <button
+            type="button"
+            class="primary"
+            title="Show all (0, or double click)"
+            onClick={() => setSettings({ range: null, rows: null })}
+          >
+            Reset zoom
+          </button>
+        )}
       </div>
       <FamilyMap key={family.pattern} {...props} family={family} />
     </div>
   );
-}
-
-/** How many columns have a row of any series. */
-function filledColumns({ count, nonfinite, columns }: MatrixAnswer): number {
-  const filled = new Uint8Array(columns);
-  for (let at = 0; at < count.length; at += 1) if (count[at]! > 0 || nonfinite[at]! > 0) filled[at % columns] = 1;
-  return filled.reduce((sum, one) => sum + one, 0);
-}
-
-/** The cells of a family, asked for again as long as the run goes on. */
-function useMatrix(project: string, run: string, keys: readonly string[], live: boolean): { matrix: MatrixAnswer | null; failure: string | null; loading: boolean } {
-  const { x, range } = chartSettings.value;
-  const columns = Math.max(20, Math.min(MOST_COLUMNS, Math.floor(MOST_CELLS / Math.max(1, keys.length))));
-  const question = JSON.stringify([project, run, keys.length, keys[0], x, range, columns]);
-  const [found, setFound] = useState<{ question: string; matrix: MatrixAnswer | null; failure: string | null }>({ question: "", matrix: null, failure: null });
-  useEffect(() => {
-    const stop = poll(3000, async (signal) => {
-      try {
-        const ask = (count: number): Promise<MatrixAnswer> => api.matrix({ project, run, keys: [...keys], x, columns: count, start: range?.[0] ?? null, end: range?.[1] ?? null }, signal);
-        let matrix = await ask(columns);
-        // More columns than steps were logged would be stripes of nothing.
-        const filled = filledColumns(matrix);
-        if (filled > 0 && filled < FILLED * columns) matrix = await ask(filled);
-        if (signal.aborted) return;
-        setFound({ question, matrix, failure: null });
-        if (!live) stop();
-      } catch (error) {
-        if (error instanceof AnswerError && !signal.aborted) {
-          const { message } = error;
-          setFound((before) => ({ question, matrix: before.question === question ? before.matrix : null, failure: message }));
-          if (error.status !== 0 && !live) return stop();
-        }
-        throw error;
-      }
-    });
-    return stop;
-  }, [question, live]);
-  return { matrix: found.matrix, failure: found.failure, loading: found.question !== question };
 }
 
 /** The kind of scale that fits: logarithmic where values are positive and lie far apart. */
@@ -162,8 +192,14 @@ function FamilyMap(props: { project: string; run: string; live: boolean; state: 
   const keys = useMemo(() => family.keys.slice(0, MOST_ROWS), [family.keys.length, family.pattern]);
   const { matrix, failure, loading } = useMatrix(project, run, keys, live);
   const { statistic, normal, share } = settings;
-  const values = useMemo(() => (matrix === null ? null : normalised(matrix, statisticOf(matrix, statistic), normal)), [matrix, statistic, normal]);
-  const rows: readonly [number, number] = [Math.min(settings.rows?.[0] ?? 0, keys.length - 1), Math.min(settings.rows?.[1] ?? keys.length - 1, keys.length - 1)];
+  const values = useMemo(
+    () => (matrix === null ? null : normalised(matrix, statisticOf(matrix, statistic), normal)),
+    [matrix, statistic, normal],
+  );
+  const rows: readonly [number, number] = [
+    Math.min(settings.rows?.[0] ?? 0, keys.length - 1),
+    Math.min(settings.rows?.[1] ?? keys.length - 1, keys.length - 1),
+  ];
   const scale = useMemo((): ColorScale | null => {
     if (values === null || matrix === null) return null;
     const seen = values.subarray(rows[0] * matrix.columns, (rows[1] + 1) * matrix.columns);
@@ -174,15 +210,49 @@ function FamilyMap(props: { project: string; run: string; live: boolean; state: 
     return { ...fitted, low: -far, high: far, diverges: true };
   }, [values, matrix, rows[0], rows[1], settings.scale, normal, share]);
   const colors = palette.value;
-  const chosen = useMemo(() => new Map(settings.chosen.map((key, at) => [keys.indexOf(key), colors[at % colors.length]!] as const).filter(([row]) => row >= 0)), [settings.chosen.join(","), keys, colors]);
-  const series = useMemo(() => [...chosen].map(([row, color]): ChartSeries => ({ project, run, key: keys[row]!, label: family.labels[row] ?? keys[row]!, color, group: null, state: props.state })), [chosen, keys, props.state]);
+  const chosen = useMemo(
+    () =>
+      new Map(
+        settings.chosen
+          .map((key, at) => [keys.indexOf(key), colors[at % colors.length]!] as const)
+          .filter(([row]) => row >= 0),
+      ),
+    [settings.chosen.join(","), keys, colors],
+  );
+  const series = useMemo(
+    () =>
+      [...chosen].map(
+        ([row, color]): ChartSeries => ({
+          project,
+          run,
+          key: keys[row]!,
+          label: family.labels[row] ?? keys[row]!,
+          color,
+          group: null,
+          state: props.state,
+        }),
+      ),
+    [chosen, keys, props.state],
+  );
 
-  if (failure !== null && matrix === null) return <p class="notice bad" role="alert">{failure}</p>;
-  if (matrix === null || values === null || scale === null) return <p class="empty" role="status">Reading {keys.length.toLocaleString("en-US")} series …</p>;
+  if (failure !== null && matrix === null)
+    return (
+      <p class="notice bad" role="alert">
+        {failure}
+      </p>
+    );
+  if (matrix === null || values === null || scale === null)
+    return (
+      <p class="empty" role="status">
+        Reading {keys.length.toLocaleString("en-US")} series …
+      </p>
+    );
   const reads = readsOf(statistic, normal);
   const toggle = (row: number): void => {
     const key = keys[row]!;
-    const next = settings.chosen.includes(key) ? settings.chosen.filter((one) => one !== key) : [...settings.chosen, key].slice(-MOST_CHOSEN);
+    const next = settings.chosen.includes(key)
+      ? settings.chosen.filter((one) => one !== key)
+      : [...settings.chosen, key].slice(-MOST_CHOSEN);
     setSettings({ layer: next.length === 0 ? null : next.map(encodeItem).join(",") });
   };
   const describe = (row: number, column: number): string => {
@@ -192,12 +262,26 @@ function FamilyMap(props: { project: string; run: string; live: boolean; state: 
     return `${where}: mean ${number(matrix.mean[at])}, min ${number(matrix.min[at])}, max ${number(matrix.max[at])}, ${number(matrix.count[at])} rows${matrix.nonfinite[at]! > 0 ? `, ${number(matrix.nonfinite[at])} not finite` : ""}`;
   };
   const saveCsv = (): void => {
-    const lines: string[][] = [["layer", "key", `${matrix.x}_from`, `${matrix.x}_to`, "mean", "min", "max", "count", "nonfinite"]];
+    const lines: string[][] = [
+      ["layer", "key", `${matrix.x}_from`, `${matrix.x}_to`, "mean", "min", "max", "count", "nonfinite"],
+    ];
     for (let row = rows[0]; row <= rows[1]; row += 1) {
       for (let column = 0; column < matrix.columns; column += 1) {
         const at = row * matrix.columns + column;
         if (matrix.count[at] === 0 && matrix.nonfinite[at] === 0) continue;
-        lines.push([family.labels[row]!, keys[row]!, ...[matrix.edges[column], matrix.edges[column + 1], matrix.mean[at], matrix.min[at], matrix.max[at], matrix.count[at], matrix.nonfinite[at]].map(String)]);
+        lines.push([
+          family.labels[row]!,
+          keys[row]!,
+          ...[
+            matrix.edges[column],
+            matrix.edges[column + 1],
+            matrix.mean[at],
+            matrix.min[at],
+            matrix.max[at],
+            matrix.count[at],
+            matrix.nonfinite[at],
+          ].map(String),
+        ]);
       }
     }
     save(fileName(family.pattern, "csv"), asCsv(lines), "text/csv");
@@ -206,23 +290,60 @@ function FamilyMap(props: { project: string; run: string; live: boolean; state: 
   return (
     <>
       <section class={`layers-map card ${loading ? "loading" : ""}`} aria-label="Heat map" aria-busy={loading}>
-        {failure !== null && <p class="notice warning" role="status">{failure}</p>}
+        {failure !== null && (
+          <p class="notice warning" role="status">
+            {failure}
+          </p>
+        )}
         <Heatmap
-          title={family.pattern} labels={family.labels} matrix={matrix} values={values} scale={scale} rows={rows} chosen={chosen} height={height} centred={normal === "z"} reads={reads} describe={describe} onChoose={toggle}
+          title={family.pattern}
+          labels={family.labels}
+          matrix={matrix}
+          values={values}
+          scale={scale}
+          rows={rows}
+          chosen={chosen}
+          height={height}
+          centred={normal === "z"}
+          reads={reads}
+          describe={describe}
+          onChoose={toggle}
           onZoom={(x, to) => {
             const isAll = to === null || (to[0] === 0 && to[1] === keys.length - 1);
             const [from, end] = [matrix.edges[0]!, matrix.edges[matrix.columns]!];
             const same = x !== null && x[0] === from && x[1] === end;
-            setSettings({ rows: isAll ? null : to.join(","), ...(same ? {} : { range: x === null ? null : x.join(",") }) });
+            setSettings({
+              rows: isAll ? null : to.join(","),
+              ...(same ? {} : { range: x === null ? null : x.join(",") }),
+            });
           }}
-          action={({ png }) => <><button type="button" onClick={png}>Save PNG</button><button type="button" onClick={saveCsv}>Save CSV</button></>}
+          action={({ png }) => (
+            <>
+              <button type="button" onClick={png}>
+                Save PNG
+              </button>
+              <button type="button" onClick={saveCsv}>
+                Save CSV
+              </button>
+            </>
+          )}
         />
-        {family.keys.length > keys.length && <p class="soft">The first {MOST_ROWS.toLocaleString("en-US")} of {family.keys.length.toLocaleString("en-US")} series.</p>}
+        {family.keys.length > keys.length && (
+          <p class="soft">
+            The first {MOST_ROWS.toLocaleString("en-US")} of {family.keys.length.toLocaleString("en-US")} series.
+          </p>
+        )}
       </section>
-      {series.length === 0 ? <p class="soft layers-hint">A click on a row shows its curve here; a drag zooms into steps and layers, a double click shows all again.</p> : (
+      {series.length === 0 ? (
+        <p class="soft layers-hint">
+          A click on a row shows its curve here; a drag zooms into steps and layers, a double click shows all again.
+        </p>
+      ) : (
         <section class="layers-curves card" aria-label="Curves of the chosen layers">
           <CurveChart title={family.pattern} series={series} settings={chartSettings.value} height={220} />
-          <button type="button" class="plain" onClick={() => setSettings({ layer: null })}>Take them all away</button>
+          <button type="button" class="plain" onClick={() => setSettings({ layer: null })}>
+            Take them all away
+          </button>
         </section>
       )}
     </>

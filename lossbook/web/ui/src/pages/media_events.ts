@@ -36,8 +36,13 @@ export function keysOf(kind: string, events: readonly Event[]): MediaKey[] {
     if (list === undefined) byKey.set(key, [event]);
     else list.push(event);
   }
-  return [...byKey].sort(([one], [other]) => byName.compare(one, other))
-    .map(([key, list]) => ({ kind, key, events: list.sort((one, other) => (one.step ?? -1) - (other.step ?? -1) || one.time - other.time) }));
+  return [...byKey]
+    .sort(([one], [other]) => byName.compare(one, other))
+    .map(([key, list]) => ({
+      kind,
+      key,
+      events: list.sort((one, other) => (one.step ?? -1) - (other.step ?? -1) || one.time - other.time),
+    }));
 }
 
 /** The events of the last step at or before the chosen one; else of the first. */
@@ -45,5 +50,7 @@ export function eventsAt(media: MediaKey, step: number | null): readonly Event[]
   const { events } = media;
   const at = step === null ? events.length - 1 : events.findLastIndex((event) => (event.step ?? -1) <= step);
   const shown = events[Math.max(0, at)];
-  return shown === undefined ? [] : events.filter((event) => event.step === shown.step && (shown.step !== null || event === shown));
+  return shown === undefined
+    ? []
+    : events.filter((event) => event.step === shown.step && (shown.step !== null || event === shown));
 }

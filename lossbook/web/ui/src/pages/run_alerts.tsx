@@ -1,8 +1,8 @@
 // What went wrong in a run, and when: alerts of the training and findings of the diagnosis, with a way to the curve.
 
-import { moment, number, value as valueText } from "../format";
-import { useEvents } from "../components/use_query";
 import { HighlightedText } from "../components/highlighted_text";
+import { useEvents } from "../components/use_query";
+import { moment, number, value as valueText } from "../format";
 import { linkTo, route, setSettings } from "../router";
 import type { Event } from "../types";
 import type { ViewProps } from "./view";
@@ -31,28 +31,63 @@ function levelOf(event: Event): string {
 }
 
 export function AlertsView({ page, live }: ViewProps) {
-  const { answer, failure } = useEvents({ project: page.project, run: page.row.id, kind: ["alert", "note", "warning"], limit: MOST_ALERTS }, live);
+  const { answer, failure } = useEvents(
+    { project: page.project, run: page.row.id, kind: ["alert", "note", "warning"], limit: MOST_ALERTS },
+    live,
+  );
   const shown = route.value.settings.get("level");
-  if (answer === null) return <p class="empty" role="status">{failure ?? "Asking for the alerts …"}</p>;
+  if (answer === null)
+    return (
+      <p class="empty" role="status">
+        {failure ?? "Asking for the alerts …"}
+      </p>
+    );
   const alerts = answer.events.filter(({ kind }) => kind === "alert").reverse();
   const others = answer.events.filter(({ kind }) => kind !== "alert").reverse();
   if (alerts.length === 0 && others.length === 0) {
-    return <p class="empty">No alert. The diagnosis tells here what it finds wrong; <code>run.alert("Loss is high", level="warning")</code> adds one of your own.</p>;
+    return (
+      <p class="empty">
+        No alert. The diagnosis tells here what it finds wrong; <code>run.alert("Loss is high", level="warning")</code>{" "}
+        adds one of your own.
+      </p>
+    );
   }
   const listed = shown === null ? alerts : alerts.filter((alert) => levelOf(alert) === shown);
   return (
     <div class="padded alerts">
       <div class="bar" role="group" aria-label="Levels">
-        <button aria-pressed={shown === null} onClick={() => setSettings({ level: null })}>All {alerts.length.toLocaleString("en-US")}</button>
+        <button type="button" aria-pressed={shown === null} onClick={() => setSettings({ level: null })}>
+          All {alerts.length.toLocaleString("en-US")}
+        </button>
         {LEVELS.map((level) => {
           const many = alerts.filter((alert) => levelOf(alert) === level).length;
-          return <button key={level} aria-pressed={shown === level} disabled={many === 0 && shown !== level} onClick={() => setSettings({ level: shown === level ? null : level })}>{level === "error" ? "Errors" : level === "warning" ? "Warnings" : "Infos"} {many.toLocaleString("en-US")}</button>;
+          return (
+            <button
+              type="button"
+              key={level}
+              aria-pressed={shown === level}
+              disabled={many === 0 && shown !== level}
+              onClick={() => setSettings({ level: shown === level ? null : level })}
+            >
+              {level === "error" ? "Errors" : level === "warning" ? "Warnings" : "Infos"} {many.toLocaleString("en-US")}
+            </button>
+          );
         })}
-        {answer.total > answer.events.length && <span class="soft">the newest {answer.events.length.toLocaleString("en-US")} of {answer.total.toLocaleString("en-US")}</span>}
+        {answer.total > answer.events.length && (
+          <span class="soft">
+            the newest {answer.events.length.toLocaleString("en-US")} of {answer.total.toLocaleString("en-US")}
+          </span>
+        )}
       </div>
-      {failure !== null && <p class="notice warning" role="alert">{failure}</p>}
+      {failure !== null && (
+        <p class="notice warning" role="alert">
+          {failure}
+        </p>
+      )}
       <ul class="alert-list" aria-label="Alerts" aria-live="polite">
-        {listed.map((alert) => <Alert key={`${alert.rank} ${alert.row}`} event={alert} page={page} />)}
+        {listed.map((alert) => (
+          <Alert key={`${alert.rank} ${alert.row}`} event={alert} page={page} />
+        ))}
       </ul>
       {listed.length === 0 && alerts.length > 0 && <p class="soft hint">No alert of this level.</p>}
       {others.length > 0 && (
@@ -61,8 +96,14 @@ export function AlertsView({ page, live }: ViewProps) {
           <ul class="alert-list">
             {others.map((event) => (
               <li key={`${event.rank} ${event.row}`} class="card alert-card">
-                <p><HighlightedText text={String(event.value.text ?? event.value.message ?? "")} /></p>
-                <Facts event={event} page={page} more={event.kind === "warning" ? "could not be recorded as asked" : "note"} />
+                <p>
+                  <HighlightedText text={String(event.value.text ?? event.value.message ?? "")} />
+                </p>
+                <Facts
+                  event={event}
+                  page={page}
+                  more={event.kind === "warning" ? "could not be recorded as asked" : "note"}
+                />
               </li>
             ))}
           </ul>
@@ -78,10 +119,29 @@ function Alert({ event, page }: { event: Event; page: ViewProps["page"] }) {
   const text = String(event.value.text ?? "");
   return (
     <li class={`card alert-card ${level}`}>
-      <p class="alert-title"><span class={`level ${level}`}>{level}</span> <b><HighlightedText text={String(event.value.title ?? "")} /></b></p>
-      {text !== "" && <pre class="prose"><HighlightedText text={text} /></pre>}
-      {finding !== null && finding.value != null && <p class="soft">worst {valueText(finding.value)}{finding.threshold != null && <>, limit {valueText(finding.threshold)}</>}</p>}
-      <Facts event={event} page={page} more={finding === null ? null : `found by the diagnosis: ${finding.kind}`} curve={finding?.key ?? null} />
+      <p class="alert-title">
+        <span class={`level ${level}`}>{level}</span>{" "}
+        <b>
+          <HighlightedText text={String(event.value.title ?? "")} />
+        </b>
+      </p>
+      {text !== "" && (
+        <pre class="prose">
+          <HighlightedText text={text} />
+        </pre>
+      )}
+      {finding !== null && finding.value != null && (
+        <p class="soft">
+          worst {valueText(finding.value)}
+          {finding.threshold != null && <>, limit {valueText(finding.threshold)}</>}
+        </p>
+      )}
+      <Facts
+        event={event}
+        page={page}
+        more={finding === null ? null : `found by the diagnosis: ${finding.kind}`}
+        curve={finding?.key ?? null}
+      />
     </li>
   );
 }
@@ -98,7 +158,17 @@ function Facts(props: { event: Event; page: ViewProps["page"]; more: string | nu
   if (props.curve) link.set("find", props.curve);
   return (
     <p class="soft facts">
-      {event.step !== null && <span>step <a href={linkTo({ project: page.project, run: page.row.id, view: "charts" }, link)} title="Show the curves around this step">{number(event.step)}</a></span>}
+      {event.step !== null && (
+        <span>
+          step{" "}
+          <a
+            href={linkTo({ project: page.project, run: page.row.id, view: "charts" }, link)}
+            title="Show the curves around this step"
+          >
+            {number(event.step)}
+          </a>
+        </span>
+      )}
       {props.curve && <span class="mono">{props.curve}</span>}
       <span>{moment(event.time, true)}</span>
       {event.rank > 0 && <span>rank {event.rank}</span>}
