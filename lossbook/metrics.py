@@ -50,7 +50,9 @@ TABLE = (
     Metric(("throughput/flops_seen", "flops", "flops_seen", "total_flos", "train/total_flos"), "FLOPs"),
     Metric(("throughput/tokens_per_second", "tokens_per_second", "tokens_per_sec", "tokens/s", "train/tokens_per_second",
             "perf/tokens_per_second", "tok/s"), "tokens/s", "maximize", "speed"),
-    Metric(("throughput/mfu", "mfu", "train/mfu"), "%", "maximize", "utilisation"),
+    # No aliases of each other: the first is in percent, the others are in percent or a share (`percent_factor`).
+    Metric(("throughput/mfu",), "%", "maximize", "utilisation"),
+    Metric(("mfu", "train/mfu"), "%", "maximize", "utilisation"),
     Metric(("train/epoch", "epoch"), "epochs"),
     Metric(("train/accuracy", "train_accuracy", "accuracy", "acc"), "", "maximize", "quality"),
     Metric(("val/accuracy", "val_accuracy", "eval/accuracy", "eval_accuracy"), "", "maximize", "quality"),

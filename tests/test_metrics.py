@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from lossbook.metrics import TABLE, goal_of, host_charts, key_metrics, percent_factor, role_of, step_seconds, unit_of
+from lossbook.metrics import (
+    TABLE,
+    find_key,
+    goal_of,
+    host_charts,
+    key_metrics,
+    percent_factor,
+    role_of,
+    same_quantities,
+    step_seconds,
+    unit_of,
+)
 
 
 @pytest.mark.parametrize("metric", [one for one in TABLE if one.role is not None], ids=lambda one: one.names[0])
@@ -61,6 +72,12 @@ def test_series_of_the_machine_stand_for_no_role():
 def test_percent_and_share_are_told_apart_by_one_rule(key, largest, defined, factor, unit):
     assert percent_factor(key, largest, defined) == factor
     assert unit_of(key, defined=defined, largest=largest) == unit
+
+
+def test_a_utilisation_that_may_be_a_share_is_no_alias_of_the_one_in_percent():
+    assert find_key("throughput/mfu", ["mfu"]) is None
+    assert find_key("train/mfu", ["mfu"]) == "mfu"
+    assert same_quantities([["throughput/mfu"], ["mfu"]]) == {}
 
 
 def test_what_a_run_defined_wins_over_the_table():
