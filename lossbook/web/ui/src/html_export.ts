@@ -39,7 +39,7 @@ interface PackedMatrix {
   arrays: number[]; // edges, mean, min, max, count, nonfinite
 }
 
-interface Packed {
+export interface Packed {
   store: Store;
   runs: Record<string, Runs>; // by project, with every column
   names: Record<string, Names>; // by project
@@ -56,7 +56,7 @@ interface Packed {
 const NOT_HERE =
   "This page is a copy of runs and has no more than what was put in; `lossbook serve` on the store itself answers this.";
 
-class Copy implements Transport {
+export class ExportedPage implements Transport {
   readonly live = false;
 
   constructor(
@@ -332,5 +332,5 @@ export async function openExportedPage(): Promise<Transport | null> {
   const whole = await new Response(stream).arrayBuffer();
   const length = new DataView(whole).getUint32(0, true);
   const header = JSON.parse(new TextDecoder().decode(new Uint8Array(whole, 4, length))) as Packed;
-  return new Copy(header, new Float64Array(whole, 4 + length));
+  return new ExportedPage(header, new Float64Array(whole, 4 + length));
 }

@@ -46,10 +46,11 @@ export function beginCanvas(canvas: HTMLCanvasElement, { width, height, ratio }:
   return context;
 }
 
-const FONT = `11px ${getComputedStyle(document.documentElement).getPropertyValue("--font") || "sans-serif"}`;
+let font: string | null = null; // the page's own, looked up with the first canvas
 
 export function plainFont(context: CanvasRenderingContext2D): void {
-  context.font = FONT;
+  font ??= `11px ${getComputedStyle(document.documentElement).getPropertyValue("--font") || "sans-serif"}`;
+  context.font = font;
 }
 
 /** A text no wider than `most` px. */
