@@ -291,7 +291,7 @@ def test_runs_are_held_against_a_baseline(store: Path, served: Serve) -> None:
     assert answer["config"] == [{"lr": 1e-4, "model.width": 32}, {"lr": 1e-3, "model.width": 64}]
     assert answer["runs"][1]["change"]["best_train_loss"] == -10.0
     assert [one["step_of_0"] for one in answer["runs"]] == [10, 10]
-    assert {"name": "config.lr", "title": "lr", "kind": "setting"} in answer["columns"]
+    assert {"name": "config.lr", "title": "lr", "kind": "setting", "goal": None} in answer["columns"]
 
 
 def test_a_comparison_that_cannot_be_made_is_said(store: Path, served: Serve) -> None:
