@@ -8,7 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lossbook.cli.gpu import answer_full
-from lossbook.cli.questions import run_script
+from lossbook.cli.wandb_scripts import run_script
 
 if __name__ == "__main__":
     sys.exit(

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -29,7 +29,7 @@ else:
     # Generic since click 8.2 alone.
     TextType = click.ParamType
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+Function = TypeVar("Function", bound=Callable[..., object])
 
 #: The variable through which a shell asks for completions.
 COMPLETE = "_LOSSBOOK_COMPLETE"
@@ -100,7 +100,7 @@ class Settings:
 # -- options and arguments ----------------------------------------------------------------------------------------
 
 
-def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+def _remember(context: click.Context, parameter: click.Parameter, value: object) -> object:
     # An option may stand before the command, behind it, or both: the one behind wins.
     if value not in (None, False):
         setattr(context.ensure_object(Settings), str(parameter.name), value)

@@ -9,7 +9,7 @@ import click
 
 from lossbook.cli.app import RUN, Settings, common_options
 from lossbook.cli.format import Column, number, plural, printable, screen, table, to_json
-from lossbook.cli.runs import plain_run
+from lossbook.cli.run_output import plain_run
 
 if TYPE_CHECKING:
     from lossbook.diagnosis import Finding

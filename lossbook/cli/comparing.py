@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from lossbook.cli.app import KEY, RUN, Settings, common_options
+from lossbook.cli.app import KEY, RUN, Function, Settings, common_options
 from lossbook.cli.format import clip, number, plural, printable, screen, to_json
-from lossbook.cli.runs import plain_run
+from lossbook.cli.run_output import plain_run
 from lossbook.errors import BadArgument, StoreError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _ENDINGS = {".md": "markdown", ".tex": "latex", ".csv": "csv"}
 _GOAL = click.Choice(("minimize", "maximize"))
 
 
-def _filters(function: Any) -> Any:
+def _filters(function: Function) -> Function:
     """Give a command `--where`, `--group` and `--tag`."""
     for option in (
         click.option("--tag", "tags", multiple=True, metavar="TAG", help="Only runs with this tag; may be repeated."),

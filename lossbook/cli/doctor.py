@@ -10,7 +10,6 @@ import sys
 import time
 from dataclasses import dataclass, field
 from importlib import metadata, util
-from typing import Any
 
 import orjson
 
@@ -148,7 +147,7 @@ def _nvidia_by_nvml(section: Section) -> list[str]:
     return found
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 

@@ -1,158 +1,120 @@
-"""Files out of runs: the rows are streamed by DuckDB, so a long history needs no memory of its own."""
+"""`export`: runs as files."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lossbook.errors import LossbookError, StoreError
-from lossbook.metrics import find_key
-from lossbook.reading.query_result import QueryResult
-from lossbook.reading.sql import prepare
-from lossbook.storage.schema import quote, quote_name
+import click
+
+from lossbook.cli.app import RUN, Settings, common_options
+from lossbook.cli.curve import several_keys
+from lossbook.cli.format import plural
+from lossbook.errors import BadArgument, StoreError, UnknownKey, UnknownRun
 
 if TYPE_CHECKING:
-    from lossbook.book import Book
     from lossbook.reading.run import RecordedRun
 
-_LONG = ("run", "name", "project", "key", "row", "step", "time", "value", "rank", "attempt")
+FORMATS = ("csv", "parquet", "json", "jsonl")
 
 
-def export_wide(book: Book, runs: Sequence[RecordedRun], keys: list[str] | None, format: str, output: str) -> int:
-    """Write one line a step and one column a metric; of several runs, their lines one after another.
+@click.command(
+    "export",
+    epilog="""\b
+Wide: one line a step, one column a metric. Long: one line a value
+(run, project, key, row, step, time, value, rank, attempt).
 
-    Args:
-        keys: names or aliases; None for all. A run that lacks one has nulls there.
-        output: a file, or "-" for standard output.
+\b
+Examples:
+  lossbook export baseline --keys train/loss,val/loss -o baseline.csv
+  lossbook export --project gpt2 --format parquet --long -o gpt2.parquet
+  lossbook export --project gpt2 --html -o gpt2.html   the page itself, to send to somebody
+  lossbook export baseline --format jsonl -o - | head""",
+)
+@click.argument("refs", nargs=-1, type=RUN, metavar="[RUN]...")
+@click.option("--format", "-f", type=click.Choice(FORMATS), help="[default: what the file's name ends in, else csv]")
+@click.option("--keys", "-k", metavar="A,B,...", help="Only these metrics.")
+@click.option("--wide/--long", "wide", default=True, help="One line a step (the default), or one line a value.")
+@click.option("--output", "-o", metavar="FILE", default="-", help="The file to write; - is standard output.")
+@click.option("--html", is_flag=True, help="One page with the curves and all else, that opens without Lossbook.")
+@click.option(
+    "--points",
+    type=click.IntRange(10, 20_000),
+    metavar="N",
+    help="With --html: points of each curve at the most, extremes kept [default: 1000].",
+)
+@click.option("--force", is_flag=True, help="Replace the file where there is one.")
+@common_options()
+@click.pass_obj
+def export_command(
+    settings: Settings,
+    refs: tuple[str, ...],
+    format: str | None,
+    keys: str | None,
+    wide: bool,
+    output: str,
+    html: bool,
+    points: int | None,
+    force: bool,
+) -> None:
+    """Write runs as CSV, Parquet or JSON, or as one page to send.
 
-    Returns:
-        How many lines were written (without a CSV's heading).
-
-    Raises:
-        StoreError: the file cannot be written; what was there before is untouched then.
+    Without a run it is the latest one, or with --project every run of that project.
     """
-    with tempfile.TemporaryDirectory(prefix="lossbook-export-") as folder:
-        parts = []
-        for position, run in enumerate(runs):
-            table = _history(run, keys)
-            path = os.path.join(folder, f"{position}.parquet")
-            table.write(path, "parquet")
-            named = {"run": run.id, "name": run.name}
-            columns = ", ".join(f"{quote(value)} AS {quote_name(name)}" for name, value in named.items())
-            # A metric may be called `run` or `step` itself: it keeps its name, the identity gives way.
-            taken = {column.lower() for column in table.columns}
-            shown = columns if not taken & set(named) else columns.replace('AS "', 'AS "lossbook_')
-            parts.append(f"SELECT {shown}, * FROM read_parquet({quote(path)}, hive_partitioning = false)")
-        query = " UNION ALL BY NAME ".join(parts)
-        return _write(book, query, format, output, scratch=folder)
+    from lossbook.cli.export_files import export_long, export_page, export_wide
 
-
-def _history(run: RecordedRun, keys: list[str] | None) -> QueryResult:
-    if keys is None:
-        return run.history()
-    present = set(run.keys())
-    found = [key for key in (find_key(one, present) for one in keys) if key is not None]
-    return run.history(list(dict.fromkeys(found)))
-
-
-def export_long(book: Book, runs: Sequence[RecordedRun], keys: list[str] | None, format: str, output: str) -> int:
-    """Write one line a value, in the columns of the sealed schema; otherwise as `export_wide`."""
-    wanted = ""
-    if keys is not None:
-        every = {run.id: set(run.keys()) for run in runs}
-        found = {key for present in every.values() for one in keys if (key := find_key(one, present)) is not None}
-        wanted = f" WHERE key IN ({', '.join(map(quote, sorted(found)))})"
-    columns = ", ".join(_LONG)
-    query = f"SELECT {columns} FROM metrics{wanted} ORDER BY project, run, key, step, row"
-    connection = book.connection().cursor()
-    prepare(connection, query, list(runs))
-    with tempfile.TemporaryDirectory(prefix="lossbook-export-") as folder:
-        path = os.path.join(folder, "long.parquet")
-        QueryResult(connection, query).write(path, "parquet")
-        rows = f"SELECT * FROM read_parquet({quote(path)}, hive_partitioning = false)"
-        return _write(book, rows, format, output, scratch=folder)
-
-
-def export_page(
-    book: Book, runs: Sequence[RecordedRun], keys: list[str] | None, output: str, points: int | None
-) -> list[str]:
-    """Write one HTML file that holds some runs and the page that shows them.
-
-    Args:
-        points: of each curve at the most; None for as many as is usual.
-
-    Returns:
-        What to tell: what was written, and what was left out of it.
-
-    Raises:
-        BadArgument: it would be too large for a page.
-        StoreError: the file cannot be written, or this copy of Lossbook has no built page.
-    """
-    from lossbook.formatting import plural
-    from lossbook.paths import replace_file
-    from lossbook.web.html_export import POINTS, make_copy
-
-    copied = make_copy(book, runs, keys=keys, points=points or POINTS)
-    if output == "-":
-        sys.stdout.buffer.write(copied.text)
-        sys.stdout.buffer.flush()
-        return []
-    try:
-        replace_file(output, copied.text, durable=False)
-    except OSError as error:
-        raise StoreError(f"{output} cannot be written: {error.strerror}") from None
-    size = f"{len(copied.text) / 1e6:.1f} MB"
-    told = [
-        f"{plural(copied.curves, 'curve')} of {plural(copied.runs, 'run')} in {output} ({size}): open it in a browser"
-    ]
-    if copied.left_out:
-        shown = "; ".join(copied.left_out[:5])
-        more = f"; and {len(copied.left_out) - 5} more" if len(copied.left_out) > 5 else ""
-        told.append(f"left out: {shown}{more}")
-    return told
-
-
-def _write(book: Book, query: str, format: str, output: str, *, scratch: str) -> int:
-    connection = book.connection().cursor()
-    table = QueryResult(connection, query)
-    if format in ("json", "jsonl"):
-        table = QueryResult(connection, _json_safe(query, table))
-    count = len(table)
+    html = html or (format is None and output.lower().endswith((".html", ".htm")))
+    if html and format is not None:
+        raise BadArgument(f"--html and --format {format} are two files: ask for one of them")
+    if points is not None and not html:
+        raise BadArgument("--points is for --html: other formats have every row")
+    if settings.json and format is None:
+        format = "json"
+    if format is None:
+        ending = output.rpartition(".")[2].lower()
+        format = {"ndjson": "jsonl", "pq": "parquet"}.get(ending, ending if ending in FORMATS else "csv")
+    if output == "/dev/stdout":
+        output = "-"
+    if output != "-" and os.path.exists(output) and not os.path.isfile(output):
+        # The file is renamed into place, which would do away with a device or a pipe.
+        raise BadArgument(f"{output} is no ordinary file: write to - and redirect that")
+    if output != "-" and os.path.lexists(output) and not force:
+        raise StoreError(f"{output} is there already: --force replaces it")
+    if output == "-" and format == "parquet" and sys.stdout.isatty():
+        raise BadArgument("Parquet is not for the terminal: name a file with -o FILE")
+    if html and output == "-" and sys.stdout.isatty():
+        raise BadArgument("a page is not for the terminal: name a file with -o FILE.html")
+    if refs:
+        runs = settings.runs(refs)
+    elif settings.project:
+        runs = settings.book().runs(project=settings.project)
+        if not runs:
+            raise UnknownRun(f"the project {settings.project!r} has no runs in {settings.location}")
+    else:
+        runs = [settings.run(None)]
+    wanted = _known_keys(runs, keys)
+    if html:
+        for sentence in export_page(settings.book(), runs, wanted, output, points):
+            click.echo(sentence, err=True)
+        return
+    write = export_wide if wide else export_long
+    count = write(settings.book(), runs, wanted, format, output)
     if output != "-":
-        folder = os.path.dirname(os.path.abspath(output))
-        if not os.path.isdir(folder):
-            raise StoreError(f"{output} cannot be written: there is no folder {folder}")
-        try:
-            table.write(output, format)
-        except LossbookError as error:
-            raise StoreError(str(error)) from None
-        return count
-    path = os.path.join(scratch, "output")
-    table.write(path, format)
-    sys.stdout.flush()
-    with open(path, "rb") as file:
-        if hasattr(sys.stdout, "buffer"):
-            shutil.copyfileobj(file, sys.stdout.buffer, 1 << 20)
-            sys.stdout.buffer.flush()
-        else:
-            sys.stdout.write(file.read().decode())
-    return count
+        click.echo(f"{plural(count, 'row')} of {plural(len(runs), 'run')} in {output}", err=True)
 
 
-def _json_safe(query: str, table: QueryResult) -> str:
-    """The same rows with NaN and the infinities as strings: JSON has no numbers for them."""
-    columns = []
-    for name, kind in zip(table.columns, table.types, strict=True):
-        column = quote_name(name)
-        if kind in ("DOUBLE", "FLOAT"):
-            columns.append(
-                f"CASE WHEN isfinite({column}) THEN to_json({column}) WHEN isnan({column}) THEN to_json('NaN') WHEN "
-                f"{column} > 0 THEN to_json('Infinity') WHEN {column} < 0 THEN to_json('-Infinity') END AS {column}"
-            )
-        else:
-            columns.append(column)
-    return f"SELECT {', '.join(columns)} FROM ({query})"
+def _known_keys(runs: Sequence[RecordedRun], text: str | None) -> list[str] | None:
+    if text is None:
+        return None
+    wanted = several_keys(runs, text)
+    from lossbook.metrics import find_key, nearest
+
+    every = set().union(*(run.keys() for run in runs))
+    for key in wanted:
+        if find_key(key, every) is None:
+            close = nearest(key, every)
+            hint = f"the nearest are {', '.join(close)}" if close else "`lossbook keys` lists what there is"
+            raise UnknownKey(f"no run among those named logged {key!r}: {hint}")
+    return wanted

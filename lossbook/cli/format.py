@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lossbook.formatting import age as age
 from lossbook.formatting import clip as clip
@@ -181,7 +181,7 @@ def _fit(columns: Sequence[Column], widths: list[int], room: int) -> list[int]:
 # -- JSON ---------------------------------------------------------------------------------------------------------
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> object:
     """Make `value` fit for JSON: arrays become lists, what is not finite one of three names."""
     if value is None or isinstance(value, (str, bool, int)):
         return value
@@ -202,14 +202,14 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-def to_json(value: Any, *, indent: bool = True) -> str:
+def to_json(value: object, *, indent: bool = True) -> str:
     """JSON text of anything that commands print; what is not finite stands as "NaN", "Infinity", "-Infinity"."""
     import orjson
 
     return orjson.dumps(_encodable(plain(value)), option=orjson.OPT_INDENT_2 if indent else None).decode()
 
 
-def _encodable(value: Any) -> Any:
+def _encodable(value: object) -> object:
     # orjson refuses integers past 64 bits and lone surrogates; both can come from SQL and from file names.
     if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**64:
         return str(value)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from lossbook.cli.app import RUN, Settings, common_options
 from lossbook.cli.format import printable
-from lossbook.cli.questions import heading, print_json
-from lossbook.cli.read import group_of
+from lossbook.cli.keys import group_of
+from lossbook.cli.run_output import heading, print_json
 from lossbook.errors import LossbookError, UnknownKey
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _answer(run: RecordedRun, as_json: bool, lines_of: _Lines) -> None:
     click.echo("\n".join([*heading(run), "", *lines_of(run, figures)]))
 
 
-def _plain(readings: Any) -> dict[str, Any]:
+def _plain(readings: Mapping[str, Reading]) -> dict[str, object]:
     return {quantity: dataclasses.asdict(reading) for quantity, reading in readings.items()}
 
 

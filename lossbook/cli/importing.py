@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import click
 
@@ -59,14 +60,14 @@ def import_command(
     os.makedirs(store, exist_ok=True)
     results = [_import(found, run, store, project, quiet=settings.json) for run in runs]
     if settings.json:
-        click.echo(to_json(results))
+        click.echo(to_json([asdict(one) for one in results]))
     elif len(results) > 1:
-        rows = sum(result["rows"] for result in results)
+        rows = sum(result.rows for result in results)
         click.echo(f"{plural(len(results), 'run')} of {source} in {store}, {plural(rows, 'row')} of them new")
-    brought = any(result["rows"] for result in results)
+    brought = any(result.rows for result in results)
     for sentence in found.lacks if brought and not settings.json else ():
         click.echo(f"lossbook: {sentence}", err=True)
-    return 1 if any(result["error"] for result in results) else 0
+    return 1 if any(result.error for result in results) else 0
 
 
 def _chosen(runs: list[ForeignRun], wanted: tuple[str, ...], source: str) -> list[ForeignRun]:
@@ -87,35 +88,40 @@ def _chosen(runs: list[ForeignRun], wanted: tuple[str, ...], source: str) -> lis
     return chosen
 
 
-def _import(source: Source, run: ForeignRun, store: str, project: str | None, *, quiet: bool) -> dict[str, Any]:
+@dataclass
+class ImportResult:
+    """What came of importing one run; `run` and `path` are None where it could not be begun."""
+
+    run: str | None
+    name: str
+    project: str
+    source: str
+    rows: int = 0
+    path: str | None = None
+    error: str | None = None
+
+
+def _import(source: Source, run: ForeignRun, store: str, project: str | None, *, quiet: bool) -> ImportResult:
     """Bring one run; what goes wrong with it is one sentence, and the others go on."""
     from lossbook.trackers.ingest import bring_identity, bring_rows, rows_brought
 
-    result: dict[str, Any] = {
-        "run": None,
-        "name": run.name,
-        "project": project or run.project,
-        "source": run.id,
-        "rows": 0,
-        "path": None,
-        "error": None,
-    }
+    result = ImportResult(None, run.name, project or run.project, run.id)
     try:
         folder = bring_identity(store, source, run, project=project)
-        result.update(run=os.path.basename(folder.path), path=folder.path)
+        result.run, result.path = os.path.basename(folder.path), folder.path
         total = source.row_count(run) if sys.stderr.isatty() and not quiet else None
         bar = Bar(run.name, max(0, (total or 0) - rows_brought(folder)), quiet=quiet)
         try:
-            result["rows"] = bring_rows(folder, source, run, bar.add)
+            result.rows = bring_rows(folder, source, run, bar.add)
         finally:
             bar.close()
     except LossbookError as error:
-        result["error"] = str(error)
+        result.error = str(error)
     except OSError as error:
-        result["error"] = f"{error.filename or store} cannot be written ({error.strerror or error}); import again later"
+        result.error = f"{error.filename or store} cannot be written ({error.strerror or error}); import again later"
     if not quiet:
-        if result["error"]:
-            click.echo(f"lossbook: {run.name}: {result['error']}", err=True)
+        if result.error:
+            click.echo(f"lossbook: {run.name}: {result.error}", err=True)
         else:
-            click.echo(f"{run.name} → {result['path']}: {plural(result['rows'], 'new row')}")
+            click.echo(f"{run.name} → {result.path}: {plural(result.rows, 'new row')}")
     return result

@@ -235,7 +235,7 @@ def _say(settings: Settings, runs: Sequence[Removed], verb: str, *, hint: str = 
         click.echo(hint)
 
 
-def _plain_removed(one: Removed) -> dict[str, Any]:
+def _plain_removed(one: Removed) -> dict[str, object]:
     return {"id": one.id, "name": one.name, "project": one.project, "removed": one.removed, "trash": one.folder}
 
 

@@ -8,7 +8,6 @@ import re
 import shlex
 import subprocess
 import sys
-from typing import Any
 
 import click
 
@@ -160,7 +159,7 @@ def _matrix(config: str) -> tuple[str, int, int]:
     if found.returncode:
         said = found.stderr.strip().splitlines() or [f"it ended with status {found.returncode}"]
         raise BadArgument(said[-1].removeprefix("matrix: "))
-    listed: dict[str, Any] = json.loads(found.stdout)
+    listed = json.loads(found.stdout)
     return str(listed["group"]), len(listed["cells"]), int(listed["processes"])
 
 

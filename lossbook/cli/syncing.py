@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import click
 
@@ -59,8 +60,8 @@ def sync_command(
         result = _deliver(run, spec, options, quiet=settings.json)
         results.append(result)
     if settings.json:
-        click.echo(to_json(results))
-    return 1 if any(result["error"] for result in results) else 0
+        click.echo(to_json([asdict(one) for one in results]))
+    return 1 if any(result.error for result in results) else 0
 
 
 def _work(
@@ -105,22 +106,27 @@ def _asked(run: RecordedRun) -> list[str]:
         return []
 
 
-def _deliver(run: RecordedRun, spec: str, options: dict[str, str], *, quiet: bool) -> dict[str, Any]:
+@dataclass
+class DeliveryResult:
+    """What came of delivering one run to one mirror."""
+
+    run: str
+    name: str
+    to: str
+    mode: str
+    rows: int = 0
+    url: str | None = None
+    error: str | None = None
+
+
+def _deliver(run: RecordedRun, spec: str, options: dict[str, str], *, quiet: bool) -> DeliveryResult:
     """Deliver one run to one mirror; what goes wrong is one sentence of the result."""
     from lossbook.follower.deliver import Busy, Delivery, ending_of, undelivered_rows
     from lossbook.trackers.mirror import MirrorUnavailable
 
     name, _, mode = spec.partition(":")
     delivery = Delivery(run.folder, name, mode=mode or "online", options=options)
-    result: dict[str, Any] = {
-        "run": run.id,
-        "name": run.name,
-        "to": name,
-        "mode": delivery.mode,
-        "rows": 0,
-        "url": None,
-        "error": None,
-    }
+    result = DeliveryResult(run.id, run.name, name, delivery.mode)
     try:
         with delivery.held():
             missing = undelivered_rows(run.folder, delivery.cursor)
@@ -135,18 +141,18 @@ def _deliver(run: RecordedRun, spec: str, options: dict[str, str], *, quiet: boo
             ending = ending_of(run.folder)
             delivery.close(ending)
             # What a mirror had of it in a file of its own, and only had to send, was missing there as well.
-            result["rows"] = missing - undelivered_rows(run.folder, delivery.cursor)
-            result["url"] = delivery.cursor.url
+            result.rows = missing - undelivered_rows(run.folder, delivery.cursor)
+            result.url = delivery.cursor.url
     except Busy as error:
-        result["error"] = f"{error}; it goes on by itself"
+        result.error = f"{error}; it goes on by itself"
     except MirrorUnavailable as error:
         delivery.stopped(str(error))
-        result["error"] = str(error)
+        result.error = str(error)
     if not quiet:
-        if result["error"]:
-            click.echo(f"lossbook: {result['error']}", err=True)
+        if result.error:
+            click.echo(f"lossbook: {result.error}", err=True)
         else:
-            where = f": {result['url']}" if result["url"] else ""
+            where = f": {result.url}" if result.url else ""
             running = "" if ending is not None else "; it still runs"
-            click.echo(f"{run.name} → {name}: {plural(result['rows'], 'row')} delivered{running}{where}")
+            click.echo(f"{run.name} → {name}: {plural(result.rows, 'row')} delivered{running}{where}")
     return result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -51,7 +51,8 @@ Examples:
 def seal_command(settings: Settings, refs: tuple[str, ...], everything: bool) -> int:
     """Turn journals that nobody writes any more into Parquet."""
     folders = _chosen(settings, refs, everything)
-    reports, status = [], 0
+    reports: list[dict[str, object]] = []
+    status = 0
     for folder in folders:
         name = os.path.basename(folder.path)
         try:
@@ -100,7 +101,7 @@ def seal_folder(folder: RunFolder) -> tuple[SealReport, list[str]]:
     return report, added
 
 
-def _plain_report(report: SealReport) -> dict[str, Any]:
+def _plain_report(report: SealReport) -> dict[str, object]:
     return {
         "segments": report.segments,
         "rows": report.rows,

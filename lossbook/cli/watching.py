@@ -147,9 +147,9 @@ def _has_unicode() -> bool:
 
 
 def _print_once(settings: Settings, refs: tuple[str, ...], where: str | None, keys: tuple[str, ...], x: str) -> None:
+    from lossbook.cli.chart import curves
     from lossbook.cli.format import plain, to_json
-    from lossbook.cli.runs import plain_run
-    from lossbook.cli.series import curves
+    from lossbook.cli.run_output import plain_run
     from lossbook.metrics import usual_keys
 
     book, runs = _named(settings, refs)
@@ -181,7 +181,7 @@ def _print_once(settings: Settings, refs: tuple[str, ...], where: str | None, ke
     if len(runs) > _LISTED:
         lines.append(view.paint(f"and {len(runs) - _LISTED} more", dim=True))
     if chosen:
-        from lossbook.cli.series import picture
+        from lossbook.cli.chart import picture
 
         lines += ["", *picture(drawn, chosen, view, x=x)]
     click.echo("\n".join(lines), color=view.color)

@@ -1,9 +1,8 @@
-"""`ls` and `show`: which runs there are, and everything about one."""
+"""`show`: everything about one run."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +10,6 @@ import click
 from lossbook.cli.app import KEY, RUN, Settings, common_options
 from lossbook.cli.format import (
     STATE_COLORS,
-    Column,
     Screen,
     age,
     clip,
@@ -21,205 +19,19 @@ from lossbook.cli.format import (
     plural,
     printable,
     screen,
-    table,
     to_json,
 )
-from lossbook.errors import BadArgument, LossbookError
+from lossbook.cli.run_output import metrics_table, plain_run
+from lossbook.errors import LossbookError
 from lossbook.formatting import flatten as flatten
 from lossbook.metrics import find_key
-from lossbook.reading.where import compile_value
 
 if TYPE_CHECKING:
     from lossbook.reading.run import RecordedRun
 
-#: Runs listed on a terminal unless more are asked for.
-SHOWN_RUNS = 50
 _SHOWN_METRICS = 40
-_LOSSES = ("train/loss", "val/loss")
-#: Columns of `ls` whose name is not what `where` calls them.
-_COLUMN_MEANS = {"loss": "train/loss", "val loss": "val/loss", "started": "created", "steps": "last_step"}
 _SHOWN_EVENTS = 10
-#: A key may be 10 kB long; a table is for reading, and `--json` has it whole.
-_LONGEST_KEY = 100
-
-BEGIN = """\
-No runs yet in {store}. This records one:
-
-    import lossbook
-
-    with lossbook.init(config={{"lr": 3e-4}}) as run:
-        for step in range(100):
-            run.log({{"train/loss": 1 / (step + 1)}}, step=step)"""
-
-
-# -- ls -----------------------------------------------------------------------------------------------------------
-
-
-@click.command(
-    "ls",
-    epilog="""\b
-Columns: id, name, project, state, started, ended, duration, steps, tags, group,
-notes, host, error, path; config.KEY; summary.KEY; any metric (its last value),
-or METRIC.min, METRIC.max, METRIC.mean.
-
-\b
-Examples:
-  lossbook ls --where "config.lr > 1e-4 and state = 'finished'" --sort val/loss
-  lossbook ls --columns name,state,config.lr,val/loss.min
-  lossbook ls --watch""",
-)
-@click.option("--where", metavar="EXPR", help='Only runs for which this holds, such as "config.lr > 1e-4".')
-@click.option("--sort", metavar="KEY", help="Order by a column, a config value or a metric; -KEY for descending.")
-@click.option("--columns", metavar="A,B,...", help="Which columns to show.")
-@click.option("--limit", "-n", type=click.IntRange(min=1), metavar="N", help="At most so many runs.")
-@click.option("--all", "everything", is_flag=True, help=f"All runs; a terminal gets {SHOWN_RUNS} otherwise.")
-@click.option("--watch", is_flag=True, help="Go on, and show what changes until Ctrl-C.")
-@click.option(
-    "--every",
-    type=click.FloatRange(min=0.2),
-    default=2.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="How often --watch looks.",
-)
-@common_options()
-@click.pass_obj
-def ls_command(
-    settings: Settings,
-    where: str | None,
-    sort: str | None,
-    columns: str | None,
-    limit: int | None,
-    everything: bool,
-    watch: bool,
-    every: float,
-) -> None:
-    """List runs, the newest first, as they stand now."""
-    wanted = [part.strip() for part in columns.split(",") if part.strip()] if columns else None
-    if columns is not None and not wanted:
-        raise BadArgument("--columns names no column: separate their names by commas")
-    while True:
-        view = screen()
-        text = _listing(settings, view, where, sort, wanted, limit, everything)
-        if watch and view.is_terminal:
-            # Home, the text with each line cleared behind it, then everything below.
-            lines = text.splitlines()[: view.height - 1]
-            click.echo("\x1b[H" + "".join(f"{line}\x1b[K\n" for line in lines) + "\x1b[J", nl=False, color=True)
-        else:
-            click.echo(text, color=view.color)
-        if not watch:
-            return
-        time.sleep(every)
-
-
-def _listing(
-    settings: Settings,
-    view: Screen,
-    where: str | None,
-    sort: str | None,
-    wanted: list[str] | None,
-    limit: int | None,
-    everything: bool,
-) -> str:
-    import os
-
-    if settings.store is None and "://" not in settings.location and not os.path.isdir(settings.location):
-        return "[]" if settings.json else BEGIN.format(store=settings.location)
-    runs = settings.book().runs(project=settings.project, where=where, sort=sort, limit=limit)
-    if settings.json:
-        if wanted is None:
-            return to_json([plain_run(run) for run in runs])
-        values = {name: value_of(name) for name in wanted}
-        return to_json([{name: of(run) for name, of in values.items()} for run in runs])
-    if not runs:
-        if where or settings.project:
-            return "No run fits."
-        return BEGIN.format(store=settings.location)
-    rest = 0
-    if view.is_terminal and limit is None and not everything:
-        rest = max(0, len(runs) - SHOWN_RUNS)
-        runs = runs[:SHOWN_RUNS]
-    names = wanted or _usual_columns(runs)
-    now = time.time()
-    texts = [text_of(name, now) for name in names]
-    lines = table([_column(name) for name in names], [[text(run) for text in texts] for run in runs], view)
-    if rest:
-        lines.append(view.paint(f"and {plural(rest, 'older run')}: --all, --limit N or --where shows them", dim=True))
-    return "\n".join(lines)
-
-
-def _usual_columns(runs: Sequence[RecordedRun]) -> list[str]:
-    names = ["id", "name", "state", "started", "duration", "steps"]
-    if len({run.project for run in runs}) > 1:
-        names.insert(2, "project")
-    return names + [
-        column
-        for column, key in (("loss", _LOSSES[0]), ("val loss", _LOSSES[1]))
-        if any(find_key(key, run.record["metrics"]) is not None for run in runs)
-    ]
-
-
-def _column(name: str) -> Column:
-    if name in ("name", "project", "notes", "error", "path", "tags", "group"):
-        return Column(name, shrink=True, keep={"name": 8, "error": 5}.get(name, 3))
-    if name == "id":
-        return Column("id", keep=9)
-    if name == "state":
-        return Column("state", keep=7, paint=STATE_COLORS.get)
-    if name in ("started", "ended", "host"):
-        return Column(name, keep=4)
-    return Column(name, right=True, keep={"duration": 3, "steps": 5, "loss": 7, "val loss": 6}.get(name, 6))
-
-
-def value_of(name: str) -> Callable[[RecordedRun], Any]:
-    """What gives a column of `ls` its value for a run; None where the run has none."""
-    if name == "path":
-        return lambda run: run.path
-    value = compile_value(_COLUMN_MEANS.get(name, name))
-    return lambda run: value(run.record)
-
-
-def text_of(name: str, now: float) -> Callable[[RecordedRun], str]:
-    """What writes a column of `ls` for a run; `now` is a Unix time, for ages."""
-    value = value_of(name)
-    if name in ("started", "created", "ended"):
-        return lambda run: age(value(run), now)
-    if name == "duration":
-        return lambda run: duration(value(run))
-    return lambda run: _text(value(run))
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        return printable(", ".join(str(one) for one in value)) or "-"
-    if isinstance(value, str):
-        return printable(value) or "-"
-    return number(value)
-
-
-def plain_run(run: RecordedRun, *, metrics: bool = False) -> dict[str, Any]:
-    """One run as JSON holds it; `metrics` gives every statistic rather than the last values."""
-    return {
-        "id": run.id,
-        "name": run.name,
-        "project": run.project,
-        "state": run.state,
-        "error": run.error,
-        "created": run.created,
-        "ended": run.ended,
-        "duration_seconds": run.duration,
-        "last_step": run.record["last_step"],
-        "tags": list(run.tags),
-        "group": run.group,
-        "notes": run.notes,
-        "path": run.path,
-        "config": run.config,
-        "summary": run.summary,
-        "metrics": run.metrics if metrics else {key: one["last"] for key, one in run.record["metrics"].items()},
-    }
-
-
-# -- show ---------------------------------------------------------------------------------------------------------
+_LOSSES = ("train/loss", "val/loss")
 
 
 @click.command(
@@ -251,7 +63,7 @@ def show_command(
     if settings.json:
         click.echo(to_json({**plain_run(run, metrics=True), **_more(run)}))
         return
-    from lossbook.cli.series import picture
+    from lossbook.cli.chart import picture
     from lossbook.metrics import usual_keys
 
     view = screen()
@@ -269,7 +81,7 @@ def show_command(
     click.echo("\n".join(lines), color=view.color)
 
 
-def _more(run: RecordedRun) -> dict[str, Any]:
+def _more(run: RecordedRun) -> dict[str, object]:
     events = _events(run)
     return {
         "attempts": _identity(run).get("attempts") or [],
@@ -362,7 +174,7 @@ def _settings_of(run: RecordedRun, view: Screen) -> Iterator[str]:
             yield f"  {key:<{width}}  {_fitting(text, view, width + 4)}"
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     if isinstance(value, (list, tuple, dict)):
         return to_json(value, indent=False)
     return number(value, 9)
@@ -385,31 +197,6 @@ def _importance(key: str) -> tuple[int, str]:
     if any(find_key(loss, (key,)) is not None for loss in _LOSSES):
         return 0, key
     return (2 if key.startswith(("system.", "system/", "gpu", "cpu", "memory", "disk", "network")) else 1), key
-
-
-def metrics_table(metrics: dict[str, Any], view: Screen) -> list[str]:
-    """Statistics of each key: last, extremes and their steps, mean, count."""
-    at = "@" if view.width else " at step "
-    columns = [
-        Column("metric", shrink=True, keep=9),
-        Column("last", right=True, keep=8),
-        Column("min", right=True, keep=7),
-        Column("max", right=True, keep=6),
-        Column("mean", right=True, keep=4),
-        Column("rows", right=True, keep=5),
-    ]
-    odd = any(one.get("nonfinite") for one in metrics.values())
-    if odd:
-        columns.append(Column("not finite", right=True, keep=7, paint=lambda text: None if text == "0" else "red"))
-    rows = []
-    for key, one in metrics.items():
-        row = [clip(printable(key), _LONGEST_KEY, ellipsis="…" if view.unicode else "~"), number(one["last"])]
-        for end in ("min", "max"):
-            step = one.get(f"{end}_step")
-            row.append(number(one[end]) + (f" {at}{step}" if step is not None and one[end] is not None else ""))
-        row += [number(one["mean"]), number(one["count"])]
-        rows.append([*row, number(one.get("nonfinite") or 0)] if odd else row)
-    return table(columns, rows, view)
 
 
 def _events_of(run: RecordedRun, view: Screen) -> Iterator[str]:

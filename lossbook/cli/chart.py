@@ -1,14 +1,14 @@
-"""From the curves of runs to a drawing: which keys, how many buckets, what the legend calls them."""
+"""Curves of runs drawn on standard output, with a legend below, in the colours of this terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lossbook.cli.draw import draw
 from lossbook.cli.format import Screen
 from lossbook.errors import UnknownKey
-from lossbook.terminal.drawing import to_line
+from lossbook.terminal.drawing import Line, Look, legend, to_line
+from lossbook.terminal.drawing import draw as draw_pieces
 
 if TYPE_CHECKING:
     from lossbook.curves.downsample import Curve
@@ -75,3 +75,30 @@ def curves(
         if missing is not None and len(found) == count:
             raise missing
     return found
+
+
+def draw(
+    lines: Sequence[Line],
+    view: Screen,
+    *,
+    width: int,
+    height: int,
+    x: str = "step",
+    log: bool = False,
+) -> list[str]:
+    """Draw curves over one another, with axes and a legend.
+
+    Args:
+        lines, width, height, x, log: see `lossbook.terminal.drawing.draw`; the legend is not counted in `height`.
+
+    Returns:
+        Lines of text, with colours where `view` takes them.
+    """
+    look = Look(view.color, view.unicode)
+    picture, left_out = draw_pieces(lines, look, width=width, height=height, x=x, log=log)
+    if len(picture) > 1:
+        picture += legend(lines, look, max(width, 24), left_out)
+    return [
+        "".join(view.paint(piece.text, piece.color, bold=piece.bold, dim=piece.dim) for piece in line)
+        for line in picture
+    ]

@@ -1,76 +1,25 @@
-"""What the questions about one run have in common: how it is named above an answer, and the flags of `scripts/`.
+"""The scripts `scripts/*wandb*.py`: `lossbook keys`, `gpu` and `gpu --full` under the flags that people know from W&B's.
 
-The scripts are `lossbook keys`, `gpu` and `gpu --full` under the flags that people know from W&B's: an entity, a
-project, and a run by its name or its id.
+A run is named by an entity, a project, and its name or its id.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from lossbook.cli.app import Settings, main
-from lossbook.cli.format import plural, printable, to_json
+from lossbook.cli.format import plural
 from lossbook.errors import BadArgument, LossbookError, UnknownRun
-from lossbook.paths import read_json
-from lossbook.registry import MIRRORS
 
 if TYPE_CHECKING:
     from lossbook.reading.run import RecordedRun
 
-RULE = "-" * 80
-
 #: Answers one question about a run, as JSON where that is asked for.
 Answer = Callable[["RecordedRun", bool], None]
-
-
-def heading(run: RecordedRun) -> list[str]:
-    """The lines above an answer: name and id, state, where the run can be looked at, and a rule."""
-    return [
-        f"Run: {printable(run.name or run.id)} ({run.id})",
-        f"State: {run.state}",
-        f"URL: {printable(run_url(run))}",
-        RULE,
-    ]
-
-
-def plain_heading(run: RecordedRun) -> dict[str, Any]:
-    """The same as JSON holds it."""
-    return {
-        "id": run.id,
-        "name": run.name,
-        "project": run.project,
-        "state": run.state,
-        "url": run_url(run),
-        "path": str(run.path),
-    }
-
-
-def run_url(run: RecordedRun) -> str:
-    """Where a run can be looked at: its page at the tracker that it is of or was mirrored to, else its own folder."""
-    try:
-        identity = run.identity
-    except LossbookError:
-        identity = {}
-    source = identity.get("source") or {}
-    if source.get("url"):
-        return str(source["url"])
-    for name in MIRRORS.names():
-        try:
-            mirrored = (read_json(os.path.join(run.folder.followers, f"{name}.json")) or {}).get("url")
-        except LossbookError:
-            continue
-        # TensorBoard's and MLflow's own folders are addresses too, but say less than this run's.
-        if mirrored and str(mirrored).startswith(("http://", "https://")):
-            return str(mirrored)
-    if not source:
-        return Path(os.path.abspath(run.path)).as_uri()
-    place = source.get("folder") or source.get("database") or source.get("file") or source.get("location") or run.path
-    return str(place) if "://" in str(place) else Path(os.path.abspath(str(place))).as_uri()
 
 
 # -- the scripts --------------------------------------------------------------------------------------------------
@@ -165,8 +114,3 @@ def _own_id(run: RecordedRun) -> str | None:
         return (run.identity.get("source") or {}).get("id")
     except LossbookError:
         return None
-
-
-def print_json(run: RecordedRun, answer: dict[str, Any]) -> None:
-    """An answer as JSON, behind what the run is."""
-    click.echo(to_json({**plain_heading(run), **answer}))

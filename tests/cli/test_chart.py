@@ -7,8 +7,9 @@ import re
 
 import pytest
 
-from lossbook.cli.draw import Line, draw
+from lossbook.cli.chart import draw
 from lossbook.cli.format import Screen, text_width
+from lossbook.terminal.drawing import Line
 
 UNICODE = Screen(80, 24, color=False, unicode=True)
 ASCII = Screen(80, 24, color=False, unicode=False)
