@@ -18,7 +18,7 @@ class WrittenRun:
     def __init__(self, path: os.PathLike[str] | str, **identity: Any) -> None:
         self.folder = RunFolder(os.fspath(path))
         self.next_row: dict[int, int] = {}
-        self._next_number: dict[int, int] = {}
+        self.next_number: dict[int, int] = {}
         os.makedirs(self.folder.journal)
         self.identity: dict[str, Any] = {
             "format": 1,
@@ -72,8 +72,8 @@ class WrittenRun:
             end: the state of a `finish` row at the end.
             tail: bytes behind the last line.
         """
-        number = self._next_number.get(rank, 1) if number is None else number
-        self._next_number[rank] = number + 1
+        number = self.next_number.get(rank, 1) if number is None else number
+        self.next_number[rank] = number + 1
         lines: list[bytes] = []
         step = first_step
         i = self.next_row.get(rank, 0)

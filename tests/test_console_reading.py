@@ -157,7 +157,7 @@ def test_a_line_too_long_to_show_is_cut(folder: RunFolder) -> None:
 def test_the_last_lines_of_a_file_of_one_huge_line_are_that_line(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(console_module, "_TAIL_BYTES", 1000)
+    monkeypatch.setattr(console_module, "TAIL_BYTES", 1000)
     write(folder, b"first\n" + b"y" * 5000 + b"\n")
     assert [line.text[:5] for line in read_console(folder, lines=5).lines] == ["yyyyy"]
 
@@ -177,8 +177,7 @@ def test_pages_one_behind_the_other_are_the_file(
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(console_module, "_BLOCK_BYTES", block)
-    monkeypatch.setattr(console_module, "_indexes", type(console_module._indexes)())
+    monkeypatch.setattr(console_module, "BLOCK_BYTES", block)
     folder = RunFolder(str(tmp_path_factory.mktemp("run")))
     os.mkdir(folder.console)
     raw = "\n".join(lines) + ("\n" if ends and lines else "")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +62,16 @@ def ids(keys: list[RunKey]) -> list[str]:
 
 def change(store: Path, id: str, **fields: Any) -> None:
     update_run_json(RunFolder(str(store / "tests" / id)), lambda identity: identity.update(fields))
+
+
+def unnamed_bytes() -> int:
+    """What this process holds in open files that have no name any more, where a listing keeps changed records."""
+    found = 0
+    for entry in os.scandir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            status = os.stat(entry.path)
+            found += status.st_size if stat.S_ISREG(status.st_mode) and status.st_nlink == 0 else 0
+    return found
 
 
 def settle(*folders: Path) -> None:
@@ -214,11 +226,12 @@ def test_a_run_with_thousands_of_names_is_one_of_the_table(listing: Listing, mak
 
 def test_changed_records_take_no_more_room_than_they_need(listing: Listing, store: Path) -> None:
     note = "x" * 1_000_000
+    before = unnamed_bytes()
     for turn in range(30):
         change(store, "a1", notes=f"{turn}{note}")
         listing.look(everything=True)
     assert listing.fields(RunKey("tests", "a1"))["notes"] == f"29{note}"
-    assert listing._spill._end < 12 << 20
+    assert unnamed_bytes() - before < 12 << 20
 
 
 def test_a_real_run_goes_from_running_to_finished(store: Path) -> None:

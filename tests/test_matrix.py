@@ -141,7 +141,7 @@ def test_every_row_is_in_one_cell(
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(matrix_module, "_READ_ROWS", at_once)
+    monkeypatch.setattr(matrix_module, "READ_ROWS", at_once)
     monkeypatch.setattr(matrix_module, "METRICS_ROW_GROUP", at_once)
     run = WrittenRun(tmp_path_factory.mktemp("store") / "tests" / "a1")
     run.segment([(step, {key: value}) for key, step, value in rows], end="finished")

@@ -454,7 +454,7 @@ def several_segments(path: Path) -> WrittenRun:
             run.segment([], number=number + 2)
             seal_run(run.folder, finished=False)
             os.unlink(os.path.join(run.folder.journal, f"r0-{number + 2:06d}.jsonl"))
-            run._next_number[0] = number + 2
+            run.next_number[0] = number + 2
             run.next_row[0] -= 1
     return run
 
@@ -639,7 +639,7 @@ def test_a_merge_that_cannot_be_read_back_keeps_its_inputs(run: WrittenRun, monk
         raise StoreError("reads back with 1 row in place of 2")
 
     with monkeypatch.context() as patch:
-        patch.setattr(segment_file, "_check_count", wrong)
+        patch.setattr(segment_file, "check_count", wrong)
         with pytest.raises(StoreError):
             seal_run(run.folder, finished=True)
     assert all_rows(run.folder) == rows
@@ -654,7 +654,7 @@ def test_a_damaged_sealed_file_is_never_merged_away(run: WrittenRun) -> None:
         run.segment([], number=number + 2)
         seal_run(run.folder, finished=False)
         os.unlink(os.path.join(run.folder.journal, f"r0-{number + 2:06d}.jsonl"))
-        run._next_number[0] = number + 2
+        run.next_number[0] = number + 2
         run.next_row[0] -= 1
     damaged = Path(run.folder.metrics, "r0-000002.parquet")
     damaged.write_bytes(b"not parquet")
@@ -689,7 +689,7 @@ def test_a_merge_in_small_pieces_makes_the_same_rollup(tmp_path: Path, monkeypat
         begun.segment([], number=number + 2)
         seal_run(begun.folder, finished=False)
         os.unlink(os.path.join(begun.folder.journal, f"r0-{number + 2:06d}.jsonl"))
-        begun._next_number[0] = number + 2
+        begun.next_number[0] = number + 2
         begun.next_row[0] -= 1
     rollups = []
     for rows_at_once in (1 << 20, 128):

@@ -27,13 +27,13 @@ GPT2_REPOSITORY = "openai-community/gpt2"
 SPLITS = ("train", "validation")
 _END = "<|endoftext|>"
 #: Characters handed to the tokenizer at once: one Python integer a token takes 50 times what is kept of it.
-_PIECE = 1 << 20
+PIECE_CHARACTERS = 1 << 20
 #: Characters that wait for the tokenizer, which takes many pieces at a time over its threads.
 _WAITING = 4 << 20
 #: Characters that a BPE is trained on, from all parts alike: more of them change few of its tokens.
 _BPE_SAMPLE = 256 << 20
 #: Bytes of text from which several processes are worth the seconds they take to start.
-_WORTH_PROCESSES_BYTES = 64 << 20
+WORTH_PROCESSES_BYTES = 64 << 20
 
 Tokens = np.ndarray[Any, Any]
 
@@ -159,7 +159,7 @@ def _tokenise(
             jobs.append(Job(number, part, splits - begun, tokenizer, meta, partial))
             begun |= splits
         processes = min(processes, len(jobs))
-        if processes > 1 and corpus.size_bytes() >= _WORTH_PROCESSES_BYTES:
+        if processes > 1 and corpus.size_bytes() >= WORTH_PROCESSES_BYTES:
             print(f"tokenising {corpus.name}: {len(jobs)} files, {processes} processes", flush=True)
             _in_processes(jobs, processes)
         else:
@@ -228,7 +228,7 @@ def _tokenise_part(job: Job) -> None:
             texts.clear()
 
     try:
-        for split, text, starts_document in job.part.pieces(_PIECE):
+        for split, text, starts_document in job.part.pieces(PIECE_CHARACTERS):
             if split in begins:
                 begins.remove(split)
             elif starts_document:
@@ -275,7 +275,7 @@ def _make_tokenizer(
     if tokenizer == "chars":
         points = np.array([ord("\n")], dtype=np.uint32)
         for part in corpus.parts:
-            for _, text, _ in part.pieces(_PIECE):
+            for _, text, _ in part.pieces(PIECE_CHARACTERS):
                 points = np.union1d(points, _code_points(text))
         return {"vocabulary": len(points), "characters": "".join(map(chr, points.tolist()))}
     if tokenizer == "bpe":
@@ -289,7 +289,7 @@ def _sample(corpus: Corpus) -> Iterator[str]:
     parts = [part for part in corpus.parts if part.role != "validation"]
     for part in parts:
         left = _BPE_SAMPLE // len(parts)
-        for split, text, _ in part.pieces(_PIECE):
+        for split, text, _ in part.pieces(PIECE_CHARACTERS):
             if split == "train" and left > 0:
                 yield text
                 left -= len(text)

@@ -126,7 +126,7 @@ def write_report(entries: Sequence[ReportEntry], path: str | os.PathLike[str] = 
         raise StoreError(f"{shown} is no ordinary file: name another one for the report")
     for _ in range(_TRIES):
         before = _read(target, shown)
-        contents = _refreshed(before, entries, shown)
+        contents = refreshed(before, entries, shown)
         if contents == before:
             return shown
         # An editor may have saved in the meantime: what a person wrote is not overwritten.
@@ -162,7 +162,7 @@ class _Part:
     last: int
 
 
-def _refreshed(before: bytes | None, entries: Sequence[ReportEntry], shown: str) -> bytes:
+def refreshed(before: bytes | None, entries: Sequence[ReportEntry], shown: str) -> bytes:
     folder = os.path.dirname(os.path.abspath(shown))
     keyed = _keyed(sorted(entries, key=lambda entry: entry.started or 0.0))
     generated = {_RESULTS: _results_table(keyed)}

@@ -112,7 +112,7 @@ def _devices() -> Section:
     nvidia = _nvidia_by_nvml(section) or _nvidia_by_driver()
     for index, text in enumerate(nvidia):
         section.facts[f"nvidia {index}"] = text
-    for index, text in enumerate(_amd()):
+    for index, text in enumerate(amd_gpus()):
         section.facts[f"amd {index}"] = text
     if nvidia and util.find_spec("pynvml") is None:
         section.facts["nvml"] = "nvidia-ml-py is not installed: pip install nvidia-ml-py shows memory and load"
@@ -168,7 +168,7 @@ def _colon_fields(path: str) -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in pairs if value}
 
 
-def _amd(root: str = "/sys/class/kfd/kfd/topology/nodes") -> list[str]:
+def amd_gpus(root: str = "/sys/class/kfd/kfd/topology/nodes") -> list[str]:
     """AMD GPUs as the kernel's compute driver lists them; a node without SIMD units is a CPU."""
     found = []
     for node in sorted(glob.glob(os.path.join(root, "*"))):

@@ -28,7 +28,7 @@ _SHORTEST_TOKEN = 12
 _MEMORY_BYTES = 80 << 20
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
     """Where the dashboard is reached."""
 
     name: str  # as it stands in an address
@@ -93,13 +93,13 @@ def serve_command(
     book = settings.book(memory_bytes=_MEMORY_BYTES)
     if edit:
         settings.own_store()
-    with _listen(host, port) as listener:
+    with listen(host, port) as listener:
         here, taken = listener.getsockname()[0], listener.getsockname()[1]
         is_local = ipaddress.ip_address(here.partition("%")[0]).is_loopback
         if token is None and not is_local:
             token = secrets.token_urlsafe(24)
         is_anywhere = here in ("0.0.0.0", "::")
-        place = _Place(_named(host, is_anywhere), taken, token)
+        place = Place(_named(host, is_anywhere), taken, token)
         names = {host, *allowed, *(_own_names() if not is_local else ())}
 
         from lossbook.web.server import Server, make_app
@@ -112,7 +112,7 @@ def serve_command(
                 click.echo(to_json(told, indent=False))
             else:
                 moved = None if port is not None or taken == DEFAULT_PORT else DEFAULT_PORT
-                click.echo("\n".join(_greeting(settings.location, place, is_local, edit, moved)))
+                click.echo("\n".join(greeting(settings.location, place, is_local, edit, moved)))
             sys.stdout.flush()
             if opens if opens is not None else _has_screen():
                 _open_browser(place.whole_url)
@@ -121,7 +121,7 @@ def serve_command(
     _end_at_once()
 
 
-def _listen(host: str, port: int | None) -> socket.socket:
+def listen(host: str, port: int | None) -> socket.socket:
     """A bound socket; where no port was named, on the first that is free.
 
     Raises:
@@ -160,7 +160,7 @@ def _own_names() -> tuple[str, ...]:
     return name, name.partition(".")[0], f"{name.partition('.')[0]}.local"
 
 
-def _greeting(store: str, place: _Place, is_local: bool, edit: bool, moved_from: int | None) -> list[str]:
+def greeting(store: str, place: Place, is_local: bool, edit: bool, moved_from: int | None) -> list[str]:
     """What is said when requests are answered."""
     may = ", and can be changed (names, notes, tags)" if edit else ""
     lines = [f"{printable(store)} is shown{may}:", "", f"  {place.whole_url}", ""]

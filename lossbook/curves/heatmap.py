@@ -33,7 +33,7 @@ MOST_COLUMNS = 2_000
 #: Cells of one answer; a screen has fewer.
 MOST_CELLS = 4_000_000
 #: Rows or buckets read at once: 16 MB of them.
-_READ_ROWS = 500_000
+READ_ROWS = 500_000
 #: Places of an axis other than the step that are looked up; between two of them it is taken for straight.
 _AXIS_POINTS = 2_000
 #: So many rows are put into cells one by one; of more, buckets.
@@ -267,7 +267,7 @@ def _ranges(lengths: dict[str, int], wanted: set[str]) -> Iterator[tuple[list[st
             skipped.append(name)
             gap += length
             continue
-        if names and (gap > METRICS_ROW_GROUP or rows + gap + length > _READ_ROWS):
+        if names and (gap > METRICS_ROW_GROUP or rows + gap + length > READ_ROWS):
             yield names, numbers
             names, numbers, rows = [], [], 0
         elif names:
@@ -286,7 +286,7 @@ def _add_buckets(cells: Cells, pieces: list[_Piece], level: int, connection: duc
     """Put buckets into cells; those that an end of a part cuts through are replaced by their rows."""
     path = str(pieces[0].part.segment.rollup)
     long = sorted((one for one in pieces if one.part.count > 1 << level), key=lambda one: one.key)
-    at_once = max(1, (_READ_ROWS << level) // max(1, max((one.part.count for one in long), default=1)))
+    at_once = max(1, (READ_ROWS << level) // max(1, max((one.part.count for one in long), default=1)))
     for begin in range(0, len(long), at_once):
         batch = long[begin : begin + at_once]
         found = _fetch(

@@ -24,7 +24,7 @@ from lossbook.follower.terminal_notice import tell
 #: For one try of the webhook, for the command, and for all that still waits when the follower ends.
 WEBHOOK_SECONDS, COMMAND_SECONDS, LAST_SECONDS = 10.0, 30.0, 45.0
 #: Between the tries of a webhook that does not answer.
-_PAUSES_SECONDS = (1.0, 5.0)
+PAUSES_SECONDS = (1.0, 5.0)
 _LONGEST_RETRY_AFTER_SECONDS = 15.0
 _MOST_WAITING = 100
 
@@ -124,7 +124,7 @@ class Sinks:
         text = f"{sign} *{_plain(self._run.name)}* {_plain(alert.title)}\n{_plain(alert.text)}".strip()
         body = json.dumps({"text": text}).encode()
         why = ""
-        for pause in (0.0, *_PAUSES_SECONDS):
+        for pause in (0.0, *PAUSES_SECONDS):
             self._closing.wait(pause) if not self._closing.is_set() else time.sleep(min(pause, 1.0))
             request = urllib.request.Request(
                 self._webhook, data=body, headers={"Content-Type": "application/json", "User-Agent": "lossbook"}

@@ -12,7 +12,7 @@ from lossbook.run.values import describe
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
-_failed: set[str] = set()
+failed: set[str] = set()
 
 
 def harmless(method: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result | None]:
@@ -23,9 +23,9 @@ def harmless(method: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Res
         try:
             return method(*arguments, **named)
         except Exception as error:
-            if method.__qualname__ not in _failed:
+            if method.__qualname__ not in failed:
                 # The words of an error may change from step to step, and must not fill the terminal.
-                _failed.add(method.__qualname__)
+                failed.add(method.__qualname__)
                 say(f"{method.__qualname__} could not record something ({describe(error)}); training goes on")
             return None
 

@@ -27,10 +27,10 @@ MOST_LINES = 5_000
 COUNTED_BYTES = 64 << 20
 #: Files of which newlines are counted and kept.
 _MOST_INDEXES = 64
-_BLOCK_BYTES = 256 << 10
+BLOCK_BYTES = 256 << 10
 _CHUNK_BYTES = 1 << 20
 #: So far back the beginning of the last lines is looked for.
-_TAIL_BYTES = 16 << 20
+TAIL_BYTES = 16 << 20
 #: Bytes of one line that are looked at, at either end: what a progress bar wrote over itself is not shown anyway.
 _LINE_BYTES = WIDEST * 4
 _NAME = re.compile(r"r(-?\d+)\.log\Z")
@@ -203,13 +203,13 @@ class _Index:
     def count_to(self, file: _File, end: int) -> None:
         with self.lock:
             while self.counted < end:
-                within = self.counted % _BLOCK_BYTES
-                chunk = os.pread(file.fd, min(_BLOCK_BYTES - within, end - self.counted), self.counted)
+                within = self.counted % BLOCK_BYTES
+                chunk = os.pread(file.fd, min(BLOCK_BYTES - within, end - self.counted), self.counted)
                 if not chunk:
                     return
                 self.tail += chunk.count(b"\n")
                 self.counted += len(chunk)
-                if self.counted % _BLOCK_BYTES == 0:
+                if self.counted % BLOCK_BYTES == 0:
                     self.counts.append(self.counts[-1] + self.tail)
                     self.tail = 0
 
@@ -227,8 +227,8 @@ class _Index:
         if self.newlines < line:
             return file.size
         block = bisect_left(self.counts, line) - 1
-        missing, at = line - self.counts[block], block * _BLOCK_BYTES
-        chunk = os.pread(file.fd, _BLOCK_BYTES, at)
+        missing, at = line - self.counts[block], block * BLOCK_BYTES
+        chunk = os.pread(file.fd, BLOCK_BYTES, at)
         position = -1
         for _ in range(missing):
             position = chunk.find(b"\n", position + 1)
@@ -241,10 +241,10 @@ class _Index:
         if offset - self.counted > COUNTED_BYTES:
             return None
         self.count_to(file, offset)
-        block = offset // _BLOCK_BYTES
+        block = offset // BLOCK_BYTES
         if block >= len(self.counts):
             return None
-        within = os.pread(file.fd, offset - block * _BLOCK_BYTES, block * _BLOCK_BYTES)
+        within = os.pread(file.fd, offset - block * BLOCK_BYTES, block * BLOCK_BYTES)
         return self.counts[block] + within.count(b"\n")
 
 
@@ -366,7 +366,7 @@ def _start_of_tail(file: _File, lines: int) -> int:
     end, size = file.size, 64 << 10
     if end and os.pread(file.fd, 1, end - 1) == b"\n":
         end -= 1
-    least = max(0, end - _TAIL_BYTES)
+    least = max(0, end - TAIL_BYTES)
     missing, at = lines, end
     while at > least:
         begin = max(least, at - size)

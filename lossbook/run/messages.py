@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-_said: set[str] = set()
+said: set[str] = set()
 
 
 def say(sentence: str) -> None:
@@ -17,6 +17,6 @@ def say(sentence: str) -> None:
 
 def say_once(sentence: str) -> None:
     """Print a sentence that this process has not printed yet."""
-    if sentence not in _said:
-        _said.add(sentence)
+    if sentence not in said:
+        said.add(sentence)
         say(sentence)

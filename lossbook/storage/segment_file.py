@@ -262,8 +262,8 @@ def write_sealed(rows: JournalRows, rank: int, partials: Partials) -> None:
             starts = _series_starts(columns.code[order], columns.attempt[order])
         _write_rollup(connection, columns, order, starts, rank, partials.rollup)
         _write_events(connection, rows.events, rank, partials.events)
-        _check_count(connection, partials.metrics, rows.scalars)
-        _check_count(connection, partials.events, len(rows.events))
+        check_count(connection, partials.metrics, rows.scalars)
+        check_count(connection, partials.events, len(rows.events))
     finally:
         connection.close()
 
@@ -344,7 +344,7 @@ def _write_events(connection: duckdb.DuckDBPyConnection, events: list[EventRow],
     )
 
 
-def _check_count(connection: duckdb.DuckDBPyConnection, path: str, expected: int) -> None:
+def check_count(connection: duckdb.DuckDBPyConnection, path: str, expected: int) -> None:
     found = connection.execute(f"SELECT count(*) FROM {parquet(path)}").fetchone()
     if found is None or found[0] != expected:
         raise StoreError(
@@ -403,10 +403,10 @@ def write_merged(segments: list[Segment], spill: str, partials: Partials) -> Non
         else:
             _write_events(connection, [], segments[0].name.rank, partials.events)
         total = connection.execute(f"SELECT count(*) FROM {source}").fetchone()
-        _check_count(connection, partials.metrics, int(total[0]) if total else 0)
+        check_count(connection, partials.metrics, int(total[0]) if total else 0)
         if events:
             total = connection.execute(f"SELECT count(*) FROM {parquet(events)}").fetchone()
-            _check_count(connection, partials.events, int(total[0]) if total else 0)
+            check_count(connection, partials.events, int(total[0]) if total else 0)
     finally:
         connection.close()
         shutil.rmtree(spill, ignore_errors=True)

@@ -56,14 +56,14 @@ class Canvas(Widget):
 
     def show(self, lines: Sequence[TextLine], theme: Theme) -> None:
         """Take the place of what is shown."""
-        cells = [_cells(line, theme) for line in lines]
+        cells = [line_cells(line, theme) for line in lines]
         if len(cells) != len(self._cells):
             changed = None
         else:
             changed = [
                 region
                 for row, (old, new) in enumerate(zip(self._cells, cells, strict=True))
-                for region in _differences(old, new, row)
+                for region in differing_regions(old, new, row)
             ]
         self._cells = cells
         self._strips = [_strip(line, theme) for line in lines]
@@ -98,7 +98,7 @@ def _strip(line: TextLine, theme: Theme) -> Strip:
     return Strip([Segment(piece.text, _style(piece, theme)) for piece in line if piece.text])
 
 
-def _cells(line: TextLine, theme: Theme) -> list[tuple[str, Style]]:
+def line_cells(line: TextLine, theme: Theme) -> list[tuple[str, Style]]:
     """What stands in each column; behind a wide character an empty text."""
     from lossbook.formatting import text_width
 
@@ -117,7 +117,7 @@ def _cells(line: TextLine, theme: Theme) -> list[tuple[str, Style]]:
     return cells
 
 
-def _differences(old: list[tuple[str, Style]], new: list[tuple[str, Style]], row: int) -> list[Region]:
+def differing_regions(old: list[tuple[str, Style]], new: list[tuple[str, Style]], row: int) -> list[Region]:
     """The stretches of a line that differ; those that lie close together are one."""
     if old == new:
         return []

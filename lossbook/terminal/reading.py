@@ -162,7 +162,8 @@ class Reader:
         self._run_lines = RunLines()
         self._by_path: dict[str, RunLine] = {}
         self._runs: dict[str, RecordedRun] = {}
-        self._open: OrderedDict[str, RecordedRun] = OrderedDict()
+        #: Runs whose rows are held, the one that was looked at last behind the others.
+        self.open_runs: OrderedDict[str, RecordedRun] = OrderedDict()
         self._curves: dict[tuple[object, ...], tuple[object, Drawn]] = {}
         self._keys_of: dict[str, tuple[object, list[str]]] = {}
         self._tails: OrderedDict[str, Tail] = OrderedDict()
@@ -309,7 +310,7 @@ class Reader:
             line = self._by_path.get(path)
             if line is None or not line.is_running:
                 continue
-            run = self._open.get(path) or self._runs.get(path)
+            run = self.open_runs.get(path) or self._runs.get(path)
             if run is None:
                 continue
             fresh = self._run_lines.anew(run.refresh())
@@ -324,14 +325,14 @@ class Reader:
 
     def _opened(self, path: str) -> RecordedRun:
         """A run with its rows; those looked at last are held."""
-        run = self._open.get(path)
+        run = self.open_runs.get(path)
         if run is None:
             if path not in self._runs:
                 self._runs = {one.path: one for one in self._book.runs()}
-            run = self._open[path] = self._runs[path]
-        self._open.move_to_end(path)
-        while len(self._open) > MOST_DRAWN + 2:
-            dropped, _ = self._open.popitem(last=False)
+            run = self.open_runs[path] = self._runs[path]
+        self.open_runs.move_to_end(path)
+        while len(self.open_runs) > MOST_DRAWN + 2:
+            dropped, _ = self.open_runs.popitem(last=False)
             self._keys_of.pop(dropped, None)
             # The one that is listed is the same, and holds rows by now.
             self._runs.pop(dropped, None)

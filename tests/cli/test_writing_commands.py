@@ -270,14 +270,14 @@ def test_doctor_sees_a_run_that_nobody_follows(store: Path, command: Command, tm
 
 
 def test_doctor_reads_the_kernels_list_of_amd_gpus(tmp_path: Path) -> None:
-    from lossbook.cli.doctor import _amd
+    from lossbook.cli.doctor import amd_gpus
 
     for node, properties in enumerate(("simd_count 0\n", "simd_count 1216\ngfx_target_version 90402\n")):
         bank = tmp_path / str(node) / "mem_banks" / "0"
         bank.mkdir(parents=True)
         (tmp_path / str(node) / "properties").write_text(properties)
         (bank / "properties").write_text(f"heap_type 1\nsize_in_bytes {192 << 30}\n")
-    assert _amd(str(tmp_path)) == ["AMD gfx942, 192 GiB"]
+    assert amd_gpus(str(tmp_path)) == ["AMD gfx942, 192 GiB"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -83,7 +83,7 @@ def test_the_webhook_gets_what_slack_understands(receiver: Receiver) -> None:
 
 
 def test_a_webhook_that_fails_for_a_while_is_tried_again(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sinks_module, "_PAUSES_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr(sinks_module, "PAUSES_SECONDS", (0.01, 0.01))
     receiver.answers = [500, 429]
     sinks = Sinks(RUN, None, {"LOSSBOOK_WEBHOOK": receiver.address})
     sinks.send(alert())

@@ -128,7 +128,7 @@ def test_other_processes_than_the_main_one_record_nothing(store: Path, monkeypat
 
 
 def test_what_goes_wrong_in_the_tracker_stays_out_of_training(capfd: pytest.CaptureFixture[str]) -> None:
-    guard._failed.clear()
+    guard.failed.clear()
     accelerator = accelerate.Accelerator(cpu=True, log_with=LossbookTracker("lab", no_such_argument=1))
     accelerator.init_trackers("lab", config={"lr": 0.1})
     assert len(train(accelerator)) == 3

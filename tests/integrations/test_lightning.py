@@ -148,7 +148,7 @@ def test_other_ranks_record_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_what_goes_wrong_in_the_logger_stays_out_of_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    guard._failed.clear()
+    guard.failed.clear()
     logger = LossbookLogger("lab")
 
     def broken(*arguments: Any, **named: Any) -> None:

@@ -199,7 +199,7 @@ def test_nothing_is_recorded_after_remove_or_after_the_run(
 def test_what_goes_wrong_while_watching_stays_out_of_training(
     store: Path, model: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    guard._failed.clear()
+    guard.failed.clear()
     run = lossbook.init(store=store)
 
     def broken() -> int:

@@ -167,7 +167,7 @@ def test_only_the_process_of_rank_0_records(tmp_path: Path, store: Path) -> None
 def test_what_goes_wrong_in_the_callback_stays_out_of_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    guard._failed.clear()
+    guard.failed.clear()
 
     def broken(**arguments: Any) -> None:
         raise RuntimeError("no store")

@@ -33,7 +33,7 @@ def here(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A working directory and a store of the test's own; nothing has been said yet."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LOSSBOOK_STORE", str(store))
-    monkeypatch.setattr(messages, "_said", set())
+    monkeypatch.setattr(messages, "said", set())
 
 
 def rows(run: Any) -> list[Any]:
@@ -545,8 +545,7 @@ def test_a_saved_file_that_changed_is_saved_again_at_the_end(durability: str, wa
     for name, policy in (("live.log", "live"), ("now.log", "now"), ("still.log", "end")):
         Path(name).write_text("first")
         wandb.save(name, policy=policy)
-    if durability == "async":
-        wait_until(lambda: run.sync() and len(events(run, "file")) == 3)
+    wait_until(lambda: len(events(run, "file")) == 3)
     Path("live.log").write_text("second, and longer")
     Path("now.log").write_text("second, and longer")
     run.finish()

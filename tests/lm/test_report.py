@@ -232,7 +232,7 @@ def test_what_an_editor_saves_while_a_refresh_is_at_work_is_kept(log: Path, monk
     from lossbook.analysis import report
 
     write_report([BASELINE], log)
-    made = report._refreshed
+    made = report.refreshed
     saves = iter(["saved in between\n"])
 
     def refresh_slowly(*arguments: object) -> bytes:
@@ -241,7 +241,7 @@ def test_what_an_editor_saves_while_a_refresh_is_at_work_is_kept(log: Path, monk
             log.write_text(written(log) + words)
         return contents
 
-    monkeypatch.setattr(report, "_refreshed", refresh_slowly)
+    monkeypatch.setattr(report, "refreshed", refresh_slowly)
     write_report([BASELINE, WIDE], log)
     assert written(log).endswith("saved in between\n")
     assert "### wide" in written(log)

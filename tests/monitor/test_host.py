@@ -9,9 +9,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from lossbook import monitor as monitor_module
 from lossbook.monitor import Family, FamilyLost, Monitor
 from lossbook.monitor.base import Rates
 from lossbook.monitor.cgroups import container_cpu
@@ -271,7 +273,8 @@ def test_a_family_that_fails_leaves_the_others_alone_and_comes_back(monkeypatch:
     assert (said, bad.opened, bad.closed) == (["the driver is gone"], 1, 1)
     bad.error = None
     assert "system.gpu.0.gpu" not in monitor.sample()  # not before it is time
-    monkeypatch.setattr(monitor, "_retry_at", {"bad": 0.0, "good": 0.0})
+    later = time.monotonic() + monitor_module.RETRY_SECONDS + 1
+    monkeypatch.setattr(monitor_module, "time", SimpleNamespace(monotonic=lambda: later))
     assert monitor.sample()["system.gpu.0.gpu"] == 50.0
     assert bad.opened == 2
     monitor.close()

@@ -296,7 +296,7 @@ def test_a_run_resumed_after_its_end_loses_the_end_and_no_byte_of_its_length(tmp
 def test_a_record_of_any_length_can_be_blotted_out(length: int) -> None:
     from tensorboard.compat.proto import event_pb2
 
-    blank = event_writer._blank(length)
+    blank = event_writer.blank_record(length)
     assert len(blank) == length
     assert event_pb2.Event.FromString(blank).WhichOneof("what") == "log_message"
 

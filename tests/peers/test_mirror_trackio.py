@@ -19,7 +19,6 @@ from driving_mirrors import CREATED, deliver_through_kills, drive, ending, other
 from lossbook.run.values import Image
 from lossbook.trackers.mirror import LoggedRow, MirrorSettings, MirrorUnavailable
 from lossbook.trackers.trackio.mirror import TrackioMirror
-from lossbook.trackers.trackio.places import ServerPlace
 
 pytest.importorskip("trackio")
 
@@ -513,18 +512,19 @@ def test_a_server_that_fails_half_way_gets_the_rest_later(
     first.open({})
     first.deliver(rows[:10])
     first.flush()
-    place = first._place
-    assert isinstance(place, ServerPlace)
-    real = place._client.predict
+    from trackio.remote_client import RemoteClient
+
+    real = RemoteClient.predict
 
     def fails_after_the_answer_was_made(*values: Any, **what: Any) -> Any:
         real(*values, **what)
         raise ConnectionError("the connection was reset")
 
-    monkeypatch.setattr(place._client, "predict", fails_after_the_answer_was_made)
-    first.deliver(rows[10:])
-    with pytest.raises(MirrorUnavailable, match="the connection was reset"):
-        first.flush()
+    with monkeypatch.context() as patch:
+        patch.setattr(RemoteClient, "predict", fails_after_the_answer_was_made)
+        first.deliver(rows[10:])
+        with pytest.raises(MirrorUnavailable, match="the connection was reset"):
+            first.flush()
     second = mirror(tmp_path, first.remote)
     assert second.open({0: 9}) == {0: 9}
     second.deliver(rows[10:])

@@ -91,7 +91,7 @@ class WandbServer:
                 pass
 
             def _answer(self) -> None:
-                server._serve(self)
+                server.serve(self)
 
             do_GET = do_POST = do_PUT = _answer
 
@@ -121,7 +121,7 @@ class WandbServer:
 
     # -- HTTP -----------------------------------------------------------------------------------------------------
 
-    def _serve(self, handler: BaseHTTPRequestHandler) -> None:
+    def serve(self, handler: BaseHTTPRequestHandler) -> None:
         body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
         if handler.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)

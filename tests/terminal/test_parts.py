@@ -204,12 +204,14 @@ def test_a_picker_lists_what_has_every_part() -> None:
 
 def test_only_the_stretch_that_differs_is_sent() -> None:
     pytest.importorskip("textual")
-    from lossbook.terminal.app import _cells, _differences
+    from lossbook.terminal.app import differing_regions, line_cells
     from lossbook.terminal.themes import THEMES
 
     def sent(old: list[Piece], new: list[Piece]) -> list[tuple[int, int]]:
         theme = THEMES["dark"]
-        return [(region.x, region.width) for region in _differences(_cells(old, theme), _cells(new, theme), 3)]
+        return [
+            (region.x, region.width) for region in differing_regions(line_cells(old, theme), line_cells(new, theme), 3)
+        ]
 
     line = [Piece("loss "), Piece("3.125", "red"), Piece(" at 10" + " " * 30 + "end")]
     assert sent(line, list(line)) == []
@@ -264,7 +266,7 @@ def test_more_runs_than_rows_are_held_of_are_drawn_one_after_the_other(record: R
         assert curve.mean[0] == number
     again = reader.look(Wanted(view="curves", drawn=(paths[0],)))
     assert again.panels[0].curves[0].curve is not None
-    assert len(reader._open) < 30
+    assert len(reader.open_runs) < 30
 
 
 KEYS = ("1", "2", "3", "4", "5", "tab", "j", "k", "down", "pageup", "home", "end", "<", ">", "space", "u", "b", "g", "/",

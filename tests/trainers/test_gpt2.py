@@ -477,7 +477,7 @@ def test_tokens_do_not_depend_on_how_much_text_is_taken_at_once(
 ) -> None:
     for tokenizer in ("bytes", "chars", "bpe"):
         whole = load_text(str(text), tokenizer, 300, tmp_path / "whole")
-        monkeypatch.setattr(trainers.text, "_PIECE", 50)
+        monkeypatch.setattr(trainers.text, "PIECE_CHARACTERS", 50)
         pieces = load_text(str(text), tokenizer, 300, tmp_path / "pieces")
         monkeypatch.undo()
         assert pieces.decode(pieces.train.tolist()) == whole.decode(whole.train.tolist())

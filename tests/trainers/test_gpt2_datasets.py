@@ -81,7 +81,7 @@ def test_several_processes_make_the_tokens_of_one(
     write_parquet(folder / "validation-00000-of-00001-def.parquet", ["One more story of the dog."] * 9)
     load = {"tokenizer": tokenizer, "vocabulary": 300, "data_root": tmp_path}
     one = load_text("tinystories", cache=tmp_path / "one", processes=1, **load)
-    monkeypatch.setattr(trainers.text, "_WORTH_PROCESSES_BYTES", 0)
+    monkeypatch.setattr(trainers.text, "WORTH_PROCESSES_BYTES", 0)
     two = load_text("tinystories", cache=tmp_path / "two", processes=2, **load)
     assert "4 files, 2 processes" in capsys.readouterr().out
     assert two.digest == one.digest

@@ -11,6 +11,7 @@ import pytest
 
 import lossbook
 from lossbook.errors import BadArgument, UnknownKey
+from lossbook.follower.journal import OwnRows
 from lossbook.web import schemas
 from lossbook.web.api import gpus as gpus_api
 from lossbook.web.api import matrix as matrix_api
@@ -111,14 +112,12 @@ def test_what_the_diagnosis_found_of_the_machine_is_said(
         ),
         Finding("spike", "warning", "loss", 5, 5, 9.0, 1.0, "a spike of the loss"),
     ]
-    follower = lossbook.init(store=store, project="p", id="one", resume="must", console=False)
+    follower = OwnRows(folder)
     for finding in [*findings, findings[0]]:
-        follower._event(
-            "alert", {"title": finding.title, "text": finding.sentence, "level": "warning", "finding": finding.plain()}
-        )
-    follower.alert("not a finding", text="of the machine")
-    follower.finish()
-    assert folder.path == follower.path
+        value = {"title": finding.title, "text": finding.sentence, "level": "warning", "finding": finding.plain()}
+        assert follower.append_event("alert", value)
+    assert follower.append_event("alert", {"title": "not a finding", "text": "of the machine", "level": "warning"})
+    follower.close()
     found = asked(session)
     assert found.findings == ["rank 2 is slower than the others", "the clock of GPU 0 is held down by heat"]
     assert [one.rank for one in found.ranks if one.straggler] == [2]

@@ -150,9 +150,9 @@ def test_the_next_port_that_is_free_is_taken_and_said(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         monkeypatch.setattr(serving, "DEFAULT_PORT", port)
-        with serving._listen("127.0.0.1", None) as found:
+        with serving.listen("127.0.0.1", None) as found:
             assert found.getsockname()[1] > port
-        greeting = serving._greeting("store", serving._Place("127.0.0.1", port + 1, None), True, False, port)
+        greeting = serving.greeting("store", serving.Place("127.0.0.1", port + 1, None), True, False, port)
         assert f"Port {port} is taken, so it is {port + 1}." in greeting
         # One that was named is not exchanged for another.
         assert main(["--store", str(store), "serve", "--port", str(port)]) == 1

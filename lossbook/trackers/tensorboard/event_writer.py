@@ -73,7 +73,7 @@ class EventFile:
         self._length = length
         if size > length:
             if self._is_ending(length, size, ending):
-                blank = _blank(size - length - 16)
+                blank = blank_record(size - length - 16)
                 os.pwrite(self._file, record(blank), length)
                 self._length = size
             else:
@@ -150,7 +150,7 @@ class EventFile:
             self._file = None
 
 
-def _blank(length: int) -> bytes:
+def blank_record(length: int) -> bytes:
     """An `Event` of exactly that length which every reader passes over: a log message of spaces."""
     # A length of a message takes one byte up to 127 and two after, so one of the two beginnings always fits.
     for beginning in (b"", _varint_field(2, 1)):
