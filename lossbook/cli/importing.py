@@ -103,16 +103,16 @@ class ImportResult:
 
 def _import(source: Source, run: ForeignRun, store: str, project: str | None, *, quiet: bool) -> ImportResult:
     """Bring one run; what goes wrong with it is one sentence, and the others go on."""
-    from lossbook.trackers.ingest import bring_identity, bring_rows, rows_brought
+    from lossbook.trackers.ingest import import_rows, import_run, rows_imported
 
     result = ImportResult(None, run.name, project or run.project, run.id)
     try:
-        folder = bring_identity(store, source, run, project=project)
+        folder = import_run(store, source, run, project=project)
         result.run, result.path = os.path.basename(folder.path), folder.path
         total = source.row_count(run) if sys.stderr.isatty() and not quiet else None
-        bar = Bar(run.name, max(0, (total or 0) - rows_brought(folder)), quiet=quiet)
+        bar = Bar(run.name, max(0, (total or 0) - rows_imported(folder)), quiet=quiet)
         try:
-            result.rows = bring_rows(folder, source, run, bar.add)
+            result.rows = import_rows(folder, source, run, bar.add)
         finally:
             bar.close()
     except LossbookError as error:

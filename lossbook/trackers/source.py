@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -15,7 +15,7 @@ from lossbook.errors import StoreError
 
 
 class Rewritten(StoreError):
-    """The source no longer has the rows that were brought of a run: they were written anew, and cannot be read on."""
+    """The source no longer has the rows that were imported of a run: they were written anew, and cannot be read on."""
 
 
 class ForeignRow(NamedTuple):
@@ -32,7 +32,7 @@ class ForeignRow(NamedTuple):
     step: int | None
     kind: str | None
     key: str | None
-    body: dict[str, Any]
+    body: Mapping[str, object]
     rank: int = 0
     place: Any = None
 
@@ -48,7 +48,7 @@ class ForeignRun:
         summary: what the training put there, and the last value of each metric where the source says it.
         origin: what else the source says and people look for (url, entity, job type, git commit, host, program).
         place: whatever the source needs to find the rows again; never written down.
-        after: the `place` of the last row that was brought already; None where nothing was, or none was given.
+        after: the `place` of the last row that was imported already; None where nothing was, or none was given.
     """
 
     id: str
@@ -59,13 +59,13 @@ class ForeignRun:
     state: str = "finished"
     ended: float | None = None
     error: str | None = None
-    config: dict[str, Any] = field(default_factory=dict)
-    summary: dict[str, Any] = field(default_factory=dict)
+    config: Mapping[str, object] = field(default_factory=dict)
+    summary: Mapping[str, object] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
     group: str | None = None
     notes: str | None = None
     url: str | None = None
-    origin: dict[str, Any] = field(default_factory=dict)
+    origin: Mapping[str, object] = field(default_factory=dict)
     place: Any = None
     after: Any = None
 

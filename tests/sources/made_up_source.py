@@ -58,12 +58,12 @@ def expected_losses(rows: int) -> dict[int, float]:
 
 def import_all(store: str, rows: int, version: str) -> None:
     """Import the run, as a program that may be killed anywhere."""
-    from lossbook.trackers import ingest
+    from lossbook.trackers import ingest, staging
 
-    ingest.BATCH_ROWS = int(os.environ.get("BATCH_ROWS", "50"))
+    staging.BATCH_ROWS = int(os.environ.get("BATCH_ROWS", "50"))
     source = Recorded("memory", rows=rows, version=version)
     for run in source.runs():
-        ingest.bring_rows(ingest.bring_identity(store, source, run), source, run)
+        ingest.import_rows(ingest.import_run(store, source, run), source, run)
 
 
 def check_every_place(source: Source) -> int:

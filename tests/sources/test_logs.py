@@ -156,16 +156,16 @@ def test_a_hundred_thousand_rows_need_no_memory_of_their_own(tmp_path: Path, pro
             file.write(f'{{"step": {step}, "loss": {1 / (step + 1)}, "lr": 0.001, "grad_norm": {step % 7}}}\n')
     grown = program(
         "import resource, sys\n"
-        "import lossbook.trackers.ingest as bring\n"
+        "import lossbook.trackers.ingest as ingest\n"
         "import duckdb, numpy, lossbook.storage.segment_file\n"
         "from lossbook.trackers.sources import find_source\n"
         "source = find_source(sys.argv[1])\n"
         "(run,) = source.runs()\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "folder = bring.bring_identity(sys.argv[2], source, run)\n"
-        "bring.LiveSummary.write = lambda self: {}\n"
-        "bring.seal_run = lambda *a, **b: None\n"  # what sealing needs is bounded, and tested, elsewhere
-        "print(bring.bring_rows(folder, source, run))\n"
+        "folder = ingest.import_run(sys.argv[2], source, run)\n"
+        "ingest.LiveSummary.write = lambda self: {}\n"
+        "ingest.seal_run = lambda *a, **b: None\n"  # what sealing needs is bounded, and tested, elsewhere
+        "print(ingest.import_rows(folder, source, run))\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n",
         str(path),
         str(tmp_path / "store"),

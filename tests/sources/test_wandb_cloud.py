@@ -242,9 +242,9 @@ def test_an_import_that_was_cut_off_half_way_goes_on(cloud: Any, tmp_path: Path)
     made_up(cloud, {step: float(step) for step in range(3000)})
     code = """
 import os, signal, sys
-from lossbook.trackers import ingest
+from lossbook.trackers import ingest, staging
 from lossbook.trackers.sources import find_source
-ingest.BATCH_ROWS = 200
+staging.BATCH_ROWS = 200
 source = find_source("wandb://team/lab")
 (run,) = source.runs()
 counted = [0]
@@ -252,7 +252,7 @@ def count(rows):
     counted[0] += rows
     if sys.argv[2] == "cut" and counted[0] >= 1400:
         os.kill(os.getpid(), signal.SIGKILL)
-print("brought", ingest.bring_rows(ingest.bring_identity(sys.argv[1], source, run), source, run, count))
+print("brought", ingest.import_rows(ingest.import_run(sys.argv[1], source, run), source, run, count))
 """
     assert run_program(code, str(tmp_path / "store"), "cut").returncode == -9
     done = run_program(code, str(tmp_path / "store"), "whole")

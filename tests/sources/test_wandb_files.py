@@ -207,7 +207,7 @@ def test_a_growing_file_is_read_on_where_it_was_torn(offline: Path, store: Path)
         assert source is not None
         (run,) = source.runs()
         assert run.state == ("finished" if cut == len(contents) else "running")
-        ingest.bring_rows(ingest.bring_identity(str(store), source, run), source, run)
+        ingest.import_rows(ingest.import_run(str(store), source, run), source, run)
     recorded = lossbook.open(store).run("abc123")
     assert recorded.state == "finished"
     expected = [row.body["loss"] for row in whole if "loss" in row.body]

@@ -1,4 +1,4 @@
-"""Bringing another tracker's rows: exactly once, whatever happens in between."""
+"""Importing another tracker's rows: exactly once, whatever happens in between."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,15 +18,16 @@ from waiting import wait_until
 import lossbook
 from lossbook.errors import StoreError
 from lossbook.paths import RunFolder, read_json
-from lossbook.trackers import ingest
+from lossbook.run_info import edit_run_info
+from lossbook.trackers import ingest, staging
 from lossbook.trackers.source import ForeignRow, ForeignRun, Rewritten
 from lossbook.trackers.source_book import SourceBook
 
 
-def bring_all(store: Path, source: Recorded) -> RunFolder:
+def import_all(store: Path, source: Recorded) -> RunFolder:
     (run,) = source.runs()
-    folder = ingest.bring_identity(str(store), source, run)
-    ingest.bring_rows(folder, source, run)
+    folder = ingest.import_run(str(store), source, run)
+    ingest.import_rows(folder, source, run)
     return folder
 
 
@@ -37,7 +39,7 @@ def losses(store: Path) -> dict[int, float]:
 
 
 def test_every_row_arrives_with_its_step_time_and_value(store: Path) -> None:
-    folder = bring_all(store, Recorded("memory", rows=100, tags=("a",), notes="n", group="g", summary={"best": 0.5}))
+    folder = import_all(store, Recorded("memory", rows=100, tags=("a",), notes="n", group="g", summary={"best": 0.5}))
     assert losses(store) == expected_losses(100)
     run = lossbook.open(store).run("first")
     assert (run.id, run.project, run.state, run.tags, run.notes, run.group) == (
@@ -58,13 +60,13 @@ def test_every_row_arrives_with_its_step_time_and_value(store: Path) -> None:
 
 
 def test_importing_again_brings_nothing_and_later_only_what_is_new(store: Path) -> None:
-    bring_all(store, Recorded("memory", rows=25))
+    import_all(store, Recorded("memory", rows=25))
     (run,) = Recorded("memory", rows=25).runs()
     same = Recorded("memory", rows=25)
-    assert ingest.bring_rows(ingest.bring_identity(str(store), same, run), same, run) == 0
+    assert ingest.import_rows(ingest.import_run(str(store), same, run), same, run) == 0
     assert same.asked == []
     grown = Recorded("memory", rows=60, version="2")
-    folder = bring_all(store, grown)
+    folder = import_all(store, grown)
     assert grown.asked == [(25, {"at": 24})]
     assert losses(store) == expected_losses(60)
     assert Path(folder.console, "r0.log").read_text() == "".join(f"line {n}\n" for n in range(7, 60, 10))
@@ -72,29 +74,29 @@ def test_importing_again_brings_nothing_and_later_only_what_is_new(store: Path) 
 
 
 def test_a_source_that_breaks_off_is_read_on_from_there(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingest, "BATCH_ROWS", 10)
+    monkeypatch.setattr(staging, "BATCH_ROWS", 10)
     source = Recorded("memory", rows=95)
     source.stop_at = 37
     with pytest.raises(OSError, match="dead"):
-        bring_all(store, source)
+        import_all(store, source)
     # Nobody sees, and nobody seals, the half of an import.
     assert lossbook.open(store).run("first").keys() == []
     source.stop_at = None
-    bring_all(store, source)
+    import_all(store, source)
     assert [start for start, _ in source.asked] == [0, 30]
     assert losses(store) == expected_losses(95)
 
 
 def test_an_update_that_breaks_off_leaves_the_run_as_it_was(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingest, "BATCH_ROWS", 10)
-    bring_all(store, Recorded("memory", rows=20))
+    monkeypatch.setattr(staging, "BATCH_ROWS", 10)
+    import_all(store, Recorded("memory", rows=20))
     for stop in (22, 24, 47, 48, 59):
         source = Recorded("memory", rows=60, version="2")
         source.stop_at = stop
         with pytest.raises(OSError, match="dead"):
-            bring_all(store, source)
+            import_all(store, source)
         assert losses(store) == expected_losses(20)
-    folder = bring_all(store, Recorded("memory", rows=60, version="2"))
+    folder = import_all(store, Recorded("memory", rows=60, version="2"))
     assert losses(store) == expected_losses(60)
     assert Path(folder.console, "r0.log").read_text() == "".join(f"line {n}\n" for n in range(7, 60, 10))
 
@@ -131,13 +133,13 @@ def test_an_import_killed_anywhere_is_exact_after_the_next(store: Path) -> None:
 def test_a_death_while_the_rows_are_moved_into_the_run_is_mended(
     store: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    bring_all(store, Recorded("memory", rows=40))
+    import_all(store, Recorded("memory", rows=40))
     source = Recorded("memory", rows=80, version="2")
-    real = ingest._publish
+    real = staging.publish
 
     def dying(*arguments: object) -> object:
         with monkeypatch.context() as patch:
-            target = "lossbook.trackers.ingest." + moment
+            target = "lossbook.trackers.staging." + moment
 
             def die(*_: object, **__: object) -> None:
                 raise KeyboardInterrupt
@@ -146,22 +148,20 @@ def test_a_death_while_the_rows_are_moved_into_the_run_is_mended(
             return real(*arguments)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(ingest, "_publish", dying)
+        patch.setattr(ingest, "publish", dying)
         with pytest.raises(KeyboardInterrupt):
-            bring_all(store, source)
-    bring_all(store, source)
+            import_all(store, source)
+    import_all(store, source)
     assert losses(store) == expected_losses(80)
     console = store / "there" / "abc" / "console" / "r0.log"
     assert console.read_text() == "".join(f"line {n}\n" for n in range(7, 80, 10))
 
 
 def test_what_was_changed_here_stays_and_what_the_source_says_anew_arrives(store: Path) -> None:
-    from lossbook.paths import update_run_json
-
-    folder = bring_all(store, Recorded("memory", rows=10, tags=("theirs",)))
-    update_run_json(folder, lambda known: known.update(name="mine", notes="seen", tags=["theirs", "own"]))
+    folder = import_all(store, Recorded("memory", rows=10, tags=("theirs",)))
+    edit_run_info(folder, lambda known: replace(known, name="mine", notes="seen", tags=("theirs", "own")))
     source = Recorded("memory", rows=10, version="2", tags=("theirs", "new"), config={"lr": 0.2})
-    bring_all(store, source)
+    import_all(store, source)
     known = read_json(folder.run_json) or {}
     assert (known["name"], known["notes"], known["tags"]) == ("mine", "seen", ["theirs", "own", "new"])
     assert known["config"] == {"lr": 0.2}
@@ -169,10 +169,10 @@ def test_what_was_changed_here_stays_and_what_the_source_says_anew_arrives(store
 
 def test_looking_again_writes_nothing(store: Path) -> None:
     source = Recorded("memory", rows=10)
-    folder = bring_all(store, source)
+    folder = import_all(store, source)
     before = {path: os.stat(path).st_mtime_ns for path in (folder.run_json, folder.summary_json)}
     (run,) = source.runs()
-    ingest.bring_identity(str(store), source, run)
+    ingest.import_run(str(store), source, run)
     assert before == {path: os.stat(path).st_mtime_ns for path in before}
 
 
@@ -181,8 +181,8 @@ def test_two_runs_of_one_id_from_two_projects_do_not_mix(store: Path) -> None:
     folders = []
     for source in (first, second):
         (run,) = source.runs()
-        folder = ingest.bring_identity(str(store), source, run, project="one")
-        ingest.bring_rows(folder, source, run)
+        folder = ingest.import_run(str(store), source, run, project="one")
+        ingest.import_rows(folder, source, run)
         folders.append(folder.path)
     assert folders[0] != folders[1]
     assert {run.id for run in lossbook.open(store).runs()} == {os.path.basename(path) for path in folders}
@@ -199,12 +199,12 @@ def test_going_back_to_a_step_hides_what_was_logged_beyond_it(store: Path) -> No
                 else:
                     yield ForeignRow(time_us, one[0], None, None, {"loss": one[1]})
 
-    bring_all(store, WentBack("memory"))
+    import_all(store, WentBack("memory"))
     assert losses(store) == {0: 1.0, 1: 2.0, 2: 30.0, 3: 40.0}
     run = lossbook.open(store).run("first")
     assert [attempt.get("resume_step") for attempt in run.attempts] == [None, 1]
     assert (run.state, run.problems()) == ("finished", [])
-    bring_all(store, WentBack("memory", version="2"))
+    import_all(store, WentBack("memory", version="2"))
     assert losses(store) == {0: 1.0, 1: 2.0, 2: 30.0, 3: 40.0}
 
 
@@ -217,7 +217,7 @@ def test_odd_values_cost_nothing_else(store: Path) -> None:
             yield ForeignRow(1_700_000_000_000_003, 1, "file", None, {"name": "../../etc/x", "contents": b"12"})
 
     config = {"n": 2**90, "nan": float("nan"), "set": {1}, "api_key": "hush"}
-    folder = bring_all(store, Odd("memory", config=config, summary={"s": float("inf")}))
+    folder = import_all(store, Odd("memory", config=config, summary={"s": float("inf")}))
     run = lossbook.open(store).run("first")
     assert run.keys() == ["a", "b?"]
     assert run.summary == {"s": float("inf")}
@@ -244,8 +244,8 @@ def test_a_full_disk_is_one_sentence_and_the_import_goes_on_later(store: Path, m
     with monkeypatch.context() as patch:
         patch.setattr(writer, "_write", full)
         with pytest.raises(StoreError, match="the disk is full"):
-            bring_all(store, source)
-    bring_all(store, source)
+            import_all(store, source)
+    import_all(store, source)
     assert losses(store) == expected_losses(50)
 
 
