@@ -126,7 +126,7 @@ def same_quantities(runs: Iterable[Iterable[str]]) -> dict[str, str]:
 def quantity_of(key: str) -> str:
     """What a metric measures, whichever part of the text it was measured on: `val_loss` and `train/loss` are "loss"."""
     name = key.rsplit("/", 1)[-1]
-    for split in ("train", "training", "val", "valid", "validation", "eval", "dev", "test"):
+    for split in (*TRAIN_SPLITS, *EVAL_SPLITS):
         name = name.removeprefix(f"{split}_")
     if name in ("train", "val") and "/" in key:
         name = key.split("/", 1)[0]
@@ -244,6 +244,11 @@ def role_of(key: str) -> Role | None:
     if _LOSS.search(key):
         return "loss"
     return "quality" if _QUALITY.search(key) else None
+
+
+def importance_of(key: str) -> int:
+    """Where a metric stands in a list: losses of training and validation (0), others (1), the machine's series (2)."""
+    return 0 if is_loss(key) else 2 if role_of(key) == "machine" else 1
 
 
 def key_metrics(keys: Iterable[str]) -> dict[Role, str]:

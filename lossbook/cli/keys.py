@@ -11,6 +11,7 @@ from lossbook.cli.app import RUN, Settings, common_options
 from lossbook.cli.format import Column, number, printable, screen, table
 from lossbook.cli.run_output import heading, metrics_table, print_json
 from lossbook.formatting import flatten
+from lossbook.metrics import EVAL_SPLITS, TRAIN_SPLITS
 
 if TYPE_CHECKING:
     from lossbook.reading.run import RecordedRun
@@ -109,11 +110,10 @@ def group_of(key: str) -> str:
         return "GPU"
     if first in ("system", "cpu", "memory", "disk", "network", "process", "host", "proc"):
         return "system"
-    if first in ("val", "eval", "valid", "validation", "test", "dev"):
+    if first in EVAL_SPLITS:
         return "validation"
     if first in (
-        "train",
-        "training",
+        *TRAIN_SPLITS,
         "loss",
         "lr",
         "learning",

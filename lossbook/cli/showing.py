@@ -24,14 +24,13 @@ from lossbook.cli.format import (
 from lossbook.cli.run_output import metrics_table, plain_run
 from lossbook.errors import LossbookError
 from lossbook.formatting import flatten as flatten
-from lossbook.metrics import find_key
+from lossbook.metrics import importance_of
 
 if TYPE_CHECKING:
     from lossbook.reading.run import RecordedRun
 
 _SHOWN_METRICS = 40
 _SHOWN_EVENTS = 10
-_LOSSES = ("train/loss", "val/loss")
 
 
 @click.command(
@@ -187,16 +186,10 @@ def _metrics_of(run: RecordedRun, view: Screen) -> Iterator[str]:
         yield "No metric has been logged yet." if run.state == "running" else "No metric was logged."
         return
     yield ""
-    keys = sorted(metrics, key=_importance)
+    keys = sorted(metrics, key=lambda key: (importance_of(key), key))
     yield from metrics_table({key: metrics[key] for key in keys[:_SHOWN_METRICS]}, view)
     if len(keys) > _SHOWN_METRICS:
         yield view.paint(f"and {plural(len(keys) - _SHOWN_METRICS, 'metric')} more: lossbook keys {run.id}", dim=True)
-
-
-def _importance(key: str) -> tuple[int, str]:
-    if any(find_key(loss, (key,)) is not None for loss in _LOSSES):
-        return 0, key
-    return (2 if key.startswith(("system.", "system/", "gpu", "cpu", "memory", "disk", "network")) else 1), key
 
 
 def _events_of(run: RecordedRun, view: Screen) -> Iterator[str]:

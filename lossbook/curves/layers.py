@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from lossbook.metrics import role_of
+
 #: Words that a parameter's path ends in, or is made of, whatever the model.
 PARAMETER_WORDS = frozenset((
     "weight", "bias", "kernel", "scale", "embedding", "gamma", "beta", "wte", "wpe", "lm_head", "ln_f", "embed_tokens",
@@ -58,7 +60,7 @@ def layer_families(keys: Iterable[str]) -> list[LayerFamily]:
     layers: dict[str, list[LayerMember]] = {}
     paths: dict[str, list[LayerMember]] = {}
     for key in dict.fromkeys(keys):
-        if key.startswith(("system.", "system/", "gpu/", "memory/")):
+        if role_of(key) == "machine" or key.startswith("memory/"):
             continue
         for found in _NUMBER.finditer(key):
             group = 1 if found[1] is not None else 2

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lossbook.errors import LossbookError
 from lossbook.formatting import age, clock, duration, flatten, number
-from lossbook.metrics import is_loss, role_of
+from lossbook.metrics import importance_of
 
 if TYPE_CHECKING:
     from lossbook.reading.run import RecordedRun
@@ -84,7 +84,7 @@ def _sections(run: RecordedRun, identity: dict[str, Any]) -> tuple[Section, ...]
         if entries:
             sections.append(Section(title, entries))
     metrics = run.record["metrics"]
-    keys = sorted(metrics, key=lambda key: (_importance(key), key))
+    keys = sorted(metrics, key=lambda key: (importance_of(key), key))
     if keys:
         sections.append(Section("metrics", tuple((key, _statistics(metrics[key])) for key in keys)))
     problems = [*run.record["problems"]]
@@ -145,9 +145,3 @@ def _statistics(one: dict[str, Any]) -> str:
 
 def _number(value: Any) -> str:
     return value if isinstance(value, str) else number(value)
-
-
-def _importance(key: str) -> int:
-    if is_loss(key):
-        return 0
-    return 2 if role_of(key) == "machine" else 1

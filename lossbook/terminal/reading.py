@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from lossbook.errors import LossbookError, UnknownKey
-from lossbook.metrics import usual_keys
+from lossbook.metrics import role_of, usual_keys
 from lossbook.terminal.details import Overview, read_overview
 from lossbook.terminal.runs import RunLine, RunLines
 from lossbook.terminal.tail import Tail, console_files
@@ -408,8 +408,7 @@ class Reader:
                 known = self._keys_of[path] = (marks[path], self._opened(path).keys())
             found.update(known[1])
         usual = usual_keys(found) if found else []
-        machine = ("system.", "system/", "gpu", "cpu_", "memory_", "disk_", "network_")
-        return (*usual, *sorted(found - set(usual), key=lambda key: (key.startswith(machine), key)))
+        return (*usual, *sorted(found - set(usual), key=lambda key: (role_of(key) == "machine", key)))
 
     # -- one run ----------------------------------------------------------------------------------------------------
 

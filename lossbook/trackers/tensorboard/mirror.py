@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import orjson
 
 from lossbook.journal.line import decode_number, merge_config
+from lossbook.metrics import EVAL_SPLITS, TRAIN_SPLITS
 from lossbook.paths import safe_name
 from lossbook.trackers.mirror import Ending, LoggedRow, Mirror, MirrorUnavailable
 from lossbook.trackers.mirror_text import config_table, console_end, flattened, is_system, overview, table_of
@@ -22,9 +23,10 @@ from lossbook.trackers.tensorboard import event_writer
 from lossbook.trackers.tensorboard.event_writer import EventFile
 
 #: Series that belong in one picture, whatever a trainer calls them.
+_SPLIT = "|".join((*TRAIN_SPLITS, *EVAL_SPLITS))
 CHARTS = {
-    "loss": [r"^((train|val|valid|validation|eval|test)[/_])?loss$", r"^.*/(train|val|eval)_loss$"],
-    "perplexity": [r"^((train|val|valid|validation|eval|test)[/_])?(perplexity|ppl)$"],
+    "loss": [rf"^(({_SPLIT})[/_])?loss$", rf"^.*/({_SPLIT})_loss$"],
+    "perplexity": [rf"^(({_SPLIT})[/_])?(perplexity|ppl)$"],
 }
 
 
