@@ -20,7 +20,7 @@ from lossbook.formatting import printable as printable
 from lossbook.formatting import short_number as short_number
 from lossbook.formatting import size as size
 from lossbook.formatting import text_width as text_width
-from lossbook.terminal.pieces import STATE_COLORS as STATE_COLORS
+from lossbook.terminal.styled_text import STATE_COLORS as STATE_COLORS
 
 GAP = "  "
 _MIN_COLUMN = 8

@@ -190,9 +190,9 @@ def _print_once(settings: Settings, refs: tuple[str, ...], where: str | None, ke
 def _table(runs: list[RecordedRun], view: Screen) -> list[str]:
     """The runs as the page lists them, at the width of the output or of 120 columns."""
     from lossbook.terminal.model import Model
-    from lossbook.terminal.pieces import plain_text
-    from lossbook.terminal.reading import Snapshot
     from lossbook.terminal.runs import run_line
+    from lossbook.terminal.snapshot import Snapshot
+    from lossbook.terminal.styled_text import plain_text
     from lossbook.terminal.table import runs_table
 
     if not runs:

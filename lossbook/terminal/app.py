@@ -25,9 +25,10 @@ from textual.widget import Widget
 
 from lossbook.book import Book
 from lossbook.terminal.model import Model
-from lossbook.terminal.page import Page, make_page
-from lossbook.terminal.pieces import Piece, TextLine, fit, visible
-from lossbook.terminal.reading import Reader, Snapshot
+from lossbook.terminal.reader import SnapshotReader
+from lossbook.terminal.screen import Screen, make_screen
+from lossbook.terminal.snapshot import Snapshot
+from lossbook.terminal.styled_text import Span, TextLine, fit, visible
 from lossbook.terminal.themes import THEMES, Theme
 
 #: Keys are answered at once, but a key that is held down no more often than this.
@@ -81,21 +82,21 @@ class Canvas(Widget):
         return self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width)
 
 
-_STYLES: dict[tuple[Piece, str], Style] = {}
+_STYLES: dict[tuple[Span, str], Style] = {}
 
 
-def _style(piece: Piece, theme: Theme) -> Style:
-    ink = Piece("", piece.color, piece.bold, piece.dim, piece.reverse)
+def _style(span: Span, theme: Theme) -> Style:
+    ink = Span("", span.color, span.bold, span.dim, span.reverse)
     known = _STYLES.get((ink, str(id(theme))))
     if known is None:
-        color = theme.instead.get(piece.color or "", piece.color) if theme.color else None
-        known = Style(color=color, bold=piece.bold or None, dim=piece.dim or None, reverse=piece.reverse or None)
+        color = theme.instead.get(span.color or "", span.color) if theme.color else None
+        known = Style(color=color, bold=span.bold or None, dim=span.dim or None, reverse=span.reverse or None)
         _STYLES[(ink, str(id(theme)))] = known
     return known
 
 
 def _strip(line: TextLine, theme: Theme) -> Strip:
-    return Strip([Segment(piece.text, _style(piece, theme)) for piece in line if piece.text])
+    return Strip([Segment(span.text, _style(span, theme)) for span in line if span.text])
 
 
 def line_cells(line: TextLine, theme: Theme) -> list[tuple[str, Style]]:
@@ -103,12 +104,12 @@ def line_cells(line: TextLine, theme: Theme) -> list[tuple[str, Style]]:
     from lossbook.formatting import text_width
 
     cells: list[tuple[str, Style]] = []
-    for piece in line:
-        style = _style(piece, theme)
-        if piece.text.isascii():
-            cells += [(character, style) for character in piece.text]
+    for span in line:
+        style = _style(span, theme)
+        if span.text.isascii():
+            cells += [(character, style) for character in span.text]
             continue
-        for character in piece.text:
+        for character in span.text:
             taken = text_width(character)
             if taken == 0 and cells:
                 cells[-1] = (cells[-1][0] + character, cells[-1][1])
@@ -171,9 +172,9 @@ class Watch(App[None]):
         self._is_due = False
         #: The signal that ended the page, None for a key.
         self.ended_by: int | None = None
-        self._page: Page | None = None
+        self._shown: Screen | None = None
         self.canvas = Canvas()
-        self._reader = Reader(book, self._take, project=project, interval_seconds=interval_seconds)
+        self._reader = SnapshotReader(book, self._take, project=project, interval_seconds=interval_seconds)
 
     def compose(self) -> ComposeResult:
         yield self.canvas
@@ -233,7 +234,7 @@ class Watch(App[None]):
             await super().on_event(event)
 
     def on_click(self, event: events.Click) -> None:
-        page, model = self._page, self.model
+        page, model = self._shown, self.model
         if page is None or model.help or model.picker is not None:
             return
         x, y = event.screen_x, event.screen_y
@@ -288,14 +289,14 @@ class Watch(App[None]):
         if not self.is_running:
             return
         self._drawn = time.monotonic()
-        page = self._page = self._make_page()
+        page = self._shown = self._make_screen()
         self._reader.want(self.model.wanted(page.watched))
         self.canvas.show(page.lines, THEMES[self.model.theme])
 
-    def _make_page(self) -> Page:
+    def _make_screen(self) -> Screen:
         model = self.model
         try:
-            return make_page(model, self._store)
+            return make_screen(model, self._store)
         except Exception as error:  # what is watched for days goes on, in another view if need be
             if os.environ.get("LOSSBOOK_TRACEBACK"):
                 raise
@@ -303,5 +304,5 @@ class Watch(App[None]):
                 f" something went wrong inside Lossbook ({type(error).__name__}: {error}): another view may still do;"
                 " LOSSBOOK_TRACEBACK=1 in the environment shows where, please report it"
             )
-            lines: list[TextLine] = [[Piece(visible(sentence, unicode=model.unicode), "red")]]
-            return Page([fit(line, model.width) for line in (lines + [[]] * model.height)[: model.height]])
+            lines: list[TextLine] = [[Span(visible(sentence, unicode=model.unicode), "red")]]
+            return Screen([fit(line, model.width) for line in (lines + [[]] * model.height)[: model.height]])

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, cast
 
 from lossbook.formatting import clip, number, pad, short_number
 from lossbook.terminal.drawing import Line, Look, draw, has_dots, sign_of, to_line
-from lossbook.terminal.model import SMOOTHINGS, Model
-from lossbook.terminal.pieces import Piece, TextLine, beside, fit, plain_text, visible, width_of
-from lossbook.terminal.reading import Drawn, Panel
+from lossbook.terminal.model import Model
+from lossbook.terminal.snapshot import Panel, PanelCurve
+from lossbook.terminal.state import SMOOTHINGS
+from lossbook.terminal.styled_text import Span, TextLine, beside, fit, plain_text, visible, width_of
 from lossbook.terminal.table import significant
 from lossbook.terminal.themes import THEMES
 
@@ -27,12 +28,12 @@ _WIDE = 90
 def curves_view(model: Model, width: int, height: int) -> list[TextLine]:
     """The panels and their legend."""
     if model.focused is None and not model.slots:
-        return [[], [Piece("   No run to draw yet.", dim=True)]]
+        return [[], [Span("   No run to draw yet.", dim=True)]]
     panels = model.snapshot.panels
     names = {line.path: line.name for line in model.snapshot.lines or ()}
     shown_keys = model.shown_keys
     if not panels:
-        return [_title(model, shown_keys[0] if shown_keys else ""), [Piece("   reading ...", dim=True)]]
+        return [_title(model, shown_keys[0] if shown_keys else ""), [Span("   reading ...", dim=True)]]
     # What was chosen a moment ago is still being read: until then the picture before stands, under its own name.
     fresh = tuple(panel for panel in panels if panel.x == model.x and (not shown_keys or panel.key in shown_keys))
     if fresh:
@@ -56,7 +57,7 @@ def curves_view(model: Model, width: int, height: int) -> list[TextLine]:
     for row in range(rows):
         blocks = []
         for panel in panels[row * columns : (row + 1) * columns]:
-            head: TextLine = [Piece(" " + _key(model, panel.key, each_width - 2), bold=True)]
+            head: TextLine = [Span(" " + _key(model, panel.key, each_width - 2), bold=True)]
             blocks.append([head, *_panel(model, panel, names, slots, each_width, each_height - 1)])
         lines += beside(blocks[0], blocks[1], each_width) if len(blocks) > 1 else blocks[0]
     return [*lines[: height - len(legend)], *legend]
@@ -80,8 +81,8 @@ def _title(model: Model, key: str, *, waiting: bool = False) -> TextLine:
         words.append(f"zoom {_place(model, model.zoom[0])} to {_place(model, model.zoom[1])}")
     if not model.slots and model.focused is not None:
         words.append(visible(model.focused.name, unicode=model.unicode))
-    title: TextLine = [Piece(" " + _key(model, key, model.width // 2), bold=True)] if key else []
-    return [*title, Piece((dot if title else " ") + dot.join(words), dim=True)]
+    title: TextLine = [Span(" " + _key(model, key, model.width // 2), bold=True)] if key else []
+    return [*title, Span((dot if title else " ") + dot.join(words), dim=True)]
 
 
 def _place(model: Model, x: float) -> str:
@@ -132,7 +133,7 @@ def _panel(
     look = Look(theme.color, model.unicode, theme.curves)
     if not lines:
         said = _missing(model, panel)
-        return [[], [Piece(f"   {said}", dim=True)], *([[]] * max(0, height - 2))]
+        return [[], [Span(f"   {said}", dim=True)], *([[]] * max(0, height - 2))]
     picture, left_out = draw(
         lines,
         look,
@@ -143,7 +144,7 @@ def _panel(
         across=(model.zoom or model.room) if panel.x == model.x else None,
     )
     if model.log and left_out:
-        picture.append([Piece(f"   {left_out} buckets reach zero or below, where a logarithmic axis ends", dim=True)])
+        picture.append([Span(f"   {left_out} buckets reach zero or below, where a logarithmic axis ends", dim=True)])
     return picture + [[]] * max(0, height - len(picture))
 
 
@@ -157,13 +158,13 @@ def _missing(model: Model, panel: Panel) -> str:
     return f"None of these runs has logged {key}: n takes another metric, K lists them."
 
 
-def _label(drawn: Drawn, names: dict[str, str]) -> str:
+def _label(drawn: PanelCurve, names: dict[str, str]) -> str:
     if drawn.group is not None and len(drawn.paths) > 1:
         return f"{drawn.group} ({len(drawn.paths)} runs)"
     return names.get(drawn.paths[0], "?")
 
 
-def _lines(model: Model, drawn: Drawn, label: str, slots: dict[str, int], width: int) -> list[Line]:
+def _lines(model: Model, drawn: PanelCurve, label: str, slots: dict[str, int], width: int) -> list[Line]:
     curve = drawn.curve
     color = slots.get(drawn.paths[0], 0)
     if curve is None or not len(curve):
@@ -216,7 +217,7 @@ def _colored(line: Line, color: int, *, band: bool = False, marks: bool = True) 
 # -- the legend ---------------------------------------------------------------------------------------------------
 
 
-def _sign(model: Model, drawn: Drawn, panel: Panel, slots: dict[str, int]) -> Piece:
+def _sign(model: Model, drawn: PanelCurve, panel: Panel, slots: dict[str, int]) -> Span:
     theme = THEMES[model.theme]
     look = Look(theme.color, model.unicode, theme.curves)
     labels = [Line(str(at), [], [], [], []) for at, one in enumerate(panel.curves) if one.curve is not None]
@@ -239,43 +240,43 @@ def _legend(
         tail = _figures(model, drawn, base)
         rows.append(
             [
-                Piece(" "),
+                Span(" "),
                 _sign(model, drawn, panel, slots),
-                Piece(" " + pad(label, longest), bold=model.baseline in drawn.paths),
+                Span(" " + pad(label, longest), bold=model.baseline in drawn.paths),
                 *tail,
             ]
         )
     if len(shown) < len(panel.curves):
-        rows.append([Piece(f"    and {len(panel.curves) - len(shown)} more", dim=True)])
+        rows.append([Span(f"    and {len(panel.curves) - len(shown)} more", dim=True)])
     return rows
 
 
-def _figures(model: Model, drawn: Drawn, base: Curve | Band | None) -> TextLine:
+def _figures(model: Model, drawn: PanelCurve, base: Curve | Band | None) -> TextLine:
     curve = drawn.curve
     if curve is None or not len(curve):
-        return [Piece("   has none", dim=True)]
+        return [Span("   has none", dim=True)]
     is_band = hasattr(curve, "low")
     ends = (curve.mean if is_band else curve.last).tolist()  # type: ignore[union-attr]
     places = (curve.x if is_band else curve.x_end).tolist()  # type: ignore[union-attr]
     last = next((at for at in range(len(ends) - 1, -1, -1) if math.isfinite(ends[at])), None)
     odd = 0 if is_band else int((drawn.raw if drawn.raw is not None else curve).nonfinite.sum())  # type: ignore[union-attr]
     if last is None:
-        return [Piece(f"   {odd} rows, none of them finite", "red")]
+        return [Span(f"   {odd} rows, none of them finite", "red")]
     lows = curve.low if is_band else (drawn.raw if drawn.raw is not None else curve).min  # type: ignore[union-attr]
     finite = [value for value in lows.tolist() if math.isfinite(value)]
     at = _place(model, places[last]) if model.x == "time" else short_number(round(places[last], 3))
     line: TextLine = [
-        Piece(f"   {significant(ends[last], 5):>8}", bold=True),
-        Piece(f" at {at}", dim=True),
+        Span(f"   {significant(ends[last], 5):>8}", bold=True),
+        Span(f" at {at}", dim=True),
     ]
     if finite:
-        line.append(Piece(f"  min {significant(min(finite), 5)}", dim=True))
+        line.append(Span(f"  min {significant(min(finite), 5)}", dim=True))
     if base is not None and model.baseline not in drawn.paths:
         held = _value_at(base, places[last])
         if held is not None:
-            line.append(Piece(f"  {ends[last] - held:+.4g} to baseline"))
+            line.append(Span(f"  {ends[last] - held:+.4g} to baseline"))
     if odd:
-        line.append(Piece(f"  {'×' if model.unicode else '!'} {number(odd)} not finite", "red"))
+        line.append(Span(f"  {'×' if model.unicode else '!'} {number(odd)} not finite", "red"))
     return line
 
 
@@ -292,14 +293,14 @@ def _value_at(curve: Curve | Band, x: float) -> float | None:
 
 def _names(model: Model, panel: Panel, names: dict[str, str], slots: dict[str, int], width: int) -> list[TextLine]:
     """Signs and names alone, as many as have room on two lines."""
-    lines: list[TextLine] = [[Piece(" ")]]
+    lines: list[TextLine] = [[Span(" ")]]
     for number_, drawn in enumerate(panel.curves):
         label = clip(visible(_label(drawn, names), unicode=model.unicode), 24, ellipsis="…" if model.unicode else "~")
-        entry = [_sign(model, drawn, panel, slots), Piece(f" {label}   ")]
+        entry = [_sign(model, drawn, panel, slots), Span(f" {label}   ")]
         if width_of(lines[-1]) + len(plain_text(entry)) > width - 10:
             if len(lines) == 2:
-                lines[-1].append(Piece(f"and {len(panel.curves) - number_} more", dim=True))
+                lines[-1].append(Span(f"and {len(panel.curves) - number_} more", dim=True))
                 break
-            lines.append([Piece(" ")])
+            lines.append([Span(" ")])
         lines[-1] += entry
     return [fit(line, width) for line in lines]

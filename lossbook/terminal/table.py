@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from lossbook.formatting import age, clip, duration, number, pad, short_number, text_width
 from lossbook.terminal.model import Model
-from lossbook.terminal.pieces import STATE_COLORS, Piece, TextLine, visible
 from lossbook.terminal.runs import RunLine
+from lossbook.terminal.styled_text import STATE_COLORS, Span, TextLine, visible
 from lossbook.terminal.themes import THEMES
 
 _GAP = 2
@@ -150,14 +150,14 @@ def runs_table(model: Model, width: int, height: int) -> Table:
     lines = model.lines
     columns = _fitting(_columns(model.snapshot.lines, model.unicode), width - 3)
     headings: list[tuple[int, int, str]] = []
-    heading: TextLine = [Piece("   ")]
+    heading: TextLine = [Span("   ")]
     at = 3
     for column, taken in columns:
         sorted_by = column.title == model.sort
         sign = ("▼" if model.falling else "▲") if model.unicode else ("v" if model.falling else "^")
         title = f"{column.title} {sign}" if sorted_by else column.title
-        heading.append(Piece(pad(clip(title, taken, ellipsis=""), taken, right=column.right), bold=True))
-        heading.append(Piece(" " * _GAP))
+        heading.append(Span(pad(clip(title, taken, ellipsis=""), taken, right=column.right), bold=True))
+        heading.append(Span(" " * _GAP))
         headings.append((at, at + taken, column.title))
         at += taken + _GAP
 
@@ -183,7 +183,7 @@ def runs_table(model: Model, width: int, height: int) -> Table:
         if isinstance(entry, str):
             count = sum(1 for line in lines if line.group == entry)
             title = visible(entry, unicode=model.unicode) if entry else "no group"
-            shown.append([Piece(clip(f"{title} ({count})", width, ellipsis=""), bold=True, dim=not entry)])
+            shown.append([Span(clip(f"{title} ({count})", width, ellipsis=""), bold=True, dim=not entry)])
             rows.append(None)
             continue
         shown.append(_row(model, lines[entry], columns, drawn, place == focus, now, width))
@@ -224,22 +224,22 @@ def _row(
     if slot is None:
         slot = drawn.get(run.path)
     color = None if slot is None else theme.curves[slot % len(theme.curves)]
-    line: TextLine = [Piece(">" if focused else " ", bold=True, reverse=focused), Piece(sign, color, reverse=focused)]
-    line.append(Piece(" ", reverse=focused))
+    line: TextLine = [Span(">" if focused else " ", bold=True, reverse=focused), Span(sign, color, reverse=focused)]
+    line.append(Span(" ", reverse=focused))
     for column, taken in columns:
         text = clip(column.text(run, now), taken, ellipsis="…" if model.unicode else "~")
         ink = STATE_COLORS.get(run.state) if column.title == "state" and not focused else None
-        line.append(Piece(pad(text, taken, right=column.right), ink, reverse=focused))
-        line.append(Piece(" " * _GAP, reverse=focused))
+        line.append(Span(pad(text, taken, right=column.right), ink, reverse=focused))
+        line.append(Span(" " * _GAP, reverse=focused))
     if focused:
-        left = width - sum(text_width(piece.text) for piece in line)
-        line.append(Piece(" " * max(0, left), reverse=True))
+        left = width - sum(text_width(span.text) for span in line)
+        line.append(Span(" " * max(0, left), reverse=True))
     return line
 
 
 def _nothing(model: Model) -> list[TextLine]:
     if model.snapshot.lines is None:
-        return [[Piece("   reading ...", dim=True)]]
+        return [[Span("   reading ...", dim=True)]]
     if model.words or model.where:
-        return [[Piece("   No run fits: Escape takes the filter back.", dim=True)]]
-    return [[Piece("   No runs yet; the first one appears here when it begins.", dim=True)]]
+        return [[Span("   No run fits: Escape takes the filter back.", dim=True)]]
+    return [[Span("   No runs yet; the first one appears here when it begins.", dim=True)]]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lossbook.formatting import clip, number, pad, text_width
 from lossbook.terminal.model import Model
-from lossbook.terminal.pieces import STATE_COLORS, Piece, TextLine, visible
+from lossbook.terminal.styled_text import STATE_COLORS, Span, TextLine, visible
 
 if TYPE_CHECKING:
     from lossbook.analysis.gpus import Gpu, Reading
@@ -21,11 +21,11 @@ _HOT_CELSIUS = 83.0
 def _heading(model: Model, *more: str) -> TextLine:
     run = model.focused
     if run is None:
-        return [Piece(" no run", dim=True)]
+        return [Span(" no run", dim=True)]
     dot = " · " if model.unicode else " | "
     name = clip(visible(run.name, unicode=model.unicode), model.width // 2, ellipsis="…" if model.unicode else "~")
-    line = [Piece(f" {name}", bold=True), Piece(f"  {run.state}", STATE_COLORS.get(run.state))]
-    return [*line, *(Piece(dot + text, dim=True) for text in more if text)]
+    line = [Span(f" {name}", bold=True), Span(f"  {run.state}", STATE_COLORS.get(run.state))]
+    return [*line, *(Span(dot + text, dim=True) for text in more if text)]
 
 
 def _is_read(model: Model) -> bool:
@@ -40,13 +40,13 @@ def gpus_view(model: Model, width: int, height: int) -> list[TextLine]:
     """A line for each GPU: utilisation, memory, power and heat as they were last, by node."""
     figures, overview = model.snapshot.gpus, model.snapshot.overview
     if not _is_read(model) or figures is None or overview is None:
-        return [_heading(model), [Piece("   reading ...", dim=True)]]
+        return [_heading(model), [Span("   reading ...", dim=True)]]
     lines: list[TextLine] = []
     bar = max(6, min(40, (width - 46) // 2))
     if figures.gpus:
         lines.append(
             [
-                Piece(
+                Span(
                     f" {'GPU':<5}{pad('utilisation', bar + 7)}{pad('memory', bar + 17)}{'power':>6}  {'heat':>6}",
                     bold=True,
                 )
@@ -59,7 +59,7 @@ def gpus_view(model: Model, width: int, height: int) -> list[TextLine]:
         if several and node != held:
             held = node
             host = f" {overview.host}" if node == 0 and overview.host else ""
-            lines.append([Piece(visible(f" node {node}{host}", unicode=model.unicode), bold=True)])
+            lines.append([Span(visible(f" node {node}{host}", unicode=model.unicode), bold=True)])
         lines.append(_gpu(model, gpu, bar))
     if figures.gpus:
         lines += _means(model, figures.shown, width)
@@ -80,19 +80,19 @@ def _gpu(model: Model, gpu: Gpu, bar: int) -> TextLine:
     capacity = total.maximum if total is not None else None
     if share is None and used is not None and capacity:
         share = 100 * used / capacity
-    line = [Piece(f" {gpu.number:<5}", bold=gpu.is_active, dim=not gpu.is_active)]
-    line += [*_bar(model, busy, bar, "green"), Piece(f" {_percent(busy):>5} ")]
+    line = [Span(f" {gpu.number:<5}", bold=gpu.is_active, dim=not gpu.is_active)]
+    line += [*_bar(model, busy, bar, "green"), Span(f" {_percent(busy):>5} ")]
     held = f"{used / _GIBIBYTE_BYTES:.1f}" if used is not None else ""
     held += f"/{capacity / _GIBIBYTE_BYTES:.0f}" if capacity and held else ""
     text = f"{held} GB" if held else _percent(share)
-    line += [*_bar(model, share, bar, "cyan"), Piece(f" {text:<15} ")]
+    line += [*_bar(model, share, bar, "cyan"), Span(f" {text:<15} ")]
     power, heat = _current(readings.get("power_watts")), _current(readings.get("temperature_celsius"))
-    line.append(Piece(f"{'-' if power is None else f'{power:.0f} W':>6}  "))
+    line.append(Span(f"{'-' if power is None else f'{power:.0f} W':>6}  "))
     degrees = "°C" if model.unicode else "C"
     hot = heat is not None and heat >= _HOT_CELSIUS
-    line.append(Piece(f"{'-' if heat is None else f'{heat:.0f} {degrees}':>6}", "red" if hot else None, bold=hot))
+    line.append(Span(f"{'-' if heat is None else f'{heat:.0f} {degrees}':>6}", "red" if hot else None, bold=hot))
     if not gpu.is_active:
-        line.append(Piece("  not used", dim=True))
+        line.append(Span("  not used", dim=True))
     return line
 
 
@@ -103,12 +103,12 @@ def _percent(value: float | None) -> str:
 def _bar(model: Model, percent: float | None, width: int, color: str) -> TextLine:
     filled = 0 if percent is None or not math.isfinite(percent) else round(min(100.0, max(0.0, percent)) / 100 * width)
     full, empty = ("█", "░") if model.unicode else ("#", ".")
-    return [Piece(full * filled, color), Piece(empty * (width - filled), dim=True)]
+    return [Span(full * filled, color), Span(empty * (width - filled), dim=True)]
 
 
 def _means(model: Model, gpus: Sequence[Gpu], width: int) -> list[TextLine]:
     """Mean and extremes over the run, for the quantities that the bars show as they are now."""
-    lines: list[TextLine] = [[], [Piece(" over the whole run", bold=True)]]
+    lines: list[TextLine] = [[], [Span(" over the whole run", bold=True)]]
     units = (
         ("utilisation_percent", "utilisation", 1.0, "%"),
         ("memory_activity_percent", "memory traffic", 1.0, "%"),
@@ -126,7 +126,7 @@ def _means(model: Model, gpus: Sequence[Gpu], width: int) -> list[TextLine]:
                 # A straggler shows here: one GPU that does less than the others.
                 low = min(range(len(averages)), key=averages.__getitem__)
                 text += f", lowest mean {averages[low] / divisor:.1f} {unit} (GPU {gpus[low].number})"
-            lines.append([Piece(f" {title:<16}"), Piece(text)])
+            lines.append([Span(f" {title:<16}"), Span(text)])
     return lines
 
 
@@ -147,14 +147,14 @@ def _overall(overall: Mapping[str, Reading]) -> list[TextLine]:
             if value is not None
         ]
         lines.append(
-            [Piece(f" {title:<16}"), Piece(", ".join(f"{word} {value / divisor:.1f} {unit}" for word, value in known))]
+            [Span(f" {title:<16}"), Span(", ".join(f"{word} {value / divisor:.1f} {unit}" for word, value in known))]
         )
     if lines:
-        return [[Piece(" means of all GPUs, as the trainer logged them", bold=True)], *lines]
+        return [[Span(" means of all GPUs, as the trainer logged them", bold=True)], *lines]
     return [
         [],
-        [Piece(" This run has no series of a GPU.", dim=True)],
-        [Piece(" `lossbook gpu` says what to turn on so that the next one has.", dim=True)],
+        [Span(" This run has no series of a GPU.", dim=True)],
+        [Span(" `lossbook gpu` says what to turn on so that the next one has.", dim=True)],
     ]
 
 
@@ -165,9 +165,9 @@ def console_view(model: Model, width: int, height: int) -> list[TextLine]:
     """The end of what the run printed; follows it until somebody scrolls."""
     tail = model.snapshot.tail
     if not _is_read(model):
-        return [_heading(model), [Piece("   reading ...", dim=True)]]
+        return [_heading(model), [Span("   reading ...", dim=True)]]
     if tail is None:
-        return [_heading(model), [], [Piece(" Nothing that this run printed was kept.", dim=True)]]
+        return [_heading(model), [], [Span(" Nothing that this run printed was kept.", dim=True)]]
     total = len(tail.lines) + bool(tail.unfinished)
     room = height - 1
     up = 0 if model.follow else min(model.scrolls.get("console", 0), max(0, total - room))
@@ -194,7 +194,7 @@ def console_view(model: Model, width: int, height: int) -> list[TextLine]:
         if number_ in matches:
             lines.append(_marked(shown, visible(model.found, unicode=model.unicode), here))
         else:
-            lines.append([Piece(shown)])
+            lines.append([Span(shown)])
     return lines
 
 
@@ -203,11 +203,11 @@ def _marked(text: str, found: str, here: bool) -> TextLine:
     lowered, sought, at = text.lower(), found.lower(), 0
     while sought and (place := lowered.find(sought, at)) >= 0:
         line += [
-            Piece(text[at:place]),
-            Piece(text[place : place + len(sought)], None if here else "yellow", reverse=True, bold=here),
+            Span(text[at:place]),
+            Span(text[place : place + len(sought)], None if here else "yellow", reverse=True, bold=here),
         ]
         at = place + len(sought)
-    return [*line, Piece(text[at:])]
+    return [*line, Span(text[at:])]
 
 
 # -- overview -----------------------------------------------------------------------------------------------------
@@ -217,24 +217,24 @@ def overview_view(model: Model, width: int, height: int) -> list[TextLine]:
     """Everything that is known of the run, to scroll through."""
     overview = model.snapshot.overview
     if not _is_read(model) or overview is None or not overview.sections:
-        return [_heading(model), [Piece("   reading ...", dim=True)]]
+        return [_heading(model), [Span("   reading ...", dim=True)]]
     lines: list[TextLine] = []
     if overview.error:
         lines += [
-            [Piece(f" {visible(line, unicode=model.unicode)}", "red")] for line in str(overview.error).splitlines()[-8:]
+            [Span(f" {visible(line, unicode=model.unicode)}", "red")] for line in str(overview.error).splitlines()[-8:]
         ]
     for section in overview.sections:
         if lines:
             lines.append([])
-        lines.append([Piece(f" {section.title}", "red" if section.title == "problems" else None, bold=True)])
+        lines.append([Span(f" {section.title}", "red" if section.title == "problems" else None, bold=True)])
         names = [visible(name, unicode=model.unicode) for name, _ in section.entries]
         longest = min(max((text_width(name) for name in names), default=0), max(12, width // 3))
         for name, (_, text) in zip(names, section.entries, strict=True):
             shown = pad(clip(name, longest, ellipsis="…" if model.unicode else "~"), longest) + "  " if longest else ""
             room = max(10, width - 4 - text_width(shown))
             parts = _wrapped(visible(text, unicode=model.unicode), room)
-            lines.append([Piece("  "), Piece(shown, dim=True), Piece(parts[0])])
-            lines += [[Piece("  " + " " * text_width(shown)), Piece(part)] for part in parts[1:4]]
+            lines.append([Span("  "), Span(shown, dim=True), Span(parts[0])])
+            lines += [[Span("  " + " " * text_width(shown)), Span(part)] for part in parts[1:4]]
     return _scrolled(model, [_heading(model)], lines, height)
 
 
@@ -252,5 +252,5 @@ def _scrolled(model: Model, heading: list[TextLine], lines: list[TextLine], heig
     model.scrolls[model.view] = first
     if len(lines) > room:
         last = min(len(lines), first + room)
-        heading = [[*heading[0], Piece(f"   {number(first + 1)} to {last} of {len(lines)}", dim=True)]]
+        heading = [[*heading[0], Span(f"   {number(first + 1)} to {last} of {len(lines)}", dim=True)]]
     return [*heading, *lines[first : first + room]]

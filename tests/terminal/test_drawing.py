@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lossbook.terminal.drawing import Line, Look, draw
-from lossbook.terminal.pieces import plain_text
+from lossbook.terminal.styled_text import plain_text
 
 LOOK = Look(color=True, unicode=True)
 

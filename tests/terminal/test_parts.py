@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 import lossbook
+from lossbook.terminal.console_tail import KEPT_BYTES, KEPT_LINES, ConsoleTail, console_files
 from lossbook.terminal.model import Model
-from lossbook.terminal.page import make_page
-from lossbook.terminal.pieces import Piece, beside, fit, plain_text, visible, width_of
 from lossbook.terminal.prompt import Picker, Prompt
-from lossbook.terminal.reading import Reader, Snapshot, Wanted
+from lossbook.terminal.reader import SnapshotReader
 from lossbook.terminal.runs import RunLine, arranged
-from lossbook.terminal.tail import KEPT_BYTES, KEPT_LINES, Tail, console_files
+from lossbook.terminal.screen import make_screen
+from lossbook.terminal.snapshot import Snapshot, ViewRequest
+from lossbook.terminal.styled_text import Span, beside, fit, plain_text, visible, width_of
 
 Record = Callable[..., Any]
 
@@ -50,7 +51,7 @@ def run_line(number: int, **changed: Any) -> RunLine:
 def test_a_tail_reads_on_and_keeps_a_line_that_is_not_finished_apart(tmp_path: Path) -> None:
     path = tmp_path / "r0.log"
     path.write_bytes(b"one\ntwo\nthr")
-    tail = Tail(str(path))
+    tail = ConsoleTail(str(path))
     assert tail.read()
     assert (list(tail.lines), tail.unfinished) == (["one", "two"], "thr")
     assert not tail.read()
@@ -63,7 +64,7 @@ def test_a_tail_reads_on_and_keeps_a_line_that_is_not_finished_apart(tmp_path: P
 def test_a_tail_begins_again_when_its_file_is_replaced_cut_or_gone(tmp_path: Path) -> None:
     path = tmp_path / "r0.log"
     path.write_bytes(b"old\nlines\n")
-    tail = Tail(str(path))
+    tail = ConsoleTail(str(path))
     tail.read()
     path.write_bytes(b"new\n")
     assert tail.read()
@@ -78,7 +79,7 @@ def test_a_tail_of_a_large_file_holds_its_end_in_bounded_memory(tmp_path: Path) 
     path = tmp_path / "r0.log"
     with path.open("wb") as file:
         file.writelines(b"%09d %s\n" % (number, b"x" * 90) for number in range(3 * KEPT_BYTES // 100))
-    tail = Tail(str(path))
+    tail = ConsoleTail(str(path))
     tail.read()
     assert len(tail.lines) == KEPT_LINES
     assert tail.dropped
@@ -89,7 +90,7 @@ def test_a_tail_of_a_large_file_holds_its_end_in_bounded_memory(tmp_path: Path) 
 def test_a_progress_bar_is_one_line_and_colours_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "r0.log"
     path.write_bytes(b" 1%\r 50%\r100%\n\x1b[1;32mgreen\x1b[0m\r\n\x1b]0;title\x07\n")
-    tail = Tail(str(path))
+    tail = ConsoleTail(str(path))
     tail.read()
     assert list(tail.lines) == ["100%", "green", "\x1b]0;title\x07"]
 
@@ -113,9 +114,9 @@ def test_what_would_steer_a_terminal_is_seen_instead() -> None:
 
 
 def test_a_line_is_cut_or_filled_to_its_columns() -> None:
-    assert width_of(fit([Piece("日本語"), Piece("abc", "red")], 5)) == 5
-    assert plain_text(fit([Piece("ab")], 4)) == "ab  "
-    assert [plain_text(line) for line in beside([[Piece("a")]], [[Piece("b")], [Piece("c")]], 3)] == [
+    assert width_of(fit([Span("日本語"), Span("abc", "red")], 5)) == 5
+    assert plain_text(fit([Span("ab")], 4)) == "ab  "
+    assert [plain_text(line) for line in beside([[Span("a")]], [[Span("b")], [Span("c")]], 3)] == [
         "a    b",
         "     c",
     ]
@@ -139,19 +140,19 @@ def test_words_must_all_be_found_and_a_minus_leaves_out() -> None:
 def test_a_page_of_ten_thousand_runs_writes_only_the_lines_on_the_screen() -> None:
     lines = tuple(run_line(number) for number in range(10_000))
     model = Model(snapshot=Snapshot(lines=lines))
-    page = make_page(model, "store")
+    page = make_screen(model, "store")
     assert len(page.lines) == 24
     assert len(page.watched) == 21
     model.press("end")
-    page = make_page(model, "store")
+    page = make_screen(model, "store")
     assert page.watched[-1] == "/store/p/0"
     model.press("pageup")
     assert model.focus == "/store/p/19"
-    assert "/store/p/19" in make_page(model, "store").watched
+    assert "/store/p/19" in make_screen(model, "store").watched
     # The run in focus stays the same one when others come before it.
     held = model.focus
     model.snapshot = Snapshot(lines=(run_line(10_001), *lines))
-    make_page(model, "store")
+    make_screen(model, "store")
     assert model.focus == held
     assert model.focused is not None
     assert model.focused.path == held
@@ -164,7 +165,7 @@ def test_every_line_has_the_width_of_the_terminal_at_any_size() -> None:
             model = Model(snapshot=Snapshot(lines=lines), width=width, height=height)
             for key in "12345?":
                 model.press(key, key)
-                page = make_page(model, "a store with a long name" * 5)
+                page = make_screen(model, "a store with a long name" * 5)
                 assert len(page.lines) == height
                 assert {width_of(line) for line in page.lines} == {width}
 
@@ -207,31 +208,31 @@ def test_only_the_stretch_that_differs_is_sent() -> None:
     from lossbook.terminal.app import differing_regions, line_cells
     from lossbook.terminal.themes import THEMES
 
-    def sent(old: list[Piece], new: list[Piece]) -> list[tuple[int, int]]:
+    def sent(old: list[Span], new: list[Span]) -> list[tuple[int, int]]:
         theme = THEMES["dark"]
         return [
             (region.x, region.width) for region in differing_regions(line_cells(old, theme), line_cells(new, theme), 3)
         ]
 
-    line = [Piece("loss "), Piece("3.125", "red"), Piece(" at 10" + " " * 30 + "end")]
+    line = [Span("loss "), Span("3.125", "red"), Span(" at 10" + " " * 30 + "end")]
     assert sent(line, list(line)) == []
-    assert sent(line, [line[0], Piece("3.225", "red"), line[2]]) == [(7, 1)]
-    assert sent(line, [line[0], Piece("3.125", "green"), line[2]]) == [(5, 5)]
-    assert sent(line, [Piece("LOSS "), line[1], Piece(" at 10" + " " * 30 + "END")]) == [(0, 4), (46, 3)]
-    assert sent([Piece("a日b")], [Piece("a本b")]) == [(1, 1)]
+    assert sent(line, [line[0], Span("3.225", "red"), line[2]]) == [(7, 1)]
+    assert sent(line, [line[0], Span("3.125", "green"), line[2]]) == [(5, 5)]
+    assert sent(line, [Span("LOSS "), line[1], Span(" at 10" + " " * 30 + "END")]) == [(0, 4), (46, 3)]
+    assert sent([Span("a日b")], [Span("a本b")]) == [(1, 1)]
 
 
 # -- reading ------------------------------------------------------------------------------------------------------
 
 
-def reader_of(store: Path) -> Reader:
-    return Reader(lossbook.open(str(store)), lambda snapshot: None)
+def reader_of(store: Path) -> SnapshotReader:
+    return SnapshotReader(lossbook.open(str(store)), lambda snapshot: None)
 
 
 def test_a_look_gives_the_same_objects_while_nothing_changed(record: Record, store: Path) -> None:
     run = record("still")
     reader = reader_of(store)
-    wanted = Wanted(view="curves", drawn=(run.path,), focus=run.path)
+    wanted = ViewRequest(view="curves", drawn=(run.path,), focus=run.path)
     first = reader.look(wanted)
     assert first.lines is not None
     assert [line.name for line in first.lines] == ["still"]
@@ -242,7 +243,7 @@ def test_a_look_gives_the_same_objects_while_nothing_changed(record: Record, sto
 
 def test_a_metric_that_a_run_has_not_logged_is_no_error(record: Record, store: Path) -> None:
     run = record("plain")
-    snapshot = reader_of(store).look(Wanted(view="curves", drawn=(run.path,), keys=("nothing/like/it",)))
+    snapshot = reader_of(store).look(ViewRequest(view="curves", drawn=(run.path,), keys=("nothing/like/it",)))
     assert snapshot.panels[0].curves[0].curve is None
     assert not snapshot.troubles
 
@@ -250,9 +251,9 @@ def test_a_metric_that_a_run_has_not_logged_is_no_error(record: Record, store: P
 def test_a_store_that_went_away_is_said_and_the_page_goes_on(record: Record, store: Path) -> None:
     run = record("gone")
     reader = reader_of(store)
-    reader.look(Wanted())
+    reader.look(ViewRequest())
     subprocess.run(["rm", "-r", str(store)], check=True)
-    snapshot = reader.look(Wanted(asked=1, view="overview", focus=run.path))
+    snapshot = reader.look(ViewRequest(asked=1, view="overview", focus=run.path))
     assert snapshot.lines == () or snapshot.troubles
 
 
@@ -260,11 +261,11 @@ def test_more_runs_than_rows_are_held_of_are_drawn_one_after_the_other(record: R
     paths = [record(f"run-{number}", [{"train/loss": float(number)}]).path for number in range(30)]
     reader = reader_of(store)
     for number, path in enumerate(paths):
-        snapshot = reader.look(Wanted(view="curves", drawn=(path,)))
+        snapshot = reader.look(ViewRequest(view="curves", drawn=(path,)))
         curve = snapshot.panels[0].curves[0].curve
         assert curve is not None
         assert curve.mean[0] == number
-    again = reader.look(Wanted(view="curves", drawn=(paths[0],)))
+    again = reader.look(ViewRequest(view="curves", drawn=(paths[0],)))
     assert again.panels[0].curves[0].curve is not None
     assert len(reader.open_runs) < 30
 
@@ -294,7 +295,7 @@ def test_no_row_of_keys_breaks_the_page(seed: int, record: Record, store: Path) 
         model.quitting = False
         if chance.random() < 0.7:
             model.snapshot = reader.look(model.wanted(watched))
-        page = make_page(model, "store")
+        page = make_screen(model, "store")
         assert len(page.lines) == model.height
         assert {width_of(line) for line in page.lines} == {model.width}
         watched = page.watched
@@ -306,7 +307,7 @@ def test_no_other_command_imports_textual() -> None:
         "import sys, lossbook, importlib\n"
         "from lossbook.registry import COMMANDS\n"
         "for address in COMMANDS.own.values(): importlib.import_module(address.partition(':')[0])\n"
-        "import lossbook.terminal.page, lossbook.terminal.reading\n"
+        "import lossbook.terminal.screen, lossbook.terminal.reader\n"
         "assert not {'textual', 'rich'} & set(sys.modules), 'textual was imported'\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -371,7 +371,7 @@ def test_help_names_every_key_and_any_view_is_reached_from_it(record: Record, wa
     async def use(person: Any) -> None:
         await person.press("?")
         screen = await person.see("everywhere", "baseline", "curves")
-        from lossbook.terminal.page import HELP
+        from lossbook.terminal.screen import HELP
 
         assert all(what in screen for _, entries in HELP for _, what in entries)
         await person.press("5")

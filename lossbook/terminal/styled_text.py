@@ -25,7 +25,7 @@ STATE_COLORS = {
 _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
-class Piece(NamedTuple):
+class Span(NamedTuple):
     """A stretch of text in one ink.
 
     Attributes:
@@ -42,7 +42,7 @@ class Piece(NamedTuple):
 
 
 #: One line of the screen.
-TextLine = list[Piece]
+TextLine = list[Span]
 
 
 def visible(text: object, *, unicode: bool = True) -> str:
@@ -74,31 +74,31 @@ def _visible_character(character: str) -> str:
     return character
 
 
-def width_of(line: Sequence[Piece]) -> int:
+def width_of(line: Sequence[Span]) -> int:
     """Columns that a line takes."""
-    return sum(text_width(piece.text) for piece in line)
+    return sum(text_width(span.text) for span in line)
 
 
-def plain_text(line: Iterable[Piece]) -> str:
+def plain_text(line: Iterable[Span]) -> str:
     """A line without its ink."""
-    return "".join(piece.text for piece in line)
+    return "".join(span.text for span in line)
 
 
-def fit(line: Sequence[Piece], width: int) -> TextLine:
+def fit(line: Sequence[Span], width: int) -> TextLine:
     """Cut or fill a line to exactly `width` columns."""
     kept: TextLine = []
     room = width
-    for piece in line:
-        taken = text_width(piece.text)
+    for span in line:
+        taken = text_width(span.text)
         if taken > room:
-            text = clip(piece.text, room, ellipsis="")
-            kept.append(piece._replace(text=text))
+            text = clip(span.text, room, ellipsis="")
+            kept.append(span._replace(text=text))
             room -= text_width(text)
             break
-        kept.append(piece)
+        kept.append(span)
         room -= taken
     if room > 0:
-        kept.append(Piece(" " * room))
+        kept.append(Span(" " * room))
     return kept
 
 
@@ -107,5 +107,5 @@ def beside(left: Sequence[TextLine], right: Sequence[TextLine], width: int, gap:
     joined = []
     for row in range(max(len(left), len(right))):
         line = fit(left[row] if row < len(left) else [], width)
-        joined.append([*line, Piece(" " * gap), *(right[row] if row < len(right) else [])])
+        joined.append([*line, Span(" " * gap), *(right[row] if row < len(right) else [])])
     return joined

@@ -11,115 +11,24 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lossbook.errors import LossbookError, UnknownKey
 from lossbook.metrics import role_of, usual_keys
-from lossbook.terminal.details import Overview, read_overview
+from lossbook.terminal.console_tail import ConsoleTail, console_files
+from lossbook.terminal.overview import read_overview
 from lossbook.terminal.runs import RunLine, RunLines
-from lossbook.terminal.tail import Tail, console_files
+from lossbook.terminal.snapshot import MOST_DRAWN, Panel, PanelCurve, Snapshot, ViewRequest, same_panels
 
 if TYPE_CHECKING:
-    from lossbook.analysis.gpus import GpuFigures
-    from lossbook.analysis.seed_bands import Band
     from lossbook.book import Book
-    from lossbook.curves.downsample import Curve
     from lossbook.reading.run import RecordedRun
 
-#: Runs that are drawn over one another at the most, and whose rows are held.
-MOST_DRAWN = 24
 #: The part of one core that each kind of look may take.
 _SHARE = 0.01
 #: Lines of the first screen, which is shown before all runs are read.
 _FIRST_LINES = 200
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What is looked at.
-
-    Attributes:
-        view: "runs", "curves", "gpus", "console" or "overview".
-        where: an expression that runs must fit; empty for all.
-        focus: the folder of the run that the last three views are about.
-        drawn: folders of the runs whose curves are drawn.
-        keys: metrics of the panels.
-        start, end: the part of the x axis.
-        grouped: runs of one group are drawn as their mean and range.
-        watched: folders of the runs whose lines are on the screen.
-        console: which console file; None for the first.
-        asked: raised by one to have everything read again.
-    """
-
-    view: str = "runs"
-    where: str = ""
-    focus: str | None = None
-    drawn: tuple[str, ...] = ()
-    keys: tuple[str, ...] = ()
-    x: str = "step"
-    smoothing: str | None = None
-    start: float | None = None
-    end: float | None = None
-    points: int = 200
-    grouped: bool = False
-    watched: tuple[str, ...] = ()
-    console: str | None = None
-    asked: int = 0
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """One curve of a panel.
-
-    Attributes:
-        paths: folders of the runs that it is of; several for the mean of a group.
-        group: the group's name, None for a single run.
-        curve: None where the run has not logged the metric or has no such axis.
-        raw: the rows under a smoothed curve, for their extremes.
-    """
-
-    paths: tuple[str, ...]
-    group: str | None
-    curve: Curve | Band | None
-    raw: Curve | None = None
-
-
-@dataclass(frozen=True)
-class Panel:
-    """The curves of one metric."""
-
-    key: str
-    x: str
-    start: float | None
-    end: float | None
-    curves: tuple[Drawn, ...]
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """What was last read; a field stays the same object until something in it changed.
-
-    Attributes:
-        lines: every run of the book (or of the one project); None before the first look.
-        fits: folders of the runs for which the expression holds; None without one.
-        keys: what the drawn runs have logged, the usual first.
-        gpus, overview, tail: of the run in focus, for the view that shows them; `about` is its folder.
-        consoles: its console files.
-        troubles: a sentence for each kind of look that failed.
-    """
-
-    lines: tuple[RunLine, ...] | None = None
-    fits: frozenset[str] | None = None
-    keys: tuple[str, ...] = ()
-    panels: tuple[Panel, ...] = ()
-    about: str | None = None
-    gpus: GpuFigures | None = None
-    overview: Overview | None = None
-    tail: Tail | None = None
-    tail_read: int = 0
-    consoles: tuple[str, ...] = ()
-    troubles: dict[str, str] = field(default_factory=dict)
 
 
 class _Pace:
@@ -133,7 +42,7 @@ class _Pace:
         self.due = time.monotonic() + max(self._least_seconds, cost_seconds / _SHARE)
 
 
-class Reader:
+class SnapshotReader:
     """Reads what is wanted in a thread of its own.
 
     Args:
@@ -153,8 +62,8 @@ class Reader:
     ) -> None:
         self._book, self._publish, self._project = book, publish, project
         self._interval_seconds = interval_seconds
-        self._wanted = Wanted()
-        self._served: Wanted | None = None
+        self._wanted = ViewRequest()
+        self._served: ViewRequest | None = None
         self._snapshot = Snapshot()
         self._wake = threading.Event()
         self._stopped = False
@@ -164,9 +73,9 @@ class Reader:
         self._runs: dict[str, RecordedRun] = {}
         #: Runs whose rows are held, the one that was looked at last behind the others.
         self.open_runs: OrderedDict[str, RecordedRun] = OrderedDict()
-        self._curves: dict[tuple[object, ...], tuple[object, Drawn]] = {}
+        self._curves: dict[tuple[object, ...], tuple[object, PanelCurve]] = {}
         self._keys_of: dict[str, tuple[object, list[str]]] = {}
-        self._tails: OrderedDict[str, Tail] = OrderedDict()
+        self._tails: OrderedDict[str, ConsoleTail] = OrderedDict()
         self._folder_marks: object = None
         self._folders = _Pace(1.0)
         self._all = _Pace(5.0)
@@ -185,7 +94,7 @@ class Reader:
         if wait_seconds and self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(wait_seconds)
 
-    def want(self, wanted: Wanted) -> None:
+    def want(self, wanted: ViewRequest) -> None:
         """Say what is looked at now."""
         if wanted != self._wanted:
             self._wanted = wanted
@@ -204,7 +113,7 @@ class Reader:
             if self._wanted is wanted:
                 self._wake.wait(self._interval_seconds)
 
-    def look(self, wanted: Wanted) -> Snapshot:
+    def look(self, wanted: ViewRequest) -> Snapshot:
         """Read what is due of what is wanted; what was asked for anew is due at once."""
         served = self._served
         self._served = wanted
@@ -250,7 +159,7 @@ class Reader:
         if refresh is not None and self._snapshot.lines is not None:
             self._try("source", refresh)
 
-    def _look_at_runs(self, wanted: Wanted, fresh: bool) -> None:
+    def _look_at_runs(self, wanted: ViewRequest, fresh: bool) -> None:
         now = time.monotonic()
         if not fresh and now < self._all.due:
             if now < self._folders.due:
@@ -284,7 +193,7 @@ class Reader:
         if chosen != self._snapshot.lines:
             self._change(lines=chosen)
 
-    def _look_at_where(self, wanted: Wanted, fresh: bool) -> None:
+    def _look_at_where(self, wanted: ViewRequest, fresh: bool) -> None:
         if not wanted.where:
             if self._snapshot.fits is not None:
                 self._change(fits=None)
@@ -299,7 +208,7 @@ class Reader:
             self._change(fits=fits)
         self._where.took(time.thread_time() - began)
 
-    def _look_at_running(self, wanted: Wanted) -> None:
+    def _look_at_running(self, wanted: ViewRequest) -> None:
         """The lines of running runs that are on the screen."""
         if time.monotonic() < self._few.due or self._snapshot.lines is None:
             return
@@ -349,7 +258,7 @@ class Reader:
         except OSError:
             return None
 
-    def _look_at_curves(self, wanted: Wanted) -> None:
+    def _look_at_curves(self, wanted: ViewRequest) -> None:
         drawn = [path for path in wanted.drawn if path in self._by_path][:MOST_DRAWN]
         if wanted.view != "curves" or time.monotonic() < self._draw.due:
             return
@@ -359,7 +268,7 @@ class Reader:
         if keys != self._snapshot.keys:
             self._change(keys=keys)
         wanted_keys = wanted.keys or tuple(usual_keys(keys)[:1])
-        held: dict[tuple[object, ...], tuple[object, Drawn]] = {}
+        held: dict[tuple[object, ...], tuple[object, PanelCurve]] = {}
         panels = []
         for key in wanted_keys:
             curves = []
@@ -373,7 +282,7 @@ class Reader:
                 curves.append(known[1])
             panels.append(Panel(key, wanted.x, wanted.start, wanted.end, tuple(curves)))
         self._curves = held
-        if not _same_panels(panels, self._snapshot.panels):
+        if not same_panels(panels, self._snapshot.panels):
             self._change(panels=tuple(panels))
         self._draw.took(time.thread_time() - began)
 
@@ -385,20 +294,20 @@ class Reader:
             sets.setdefault(("group", group) if group else ("run", path), []).append(path)
         return [(name if kind == "group" else None, tuple(paths)) for (kind, name), paths in sets.items()]
 
-    def _drawn(self, group: str | None, paths: tuple[str, ...], key: str, wanted: Wanted) -> Drawn:
+    def _drawn(self, group: str | None, paths: tuple[str, ...], key: str, wanted: ViewRequest) -> PanelCurve:
         choice = {"x": wanted.x, "points": wanted.points, "start": wanted.start, "end": wanted.end}
         try:
             if group is not None and len(paths) > 1:
                 from lossbook.analysis.seed_bands import seed_band
 
                 runs = [self._opened(path) for path in paths]
-                return Drawn(paths, group, seed_band(runs, key, smoothing=wanted.smoothing, **choice))  # type: ignore[arg-type]
+                return PanelCurve(paths, group, seed_band(runs, key, smoothing=wanted.smoothing, **choice))  # type: ignore[arg-type]
             run = self._opened(paths[0])
             curve = run.curve(key, smoothing=wanted.smoothing, **choice)  # type: ignore[arg-type]
             raw = run.curve(key, **choice) if wanted.smoothing else None  # type: ignore[arg-type]
-            return Drawn(paths, group, curve, raw)
+            return PanelCurve(paths, group, curve, raw)
         except UnknownKey:
-            return Drawn(paths, group, None)
+            return PanelCurve(paths, group, None)
 
     def _all_keys(self, drawn: Sequence[str], marks: dict[str, object]) -> tuple[str, ...]:
         found: set[str] = set()
@@ -412,7 +321,7 @@ class Reader:
 
     # -- one run ----------------------------------------------------------------------------------------------------
 
-    def _look_at_details(self, wanted: Wanted) -> None:
+    def _look_at_details(self, wanted: ViewRequest) -> None:
         focus = wanted.focus
         if focus is None or wanted.view not in ("gpus", "console", "overview") or time.monotonic() < self._detail.due:
             return
@@ -451,7 +360,7 @@ class Reader:
         path = os.path.join(folder, name)
         tail = self._tails.get(path)
         if tail is None:
-            tail = self._tails[path] = Tail(path)
+            tail = self._tails[path] = ConsoleTail(path)
             while len(self._tails) > 4:
                 self._tails.popitem(last=False)
         if tail.read() or tail is not self._snapshot.tail:
@@ -463,16 +372,6 @@ def _used_up(runs: list[RecordedRun]) -> Iterator[RecordedRun]:
     runs.reverse()
     while runs:
         yield runs.pop()
-
-
-def _same_panels(new: Sequence[Panel], old: Sequence[Panel]) -> bool:
-    """Whether nothing was drawn anew: arrays are compared by identity."""
-    return len(new) == len(old) and all(
-        (one.key, one.x, one.start, one.end) == (other.key, other.x, other.start, other.end)
-        and len(one.curves) == len(other.curves)
-        and all(a is b for a, b in zip(one.curves, other.curves, strict=True))
-        for one, other in zip(new, old, strict=True)
-    )
 
 
 def _folder_marks(store: str) -> object:

@@ -19,7 +19,7 @@ LONGEST_LINE = 4_000
 _INK = re.compile(r"\x1b\[[0-9;:]*m")
 
 
-class Tail:
+class ConsoleTail:
     """The last lines of one file.
 
     Attributes:

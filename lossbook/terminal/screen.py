@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lossbook.formatting import clip, plural
-from lossbook.terminal.model import VIEWS, Model
-from lossbook.terminal.pieces import Piece, TextLine, beside, fit, visible, width_of
+from lossbook.terminal.model import Model
 from lossbook.terminal.plots import curves_view
 from lossbook.terminal.prompt import Picker
+from lossbook.terminal.state import VIEWS
+from lossbook.terminal.styled_text import Span, TextLine, beside, fit, visible, width_of
 from lossbook.terminal.table import Table, runs_table
 from lossbook.terminal.views import console_view, gpus_view, overview_view
 
@@ -61,7 +62,7 @@ HELP = (
 
 
 @dataclass
-class Page:
+class Screen:
     """One screen.
 
     Attributes:
@@ -77,7 +78,7 @@ class Page:
     watched: tuple[str, ...] = ()
 
 
-def make_page(model: Model, store: str) -> Page:
+def make_screen(model: Model, store: str) -> Screen:
     """Write out the screen.
 
     Args:
@@ -89,7 +90,7 @@ def make_page(model: Model, store: str) -> Page:
             f"This terminal has {width} x {height} characters: lossbook watch needs {SMALLEST[0]} x {SMALLEST[1]}."
         )
         rows = [sentence[at : at + width] for at in range(0, len(sentence), max(1, width))]
-        return Page([fit([Piece(row)], width) for row in (rows + [""] * height)[:height]])
+        return Screen([fit([Span(row)], width) for row in (rows + [""] * height)[:height]])
     tabs, first = _tabs(model, store)
     room = height - 2
     table = None
@@ -110,7 +111,7 @@ def make_page(model: Model, store: str) -> Page:
         body = overview_view(model, width, room)
     lines = [first, *(body + [[]] * room)[:room], _last(model)]
     watched = tuple(model.lines[row].path for row in table.rows if row is not None) if table is not None else ()
-    return Page([fit(line, width) for line in lines], table, tabs, watched)
+    return Screen([fit(line, width) for line in lines], table, tabs, watched)
 
 
 def _tabs(model: Model, store: str) -> tuple[list[tuple[int, int, str]], TextLine]:
@@ -120,7 +121,7 @@ def _tabs(model: Model, store: str) -> tuple[list[tuple[int, int, str]], TextLin
     for number, view in enumerate(VIEWS, 1):
         at = width_of(line)
         title = _TITLES[view][:4] if short else _TITLES[view]
-        line.append(Piece(f" {number} {title} ", bold=view == model.view, reverse=view == model.view))
+        line.append(Span(f" {number} {title} ", bold=view == model.view, reverse=view == model.view))
         places.append((at, width_of(line), view))
     lines = model.snapshot.lines
     if lines is None:
@@ -137,8 +138,8 @@ def _tabs(model: Model, store: str) -> tuple[list[tuple[int, int, str]], TextLin
     if left - len(text) - 3 > len(place):
         text = f"{place}   {text}"
     text = clip(text, max(0, left), ellipsis="")
-    line.append(Piece(" " * max(1, model.width - width_of(line) - len(text) - 1)))
-    line.append(Piece(text, dim=True))
+    line.append(Span(" " * max(1, model.width - width_of(line) - len(text) - 1)))
+    line.append(Span(text, dim=True))
     return places, line
 
 
@@ -151,15 +152,15 @@ def _last(model: Model) -> TextLine:
         at = min(prompt.at, len(typed))
         shift = max(0, at - room + 1)
         before, after = typed[shift:at], typed[at:]
-        line = [Piece(title, bold=True), Piece(before), Piece(after[:1] or " ", reverse=True), Piece(after[1:])]
+        line = [Span(title, bold=True), Span(before), Span(after[:1] or " ", reverse=True), Span(after[1:])]
         if model.message:
-            line.append(Piece(f"   {visible(model.message, unicode=model.unicode)}", "red"))
+            line.append(Span(f"   {visible(model.message, unicode=model.unicode)}", "red"))
         return line
     if model.message:
-        return [Piece(" " + visible(model.message, unicode=model.unicode), bold=True)]
+        return [Span(" " + visible(model.message, unicode=model.unicode), bold=True)]
     troubles = model.snapshot.troubles
     if troubles:
-        return [Piece(" " + visible(next(iter(troubles.values())), unicode=model.unicode), "red")]
+        return [Span(" " + visible(next(iter(troubles.values())), unicode=model.unicode), "red")]
     filters = []
     if model.view == "runs" and model.words:
         filters.append(f"search: {model.words}")
@@ -168,8 +169,8 @@ def _last(model: Model) -> TextLine:
     hint = _HINTS[model.view]
     if filters:
         said = visible("  ".join(filters), unicode=model.unicode)
-        return [Piece(f" {said}  ", bold=True), Piece("Escape takes it back  ? help", dim=True)]
-    return [Piece(" " + _fitting_hint(hint, model.width - 2), dim=True)]
+        return [Span(f" {said}  ", bold=True), Span("Escape takes it back  ? help", dim=True)]
+    return [Span(" " + _fitting_hint(hint, model.width - 2), dim=True)]
 
 
 def _fitting_hint(hint: str, width: int) -> str:
@@ -183,8 +184,8 @@ def _fitting_hint(hint: str, width: int) -> str:
 def _help(model: Model, width: int) -> list[TextLine]:
     blocks: list[list[TextLine]] = []
     for title, entries in HELP:
-        block: list[TextLine] = [[Piece(f" {title}", bold=True)]]
-        block += [[Piece(f"  {keys:<11}", "cyan"), Piece(f" {what}")] for keys, what in entries]
+        block: list[TextLine] = [[Span(f" {title}", bold=True)]]
+        block += [[Span(f"  {keys:<11}", "cyan"), Span(f" {what}")] for keys, what in entries]
         blocks.append(block)
     whole = [line for block in blocks for line in [*block, []]]
     if len(whole) <= model.height - 2:
@@ -202,10 +203,10 @@ def _picker(model: Model, picker: Picker, width: int, height: int) -> list[TextL
     typed = visible(picker.typed, unicode=model.unicode)
     lines: list[TextLine] = [
         [
-            Piece(f" {picker.title}: ", bold=True),
-            Piece(typed),
-            Piece(" ", reverse=True),
-            Piece(f"   {len(fitting)} of {len(picker.names)}; type a part, Enter takes, Escape closes", dim=True),
+            Span(f" {picker.title}: ", bold=True),
+            Span(typed),
+            Span(" ", reverse=True),
+            Span(f"   {len(fitting)} of {len(picker.names)}; type a part, Enter takes, Escape closes", dim=True),
         ],
     ]
     room = height - 1
@@ -214,7 +215,7 @@ def _picker(model: Model, picker: Picker, width: int, height: int) -> list[TextL
     for place in range(first, min(len(fitting), first + room)):
         shown = visible(fitting[place], unicode=model.unicode)
         current = "*" if fitting[place] == picker.current else " "
-        lines.append(fit([Piece(f" {current} {shown}", reverse=place == row)], width))
+        lines.append(fit([Span(f" {current} {shown}", reverse=place == row)], width))
     if not fitting:
-        lines.append([Piece("   nothing has that in its name", dim=True)])
+        lines.append([Span("   nothing has that in its name", dim=True)])
     return lines
