@@ -205,6 +205,37 @@ SOURCES = Registry(
     reserved=r"(?:file|https?|s3|gs|az)\Z",  # addresses of other places
 )
 
+#: A detector's name is the kind of what it finds.
+DETECTORS = Registry(
+    "lossbook.detectors",
+    "detector",
+    "lossbook.diagnosis.detector:Detector",
+    {
+        "nonfinite": "lossbook.diagnosis.finite:NonFinite",
+        "spike": "lossbook.diagnosis.loss:LossSpike",
+        "divergence": "lossbook.diagnosis.loss:Divergence",
+        "plateau": "lossbook.diagnosis.loss:Plateau",
+        "stall": "lossbook.diagnosis.pace:Stall",
+        "throughput": "lossbook.diagnosis.pace:Throughput",
+        "straggler": "lossbook.diagnosis.pace:Straggler",
+        "gpu_idle": "lossbook.diagnosis.machine:GpuIdle",
+        "memory": "lossbook.diagnosis.machine:MemoryLimit",
+        "overheating": "lossbook.diagnosis.machine:Overheating",
+        "throttling": "lossbook.diagnosis.machine:Throttling",
+    },
+)
+
+#: Each is turned on by a variable of its name (`lossbook.follower.sinks.variable_of`).
+ALERT_SINKS = Registry(
+    "lossbook.alert_sinks",
+    "alert sink",
+    "lossbook.follower.sinks:AlertSink",
+    {
+        "webhook": "lossbook.follower.webhook:Webhook",
+        "command": "lossbook.follower.alert_command:AlertCommand",
+    },
+)
+
 COMMANDS = Registry(
     "lossbook.commands",
     "command",
@@ -242,4 +273,4 @@ COMMANDS = Registry(
 )
 
 #: All of them: `lossbook doctor` lists what other packages add to each.
-REGISTRIES = (MIRRORS, SOURCES, COMMANDS)
+REGISTRIES = (MIRRORS, SOURCES, DETECTORS, ALERT_SINKS, COMMANDS)

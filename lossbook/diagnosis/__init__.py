@@ -4,8 +4,19 @@
 by stands in `thresholds.py`, with the reason.
 """
 
+from lossbook.diagnosis.detector import Detector
+from lossbook.diagnosis.detectors import detector_class, detector_classes
 from lossbook.diagnosis.diagnosis import Diagnosis, diagnose
-from lossbook.diagnosis.finding import KINDS, Evidence, Finding
+from lossbook.diagnosis.finding import Evidence, Finding
 from lossbook.diagnosis.thresholds import Thresholds
 
-__all__ = ["KINDS", "Diagnosis", "Evidence", "Finding", "Thresholds", "diagnose"]
+__all__ = [
+    "Detector",
+    "Diagnosis",
+    "Evidence",
+    "Finding",
+    "Thresholds",
+    "detector_class",
+    "detector_classes",
+    "diagnose",
+]

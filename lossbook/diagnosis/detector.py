@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from lossbook.diagnosis.finding import Report, Take
 from lossbook.diagnosis.thresholds import Thresholds
 
@@ -9,14 +11,20 @@ from lossbook.diagnosis.thresholds import Thresholds
 class Detector:
     """Looks for one kind of finding, row by row, in memory that does not grow with the run.
 
-    A detector does what its kind needs and leaves the rest of this as it is.
+    A detector overrides what its kind needs. Its `report` takes a finding when it is made, and again when its end, its
+    worst value or its sentence has changed.
 
     Args:
         report: takes what is found.
         limits: when something counts as wrong.
     """
 
-    kind = ""
+    #: The kind of its findings, and its name in the registry.
+    kind: ClassVar[str]
+    #: What is wrong, in two or three words.
+    title: ClassVar[str]
+    #: Whether its findings are about the curve: rows that a resume hides take them along.
+    is_of_curve: ClassVar[bool] = False
 
     def __init__(self, report: Report, limits: Thresholds) -> None:
         self.report = report
@@ -33,7 +41,11 @@ class Detector:
         """That rank has said how it ended."""
 
     def begin(self) -> None:
-        """Another attempt begins, or another stage of training: what came before is no measure any more."""
+        """Another attempt begins: what came before is no measure any more."""
+
+    def begin_stage(self) -> None:
+        """Another stage of training begins (`run.stage`); by default as another attempt."""
+        self.begin()
 
     def clock(self, time_us: int) -> None:
         """It is that late now, and the run goes on."""

@@ -7,11 +7,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from lossbook.diagnosis.detector import Detector
-from lossbook.diagnosis.finding import KINDS, Finding, Take
+from lossbook.diagnosis.detectors import detector_classes, make_detector
+from lossbook.diagnosis.finding import Finding, Take
 from lossbook.diagnosis.finite import NonFinite
-from lossbook.diagnosis.loss import Divergence, LossSpike, Plateau
-from lossbook.diagnosis.machine import GpuIdle, MemoryLimit, Overheating, Throttling
-from lossbook.diagnosis.pace import Stall, Straggler, Throughput
 from lossbook.diagnosis.thresholds import Thresholds
 from lossbook.paths import is_monitor
 
@@ -19,9 +17,6 @@ if TYPE_CHECKING:
     from lossbook.paths import RunFolder
     from lossbook.storage.scan import LoggedRow
 
-_DETECTORS: tuple[type[Detector], ...] = (
-    LossSpike, Divergence, Plateau, Stall, Throughput, Straggler, GpuIdle, MemoryLimit, Overheating, Throttling,
-)  # fmt: skip
 #: Sets of keys of which it is remembered who wants what; a run that makes ever new ones begins again from none.
 _MOST_SHAPES = 4096
 _NONE: frozenset[str] = frozenset()
@@ -50,9 +45,13 @@ class Diagnosis:
         self._fresh: list[Finding] = []
         #: By kind, how many findings were left out because there were too many.
         self.left_out: dict[str, int] = {}
-        self._detectors = [make(self._report, self._limits) for make in _DETECTORS]
-        self._rows = [one for one in self._detectors if type(one).row is not Detector.row]
+        classes = detector_classes()
         self._finite = NonFinite(self._report, self._limits)
+        self._detectors: list[Detector] = [
+            self._finite if one is NonFinite else make_detector(one, self._report, self._limits) for one in classes
+        ]
+        self._of_curve = {one.kind for one in classes if one.is_of_curve}
+        self._rows = [one for one in self._detectors if type(one).row is not Detector.row]
         self._takes: dict[tuple[int, str], tuple[Take, ...]] = {}
         self._shapes: dict[int, dict[tuple[str, ...], _Shape]] = {}
         self._shape_count = 0
@@ -137,8 +136,7 @@ class Diagnosis:
                 self._begin_attempt(row.attempt, int(resumed) if resumed is not None else None)
         elif row.kind == "stage":
             for detector in self._detectors:
-                if not isinstance(detector, Stall):
-                    detector.begin()
+                detector.begin_stage()
         elif row.kind == "finish":
             for detector in self._detectors:
                 detector.rank_ended(row.rank)
@@ -151,14 +149,13 @@ class Diagnosis:
             self._retract(resumed_from)
         elif before >= 0:
             self._rewind = True  # the first step that it logs will tell
-        self._finite.begin()
         for detector in self._detectors:
             detector.begin()
 
     def _retract(self, last_step: int) -> None:
         """Drop what earlier attempts' curves showed behind a step: those rows are hidden now."""
         for identity, (finding, attempt) in list(self._found.items()):
-            if attempt < self._attempt and KINDS[finding.kind].is_of_curve and finding.first_step > last_step:
+            if attempt < self._attempt and finding.kind in self._of_curve and finding.first_step > last_step:
                 del self._found[identity]
 
     # -- who wants what ------------------------------------------------------------------------------------------
@@ -187,7 +184,7 @@ class Diagnosis:
     def _report(self, finding: Finding) -> None:
         identity = finding.identity
         known = self._found.get(identity)
-        if known is not None and (known[1] == self._attempt or not KINDS[finding.kind].is_of_curve):
+        if known is not None and (known[1] == self._attempt or finding.kind not in self._of_curve):
             self._found[identity] = (finding, known[1])
             return
         same = sum(kind == finding.kind for kind, _, _ in self._found)

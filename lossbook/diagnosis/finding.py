@@ -4,31 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lossbook.journal.line import encode_number
-
-
-class Kind(NamedTuple):
-    """What a kind of finding is called, and whether it is about the curve (rows that a resume hides take it along)."""
-
-    title: str
-    is_of_curve: bool
-
-
-KINDS = {
-    "nonfinite": Kind("not finite", True),
-    "spike": Kind("loss spike", True),
-    "divergence": Kind("divergence", True),
-    "plateau": Kind("plateau", True),
-    "stall": Kind("stalled", False),
-    "throughput": Kind("throughput falling", False),
-    "straggler": Kind("straggling rank", False),
-    "gpu_idle": Kind("GPU idle", False),
-    "memory": Kind("memory near its limit", False),
-    "overheating": Kind("overheating", False),
-    "throttling": Kind("throttling", False),
-}
+from lossbook.json_shapes import JsonObject
+from lossbook.registry import DETECTORS
 
 
 class Evidence(NamedTuple):
@@ -45,7 +25,7 @@ class Evidence(NamedTuple):
 class Finding:
     """One thing that is wrong.
 
-    `kind` is one of `KINDS`; `severity` "info", "warning" or "error"; `key` the curve that it is on (empty where the
+    `kind` is its detector's; `severity` "info", "warning" or "error"; `key` the curve that it is on (empty where the
     absence of rows is the matter); `first_step` and `last_step` the stretch of that curve, both included; `value` the
     worst value and `threshold` what it should have stayed within, in the key's unit, or in seconds and steps where the
     sentence says so; `evidence` a few of the rows that it was found in.
@@ -64,7 +44,8 @@ class Finding:
     @property
     def title(self) -> str:
         """A few words: the kind, and the key where there is one."""
-        title = KINDS[self.kind].title
+        # Found by name, because detectors are written with this class.
+        title = str(getattr(DETECTORS.load(self.kind), "title", self.kind)) if self.kind in DETECTORS else self.kind
         return f"{title}: {self.key}" if self.key else title
 
     @property
@@ -72,7 +53,7 @@ class Finding:
         """What tells two findings apart; the end of one may still move."""
         return self.kind, self.key, self.first_step
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> JsonObject:
         """As JSON has it, NaN and infinities as strings."""
         return {
             "kind": self.kind,

@@ -6,6 +6,7 @@ import math
 from collections.abc import Set
 from dataclasses import dataclass, replace
 
+from lossbook.diagnosis.detector import Detector
 from lossbook.diagnosis.finding import Evidence, Finding, Report
 from lossbook.diagnosis.thresholds import Thresholds
 from lossbook.formatting import number
@@ -25,17 +26,20 @@ class _Series:
     last: Evidence
 
 
-class NonFinite:
-    """Finds values that are not finite. Only rows that have one are brought here.
+class NonFinite(Detector):
+    """Finds values that are not finite. It is given only rows that have one.
 
     One finding tells of all keys that went bad together: it stands on the one that was first. A loss counts at once,
     every other key after some rows in a row (loss scaling overflows on purpose), and if it was finite before (a key
     that always is NaN marks something that was not measured).
     """
 
+    kind = "nonfinite"
+    title = "not finite"
+    is_of_curve = True
+
     def __init__(self, report: Report, limits: Thresholds) -> None:
-        self._report = report
-        self._limits = limits
+        super().__init__(report, limits)
         self._bad: dict[tuple[int, str], _Series] = {}
         self._open: Finding | None = None
         self._keys: list[str] = []
@@ -66,15 +70,17 @@ class NonFinite:
                 series = self._bad[rank, key] = _Series(0, one, one)
             series.rows += 1
             series.last = one
-            if is_loss(key) or series.rows >= self._limits.nonfinite_rows:
+            if is_loss(key) or series.rows >= self.limits.nonfinite_rows:
                 self._confirm(key)
         if self._open is not None and not self._bad:
             self._open = None
 
     def begin(self) -> None:
-        """Another attempt begins."""
         self._bad.clear()
         self._open = None
+
+    def begin_stage(self) -> None:
+        """What is not finite does not become so anew by another stage."""
 
     def _confirm(self, key: str) -> None:
         series = sorted(self._bad.values(), key=lambda one: one.first.time_us)
@@ -109,7 +115,7 @@ class NonFinite:
             sentence=f"{start.key} is {number(start.value)} at step {start.step}{_of(start.rank)}, "
             f"the first that is not finite{followed}",
         )
-        self._report(self._open)
+        self.report(self._open)
 
 
 def _of(rank: int) -> str:

@@ -47,6 +47,8 @@ class LossSpike(_OnTrainingLoss):
     """
 
     kind = "spike"
+    title = "loss spike"
+    is_of_curve = True
 
     def __init__(self, report: Report, limits: Thresholds) -> None:
         super().__init__(report, limits)
@@ -145,6 +147,8 @@ class Divergence(_OnTrainingLoss):
     """
 
     kind = "divergence"
+    title = "divergence"
+    is_of_curve = True
 
     def __init__(self, report: Report, limits: Thresholds) -> None:
         super().__init__(report, limits)
@@ -243,6 +247,8 @@ class Plateau(_OnTrainingLoss):
     """
 
     kind = "plateau"
+    title = "plateau"
+    is_of_curve = True
 
     def __init__(self, report: Report, limits: Thresholds) -> None:
         super().__init__(report, limits)

@@ -78,6 +78,7 @@ class GpuIdle(_Machine):
     """A GPU that this run has used does nothing, while the run goes on."""
 
     kind = "gpu_idle"
+    title = "GPU idle"
 
     def __init__(self, report: Report, limits: Thresholds) -> None:
         super().__init__(report, limits)
@@ -112,6 +113,7 @@ class MemoryLimit(_Machine):
     """The memory of a GPU, or the host's (its container's), is nearly full."""
 
     kind = "memory"
+    title = "memory near its limit"
 
     def watch(self, key: str, rank: int) -> Take | None:
         matched = _OF_GPU.match(key)
@@ -137,6 +139,7 @@ class Overheating(_Machine):
     """A GPU is hotter than cards run when they are well."""
 
     kind = "overheating"
+    title = "overheating"
 
     def watch(self, key: str, rank: int) -> Take | None:
         matched = _OF_GPU.match(key)
@@ -157,6 +160,7 @@ class Throttling(_Machine):
     """A GPU's clock is held down by heat, by its hardware or by a power brake."""
 
     kind = "throttling"
+    title = "throttling"
 
     def watch(self, key: str, rank: int) -> Take | None:
         matched = _OF_GPU.match(key)

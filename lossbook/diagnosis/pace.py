@@ -23,6 +23,7 @@ class Stall(Detector):
     """The training has logged nothing for far longer than it usually takes."""
 
     kind = "stall"
+    title = "stalled"
 
     def __init__(self, report: Report, limits: Thresholds) -> None:
         super().__init__(report, limits)
@@ -34,6 +35,9 @@ class Stall(Detector):
         self._mean_us = 0.0
         self._longest_us = 0
         self._found: Finding | None = None
+
+    def begin_stage(self) -> None:
+        """Silence is silence in every stage."""
 
     def row(self, rank: int, step: int | None, time_us: int) -> None:
         last = self._last
@@ -144,6 +148,7 @@ class Throughput(Detector):
     """The training goes much slower than before: by the speed that it logs, else by the times of its rows."""
 
     kind = "throughput"
+    title = "throughput falling"
 
     def __init__(self, report: Report, limits: Thresholds) -> None:
         super().__init__(report, limits)
@@ -210,6 +215,7 @@ class Straggler(Detector):
     """One rank takes longer for its steps than the others by what it logs, or its rows have stopped while theirs go on."""
 
     kind = "straggler"
+    title = "straggling rank"
 
     def __init__(self, report: Report, limits: Thresholds) -> None:
         super().__init__(report, limits)

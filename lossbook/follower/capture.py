@@ -83,6 +83,9 @@ def environment() -> dict[str, Any]:
 
 
 def _is_secret_variable(name: str) -> bool:
+    # What another package's alert sink is given may be an address that is a credential, as a webhook's is.
+    if name.startswith("LOSSBOOK_ALERT_") and name != "LOSSBOOK_ALERT_COMMAND":
+        return True
     return any(word in name.upper() for word in ("API_KEY", "SECRET", "PASSWORD", "TOKEN", "CREDENTIAL")) and not (
         name.startswith("TOKENIZERS_")
     )

@@ -19,7 +19,7 @@ from rows import learning
 import lossbook
 from lossbook.cli.followers import follower_of
 from lossbook.diagnosis import Finding
-from lossbook.follower import sinks as sinks_module
+from lossbook.follower import alert_command, webhook
 from lossbook.follower.alerts import Alerts, is_diagnosed, raise_alert
 from lossbook.follower.journal import OwnRows
 from lossbook.follower.sinks import Alert, RunName, Sinks
@@ -83,7 +83,7 @@ def test_the_webhook_gets_what_slack_understands(receiver: Receiver) -> None:
 
 
 def test_a_webhook_that_fails_for_a_while_is_tried_again(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sinks_module, "PAUSES_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr(webhook, "PAUSES_SECONDS", (0.01, 0.01))
     receiver.answers = [500, 429]
     sinks = Sinks(RUN, None, {"LOSSBOOK_WEBHOOK": receiver.address})
     sinks.send(alert())
@@ -127,7 +127,7 @@ def test_the_command_gets_the_alert_as_json(tmp_path: Path) -> None:
 def test_a_command_that_hangs_is_ended_with_all_that_it_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], wait_until: WaitUntil
 ) -> None:
-    monkeypatch.setattr(sinks_module, "COMMAND_SECONDS", 1.0)
+    monkeypatch.setattr(alert_command, "COMMAND_SECONDS", 1.0)
     pid = tmp_path / "pid"
     sinks = Sinks(RUN, None, {"LOSSBOOK_ALERT_COMMAND": f"sleep 1000 & echo $! > '{pid}'; wait"})
     sinks.send(alert())

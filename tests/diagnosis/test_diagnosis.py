@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from rows import curves, findings, learning, real_rows, row
 
 import lossbook
-from lossbook.diagnosis import KINDS, Diagnosis, Finding, Thresholds, diagnose
+from lossbook.diagnosis import Diagnosis, Finding, Thresholds, diagnose
 from lossbook.paths import RunFolder
+from lossbook.registry import DETECTORS
 from lossbook.storage.compaction import seal_run
 
 
@@ -122,7 +123,7 @@ def test_whatever_is_logged_nothing_is_raised_and_every_finding_is_whole(
         diagnosis.feed([row(step, metrics, seconds=seconds, rank=rank, attempt=number)])
     diagnosis.close()
     for one in diagnosis.findings():
-        assert one.kind in KINDS
+        assert one.kind in DETECTORS.own
         assert one.severity in ("info", "warning", "error")
         assert one.sentence
         assert one.evidence

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lossbook.analysis.gpus import Reading, read_gpus
+from lossbook.diagnosis import detector_classes
 from lossbook.metrics import host_charts, step_seconds
 from lossbook.reading.run import RecordedRun
 from lossbook.web import schemas
@@ -17,8 +18,6 @@ from lossbook.web.session import Session
 if TYPE_CHECKING:
     from lossbook.analysis.nodes import GpuState, NodeState
 
-#: Kinds of findings that are about the machine and the pace rather than about the curve.
-MACHINE_KINDS = ("straggler", "throttling", "overheating", "gpu_idle", "memory", "throughput", "stall")
 _MOST_ALERTS = 1_000
 _MOST_FINDINGS = 50
 
@@ -94,11 +93,12 @@ def _reading(quantity: str, reading: Reading) -> schemas.GpuReading:
 
 
 def _alerts(session: Session, run: RecordedRun) -> list[dict[str, Any]]:
-    """The alerts that tell of a machine, the oldest first."""
+    """The alerts that are about the machine or the pace rather than about the curve, the oldest first."""
+    kinds = {detector.kind for detector in detector_classes() if not detector.is_of_curve}
     return [
         alert
         for alert in pages_of(session, run).choose(["alert"], limit=_MOST_ALERTS).events
-        if isinstance(alert["value"].get("finding"), dict) and alert["value"]["finding"].get("kind") in MACHINE_KINDS
+        if isinstance(alert["value"].get("finding"), dict) and alert["value"]["finding"].get("kind") in kinds
     ]
 
 
