@@ -235,7 +235,7 @@ def test_steps_go_on_from_the_row_that_is_still_on_its_way(
     device.run()
     run.finish()
     assert sorted((row.step, *row.body) for row in rows(run)) == [(10, "loss"), (11, "lr"), (12, "loss")]
-    assert run.step == 12
+    assert run.step == 13
 
 
 def test_the_copy_waits_for_what_makes_the_value_and_its_memory_for_the_copy(

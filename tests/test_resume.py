@@ -290,7 +290,7 @@ def test_steps_that_are_not_given_go_on_from_the_last(store: Path, sealed: bool)
     if sealed:
         seal_run(folder_of(run), finished=True)
     run = begin(store, resume="must")
-    assert run.step == 4
+    assert run.step == 5
     run.log({"loss": 2.0})
     run.finish()
     assert sorted(line(store)) == [0, 1, 2, 3, 4, 5]
@@ -299,7 +299,7 @@ def test_steps_that_are_not_given_go_on_from_the_last(store: Path, sealed: bool)
 def test_steps_go_on_from_the_step_of_the_checkpoint(store: Path) -> None:
     attempt(store, range(10))
     run = begin(store, resume="must", resume_step=6)
-    assert run.step == 6
+    assert run.step == 7
     run.log({"loss": 0.5})
     run.finish()
     assert line(store) == {step: float(step) for step in range(7)} | {7: 0.5}
@@ -328,7 +328,7 @@ def test_a_fork_begins_with_its_parents_history(store: Path, by: Callable[[lossb
     parent = attempt(store, range(10), name="parent")
     fork = begin(store, id="two", fork_from=(by(parent), 4))
     assert identity(fork)["parent"] == {"project": "p", "run": "one", "step": 4}
-    assert (fork.attempt, fork.resumed, fork.step) == (0, False, 4)
+    assert (fork.attempt, fork.resumed, fork.step) == (0, False, 5)
     fork.log({"loss": 0.25})
     fork.finish()
     assert line(store, "two") == {step: float(step) for step in range(5)} | {5: 0.25}
@@ -344,7 +344,7 @@ def test_a_fork_that_is_resumed_stays_a_fork(store: Path) -> None:
     attempt(store, range(10))
     begin(store, id="two", fork_from=("one", 4)).finish()
     fork = begin(store, id="two", resume="must")
-    assert fork.step == 4
+    assert fork.step == 5
     fork.log({"loss": 0.5})
     fork.finish()
     assert identity(fork)["parent"]["run"] == "one"

@@ -85,7 +85,7 @@ def test_a_run_is_a_folder_that_says_what_it_is(store: Path) -> None:
     }
     (attempt,) = found["attempts"]
     assert (attempt["number"], attempt["pid"], attempt["resume_step"]) == (0, os.getpid(), None)
-    assert (run.attempt, run.resumed, run.step) == (0, False, -1)
+    assert (run.attempt, run.resumed, run.step) == (0, False, 0)
 
 
 def test_a_run_without_a_name_is_named_by_its_configuration(store: Path) -> None:
@@ -271,7 +271,7 @@ def test_log_writes_a_row_with_its_step(run: lossbook.Run) -> None:
     run.log({"train/loss": 3.5, "lr": 3e-4}, step=100)
     run.log({"train/loss": 3.25})
     assert scalars(run) == [(100, {"train/loss": 3.5, "lr": 3e-4}), (101, {"train/loss": 3.25})]
-    assert run.step == 101
+    assert (run.step, run.last_step) == (102, 101)
 
 
 def test_steps_may_come_in_any_order(run: lossbook.Run) -> None:
@@ -346,7 +346,7 @@ def test_media_alone_take_the_next_step(run: lossbook.Run) -> None:
     run.log({"loss": 1.0}, 4)
     run.log({"sample": lossbook.Text("x")})
     assert [row.step for row in rows(run) if row.kind == "text"] == [5]
-    assert run.step == 5
+    assert run.step == 6
 
 
 def test_everything_else_that_can_be_said_is_a_row(run: lossbook.Run, tmp_path: Path) -> None:

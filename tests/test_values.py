@@ -23,7 +23,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lossbook
-from lossbook.run.values import INLINE_TABLE_BYTES, Split, split
+from lossbook.run.split import Split, split
+from lossbook.run.values import INLINE_TABLE_BYTES
 
 
 class Level(enum.IntEnum):
@@ -331,5 +332,5 @@ def test_a_file_that_is_no_picture_is_a_warning(tmp_path: Path) -> None:
 
 
 def test_numbers_cost_no_library_that_the_user_does_not_have() -> None:
-    code = "import sys; from lossbook.run.values import split; split({'a': {'b': 1}}); print('numpy' in sys.modules)"
+    code = "import sys; from lossbook.run.split import split; split({'a': {'b': 1}}); print('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

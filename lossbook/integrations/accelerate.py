@@ -57,22 +57,22 @@ class LossbookTracker(GeneralTracker):  # type: ignore[misc]
 
     @on_main_process  # type: ignore[untyped-decorator]
     @harmless
-    def store_init_configuration(self, values: dict[str, Any]) -> None:
+    def store_init_configuration(self, values: Mapping[str, object]) -> None:
         if self.run is not None:
             self.run.config.update(values)
 
     @on_main_process  # type: ignore[untyped-decorator]
     @harmless
-    def log(self, values: dict[str, Any], step: int | None = None, **rest: Any) -> None:
+    def log(self, values: Mapping[str, object], step: int | None = None, **rest: object) -> None:
         """Record numbers; texts become `lossbook.Text`. `rest` is what other trackers would be given."""
         if self.run is not None:
             self.run.log({key: _loggable(value) for key, value in values.items()}, step=step)
 
     @on_main_process  # type: ignore[untyped-decorator]
     @harmless
-    def log_images(self, values: dict[str, Any], step: int | None = None, **rest: Any) -> None:
+    def log_images(self, values: Mapping[str, Sequence[object]], step: int | None = None, **rest: object) -> None:
         """Record lists of pictures: arrays (height, width[, channels]), PIL images or files, each under its number."""
-        pictures: dict[str, Any] = {}
+        pictures: dict[str, object] = {}
         for key, images in values.items():
             for number, image in enumerate(images):
                 place = key if len(images) == 1 else f"{key}/{number}"
@@ -86,10 +86,10 @@ class LossbookTracker(GeneralTracker):  # type: ignore[misc]
         self,
         table_name: str,
         columns: Sequence[str] | None = None,
-        data: Any = (),
-        dataframe: Any = None,
+        data: object = (),
+        dataframe: object = None,
         step: int | None = None,
-        **rest: Any,
+        **rest: object,
     ) -> None:
         if self.run is not None:
             self.run.log({table_name: lossbook.Table(columns, data or (), dataframe=dataframe)}, step=step)
@@ -114,7 +114,7 @@ def register() -> None:
     tracking.register_tracker_class(LossbookTracker)
 
 
-def _loggable(value: Any) -> Any:
+def _loggable(value: object) -> object:
     if isinstance(value, str):
         return lossbook.Text(value)
     if isinstance(value, Mapping):

@@ -8,7 +8,7 @@ from typing import ParamSpec, TypeVar
 
 from lossbook.run.messages import say
 from lossbook.run.run import Run
-from lossbook.run.values import describe
+from lossbook.run.text import describe
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lossbook
 from lossbook.errors import MissingLibrary
@@ -27,6 +27,10 @@ try:
         from pytorch_lightning.utilities.rank_zero import rank_zero_only
 except ImportError as error:
     raise MissingLibrary("LossbookLogger needs Lightning: pip install lightning") from error
+
+
+if TYPE_CHECKING:
+    from lightning.pytorch.callbacks import ModelCheckpoint
 
 
 class LossbookLogger(Logger):  # type: ignore[misc]
@@ -80,17 +84,17 @@ class LossbookLogger(Logger):  # type: ignore[misc]
 
     @rank_zero_only  # type: ignore[untyped-decorator]
     @harmless
-    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+    def log_metrics(self, metrics: Mapping[str, object], step: int | None = None) -> None:
         self.experiment.log({f"{self._prefix}{key}": value for key, value in metrics.items()}, step=step)
 
     @rank_zero_only  # type: ignore[untyped-decorator]
     @harmless
-    def log_hyperparams(self, params: Any, *arguments: Any, **rest: Any) -> None:
+    def log_hyperparams(self, params: object, *arguments: object, **rest: object) -> None:
         self.experiment.config.update(params)
 
     @rank_zero_only  # type: ignore[untyped-decorator]
     @harmless
-    def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
+    def after_save_checkpoint(self, checkpoint_callback: ModelCheckpoint) -> None:
         """Mark the checkpoints that were written since the last call."""
         best = str(checkpoint_callback.best_model_path or "")
         paths = {str(checkpoint_callback.last_model_path or ""), best, *map(str, checkpoint_callback.best_k_models)}
@@ -121,7 +125,7 @@ class LossbookLogger(Logger):  # type: ignore[misc]
             self.save()
 
 
-def _step_of(checkpoint_callback: Any) -> int | None:
+def _step_of(checkpoint_callback: ModelCheckpoint) -> int | None:
     """The step of the checkpoint that was just written; None (the last one logged) where Lightning does not say."""
     step = getattr(checkpoint_callback, "_last_global_step_saved", None)
     return int(step) if step else None

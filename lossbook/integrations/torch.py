@@ -15,11 +15,12 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import lossbook
 from lossbook.errors import BadArgument, MissingLibrary
 from lossbook.integrations.guard import harmless, is_over
+from lossbook.json_shapes import JsonObject
 from lossbook.run.run import Run
 from lossbook.run.values import Event, Media
 
@@ -33,7 +34,7 @@ BINS = 64
 
 
 def watch(
-    model: Any,
+    model: torch.nn.Module,
     run: Run | None = None,
     *,
     log_every: int = 100,
@@ -84,13 +85,13 @@ class _Counted(Media):
     def event(self, key: str) -> Event:
         total = sum(self.counts)
         if total == 0:
-            body: dict[str, Any] = {"edges": [0.0, 0.0], "counts": [0]}
+            body: JsonObject = {"edges": [0.0, 0.0], "counts": [0]}
         elif self.low == self.high:
             body = {"edges": [self.low, self.high], "counts": [total]}
         else:
             width = (self.high - self.low) / len(self.counts)
             edges = [self.low + width * number for number in range(len(self.counts))]
-            body = {"edges": [*edges, self.high], "counts": self.counts}
+            body = {"edges": [*edges, self.high], "counts": [*self.counts]}
         if self.nonfinite:
             body["nonfinite"] = self.nonfinite
         return Event("histogram", key, body)
@@ -101,9 +102,9 @@ class _Arriving(NamedTuple):
 
     step: int
     names: list[str]
-    limits: Any  # (layers, 2), float64: lowest and highest finite value
-    counts: Any  # (layers, bins + 1), int64: the last column counts what is not finite
-    event: Any
+    limits: torch.Tensor  # (layers, 2), float64: lowest and highest finite value
+    counts: torch.Tensor  # (layers, bins + 1), int64: the last column counts what is not finite
+    event: torch.cuda.Event | None
 
 
 class Watched:
@@ -114,18 +115,25 @@ class Watched:
     """
 
     def __init__(
-        self, model: Any, run: Run, *, log_every: int, bins: int, kinds: dict[str, str], step: Callable[[], int] | None
+        self,
+        model: torch.nn.Module,
+        run: Run,
+        *,
+        log_every: int,
+        bins: int,
+        kinds: dict[str, str],
+        step: Callable[[], int] | None,
     ) -> None:
         self.gradient_steps = 0
         self._model = weakref.ref(model)
         self._run = run
         self._log_every, self._bins, self._kinds = log_every, bins, kinds
         self._step = step
-        self._first_step = run.step + 1
+        self._first_step = run.step
         self._names = {id(parameter): _plain(name) for name, parameter in model.named_parameters()}
-        self._leading: weakref.ReferenceType[Any] | None = None
+        self._leading: weakref.ReferenceType[torch.optim.Optimizer] | None = None
         self._arriving: deque[_Arriving] = deque()
-        self._streams: dict[Any, Any] = {}
+        self._streams: dict[torch.device, torch.cuda.Stream] = {}
         # On all optimizers: they may be made later, and a learning-rate search may make new ones.
         self._hook = register_optimizer_step_pre_hook(self._before_step)
 
@@ -143,7 +151,7 @@ class Watched:
         self.remove()
 
     @harmless
-    def _before_step(self, optimizer: Any, arguments: Any, named: Any) -> None:
+    def _before_step(self, optimizer: torch.optim.Optimizer, arguments: object, named: object) -> None:
         if self._model() is None or is_over(self._run):
             self._hook.remove()
             return
@@ -162,7 +170,7 @@ class Watched:
                 self._record(stepped, getattr(optimizer, "grad_scale", None), step)
             self._record_arrived()
 
-    def _stepped(self, optimizer: Any) -> Iterator[tuple[str, Any]]:
+    def _stepped(self, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, torch.nn.Parameter]]:
         """The model's parameters that the optimizer is about to change, by name."""
         for group in optimizer.param_groups:
             for parameter in group["params"]:
@@ -170,9 +178,9 @@ class Watched:
                 if name is not None and parameter.grad is not None and parameter.grad.numel():
                     yield name, parameter
 
-    def _record(self, stepped: dict[str, Any], scale: Any, step: int) -> None:
-        row: dict[str, Any] = {}
-        tensors: dict[str, Any] = {}
+    def _record(self, stepped: dict[str, torch.nn.Parameter], scale: torch.Tensor | None, step: int) -> None:
+        row: dict[str, object] = {}
+        tensors: dict[str, torch.Tensor] = {}
         for kind, place in self._kinds.items():
             if kind == "gradients":
                 found = {name: _dense(parameter.grad.detach()) for name, parameter in stepped.items()}
@@ -192,14 +200,14 @@ class Watched:
         if self._bins:
             self._count(tensors, step)
 
-    def _log(self, row: dict[str, Any], step: int) -> None:
+    def _log(self, row: dict[str, object], step: int) -> None:
         """Record a row without moving the step that the training's own `log()` counts on from."""
         self._run.log_aside(row, step)
 
     # -- distributions --------------------------------------------------------------------------------------------
 
-    def _count(self, tensors: dict[str, Any], step: int) -> None:
-        by_device: dict[Any, list[str]] = {}
+    def _count(self, tensors: dict[str, torch.Tensor], step: int) -> None:
+        by_device: dict[torch.device, list[str]] = {}
         for name, tensor in tensors.items():
             by_device.setdefault(tensor.device, []).append(name)
         for device, names in by_device.items():
@@ -211,7 +219,9 @@ class Watched:
                 limits, counts, event = self._copy_aside(device, limits, counts)
             self._arriving.append(_Arriving(step, names, limits, counts, event))
 
-    def _copy_aside(self, device: Any, limits: Any, counts: Any) -> tuple[Any, Any, Any]:
+    def _copy_aside(
+        self, device: torch.device, limits: torch.Tensor, counts: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.cuda.Event]:
         """Queue copies to pinned memory behind the counting, on a stream of their own."""
         stream = self._streams.get(device)
         if stream is None:
@@ -237,7 +247,7 @@ class Watched:
                 elif not first.event.query():
                     return
             self._arriving.popleft()
-            row: dict[str, Any] = {}
+            row: dict[str, object] = {}
             for name, (low, high), counts in zip(
                 first.names, first.limits.tolist(), first.counts.tolist(), strict=True
             ):
@@ -250,11 +260,11 @@ def _plain(name: str) -> str:
     return name.replace("_orig_mod.", "").removeprefix("module.")
 
 
-def _dense(gradient: Any) -> Any:
+def _dense(gradient: torch.Tensor) -> torch.Tensor:
     return gradient.coalesce().values() if gradient.is_sparse else gradient
 
 
-def _norms(tensors: list[Any]) -> list[Any]:
+def _norms(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
     """The 2-norm of each, as 0-d tensors; of 16-bit ones in float32."""
     narrow = any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in tensors)
     norms = torch._foreach_norm(tensors, 2.0, dtype=torch.float32 if narrow else None)
@@ -262,7 +272,7 @@ def _norms(tensors: list[Any]) -> list[Any]:
     return [norm.full_tensor() if hasattr(norm, "full_tensor") else norm for norm in norms]
 
 
-def _histogram(tensor: Any, bins: int) -> tuple[Any, Any]:
+def _histogram(tensor: torch.Tensor, bins: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Count on the device what `torch.histc` and `bincount` could only count by waiting for it.
 
     Returns:

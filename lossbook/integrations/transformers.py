@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import weakref
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import lossbook
 from lossbook.errors import MissingLibrary
@@ -22,6 +23,10 @@ try:
     from transformers.trainer_callback import ExportableState
 except ImportError as error:
     raise MissingLibrary("LossbookCallback needs transformers: pip install transformers") from error
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+    from transformers.trainer_callback import TrainerControl, TrainerState
 
 #: What the Trainer logs once, at the end: the run's summary, no series.
 _ONCE = frozenset(("train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss", "total_flos"))
@@ -47,11 +52,11 @@ class LossbookCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
     def __init__(self, run: Run | None = None, **arguments: Any) -> None:
         super().__init__()
         self.run = run
-        self.resumable: dict[str, Any] = {}
+        self.resumable: dict[str, object] = {}
         self._arguments = arguments
         self._described: Run | None = None
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Mapping[str, Mapping[str, object]]:
         """What a checkpoint keeps of this callback."""
         run = self.run
         known = {} if run is None else {"id": run.id, "project": run.project, "store": _store_of(run)}
@@ -60,7 +65,14 @@ class LossbookCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
         return {"args": plain, "attributes": {"resumable": known}}
 
     @harmless
-    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **rest: Any) -> None:
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: object = None,
+        **rest: object,
+    ) -> None:
         # The Trainer's save looks it up, and a checkpoint that was written without this callback has no entry.
         state.stateful_callbacks.setdefault(type(self).__name__, {})
         if not state.is_world_process_zero:
@@ -71,7 +83,14 @@ class LossbookCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
         self._begin(args, state, model)
 
     @harmless
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **rest: Any) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **rest: object,
+    ) -> None:
         if not state.is_world_process_zero or not logs:
             return
         run = self._begin(args, state, rest.get("model"))
@@ -83,19 +102,26 @@ class LossbookCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
             run.log(series, step=state.global_step)
 
     @harmless
-    def on_predict(self, args: Any, state: Any, control: Any, metrics: dict[str, Any], **rest: Any) -> None:
+    def on_predict(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float],
+        **rest: object,
+    ) -> None:
         if state.is_world_process_zero:
             series = {_renamed(name): value for name, value in metrics.items()}
             self._begin(args, state, rest.get("model")).log(series, step=state.global_step)
 
     @harmless
-    def on_save(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: object) -> None:
         if state.is_world_process_zero:
             path = os.path.abspath(os.path.join(args.output_dir, f"checkpoint-{state.global_step}"))
             is_best = bool(state.best_model_checkpoint) and os.path.abspath(state.best_model_checkpoint) == path
             self._begin(args, state, rest.get("model")).checkpoint(path, step=state.global_step, is_best=is_best)
 
-    def _begin(self, args: Any, state: Any, model: Any) -> Run:
+    def _begin(self, args: TrainingArguments, state: TrainerState, model: object) -> Run:
         """The run to write to, begun if there is none; its configuration is recorded once."""
         if self._described is not None and self._described is self.run and not is_over(self.run):
             return self._described
@@ -114,7 +140,7 @@ class LossbookCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
         self.run.config.update({name: value for name, value in found.items() if name not in kept})
         return self.run
 
-    def _beginning(self, args: Any, state: Any) -> dict[str, Any]:
+    def _beginning(self, args: TrainingArguments, state: TrainerState) -> dict[str, Any]:
         chosen: dict[str, Any] = {}
         if state.trial_name is not None:
             chosen.update(name=state.trial_name, group=args.run_name or args.output_dir)
@@ -145,7 +171,7 @@ def _store_of(run: Run) -> str:
     return os.path.dirname(os.path.dirname(run.path)) if run.path else ""
 
 
-def _resumable(state: Any) -> dict[str, Any]:
+def _resumable(state: TrainerState) -> dict[str, object]:
     """The run that wrote the checkpoint that this training goes on from."""
     kept = (getattr(state, "stateful_callbacks", None) or {}).get("LossbookCallback")
     kept = kept[0] if isinstance(kept, list) and kept else kept
@@ -160,9 +186,9 @@ def _renamed(name: str) -> str:
     return f"train/{name}"
 
 
-def _configuration(args: Any, model: Any) -> dict[str, Any]:
+def _configuration(args: TrainingArguments, model: object) -> dict[str, object]:
     """The arguments of the training over the model's own configuration, and the model's size."""
-    config: dict[str, Any] = {}
+    config: dict[str, object] = {}
     described = getattr(model, "config", None)
     if described is not None:
         config.update(described if isinstance(described, dict) else described.to_dict())

@@ -9,8 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 INTERVAL_SECONDS = 10.0
 GIBIBYTE_BYTES = 2**30
@@ -51,7 +50,7 @@ def allocator_memory() -> dict[str, float]:
     return figures
 
 
-def _gigabytes(counters: Any, name: str) -> float:
+def _gigabytes(counters: Mapping[str, Mapping[str, Mapping[str, int]]], name: str) -> float:
     return int(counters.get(name, {}).get("all", {}).get("current", 0)) / GIBIBYTE_BYTES
 
 

@@ -10,7 +10,7 @@ from lossbook.errors import BadArgument
 from lossbook.journal.line import encode_number
 from lossbook.json_shapes import Json, JsonObject
 from lossbook.redaction import mask_config
-from lossbook.run.values import text_of
+from lossbook.run.text import text_of
 
 #: Objects in objects, deeper than anybody's configuration and shallower than what JSON writers give up at.
 _DEEPEST = 50

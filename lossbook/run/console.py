@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TextIO
 
 from lossbook.redaction import mask_text
 
+_Write = Callable[[str], int]
 #: Kept at the most, in bytes of text: a progress bar left on for weeks must not fill the disk.
 LARGEST_CONSOLE_BYTES = 64 << 20
 
@@ -26,7 +27,7 @@ class Console:
     def __init__(self, sink: Callable[[bytes], None]) -> None:
         self._sink = sink
         self._left = LARGEST_CONSOLE_BYTES
-        self._wrapped: list[tuple[Any, Any, Any]] = []
+        self._wrapped: list[tuple[TextIO, _Write, _Write]] = []
         self._copying = False
 
     def start(self) -> None:
@@ -50,11 +51,11 @@ class Console:
                 try:
                     del stream.write
                 except AttributeError:
-                    stream.write = original
+                    stream.write = original  # type: ignore[method-assign]  # as in start()
         self._wrapped.clear()
 
-    def _wrapper(self, original: Callable[[str], Any]) -> Callable[[str], Any]:
-        def write(text: str) -> Any:
+    def _wrapper(self, original: _Write) -> _Write:
+        def write(text: str) -> int:
             written = original(text)
             if self._copying and text:
                 try:

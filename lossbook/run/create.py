@@ -23,7 +23,7 @@ from lossbook.run.claim import Wanted, claim_run
 from lossbook.run.distributed import Launch, shared_run_id
 from lossbook.run.request import InitRequest, command_line
 from lossbook.run.resume import find_parent, is_written_elsewhere, run_to_resume
-from lossbook.run.values import text_of
+from lossbook.run.text import text_of
 from lossbook.run_info import Attempt, Parent, RunInfo, load_run_info, write_run_info
 from lossbook.storage.resume_point import last_step, next_row
 

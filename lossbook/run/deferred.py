@@ -11,8 +11,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from lossbook.run.numbers import number_of
+
+if TYPE_CHECKING:
+    import torch
 
 #: Rows waiting at the most. A device's own launch queue is about 1,000 kernels deep, so this is never reached
 #: unless the device hangs; rows beyond it are counted as lost.
@@ -43,9 +48,9 @@ class DeferredRows:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closing = False
-        self._streams: dict[Any, Any] = {}
+        self._streams: dict[torch.device, torch.cuda.Stream] = {}
 
-    def add(self, tensors: dict[str, Any], scalars: dict[str, float], step: int) -> None:
+    def add(self, tensors: Mapping[str, object], scalars: dict[str, float], step: int) -> None:
         """Queue one row: `scalars` are here already, `tensors` (0-d or of one element) still on their device."""
         if len(self._rows) >= MOST_PENDING:
             self._lost(f"the row of step {step} is lost: {MOST_PENDING} rows wait for the device already")
@@ -68,11 +73,11 @@ class DeferredRows:
             self._lost(f"{len(self._rows)} rows are lost: the device did not deliver their values")
         return done
 
-    def _start_copy(self, tensors: dict[str, Any]) -> Callable[[], dict[str, float]]:
+    def _start_copy(self, tensors: Mapping[str, object]) -> Callable[[], dict[str, float]]:
         cuda = {key: value for key, value in tensors.items() if getattr(value, "is_cuda", False)}
         # A tensor may be changed in place before it is read, so a copy is queued; jax arrays cannot be changed.
         held = {
-            key: value.detach().clone() if hasattr(value, "detach") else value
+            key: detach().clone() if callable(detach := getattr(value, "detach", None)) else value
             for key, value in tensors.items()
             if key not in cuda
         }
@@ -87,16 +92,16 @@ class DeferredRows:
             for event, keys, landing in copies:
                 event.synchronize()
                 numbers.update(zip(keys, landing.tolist(), strict=True))
-            numbers.update({key: float(value.item()) for key, value in held.items()})
+            numbers.update({key: number_of(value) for key, value in held.items()})
             return {key: numbers[key] for key in tensors}
 
         return read
 
-    def _copy_cuda(self, tensors: dict[str, Any]) -> list[tuple[Any, list[str], Any]]:
+    def _copy_cuda(self, tensors: dict[str, torch.Tensor]) -> list[tuple[torch.cuda.Event, list[str], torch.Tensor]]:
         """Queue the copies: per device one landing place (n,) of pinned float64, and one event."""
         import torch
 
-        by_device: dict[Any, list[str]] = {}
+        by_device: dict[torch.device, list[str]] = {}
         for key, value in tensors.items():
             by_device.setdefault(value.device, []).append(key)
         copies = []

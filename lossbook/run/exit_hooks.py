@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from types import FrameType, TracebackType
-from typing import Any, Protocol
+from typing import NoReturn, Protocol
 
 #: Lines of a traceback kept with a failed run.
 TRACEBACK_LINES = 20
@@ -20,6 +20,8 @@ TRACEBACK_LINES = 20
 
 class Endable(Protocol):
     """What this module asks of a run."""
+
+    path: str
 
     def end(self, state: str, error: str | None) -> None: ...
 
@@ -39,9 +41,9 @@ class _Exit(SystemExit):
 
 
 #: Held here too: a run whose last other reference has gone is still to be ended.
-_live: set[Any] = set()
+_live: set[Endable] = set()
 _installed_in: int | None = None
-_exit_code: Any = None
+_exit_code: str | int | None = None
 _failure: str | None = None
 _interrupted = False
 
@@ -55,7 +57,7 @@ def watch(run: Endable) -> None:
     _installed_in = os.getpid()
 
 
-def live_runs() -> list[Any]:
+def live_runs() -> list[Endable]:
     """The runs of this process that have not been ended."""
     return list(_live)
 
@@ -89,7 +91,7 @@ def _install() -> None:
     sys.excepthook = excepthook
     previous_exit = sys.exit
 
-    def exit_with_code(status: Any = None, /) -> Any:
+    def exit_with_code(status: str | int | None = None, /) -> NoReturn:
         # At exit nobody can ask for the code any more, and `sys.exit(1)` is no success.
         global _exit_code
         try:

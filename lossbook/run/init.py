@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from lossbook.errors import LossbookError, StoreError, UnknownRun
 from lossbook.paths import project_folder, safe_name
@@ -33,7 +32,7 @@ def init(
     mode: str | None = None,
     resume: str | bool | None = None,
     resume_step: int | None = None,
-    fork_from: tuple[Any, int] | str | None = None,
+    fork_from: tuple[object, int] | str | None = None,
     system_metrics: bool = True,
     durability: str | None = None,
     console: bool = True,
@@ -142,7 +141,7 @@ def _end_before_resuming(request: InitRequest) -> None:
         return
     path = os.path.join(project_folder(request.store, request.info.project), safe_name(request.id))
     for run in exit_hooks.live_runs():
-        if getattr(run, "path", None) == path:
+        if run.path == path:
             run.end("finished", None)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from importlib import import_module
 from types import ModuleType
-from typing import Any
 
 from lossbook.run import init
 from lossbook.run.run import Run
@@ -24,22 +23,22 @@ class LiveModule(ModuleType):
         """The import system puts the package of that name here; it is found through `sys.modules` all the same."""
 
     @property
-    def config(self) -> MutableMapping[str, Any]:
+    def config(self) -> MutableMapping[str, object]:
         """The current run's configuration, by attribute and by key; empty before `init()`."""
         return _before_init("config") if init.current is None else init.current.config
 
     @config.setter
-    def config(self, values: MutableMapping[str, Any]) -> None:
+    def config(self, values: MutableMapping[str, object]) -> None:
         """`wandb.config = {…}`, as old scripts have it, records the values."""
         if values is not self.config:
             self.config.update(values)
 
     @property
-    def summary(self) -> MutableMapping[str, Any]:
+    def summary(self) -> MutableMapping[str, object]:
         """The current run's summary, by attribute and by key; empty before `init()`."""
         return _before_init("summary") if init.current is None else init.current.summary
 
 
-def _before_init(name: str) -> MutableMapping[str, Any]:
-    found: MutableMapping[str, Any] = getattr(import_module("lossbook.compat.wandb"), name)
+def _before_init(name: str) -> MutableMapping[str, object]:
+    found: MutableMapping[str, object] = getattr(import_module("lossbook.compat.wandb"), name)
     return found

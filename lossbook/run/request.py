@@ -20,7 +20,7 @@ from lossbook.processes import host_name
 from lossbook.redaction import mask_arguments
 from lossbook.run.config import plain_config
 from lossbook.run.mirror_request import mirror_specs
-from lossbook.run.values import text_of
+from lossbook.run.text import text_of
 from lossbook.run_info import Host, RunInfo
 
 MODES = ("online", "offline", "disabled")

@@ -29,8 +29,11 @@ from lossbook.run.create import Started, begin_child, begin_disabled
 from lossbook.run.deferred import DeferredRows
 from lossbook.run.mapping import RecordedMapping
 from lossbook.run.messages import say
+from lossbook.run.numbers import number_of
 from lossbook.run.saved_files import FileWork, SavedFiles
-from lossbook.run.values import Media, Split, describe, shown, split, text_of
+from lossbook.run.split import Split, split
+from lossbook.run.text import describe, shown, text_of
+from lossbook.run.values import Media
 from lossbook.run_info import RunInfo, edit_run_info, read_run_info
 
 STATES = ("finished", "failed", "interrupted", "killed")
@@ -249,7 +252,9 @@ class Run:
     def watch_allocator(self) -> None:
         """Record what torch's allocator holds on GPUs, where torch can use any; `init()` asks for it."""
         if self._rank == 0 and has_gpu_build():
-            self._allocator = AllocatorWatch(lambda row, time_us: self._write_deferred(row, max(self.step, 0), time_us))
+            self._allocator = AllocatorWatch(
+                lambda row, time_us: self._write_deferred(row, max(self._journal.step, 0), time_us)
+            )
             self._allocator.start()
 
     def _whole_step(self, step: Any) -> int | None:
@@ -287,8 +292,8 @@ class Run:
 
     @property
     def step(self) -> int:
-        """The step of the last row; -1 before the first."""
-        return self._journal.step
+        """The step that the next `log()` without one gets: 0 before the first row."""
+        return self._journal.step + 1
 
     # -- what is not a row of scalars -----------------------------------------------------------------------------
 
@@ -563,7 +568,7 @@ def _plain_summary(changes: dict[str, object]) -> JsonObject:
         recorded.update({name: encode_number(number) for name, number in parts.scalars.items()})
         for name, tensor in parts.deferred.items():
             # A summary is written once, at the end as a rule: here waiting for the device is right.
-            recorded[name] = encode_number(float(tensor.item()))
+            recorded[name] = encode_number(number_of(tensor))
         if parts.warnings:
             recorded[key] = plain(value)
     return recorded

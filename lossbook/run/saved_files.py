@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from lossbook.json_shapes import JsonObject
 from lossbook.paths import RunFolder
-from lossbook.run.values import describe
+from lossbook.run.text import describe
 
 #: How long the end of a run waits for copies to a network file system, in seconds.
 COPY_SECONDS = 10.0

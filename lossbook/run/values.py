@@ -1,25 +1,24 @@
-"""From what a user logs to what a row holds: the only place that knows foreign types.
+"""The kinds of value that become a row of their own: `Text`, `Histogram`, `Table`, `Image`.
 
-Scalars become floats, exactly; tensors on a device are left for `run.deferred`; `Text`, `Histogram`, `Table` and
-`Image` become rows of their own; the rest becomes a warning. Nothing here imports numpy, torch or jax: a value
-of theirs can only arrive when the user has them.
+numpy, torch and pandas are imported when a value needs them: one of theirs can only arrive when the user has them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
 import orjson
 
 from lossbook.journal.line import encode_number
+from lossbook.json_shapes import Json, JsonObject
 from lossbook.run.messages import say_once
+from lossbook.run.numbers import number_of
+from lossbook.run.text import clean_text
 
 #: A table larger than this (bytes of JSON) goes to a file in `media/`, so the journal stays quick to read.
 INLINE_TABLE_BYTES = 1 << 16
-#: Nested dictionaries are flattened that deep; deeper ones are a warning.
-DEEPEST = 20
 _TABLE_WORDS = {"dtype", "optional", "allow_mixed_types", "log_mode"}
 
 
@@ -35,19 +34,10 @@ class Event(NamedTuple):
 
     kind: str
     key: str
-    value: dict[str, Any]
+    value: JsonObject
     file: FileOfRun | None = None
     #: Files of the pictures in a table's cells.
     more_files: tuple[FileOfRun, ...] = ()
-
-
-class Split(NamedTuple):
-    """One logged dictionary, sorted by what becomes of each value."""
-
-    scalars: dict[str, float]
-    deferred: dict[str, Any]
-    events: list[Event]
-    warnings: list[tuple[str, str]]
 
 
 class Media:
@@ -65,7 +55,7 @@ class Media:
 class Text(Media):
     """A text, a generated sample say."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: object) -> None:
         self.text = str(text)
 
     def event(self, key: str) -> Event:
@@ -85,14 +75,14 @@ class Histogram(Media):
 
     def __init__(
         self,
-        values: Any = None,
-        np_histogram: Any = None,
+        values: object = None,
+        np_histogram: tuple[Sequence[float], Sequence[float]] | None = None,
         num_bins: int | None = None,
         *,
         bins: int = 64,
         edges: Sequence[float] | None = None,
         counts: Sequence[float] | None = None,
-        sequence: Any = None,
+        sequence: object = None,
     ) -> None:
         self.values = values if sequence is None else sequence
         self.bins = bins if num_bins is None else num_bins
@@ -104,13 +94,14 @@ class Histogram(Media):
         if self.values is None:
             if self.edges is None or self.counts is None or len(self.edges) != len(self.counts) + 1:
                 raise ValueError("a histogram takes values, or n + 1 edges with n counts")
-            edges = [encode_number(float(edge)) for edge in self.edges]
+            edges: list[Json] = [encode_number(float(edge)) for edge in self.edges]
             return Event("histogram", key, {"edges": edges, "counts": [float(count) for count in self.counts]})
         import numpy
 
         values = self.values
-        if hasattr(values, "detach"):
-            values = values.detach().float().cpu().numpy()
+        detach = getattr(values, "detach", None)
+        if callable(detach):
+            values = detach().float().cpu().numpy()
         array = numpy.asarray(values, dtype=numpy.float64).ravel()
         finite = array[numpy.isfinite(array)]
         nonfinite = int(array.size - finite.size)
@@ -118,7 +109,7 @@ class Histogram(Media):
             return Event("histogram", key, {"edges": [0.0, 0.0], "counts": [0], "nonfinite": nonfinite})
         low, high = float(finite.min()), float(finite.max())
         if low == high:
-            body: dict[str, Any] = {"edges": [low, high], "counts": [int(finite.size)]}
+            body: JsonObject = {"edges": [low, high], "counts": [int(finite.size)]}
         else:
             counts, edges_array = numpy.histogram(finite, bins=max(1, self.bins), range=(low, high))
             body = {"edges": edges_array.tolist(), "counts": counts.tolist()}
@@ -141,11 +132,11 @@ class Table(Media):
     def __init__(
         self,
         columns: Sequence[str] | None = None,
-        rows: Iterable[Any] | None = None,
+        rows: Any = None,
         *,
         dataframe: Any = None,
         data: Any = None,
-        **others: Any,
+        **others: object,
     ) -> None:
         unknown = sorted(set(others) - _TABLE_WORDS)
         if unknown:
@@ -163,19 +154,19 @@ class Table(Media):
         if columns is None and rows and isinstance(rows[0], Mapping):
             columns = list(dict.fromkeys(str(name) for row in rows for name in row))
         self.columns = [str(name) for name in columns or ()]
-        self.rows = [
+        self.rows: list[list[object]] = [
             [row.get(name) for name in self.columns] if isinstance(row, Mapping) else list(row) for row in rows
         ]
 
-    def add_row(self, *cells: Any) -> None:
+    def add_row(self, *cells: object) -> None:
         """Add one row, a cell for each column."""
         self.rows.append(list(cells))
 
-    def add_data(self, *cells: Any) -> None:
+    def add_data(self, *cells: object) -> None:
         """`add_row`, as W&B calls it."""
         self.add_row(*cells)
 
-    def add_column(self, name: str, data: Iterable[Any], optional: bool = False) -> None:
+    def add_column(self, name: str, data: Iterable[object], optional: bool = False) -> None:
         """Add one column, a cell for each row.
 
         Raises:
@@ -212,12 +203,12 @@ class Table(Media):
 
         return pandas.DataFrame.from_records(self.rows, columns=self.columns)
 
-    def iterrows(self) -> Iterator[tuple[int, list[Any]]]:
+    def iterrows(self) -> Iterator[tuple[int, list[object]]]:
         """The rows with their numbers, from 0."""
         yield from enumerate(self.rows)
 
     @property
-    def data(self) -> list[list[Any]]:
+    def data(self) -> list[list[object]]:
         """The rows, as W&B calls them."""
         return self.rows
 
@@ -231,12 +222,13 @@ class Table(Media):
             if len(row) != len(self.columns):
                 raise ValueError(f"row {number} has {len(row)} cells for {len(self.columns)} columns")
         pictures: list[FileOfRun] = []
-        rows = [[_cell(cell, pictures) for cell in row] for row in self.rows]
-        text = orjson.dumps({"columns": self.columns, "rows": rows})
+        rows: list[Json] = [[_cell(cell, pictures) for cell in row] for row in self.rows]
+        columns: list[Json] = [*self.columns]
+        text = orjson.dumps({"columns": columns, "rows": rows})
         if len(text) <= INLINE_TABLE_BYTES:
-            return Event("table", key, {"columns": self.columns, "rows": rows}, None, tuple(pictures))
+            return Event("table", key, {"columns": columns, "rows": rows}, None, tuple(pictures))
         file = FileOfRun(f"media/{_sha256(text)}.json", text)
-        value = {"file": file.path, "columns": self.columns, "count": len(rows)}
+        value: JsonObject = {"file": file.path, "columns": columns, "count": len(rows)}
         return Event("table", key, value, file, tuple(pictures))
 
 
@@ -254,23 +246,23 @@ class Image(Media):
 
     def __init__(
         self,
-        image: Any = None,
+        image: object = None,
         mode: str | None = None,
         caption: str | None = None,
         grouping: int | None = None,
-        classes: Any = None,
-        boxes: Any = None,
-        masks: Any = None,
+        classes: object = None,
+        boxes: object = None,
+        masks: object = None,
         file_type: str | None = None,
         *,
-        data_or_path: Any = None,
+        data_or_path: object = None,
         normalize: bool = True,
     ) -> None:
         image = data_or_path if image is None else image
         if isinstance(image, Image):
             caption = image.caption if caption is None else caption
             mode, image = mode or image.mode, image.image
-        self.image: Any = image
+        self.image: object = image
         self.mode: str | None = mode
         self.caption: str | None = caption
         if boxes or masks:
@@ -281,7 +273,7 @@ class Image(Media):
 
         contents, ending, width, height = draw_picture(self.image, self.mode)
         file = FileOfRun(f"media/{_sha256(contents)}.{ending}", contents)
-        body: dict[str, Any] = {"file": file.path}
+        body: JsonObject = {"file": file.path}
         if width:
             body.update(width=width, height=height)
         if self.caption is not None:
@@ -289,143 +281,24 @@ class Image(Media):
         return Event("image", key, body, file)
 
 
-def split(metrics: Any) -> Split:
-    """Sort a logged dictionary by what each value becomes; never raises.
-
-    Nested dictionaries are flattened with "/". A value that is no number becomes a warning: (key, sentence).
-    """
-    result = Split({}, {}, [], [])
-    if not isinstance(metrics, Mapping):
-        result.warnings.append(("", f"log() takes a dictionary, not {type(metrics).__name__}"))
-        return result
-    _flatten(metrics, "", result, ())
-    return result
-
-
-def describe(error: BaseException) -> str:
-    """An error in a few words, also one that cannot say what it is."""
-    return f"{type(error).__name__}: {text_of(error)}"
-
-
-def text_of(value: Any) -> str:
-    """`str(value)` as JSON can hold it; the type's name where the value has no text."""
-    try:
-        return _text(value)
-    except Exception:
-        return f"<{type(value).__name__}>"
-
-
-def _flatten(metrics: Mapping[Any, Any], prefix: str, result: Split, outer: tuple[Any, ...]) -> None:
-    outer = (*outer, metrics)
-    for name, value in list(metrics.items()):
-        key = prefix
-        try:
-            key = prefix + _text(name)
-            _place(key, value, result, outer)
-        except Exception as error:  # a foreign type may do anything when it is asked for its value
-            result.warnings.append((key, f"{key!r} could not be recorded ({describe(error)})"))
-
-
-def _place(key: str, value: Any, result: Split, outer: tuple[Any, ...]) -> None:
-    kind = type(value)
-    if kind is float:
-        result.scalars[key] = value
-    elif kind is int or kind is bool:
-        result.scalars[key] = _float(value)
-    elif isinstance(value, Media):
-        result.events.append(value.event(key))
-    elif isinstance(value, Mapping):
-        if len(outer) > DEEPEST:
-            raise ValueError(f"nested deeper than {DEEPEST} dictionaries")
-        if any(value is one for one in outer):
-            raise ValueError("the dictionary contains itself")
-        _flatten(value, f"{key}/", result, outer)
-    elif isinstance(value, (list, tuple)) and value and all(isinstance(one, Media) for one in value):
-        result.events.extend(one.event(key) for one in value)
-    elif callable(getattr(value, "savefig", None)):
-        result.events.append(Image(value).event(key))
-    elif is_on_device(value):
-        if _size(value) != 1:
-            raise ValueError(f"it has {_size(value)} elements; log a scalar or lossbook.Histogram of it")
-        result.deferred[key] = value
-    elif isinstance(value, (str, bytes)) or value is None:
-        raise TypeError(f"{shown(value)} is no number; log lossbook.Text for a text")
-    else:
-        result.scalars[key] = _foreign(value)
-
-
-def _foreign(value: Any) -> float:
-    """The number in a value of numpy, torch (on the CPU), jax, Decimal, Fraction and what else has one."""
-    if hasattr(value, "shape") and _size(value) != 1:
-        raise ValueError(f"it has {_size(value)} elements; log a scalar or lossbook.Histogram of it")
-    if getattr(value, "requires_grad", False):
-        value = value.detach()
-    convert = getattr(value, "item", None)
-    number = convert() if callable(convert) else value
-    if isinstance(number, complex):
-        raise TypeError("a complex number is no scalar; log its parts")
-    if isinstance(number, (str, bytes)):
-        raise TypeError(f"{shown(number)} is no number; log lossbook.Text for a text")
-    return _float(number)
-
-
-def _float(value: Any) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        return float("inf") if value > 0 else float("-inf")
-
-
-def is_on_device(value: Any) -> bool:
-    """Whether reading the value would wait for a device: a torch tensor off the CPU, or a jax array in flight."""
-    module = type(value).__module__.partition(".")[0]
-    if module == "torch" or hasattr(value, "is_cuda"):
-        device = getattr(value, "device", None)
-        return device is not None and getattr(device, "type", "cpu") not in ("cpu", "meta")
-    ready: Callable[[], bool] | None = getattr(value, "is_ready", None)
-    return module in ("jax", "jaxlib") and callable(ready) and not ready()
-
-
-def _size(value: Any) -> int:
-    count = getattr(value, "numel", None)
-    if callable(count):
-        return int(count())
-    size = 1
-    for extent in getattr(value, "shape", ()):
-        size *= int(extent)
-    return size
-
-
-def _text(name: Any) -> str:
-    """A key as JSON can hold it: lone surrogates replaced."""
-    return str(name).encode("utf-8", "replace").decode()
-
-
-def shown(value: Any) -> str:
-    """A value as a sentence names it: its `repr`, cut short."""
-    try:
-        text = _text(repr(value))
-    except Exception:
-        return f"<{type(value).__name__}>"
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _cell(cell: Any, pictures: list[FileOfRun]) -> Any:
+def _cell(cell: object, pictures: list[FileOfRun]) -> Json:
     if isinstance(cell, Media):
         event = cell.event("")
         if event.file is not None:
             pictures.append(event.file)
         return {"kind": event.kind, **event.value}
-    if cell is None or isinstance(cell, (bool, str)):
-        return _text(cell) if isinstance(cell, str) else cell
+    if isinstance(cell, str):
+        return clean_text(cell)
+    if cell is None or isinstance(cell, bool):
+        return cell
     if isinstance(cell, int):
         return cell if -(1 << 63) <= cell < 1 << 63 else float(cell)
     if isinstance(cell, float):
         return encode_number(cell)
     try:
-        return encode_number(_foreign(cell))
+        return encode_number(number_of(cell))
     except Exception:
-        return _text(cell)
+        return clean_text(cell)
 
 
 def _sha256(contents: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import datetime
 import inspect
 import json
@@ -20,6 +21,7 @@ import pytest
 
 import lossbook
 import lossbook as wandb
+from lossbook.compat.wandb import unknown_names
 from lossbook.errors import BadArgument, StoreError
 from lossbook.journal.reader import journal_segments, read_segment
 from lossbook.paths import RunFolder, read_json
@@ -317,7 +319,7 @@ def test_resuming_automatically_goes_on_with_the_latest_run_unless_that_finished
     failed.log({"loss": 1.0})
     failed.finish(exit_code=1)
     again = wandb.init(project="p", console=False, **how)
-    assert (again.id, again.resumed, again.step) == (failed.id, True, 0)
+    assert (again.id, again.resumed, again.step) == (failed.id, True, 1)
     beside = wandb.init(project="p", console=False, **how)  # the latest still goes on
     assert beside.id != failed.id
     beside.finish()
@@ -339,7 +341,7 @@ def test_moments_of_runs_are_resumed_and_forked_from() -> None:
         first.log({"loss": float(step)})
     first.finish()
     rewound = wandb.init(project="p", resume_from="first?_step=2", console=False)
-    assert (rewound.id, rewound.step, rewound.starting_step) == ("first", 2, 3)
+    assert (rewound.id, rewound.step, rewound.starting_step) == ("first", 3, 3)
     rewound.finish()
     fork = wandb.init(project="p", fork_from="first?_step=1", console=False)
     assert identity(fork)["parent"] == {"project": "p", "run": "first", "step": 1}
@@ -508,7 +510,7 @@ def test_a_disabled_run_takes_everything(tmp_path: Path) -> None:
     wandb.log({"a": 1}, step=1, commit=False)
     wandb.alert("a", "b", wandb.AlertLevel.WARN, 10)
     wandb.define_metric("a", step_metric="b")
-    assert (wandb.save("*"), run.url, run.disabled, run.step) == ([], None, True, -1)
+    assert (wandb.save("*"), run.url, run.disabled, run.step) == ([], None, True, 0)
     artifact = wandb.Artifact("data", type="dataset")
     artifact.add_file(__file__)
     assert wandb.log_artifact(artifact) is artifact
@@ -919,6 +921,90 @@ def test_no_name_and_no_argument_of_the_installed_package_is_missing() -> None:
     assert {name for name in theirs["artifact"] if not hasattr(made, name)} - absent == set()
 
 
+def test_the_tables_of_names_are_those_of_the_installed_package() -> None:
+    asked = """
+        import json, wandb
+        from wandb.sdk.wandb_config import Config
+        from wandb.sdk.wandb_summary import Summary
+        kinds = {"run": wandb.Run, "table": wandb.Table, "config": Config, "summary": Summary}
+        print(json.dumps({kind: [name for name in dir(one) if not name.startswith("__")] for kind, one in kinds.items()}))
+    """
+    Path("ask.py").write_text(textwrap.dedent(asked))
+    done = subprocess.run([sys.executable, "ask.py"], capture_output=True, text=True)
+    if "ModuleNotFoundError: No module named 'wandb'" in done.stderr:
+        pytest.skip("wandb is not installed: pip install 'lossbook[test]'")
+    theirs = json.loads(done.stdout)
+    public = {kind: {name for name in names if not name.startswith("_")} for kind, names in theirs.items()}
+    assert public["run"] <= unknown_names.RUN
+    assert public["table"] <= unknown_names.TABLE
+    # What Python, IPython or torch's own look-ups probe for is no word to answer.
+    probed = {"_repr_mimebundle_", "_torch"}
+    assert {name for name in theirs["run"] if name.startswith("_")} - probed == unknown_names.RUN_PRIVATE
+    run = wandb.init(project="p", console=False)
+    for mapping, kind in ((run.config, "config"), (run.summary, "summary")):
+        assert [name for name in theirs[kind] if name != "_abc_impl" and not hasattr(mapping, name)] == []
+
+
+def test_a_name_that_nobody_has_is_said_once_and_does_not_raise(capsys: pytest.CaptureFixture[str]) -> None:
+    run = wandb.init(project="p", console=False)
+    for _ in range(2):
+        assert run.lgo({"loss": 1.0}) is None
+        assert not run._label(repo="x")
+        assert run.some_new_object.method(1) is None
+        assert run.config._as_dict() == run.summary._as_dict() == {}
+        assert wandb.Table(columns=["a"]).set_pk("a") is None
+        assert wandb.util.unknown_function(1) is None
+        assert wandb.Settings().unknown_setting is None
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        "lossbook: there is no run.lgo in Lossbook; it does nothing; did you mean run.log?",
+        "lossbook: run._label of W&B's has no counterpart here; it does nothing",
+        "lossbook: there is no run.some_new_object in Lossbook; it does nothing",
+        "lossbook: table.set_pk of W&B's has no counterpart here; it does nothing",
+        "lossbook: there is no wandb.util.unknown_function in Lossbook; it does nothing",
+    ]
+
+
+def test_what_libraries_probe_an_object_for_is_answered_truthfully() -> None:
+    run = wandb.init(project="p", console=False)
+    table = wandb.Table(columns=["a"], data=[[1]])
+    for name in ("_repr_html_", "_ipython_display_", "__array__", "__torch_function__", "tolist", "state_dict", "to"):
+        assert not hasattr(run, name), name
+        assert not hasattr(table, name), name
+    assert not hasattr(run.config, "lr")
+    assert getattr(run.config, "lr", 0.5) == 0.5
+    assert copy.deepcopy(run) is run
+    assert copy.deepcopy(table).rows == [[1]]
+    run.config.update({"run": run, "table": table})
+    assert run.config["run"] is run
+    assert "could not be" not in "".join(str(one) for one in events(run, "warning"))
+
+
+def test_a_name_that_wandb_gave_up_is_deprecated() -> None:
+    run = wandb.init(project="p", console=False)
+    with pytest.warns(DeprecationWarning, match=r"run\.join\(\) is deprecated .*: use run\.finish\(\)") as seen:
+        run.join()
+    assert seen[0].filename == __file__
+    assert events(run, "finish") == [{"state": "finished", "error": None}]
+
+
+def test_the_module_of_wandbs_name_has_the_current_run_live() -> None:
+    import lossbook.wandb as real
+
+    assert (real.run, dict(real.config)) == (None, {})
+    run = real.init(project="p", config={"lr": 1}, console=False)
+    assert real.run is lossbook.run is run
+    real.config = {"batch": 8}
+    assert dict(real.config) == {"lr": 1, "batch": 8}
+    real.summary["best"] = 0.5
+    assert run.summary["best"] == 0.5
+    for name in real.__all__:
+        assert getattr(real, name) is not None, name
+    assert set(dir(real)) >= set(real.__all__)
+    real.finish()
+    assert real.run is None
+
+
 def takes(function: Any, argument: str) -> bool:
     """Whether a function can be called with that keyword."""
     parameters = inspect.signature(function).parameters
@@ -929,7 +1015,7 @@ def test_wandb_itself_is_never_imported() -> None:
     done = run_script(
         """
         import sys
-        import lossbook as wandb
+        import lossbook.wandb as wandb
         wandb.init(project="p", console=False)
         wandb.config.lr = 1
         artifact = wandb.Artifact("a", type="t")

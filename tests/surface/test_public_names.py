@@ -7,6 +7,7 @@ import inspect
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 import lossbook
+from lossbook.deprecation import warn_deprecated
 
 USAGE = Path(__file__).with_name("usage.py")
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -30,6 +32,27 @@ def test_all_names_exist_and_are_all_there_is() -> None:
     assert public == set(lossbook.__all__)
     for name in lossbook.__all__:
         getattr(lossbook, name)
+
+
+def test_what_lossbook_is_fits_on_one_screen() -> None:
+    assert len(lossbook.__all__) <= 16
+    words = (
+        "watch",
+        "log_artifact",
+        "use_artifact",
+        "link_artifact",
+        "restore",
+        "mark_preempting",
+        "sweep_id",
+        "entity",
+    )
+    assert [name for name in words if name in dir(lossbook.Run)] == []
+
+
+def test_every_word_of_wandbs_is_still_a_name_of_the_package() -> None:
+    import lossbook.wandb as wandb
+
+    assert [name for name in wandb.__all__ if not hasattr(lossbook, name)] == []
 
 
 def test_a_star_import_takes_the_public_names() -> None:
@@ -77,6 +100,26 @@ def test_the_arguments_of_init_are_documented() -> None:
     page = (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8")
     for name in inspect.signature(lossbook.init).parameters:
         assert f"`{name}`" in page, f"docs/configuration.md does not say what {name} means"
+
+
+def test_the_page_on_what_is_stable_names_every_public_name() -> None:
+    page = (REPOSITORY / "docs" / "stability.md").read_text(encoding="utf-8")
+    assert [name for name in lossbook.__all__ if f"`{name}`" not in page] == []
+
+
+def test_a_deprecated_name_warns_once_at_the_line_that_uses_it() -> None:
+    def old_name() -> None:
+        warn_deprecated("test.old_name()", instead="test.new_name()", removed_in="9.9")
+
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        old_name()
+        old_name()
+    (one,) = seen
+    assert one.filename == __file__
+    assert str(one.message) == (
+        "test.old_name() is deprecated and will be removed in Lossbook 9.9: use test.new_name()"
+    )
 
 
 def test_typed_code_that_uses_the_package_is_accepted() -> None:

@@ -9,6 +9,7 @@ import numpy
 from numpy.typing import NDArray
 
 import lossbook
+import lossbook.wandb as wandb
 
 
 def train(store: str) -> str:
@@ -57,7 +58,7 @@ def train(store: str) -> str:
             run.step,
         )
         assert lossbook.run is run
-        lossbook.log({"train/loss": 0.05}, step=known[6] + 1)
+        lossbook.log({"train/loss": 0.05}, step=known[6])
     lossbook.finish()
     return known[0]
 
@@ -72,9 +73,9 @@ def go_on(store: str, run_id: str) -> None:
     fork.finish()
 
 
-def under_familiar_names(store: str) -> None:
-    settings = lossbook.Settings(console="off", run_tags=["a"])
-    run = lossbook.init(
+def under_the_names_of_wandb(store: str) -> None:
+    settings = wandb.Settings(console="off", run_tags=["a"])
+    run = wandb.init(
         project="familiar",
         store=store,
         entity="team",
@@ -87,49 +88,49 @@ def under_familiar_names(store: str) -> None:
         config_exclude_keys=["secret"],
         config={"lr": 1.0, "secret": 1},
     )
-    lossbook.config.update({"lr": 0.5}, allow_val_change=True)
+    wandb.config.update({"lr": 0.5}, allow_val_change=True)
     run.config.setdefaults({"lr": 1.0, "batch": 8})
-    lossbook.summary["best"] = 0.1
-    lossbook.define_metric("val/*", step_metric="epoch", summary="min", hidden=False)
-    lossbook.log(data={"epoch": 1}, commit=False)
+    wandb.summary["best"] = 0.1
+    wandb.define_metric("val/*", step_metric="epoch", summary="min", hidden=False)
+    wandb.log(data={"epoch": 1}, commit=False)
     run.log({"val/loss": 0.5}, commit=True)
-    assert run.step == 0
-    lossbook.alert(title="slow", text="very", level=lossbook.AlertLevel.WARN, wait_duration=300)
+    assert run.step == 1
+    wandb.alert(title="slow", text="very", level=wandb.AlertLevel.WARN, wait_duration=300)
     run.name, run.tags, run.notes = "renamed", (*run.tags, "b"), "why"
     named: tuple[str | None, str, str | None, str, str | None] = (run.url, run.dir, run.group, run.entity, run.job_type)
     assert named[3:] == ("team", "train")
     Path(run.dir, "model.txt").write_text("weights")
-    kept: list[str] = lossbook.save(f"{run.dir}/*.txt", policy="now")
+    kept: list[str] = wandb.save(f"{run.dir}/*.txt", policy="now")
     assert len(kept) == len(run.save(f"{run.dir}/model.txt")) == 1
-    table = lossbook.Table(columns=["a"], data=[[1]])
+    table = wandb.Table(columns=["a"], data=[[1]])
     table.add_data(2)
-    image = lossbook.Image(numpy.zeros((2, 2)), caption="black")
-    run.log({"table": table, "both": [image, image], "h": lossbook.Histogram(np_histogram=([1, 2], [0.0, 1.0, 2.0]))})
-    artifact: lossbook.Artifact = lossbook.Artifact("model", type="model", metadata={"loss": 0.5})
+    image = wandb.Image(numpy.zeros((2, 2)), caption="black")
+    run.log({"table": table, "both": [image, image], "h": wandb.Histogram(np_histogram=([1, 2], [0.0, 1.0, 2.0]))})
+    artifact: wandb.Artifact = wandb.Artifact("model", type="model", metadata={"loss": 0.5})
     artifact.add_file(kept[0])
     with artifact.new_file("notes.txt") as file:
         file.write("a thought")
-    lossbook.log_artifact(artifact, aliases=["best"])
-    used = lossbook.use_artifact("model:best", type="model")
+    wandb.log_artifact(artifact, aliases=["best"])
+    used = wandb.use_artifact("model:best", type="model")
     assert (used.version, sorted(used.entries)) == ("v0", ["model.txt", "notes.txt"])
     folder: str = used.download("downloaded")
     assert (Path(folder) / "notes.txt").read_text() == "a thought"
-    lossbook.log_model(kept[0], name="weights")
-    lossbook.link_model(kept[0], "weights")
-    model: str = lossbook.use_model("weights")
+    wandb.log_model(kept[0], name="weights")
+    wandb.link_model(kept[0], "weights")
+    model: str = wandb.use_model("weights")
     assert Path(model).read_text() == "weights"
-    lossbook.mark_preempting()
-    assert len(lossbook.util.generate_id()) == 8
+    wandb.mark_preempting()
+    assert len(wandb.util.generate_id()) == 8
     try:
-        lossbook.use_artifact("nothing:latest")
-    except lossbook.CommError as error:
-        assert isinstance(error, (lossbook.Error, lossbook.errors.StoreError))
-        assert not isinstance(error, lossbook.UsageError)
-    lossbook.finish(exit_code=0)
+        wandb.use_artifact("nothing:latest")
+    except wandb.CommError as error:
+        assert isinstance(error, (wandb.Error, wandb.errors.StoreError))
+        assert not isinstance(error, wandb.UsageError)
+    wandb.finish(exit_code=0)
     # These say once what they are not, so they are only named here.
-    assert all(map(callable, (lossbook.Html, lossbook.Audio, lossbook.Video)))
-    assert all(map(callable, (lossbook.Api, lossbook.login, lossbook.restore, lossbook.watch, lossbook.unwatch)))
-    assert callable(lossbook.plot.line)
+    assert all(map(callable, (wandb.Html, wandb.Audio, wandb.Video)))
+    assert all(map(callable, (wandb.Api, wandb.login, wandb.restore, wandb.watch, wandb.unwatch)))
+    assert callable(wandb.plot.line)
 
 
 def read(store: str, run_id: str) -> None:
@@ -168,5 +169,5 @@ def read(store: str, run_id: str) -> None:
 def main(store: str) -> None:
     run_id = train(store)
     go_on(store, run_id)
-    under_familiar_names(store)
+    under_the_names_of_wandb(store)
     read(store, run_id)

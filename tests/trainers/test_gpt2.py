@@ -345,7 +345,7 @@ def test_a_second_ctrl_c_ends_at_once(train, interrupt_at, monkeypatch: pytest.M
     original = trainer.clip_gradients
 
     def impatient(*arguments: object) -> torch.Tensor:
-        if int(lossbook.run.step) == 2:
+        if lossbook.run.last_step == 2:
             signal.raise_signal(signal.SIGINT)
         return original(*arguments)
 

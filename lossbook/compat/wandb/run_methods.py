@@ -17,7 +17,7 @@ from lossbook.compat.wandb.unknown_names import RUN, RUN_PRIVATE, answer
 from lossbook.deprecation import warn_deprecated
 from lossbook.run.messages import say_once
 from lossbook.run.run import Run
-from lossbook.run.values import describe
+from lossbook.run.text import describe
 
 _Result = TypeVar("_Result")
 

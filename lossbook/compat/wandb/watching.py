@@ -31,7 +31,7 @@ def watch(run: Run, models: object, *, log: str | None, log_freq: int, log_graph
             parameters=log != "gradients",
             prefix=f"model_{number}/" if len(found) > 1 else "",
             # As with W&B, what is watched belongs to the step that the next `log()` without a step gets.
-            step=lambda: run.step + 1,
+            step=lambda: run.step,
         )
         _watched.setdefault(run.path, []).append((model, watching))
 

@@ -1,0 +1,34 @@
+"""Puts a foreign value in words, as JSON can hold them; never raises, whatever the value does when it is asked."""
+
+from __future__ import annotations
+
+
+def text_of(value: object) -> str:
+    """`str(value)` as JSON can hold it; the type's name where the value has no text."""
+    try:
+        return clean_text(value)
+    except Exception:
+        return f"<{type(value).__name__}>"
+
+
+def clean_text(value: object) -> str:
+    """`str(value)` with lone surrogates replaced.
+
+    Raises:
+        Exception: of any kind, where the value has no text.
+    """
+    return str(value).encode("utf-8", "replace").decode()
+
+
+def shown(value: object) -> str:
+    """A value as a sentence names it: its `repr`, cut short."""
+    try:
+        text = clean_text(repr(value))
+    except Exception:
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def describe(error: BaseException) -> str:
+    """An error in a few words, also one that cannot say what it is."""
+    return f"{type(error).__name__}: {text_of(error)}"
