@@ -94,24 +94,22 @@ def export_page(
     """
     from lossbook.formatting import plural
     from lossbook.paths import replace_file
-    from lossbook.web.html_export import POINTS, make_copy
+    from lossbook.web.html_export import POINTS, make_html_page
 
-    copied = make_copy(book, runs, keys=keys, points=points or POINTS)
+    page = make_html_page(book, runs, keys=keys, points=points or POINTS)
     if output == "-":
-        sys.stdout.buffer.write(copied.text)
+        sys.stdout.buffer.write(page.text)
         sys.stdout.buffer.flush()
         return []
     try:
-        replace_file(output, copied.text, durable=False)
+        replace_file(output, page.text, durable=False)
     except OSError as error:
         raise StoreError(f"{output} cannot be written: {error.strerror}") from None
-    size = f"{len(copied.text) / 1e6:.1f} MB"
-    told = [
-        f"{plural(copied.curves, 'curve')} of {plural(copied.runs, 'run')} in {output} ({size}): open it in a browser"
-    ]
-    if copied.left_out:
-        shown = "; ".join(copied.left_out[:5])
-        more = f"; and {len(copied.left_out) - 5} more" if len(copied.left_out) > 5 else ""
+    size = f"{len(page.text) / 1e6:.1f} MB"
+    told = [f"{plural(page.curves, 'curve')} of {plural(page.runs, 'run')} in {output} ({size}): open it in a browser"]
+    if page.left_out:
+        shown = "; ".join(page.left_out[:5])
+        more = f"; and {len(page.left_out) - 5} more" if len(page.left_out) > 5 else ""
         told.append(f"left out: {shown}{more}")
     return told
 

@@ -135,7 +135,7 @@ class GradientSteps:
         self._once_per_step = bool(values.get("once_per_step", False))
 
 
-class Stretches:
+class TrainingClock:
     """Splits the time of a training loop into training and everything else (validation, checkpoints).
 
     Times are of a monotonic clock, in seconds. Where a loop says after the fact that it has validated, the time
@@ -201,7 +201,7 @@ class Stretches:
         return seconds
 
 
-class HandCount:
+class ManualStepCount:
     """For loops that count their gradient steps themselves, and log a row for each iteration: which step is a row of?
 
     A loop may count before it logs or after. With a step for each iteration the iteration tells; with accumulation the

@@ -38,7 +38,7 @@ class DeviceScalar(Protocol):
 Scalar: TypeAlias = float | DeviceScalar
 
 
-def held(value: object) -> object:
+def detached(value: object) -> object:
     """A number that may be kept: on the host, or a copy on its device, without the graph that it was computed with.
 
     The loop may change its tensor in place (`total.zero_()`), and a loss that is kept would keep every activation.

@@ -21,7 +21,7 @@ class Losses:
 
         Args:
             of: "train" or "val".
-            loss: held (see `lossbook.lm.device_scalars.held`); None adds nothing.
+            loss: held (see `lossbook.lm.device_scalars.detached`); None adds nothing.
         """
         if loss is None:
             return

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, ca
 from lossbook.errors import BadArgument, LossbookError
 from lossbook.json_shapes import JsonObject, number_or_none, object_or_empty
 from lossbook.lm.config import ExperimentConfig
-from lossbook.lm.counters import GradientSteps, HandCount, Progress, Stretches
+from lossbook.lm.counters import GradientSteps, ManualStepCount, Progress, TrainingClock
 from lossbook.lm.log_file import LogFile
 from lossbook.lm.losses import Losses
 from lossbook.lm.memory import gpu_memory, system_memory
@@ -111,11 +111,11 @@ class TrackedRun:
         self._tokens_base = (-1, 0)  # an iteration, and the tokens that had been seen after it
         self._known = False  # whether the counts are of this run: restored, or begun anew
         self._steps = GradientSteps(config.gradient_accumulation_steps)
-        self._stretches = Stretches()
+        self._clock = TrainingClock()
         self._first_iteration: int | None = None
         self._step_seconds = 0.0
         self._losses = Losses()
-        self._by_hand = HandCount(config.gradient_accumulation_steps)
+        self._manual_steps = ManualStepCount(config.gradient_accumulation_steps)
         self._notes = ""
         self._memory_at = -math.inf
         self._log = LogFile(self.log_dir, config.name, self._say_once)
@@ -135,7 +135,7 @@ class TrackedRun:
             return self
         self._started_explicitly = True
         if self._run is None:
-            self._stretches.restart()
+            self._clock.restart()
             if not self._resumes:
                 # A resumed run begins with its first row, which says where it goes on.
                 self._begin(None)
@@ -186,7 +186,7 @@ class TrackedRun:
             )
         self._tokens_base = (self._progress.iteration, self._progress.tokens_seen)
         if not self._progress.started:
-            self._progress.started = time.time() - self._stretches.wallclock_seconds
+            self._progress.started = time.time() - self._clock.wallclock_seconds
         self._known = True
         self._write_file()
 
@@ -222,13 +222,13 @@ class TrackedRun:
     @property
     def wallclock_seconds(self) -> float:
         """Seconds that the training ran, earlier attempts included and the gaps between them left out."""
-        now = self._stretches.wallclock_seconds if self._ended is None else self._ended
+        now = self._clock.wallclock_seconds if self._ended is None else self._ended
         return self._progress.wallclock_seconds + now
 
     @property
     def elapsed_seconds(self) -> float:
         """Seconds since the first attempt began, gaps included."""
-        return time.time() - self._progress.started if self._progress.started else self._stretches.wallclock_seconds
+        return time.time() - self._progress.started if self._progress.started else self._clock.wallclock_seconds
 
     @property
     def world_size(self) -> int:
@@ -245,7 +245,7 @@ class TrackedRun:
     @never_raises
     def increment_gradient_step(self, count: int = 1) -> None:
         """Count a gradient step, for loops that log with `log_metrics()`."""
-        self._by_hand.count()
+        self._manual_steps.count()
         self._progress.gradient_steps += count
 
     def _add_time(self, row: dict[str, object], gradient_steps: int | None = None) -> None:
@@ -263,7 +263,7 @@ class TrackedRun:
         row["progress/completion_pct"] = min(100.0, 100.0 * (iteration + 1) / total)
         done = iteration + 1 - (self._first_iteration or 0)
         if done > 0:
-            per_iteration = self._stretches.wallclock_seconds / done
+            per_iteration = self._clock.wallclock_seconds / done
             row["progress/estimated_hours_remaining"] = max(0, total - iteration - 1) * per_iteration / 3600
 
     def _add_throughput(self, row: dict[str, object], tokens: float, seconds: float, counted: int) -> None:
@@ -297,7 +297,7 @@ class TrackedRun:
             "path": run.path,
             **progress,
             "steps": self._steps.plain(),
-            "by_hand": self._by_hand.plain(),
+            "by_hand": self._manual_steps.plain(),
             "best": {**self._losses.best()},
         }
 
@@ -318,11 +318,11 @@ class TrackedRun:
         self._progress = progress
         self._tokens_base = (progress.iteration, progress.tokens_seen)
         self._steps.restore(object_or_empty(state.get("steps")))
-        self._by_hand.restore(object_or_empty(state.get("by_hand")))
+        self._manual_steps.restore(object_or_empty(state.get("by_hand")))
         best = object_or_empty(state.get("best"))
         self._losses.restore({of: number_or_none(value) for of, value in best.items()})
         self._first_iteration = None
-        self._stretches.restart()
+        self._clock.restart()
         self._known = True
         run_id = state.get("run_id")
         if self._run is None:

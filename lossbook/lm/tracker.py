@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Self, SupportsInt
 
 from lossbook.errors import BadArgument
-from lossbook.lm.device_scalars import add_learning_rates, as_scalar, held
+from lossbook.lm.device_scalars import add_learning_rates, as_scalar, detached
 from lossbook.lm.tracked_run import TrackedRun, never_raises
 
 
@@ -63,13 +63,13 @@ class ExperimentTracker(TrackedRun):
             global_tokens: the tokens of all ranks, where they differ from rank to rank.
             extra: further metrics of the same row.
         """
-        seconds = self._stretches.trained()
-        loss, iteration = held(loss), _whole(iteration)
+        seconds = self._clock.trained()
+        loss, iteration = detached(loss), _whole(iteration)
         if self._run is None:
             self._begin(iteration)
         progress = self._progress
         counted = self._steps.taken(accumulation_step)
-        if not self._by_hand.used:
+        if not self._manual_steps.used:
             progress.gradient_steps += counted
         if iteration is None:
             iteration = progress.iteration + (1 if counted or progress.iteration < 0 else 0)
@@ -111,9 +111,9 @@ class ExperimentTracker(TrackedRun):
             val_perplexity: default exp(val_loss).
             num_batches: that it was made of.
         """
-        seconds = self._stretches.interrupted()
+        seconds = self._clock.interrupted()
         run = self.run
-        val_loss = held(val_loss)
+        val_loss = detached(val_loss)
         self._progress.validations += 1
         row: dict[str, object] = {}
         self._losses.add(row, "val", val_loss)
@@ -135,7 +135,7 @@ class ExperimentTracker(TrackedRun):
     @never_raises
     def log_checkpoint(self, checkpoint_path: str | os.PathLike[str], is_best: bool = False) -> None:
         """Mark that a checkpoint was written; the time that it took is left out of the training throughput."""
-        self._stretches.interrupted()
+        self._clock.interrupted()
         step = max(0, self._progress.iteration)
         if self._is_first:
             self.run.checkpoint(checkpoint_path, step=step, is_best=is_best)
@@ -173,7 +173,7 @@ class ExperimentTracker(TrackedRun):
             tokens_per_sec, iter_time_ms: as the loop measured them.
             tokens: seen by this process so far; default one batch for each iteration.
         """
-        self._stretches.trained()
+        self._clock.trained()
         iteration = _whole(iteration) or 0
         if self._run is None:
             self._begin(iteration)
@@ -189,10 +189,10 @@ class ExperimentTracker(TrackedRun):
             first, before = self._tokens_base
             progress.tokens_seen = before + (iteration - first) * per_iteration * self.world_size
         row: dict[str, object] = {}
-        self._losses.add(row, "train", held(train_loss))
-        self._losses.add(row, "val", held(val_loss))
+        self._losses.add(row, "train", detached(train_loss))
+        self._losses.add(row, "val", detached(val_loss))
         add_learning_rates(row, learning_rate)
-        self._add_time(row, gradient_steps=self._by_hand.step_of(iteration, progress.gradient_steps))
+        self._add_time(row, gradient_steps=self._manual_steps.step_of(iteration, progress.gradient_steps))
         self._add_progress(row, iteration)
         if tokens_per_sec is not None:
             row["throughput/tokens_per_second"] = tokens_per_sec
@@ -205,8 +205,8 @@ class ExperimentTracker(TrackedRun):
     @never_raises
     def log_eval(self, iteration: int, train_loss: object = None, val_loss: object = None) -> None:
         """Log an evaluation of a loop that logs with `log_metrics()`."""
-        seconds = self._stretches.interrupted()
-        iteration, train_loss, val_loss = _whole(iteration) or 0, held(train_loss), held(val_loss)
+        seconds = self._clock.interrupted()
+        iteration, train_loss, val_loss = _whole(iteration) or 0, detached(train_loss), detached(val_loss)
         if self._run is None:
             self._begin(iteration)
         self._progress.iteration = max(self._progress.iteration, iteration)
@@ -231,11 +231,11 @@ class ExperimentTracker(TrackedRun):
     @contextmanager
     def validating(self) -> Iterator[None]:
         """`with tracker.validating():` around an evaluation: its time is known exactly then."""
-        self._stretches.enter()
+        self._clock.enter()
         try:
             yield
         finally:
-            self._stretches.leave()
+            self._clock.leave()
 
     #: The same around the writing of a checkpoint.
     checkpointing = validating
@@ -262,7 +262,7 @@ class ExperimentTracker(TrackedRun):
         run = self.run
         try:
             for of, value in (("train", train_loss), ("val", val_loss)):
-                self._losses.add({}, of, held(value))
+                self._losses.add({}, of, detached(value))
             if notes:
                 self._notes = str(notes)
                 if self._is_first:
@@ -276,7 +276,7 @@ class ExperimentTracker(TrackedRun):
 
     def _close(self) -> None:
         """Stop the clock, and record the finals and the bests."""
-        self._ended = self._stretches.wallclock_seconds
+        self._ended = self._clock.wallclock_seconds
         if self._is_first:
             self.run.summary.update(self._totals())
 

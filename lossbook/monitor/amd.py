@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lossbook.monitor.base import FamilyLost, Say, Slowly
+from lossbook.monitor.base import FamilyLost, Say, SlowClock
 from lossbook.monitor.visible import amd_devices
 
 Figure = TypeVar("Figure")
@@ -88,7 +88,7 @@ class AmdLibrary:
         self._begun = False
         self._handles: list[tuple[int, object]] = []
         self._missing: set[tuple[int, str]] = set()
-        self._slowly = Slowly()
+        self._slow_clock = SlowClock()
 
     def open(self) -> bool:
         """As `Family.open`."""
@@ -129,7 +129,7 @@ class AmdLibrary:
 
     def sample(self) -> dict[str, float]:
         """As `Family.sample`; the names are those of docs/system-metrics.md."""
-        slow = self._slowly.is_due(time.monotonic())
+        slow = self._slow_clock.is_due(time.monotonic())
         processes = self._processes() if slow else set()
         figures: dict[str, float] = {}
         for number, handle in self._handles:

@@ -51,7 +51,7 @@ class Rates:
         return (count - before[0]) / (now_seconds - before[1])
 
 
-class Slowly:
+class SlowClock:
     """Says when figures that change slowly are due again.
 
     At the first two looks they are: a first sample is only there for rates to count from, and is not kept.

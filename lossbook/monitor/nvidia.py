@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from lossbook.monitor.base import FamilyLost, Rates, Say, Slowly
+from lossbook.monitor.base import FamilyLost, Rates, Say, SlowClock
 from lossbook.monitor.visible import Card, Chosen, Instance, nvidia_devices
 
 Figure = TypeVar("Figure")
@@ -78,7 +78,7 @@ class Nvidia:
         self._was_there = False
         self._devices: list[_Device] = []
         self._events: object = None
-        self._slowly = Slowly()
+        self._slow_clock = SlowClock()
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -183,7 +183,7 @@ class Nvidia:
     def sample(self) -> dict[str, float]:
         """As `Family.sample`; the names are those of docs/system-metrics.md."""
         now = time.monotonic()
-        slow = self._slowly.is_due(now)
+        slow = self._slow_clock.is_due(now)
         processes = self._processes() if slow else set()
         self._take_events()
         figures: dict[str, float] = {}

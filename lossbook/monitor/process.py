@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from lossbook.monitor.base import FamilyLost, Rates, Slowly
+from lossbook.monitor.base import FamilyLost, Rates, SlowClock
 
 if TYPE_CHECKING:
     import psutil
@@ -36,7 +36,7 @@ class TrainingProcess:
         self._spent_seconds: dict[int, float] = {}
         self._ended_seconds = 0.0
         self._rates = Rates()
-        self._slowly = Slowly()
+        self._slow_clock = SlowClock()
 
     def open(self) -> bool:
         """As `Family.open`."""
@@ -76,7 +76,7 @@ class TrainingProcess:
         except psutil.Error:
             return {}  # it has ended
         self._put_percent(figures, "system.proc.cpu_percent", times.user + times.system, now)
-        if self._slowly.is_due(now):
+        if self._slow_clock.is_due(now):
             self._look_for_children()
         rss_bytes, spent_seconds = self._measure_children()
         figures["system.proc.children"] = float(len(self._children))

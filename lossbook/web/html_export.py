@@ -16,7 +16,7 @@ import re
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lossbook.errors import BadArgument, LossbookError, StoreError
 from lossbook.web import schemas
@@ -34,7 +34,7 @@ from lossbook.web.session import Session
 from lossbook.web.static import STATIC
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike
 
     from lossbook.book import Book
     from lossbook.reading.run import RecordedRun
@@ -65,7 +65,7 @@ _PICTURES = {
 
 
 @dataclass(frozen=True)
-class Copied:
+class HtmlPage:
     """What a copy holds, and a sentence for each thing that was left out of it."""
 
     text: bytes
@@ -82,7 +82,7 @@ class _Arrays:
     places: dict[bytes, int] = field(default_factory=dict)
     numbers: int = 0
 
-    def add(self, array: NDArray[Any]) -> int:
+    def add(self, array: ArrayLike) -> int:
         """Where the array begins, counted in numbers."""
         import numpy
 
@@ -96,9 +96,9 @@ class _Arrays:
         return place
 
 
-def make_copy(
+def make_html_page(
     book: Book, chosen: Sequence[RecordedRun], *, keys: Sequence[str] | None = None, points: int = POINTS
-) -> Copied:
+) -> HtmlPage:
     """Make the page of some runs.
 
     Args:
@@ -113,12 +113,12 @@ def make_copy(
     script, style = _page_parts()
     session = Session(book)
     try:
-        return _Packing(session, chosen, keys, points).pack(script, style)
+        return _PageBuilder(session, chosen, keys, points).pack(script, style)
     finally:
         session.close()
 
 
-class _Packing:
+class _PageBuilder:
     """One copy while it is made."""
 
     def __init__(
@@ -126,22 +126,22 @@ class _Packing:
     ) -> None:
         self.session, self.keys, self.points = session, keys, points
         self.arrays = _Arrays()
-        self.curves: dict[str, dict[str, Any]] = {}
+        self.curves: dict[str, dict[str, object]] = {}
         self.left_out: list[str] = []
         self.media_bytes = 0
         self.files: dict[str, str] = {}
-        self.found: dict[str, dict[str, Any]] = {}
+        self.answers: dict[str, dict[str, object]] = {}
         self.projects: dict[str, list[str]] = {}
         for run in chosen:
             self.projects.setdefault(os.path.basename(os.path.dirname(run.path)), []).append(run.id)
 
-    def pack(self, script: str, style: str) -> Copied:
+    def pack(self, script: str, style: str) -> HtmlPage:
         tables: dict[str, schemas.Runs] = {}
         every_name: dict[str, schemas.Names] = {}
         compared: dict[str, schemas.Compared] = {}
         marked: dict[str, schemas.Marks] = {}
         pages: dict[str, schemas.RunPage] = {}
-        matrices: dict[str, dict[str, Any]] = {}
+        matrices: dict[str, dict[str, object]] = {}
         metrics: dict[str, list[str]] = {}
         for folder, ids in self.projects.items():
             for id in ids:
@@ -168,7 +168,7 @@ class _Packing:
             "curves": self.curves,
             "marks": marked,
             "pages": pages,
-            "answers": self.found,
+            "answers": self.answers,
             "files": self.files,
             "matrices": matrices,
         }
@@ -177,7 +177,7 @@ class _Packing:
         body = b"".join([struct.pack("<I", len(text)), text, *self.arrays.parts])
         packed = base64.b64encode(gzip.compress(body, 6, mtime=0)).decode()
         title = next(iter(pages.values())).row.name if len(pages) == 1 else f"{len(pages)} runs"
-        return Copied(_html(title, script, style, packed), len(pages), len(self.curves), self.left_out)
+        return HtmlPage(_html(title, script, style, packed), len(pages), len(self.curves), self.left_out)
 
     # -- the project ------------------------------------------------------------------------------------------------
 
@@ -201,7 +201,7 @@ class _Packing:
         metrics = [metric.name for metric in known.metrics[:_MOST_COLUMNS]]
         columns = [one.name for one in [*known.config, *known.summary]][: 4 * _MOST_COLUMNS]
         columns += [name for metric in metrics for name in (metric, f"{metric}.min", f"{metric}.max")]
-        whole: dict[str, list[Any]] = {}
+        whole: dict[str, list[schemas.Value]] = {}
         for first in range(0, len(columns) or 1, _MOST_COLUMNS):
             asked = columns[first : first + _MOST_COLUMNS]
             found = runs(self.session, RunsQuestion(project, column=asked, run=ids))
@@ -281,8 +281,8 @@ class _Packing:
                 continue
             self._keep("/api/run/table", f"{id} {one.rank} {one.row}", lines)
 
-    def _keep(self, path: str, name: str, answer: Any) -> None:
-        self.found.setdefault(path, {})[name] = answer
+    def _keep(self, path: str, name: str, answer: object) -> None:
+        self.answers.setdefault(path, {})[name] = answer
 
     def _keep_media(self, project: str, id: str, happened: list[schemas.Event]) -> None:
         run = self.session.run(project, id)
@@ -308,8 +308,8 @@ class _Packing:
         if missing:
             self.left_out.append(f"{run.name}: {missing:,} pictures")
 
-    def _layers(self, project: str, id: str) -> dict[str, dict[str, Any]]:
-        known: schemas.Families = self.found["/api/run/families"][id]
+    def _layers(self, project: str, id: str) -> dict[str, dict[str, object]]:
+        known = families(self.session, FamiliesQuestion(project, id))
         keys = list(dict.fromkeys(key for family in known.families for key in family.keys))
         keys = [key for key in keys if f"{id}\n{key}\nstep" in self.curves]
         if not keys:
@@ -329,7 +329,7 @@ class _Packing:
         }
 
 
-def _files_in(value: Any) -> Iterable[str]:
+def _files_in(value: object) -> Iterable[str]:
     """Names of files in a value, however deep: of a picture, or of the pictures in a table's cells."""
     if isinstance(value, dict):
         name = value.get("file")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lossbook.lm.counters import GradientSteps, HandCount, Progress, Stretches
+from lossbook.lm.counters import GradientSteps, ManualStepCount, Progress, TrainingClock
 
 
 def counts(accumulation: int, numbers: Iterable[int | None]) -> list[int]:
@@ -108,7 +108,7 @@ def test_progress_comes_back_from_what_a_checkpoint_keeps() -> None:
     assert Progress.read({"tokens_seen": None, "unknown": 1}) == Progress()
 
 
-# -- stretches ----------------------------------------------------------------------------------------------------
+# -- the training clock -----------------------------------------------------------------------------------------------
 
 
 class Clock:
@@ -132,107 +132,111 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def stretches(clock: Clock) -> Stretches:
-    return Stretches()
+def training_clock(clock: Clock) -> TrainingClock:
+    return TrainingClock()
 
 
-def test_a_validation_in_its_context_is_no_training(clock: Clock, stretches: Stretches) -> None:
+def test_a_validation_in_its_context_is_no_training(clock: Clock, training_clock: TrainingClock) -> None:
     clock.spend(1.0)
-    assert stretches.trained() == 1.0
-    stretches.enter()
+    assert training_clock.trained() == 1.0
+    training_clock.enter()
     clock.spend(5.0)
-    stretches.leave()
-    assert stretches.interrupted() == 5.0
+    training_clock.leave()
+    assert training_clock.interrupted() == 5.0
     clock.spend(2.0)
-    assert stretches.trained() == 2.0
-    assert stretches.wallclock_seconds == 8.0, "but it is wallclock"
+    assert training_clock.trained() == 2.0
+    assert training_clock.wallclock_seconds == 8.0, "but it is wallclock"
 
 
-def test_a_validation_that_is_said_after_the_fact_is_no_training_either(clock: Clock, stretches: Stretches) -> None:
+def test_a_validation_that_is_said_after_the_fact_is_no_training_either(
+    clock: Clock, training_clock: TrainingClock
+) -> None:
     clock.spend(1.0)
-    stretches.trained()
+    training_clock.trained()
     clock.spend(5.0)
-    assert stretches.interrupted() == 5.0
+    assert training_clock.interrupted() == 5.0
     clock.spend(3.0)
-    assert stretches.interrupted() == 3.0, "a checkpoint after it is its own"
+    assert training_clock.interrupted() == 3.0, "a checkpoint after it is its own"
     clock.spend(2.0)
-    assert stretches.trained() == 2.0
+    assert training_clock.trained() == 2.0
 
 
-def test_training_before_the_context_counts_as_training(clock: Clock, stretches: Stretches) -> None:
+def test_training_before_the_context_counts_as_training(clock: Clock, training_clock: TrainingClock) -> None:
     """A loop that logs every tenth step validates in between."""
-    stretches.trained()
+    training_clock.trained()
     clock.spend(4.0)
-    stretches.enter()
+    training_clock.enter()
     clock.spend(5.0)
-    stretches.leave()
-    assert stretches.interrupted() == 5.0
+    training_clock.leave()
+    assert training_clock.interrupted() == 5.0
     clock.spend(1.0)
-    assert stretches.trained() == 5.0
+    assert training_clock.trained() == 5.0
 
 
-def test_what_is_said_inside_its_context_is_left_out_once(clock: Clock, stretches: Stretches) -> None:
-    stretches.enter()
+def test_what_is_said_inside_its_context_is_left_out_once(clock: Clock, training_clock: TrainingClock) -> None:
+    training_clock.enter()
     clock.spend(5.0)
-    assert stretches.interrupted() == 5.0
-    stretches.leave()
+    assert training_clock.interrupted() == 5.0
+    training_clock.leave()
     clock.spend(2.0)
-    assert stretches.trained() == 2.0
+    assert training_clock.trained() == 2.0
 
 
 def test_a_checkpoint_after_a_validation_that_was_said_inside_has_its_own_seconds(
-    clock: Clock, stretches: Stretches
+    clock: Clock, training_clock: TrainingClock
 ) -> None:
-    stretches.enter()
+    training_clock.enter()
     clock.spend(5.0)
-    stretches.interrupted()
-    stretches.leave()
+    training_clock.interrupted()
+    training_clock.leave()
     clock.spend(3.0)
-    assert stretches.interrupted() == 3.0
+    assert training_clock.interrupted() == 3.0
     clock.spend(2.0)
-    assert stretches.trained() == 2.0
+    assert training_clock.trained() == 2.0
 
 
-def test_a_context_that_nobody_spoke_of_is_not_taken_for_a_later_one(clock: Clock, stretches: Stretches) -> None:
-    stretches.enter()
+def test_a_context_that_nobody_spoke_of_is_not_taken_for_a_later_one(
+    clock: Clock, training_clock: TrainingClock
+) -> None:
+    training_clock.enter()
     clock.spend(5.0)
-    stretches.leave()
+    training_clock.leave()
     clock.spend(1.0)
-    assert stretches.trained() == 1.0
+    assert training_clock.trained() == 1.0
     clock.spend(3.0)
-    assert stretches.interrupted() == 3.0
-    assert stretches.trained() == 0.0
+    assert training_clock.interrupted() == 3.0
+    assert training_clock.trained() == 0.0
 
 
-def test_a_checkpoint_within_a_validation_is_left_out_once(clock: Clock, stretches: Stretches) -> None:
-    stretches.enter()
+def test_a_checkpoint_within_a_validation_is_left_out_once(clock: Clock, training_clock: TrainingClock) -> None:
+    training_clock.enter()
     clock.spend(2.0)
-    stretches.enter()
+    training_clock.enter()
     clock.spend(3.0)
-    stretches.leave()
-    assert stretches.interrupted() == 5.0, "asked within the outer one"
+    training_clock.leave()
+    assert training_clock.interrupted() == 5.0, "asked within the outer one"
     clock.spend(1.0)
-    stretches.leave()
+    training_clock.leave()
     clock.spend(4.0)
-    assert stretches.trained() == 4.0
+    assert training_clock.trained() == 4.0
 
 
-def test_a_step_logged_within_a_context_is_not_left_out_twice(clock: Clock, stretches: Stretches) -> None:
-    stretches.enter()
+def test_a_step_logged_within_a_context_is_not_left_out_twice(clock: Clock, training_clock: TrainingClock) -> None:
+    training_clock.enter()
     clock.spend(5.0)
-    stretches.trained()
+    training_clock.trained()
     clock.spend(1.0)
-    stretches.leave()
+    training_clock.leave()
     clock.spend(2.0)
-    assert stretches.trained() == 2.0
+    assert training_clock.trained() == 2.0
 
 
-def test_a_new_beginning_forgets_what_was(clock: Clock, stretches: Stretches) -> None:
+def test_a_new_beginning_forgets_what_was(clock: Clock, training_clock: TrainingClock) -> None:
     clock.spend(9.0)
-    stretches.restart()
+    training_clock.restart()
     clock.spend(1.0)
-    assert stretches.wallclock_seconds == 1.0
-    assert stretches.trained() == 1.0
+    assert training_clock.wallclock_seconds == 1.0
+    assert training_clock.trained() == 1.0
 
 
 # -- loops that count their gradient steps themselves ---------------------------------------------------------------
@@ -240,7 +244,7 @@ def test_a_new_beginning_forgets_what_was(clock: Clock, stretches: Stretches) ->
 
 def steps_by_hand(rows: int, cycle: int, *, accumulation: int, first: bool) -> list[int]:
     """The gradient step of each row of a loop that counts one every `cycle` iterations, before or after it logs."""
-    by_hand, counted, found = HandCount(accumulation), 0, []
+    by_hand, counted, found = ManualStepCount(accumulation), 0, []
     for iteration in range(rows):
         due = (iteration + 1) % cycle == 0
         if first and due:
@@ -266,11 +270,11 @@ def test_without_a_configured_accumulation_the_second_count_tells_the_order() ->
 
 
 def test_a_restored_count_by_hand_goes_on_where_it_was() -> None:
-    by_hand = HandCount(2)
+    by_hand = ManualStepCount(2)
     for iteration in range(3):
         by_hand.step_of(iteration, iteration // 2)
         if iteration % 2:
             by_hand.count()
-    again = HandCount(2)
+    again = ManualStepCount(2)
     again.restore(by_hand.plain())
     assert [again.step_of(3, 1), again.step_of(4, 2)] == [by_hand.step_of(3, 1), by_hand.step_of(4, 2)]

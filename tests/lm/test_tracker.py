@@ -230,12 +230,12 @@ def test_a_state_in_a_checkpoint_is_read_by_torch_without_trust(store: Path, tmp
 def test_nothing_waits_for_a_value_on_a_device() -> None:
     """A tensor on the meta device has no value: whatever reads one fails."""
     torch = pytest.importorskip("torch")
-    from lossbook.lm.device_scalars import add_learning_rates, difference, exponential, held, least
+    from lossbook.lm.device_scalars import add_learning_rates, detached, difference, exponential, least
 
     loss = torch.ones((), device="meta", dtype=torch.float16, requires_grad=True)
     with pytest.raises(RuntimeError):
         loss.detach().item()
-    kept = held(loss)
+    kept = detached(loss)
     assert not kept.requires_grad
     assert exponential(kept).dtype == torch.float32, "e to the 12 is too large for half precision"
     assert difference(kept, 2.0).device.type == "meta"
