@@ -3,7 +3,7 @@
 
 import { AnswerError, type Query, type Transport } from "./api";
 import { BAND_FIELDS, CURVE_FIELDS as FIELDS } from "./constants";
-import { smoothed } from "./smoothing";
+import { smooth } from "./smoothing";
 import type {
   BandHeader,
   BandsRequest,
@@ -149,7 +149,7 @@ export class ExportedPage implements Transport {
       }
       const whole = packed.arrays.map((at) => this.array(at, packed.length));
       if (request.smoothing) {
-        const line = smoothed(whole[8]!, whole[9]!, whole[10]!, request.smoothing);
+        const line = smooth(whole[8]!, whole[9]!, whole[10]!, request.smoothing);
         for (const field of [2, 3, 4, 5, 8]) whole[field] = line;
       }
       const low = series.start ?? request.start ?? -Infinity;
@@ -176,7 +176,7 @@ export class ExportedPage implements Transport {
         const [from, to, mean, count, nonfinite] = [0, 1, 8, 9, 10].map((field) =>
           this.array(packed.arrays[field]!, packed.length),
         ) as [Float64Array, Float64Array, Float64Array, Float64Array, Float64Array];
-        const value = request.smoothing ? smoothed(mean, count, nonfinite, request.smoothing) : mean;
+        const value = request.smoothing ? smooth(mean, count, nonfinite, request.smoothing) : mean;
         const at = from.map((one, position) => (one + to[position]!) / 2);
         const kept = [...at.keys()].filter(
           (one) =>

@@ -177,10 +177,10 @@ export const baseline = computed(() => route.value.settings.get("baseline"));
 export const drawnRuns: ReadonlySignal<readonly DrawnRun[]> = computed(() => {
   const drawn = rows.value.filter((row) => drawnIds.value.has(row.id) && row.id !== baseline.value);
   const held = baseline.value === null ? undefined : rowsById.value.get(baseline.value);
-  return [...drawn, ...(held ? [held] : [])].map(drawnRun);
+  return [...drawn, ...(held ? [held] : [])].map(toDrawnRun);
 });
 
-export function drawnRun(row: RunRow): DrawnRun {
+export function toDrawnRun(row: RunRow): DrawnRun {
   return {
     project: route.value.project ?? "",
     id: row.id,

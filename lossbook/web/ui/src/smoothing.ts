@@ -1,7 +1,7 @@
 // Smoothing of curves that no server smooths: buckets weigh as their rows do, as in lossbook/curves/smoothing.py.
 
 /** Smooth the means of buckets; what is not finite stays as it is. `smoothing` as in "ema:0.99", "mean:50". */
-export function smoothed(
+export function smooth(
   means: Float64Array,
   counts: Float64Array,
   nonfinite: Float64Array,

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { headOf, queriesOf, splitGroups } from "../src/charts/chart_queries";
-import { along, fitScale, percent, STEPS, stepper, valueAt } from "../src/charts/color_scale";
+import { colorStepper, fitScale, fromScale, percent, STEPS, toScale } from "../src/charts/color_scale";
 import { rangeOf, rebin } from "../src/charts/histogram";
 import { stepOf } from "../src/charts/interaction";
 import { mergeMarks } from "../src/charts/marks";
@@ -115,13 +115,13 @@ describe("colours of numbers", () => {
 
   test("a value and its place on the scale lead to each other", () => {
     for (const kind of ["linear", "log", "symlog"] as const) {
-      expect(valueAt({ kind, threshold: 0.1 }, along({ kind, threshold: 0.1 }, 42))).toBeCloseTo(42);
+      expect(fromScale({ kind, threshold: 0.1 }, toScale({ kind, threshold: 0.1 }, 42))).toBeCloseTo(42);
     }
-    expect(along({ kind: "log", threshold: 1 }, -1)).toBeNaN();
+    expect(toScale({ kind: "log", threshold: 1 }, -1)).toBeNaN();
   });
 
   test("steps go from the first colour to the last, and NaN has none", () => {
-    const step = stepper({ ...fitScale(Float64Array.of(0, 1), "linear", 1), low: 0, high: 1 });
+    const step = colorStepper({ ...fitScale(Float64Array.of(0, 1), "linear", 1), low: 0, high: 1 });
     expect([step(0), step(1), step(-5), step(7), step(NaN)]).toEqual([0, STEPS - 1, 0, STEPS - 1, -1]);
   });
 

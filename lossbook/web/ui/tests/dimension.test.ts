@@ -1,15 +1,15 @@
 import { describe, expect, test } from "vitest";
 import {
   correlate,
+  describeCorrelation,
   dimensionOf,
+  formatOnAxis,
+  formatSigned,
+  fromFraction,
   labelsOf,
-  partOf,
-  readsAs,
-  sentence,
-  signed,
-  valueOfPart,
+  toFraction,
 } from "../src/charts/dimension";
-import { brushOf, brushTexts, passing } from "../src/charts/parallel_coordinates";
+import { brushedRuns, brushOf, brushTexts } from "../src/charts/parallel_coordinates";
 
 const numbers = (values: readonly unknown[], log = false) => dimensionOf("config.x", "x", values, log);
 
@@ -46,15 +46,19 @@ describe("a column as an axis", () => {
 
   test("leads from a value to its place and back, on either scale", () => {
     for (const axis of [numbers([1, 100]), numbers([1, 100], true)])
-      expect(valueOfPart(axis, partOf(axis, 10))).toBeCloseTo(10);
-    expect(partOf(numbers([1, 100], true), 10)).toBeCloseTo(0.5);
+      expect(fromFraction(axis, toFraction(axis, 10))).toBeCloseTo(10);
+    expect(toFraction(numbers([1, 100], true), 10)).toBeCloseTo(0.5);
   });
 
   test("has labels that fit: every text, or every second one", () => {
     const texts = numbers(["a", "b", "c", "d"]);
     expect(labelsOf(texts, 400, 40).map(({ label }) => label)).toEqual(["a", "b", "c", "d"]);
     expect(labelsOf(texts, 100, 40).map(({ label }) => label)).toEqual(["a", "", "c", ""]);
-    expect([readsAs(texts, 2), readsAs(texts, NaN), readsAs(numbers([1, 2]), 1.5)]).toEqual(["c", "–", "1.5"]);
+    expect([formatOnAxis(texts, 2), formatOnAxis(texts, NaN), formatOnAxis(numbers([1, 2]), 1.5)]).toEqual([
+      "c",
+      "–",
+      "1.5",
+    ]);
   });
 });
 
@@ -78,16 +82,16 @@ describe("a correlation", () => {
   test("says nothing of texts and of what never varies", () => {
     expect(correlate(up, numbers(["a", "b", "c", "d", "e"]))).toBeNull();
     expect(correlate(up, numbers([1, 1, 1, 1, 1]))).toBeNull();
-    expect(sentence(up, numbers(["a", "b", "c", "d", "e"]))).toContain("text");
+    expect(describeCorrelation(up, numbers(["a", "b", "c", "d", "e"]))).toContain("text");
   });
 
   test("of few runs is told as too few, of many with its interval", () => {
-    expect(sentence(up, up)).toContain("too few runs");
+    expect(describeCorrelation(up, up)).toContain("too few runs");
     const many = numbers(Array.from({ length: 40 }, (_, at) => at));
-    expect(sentence(many, many)).toMatch(/ρ = \+1\.00 over 40 runs/);
+    expect(describeCorrelation(many, many)).toMatch(/ρ = \+1\.00 over 40 runs/);
     const chance = numbers(Array.from({ length: 40 }, (_, at) => (at * 17) % 41));
-    expect(sentence(many, chance)).toContain("could be chance");
-    expect([signed(-0.456), signed(0)]).toEqual(["−0.46", "+0.00"]);
+    expect(describeCorrelation(many, chance)).toContain("could be chance");
+    expect([formatSigned(-0.456), formatSigned(0)]).toEqual(["−0.46", "+0.00"]);
   });
 });
 
@@ -98,12 +102,12 @@ describe("a brush on parallel axes", () => {
   ];
 
   test("lets those through that cross every axis within it; what has no value passes none", () => {
-    expect([...passing([lr, optimizer], new Map([["lr", [0.4, 1] as const]]), 4)]).toEqual([0, 1, 1, 0]);
+    expect([...brushedRuns([lr, optimizer], new Map([["lr", [0.4, 1] as const]]), 4)]).toEqual([0, 1, 1, 0]);
     const both = new Map([
       ["lr", [0, 1] as const],
       ["opt", brushOf(optimizer, "a", "b")!],
     ]);
-    expect([...passing([lr, optimizer], both, 4)]).toEqual([1, 1, 0, 0]);
+    expect([...brushedRuns([lr, optimizer], both, 4)]).toEqual([1, 1, 0, 0]);
   });
 
   test("comes back from the texts that stand for it", () => {

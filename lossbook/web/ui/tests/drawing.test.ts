@@ -3,8 +3,8 @@ import type { Drawing } from "../src/charts/chart_canvas";
 import { STEPS } from "../src/charts/color_scale";
 import { csvOf, fileName, svgOf } from "../src/charts/export";
 import { paintCells } from "../src/charts/heatmap_render";
-import { beginPicture, drawArea, drawDot, drawLine, pixelOf, span } from "../src/charts/rasterizer";
-import { beyondSigns, dotsOf, placeX, placeY, signsOf, valueX, valueY } from "../src/charts/render";
+import { createBitmap, drawArea, drawDot, drawLine, pixelOf, span } from "../src/charts/rasterizer";
+import { dotsOf, fromPixelX, fromPixelY, markersOf, outlierMarkers, toPixelX, toPixelY } from "../src/charts/render";
 import type { Frame } from "../src/charts/types";
 import { curve, line } from "./make";
 
@@ -19,14 +19,14 @@ const frame = (more: Partial<Frame> = {}): Frame => ({
 
 describe("places in a picture", () => {
   test("x goes to the right and y upwards", () => {
-    expect([placeX(frame(), 5), placeY(frame(), 0), placeY(frame(), 100)]).toEqual([100, 100, 0]);
+    expect([toPixelX(frame(), 5), toPixelY(frame(), 0), toPixelY(frame(), 100)]).toEqual([100, 100, 0]);
   });
 
   test("a value and its place lead to each other, on logarithmic axes too", () => {
     const log = frame({ x: { min: 1, max: 1000, log: true }, y: { min: 0.01, max: 1, log: true } });
     for (const one of [frame(), log]) {
-      expect(valueX(one, placeX(one, 7))).toBeCloseTo(7);
-      expect(valueY(one, placeY(one, 0.5))).toBeCloseTo(0.5);
+      expect(fromPixelX(one, toPixelX(one, 7))).toBeCloseTo(7);
+      expect(fromPixelY(one, toPixelY(one, 0.5))).toBeCloseTo(0.5);
     }
   });
 
@@ -42,7 +42,7 @@ describe("places in a picture", () => {
   });
 
   test("values that are not finite have signs: arrows for infinities, a cross for NaN", () => {
-    expect(signsOf(frame(), line([Infinity, 1, NaN, 1, -Infinity])).map(({ kind }) => kind)).toEqual([
+    expect(markersOf(frame(), line([Infinity, 1, NaN, 1, -Infinity])).map(({ kind }) => kind)).toEqual([
       "up",
       "cross",
       "down",
@@ -53,7 +53,7 @@ describe("places in a picture", () => {
     const one = line([1]);
     const places = [1, 1.01, 8].map((x) => ({ x, above: true, line: one }));
     expect(
-      beyondSigns(frame(), { atLeast: false, above: 3, highest: null, below: 0, lowest: null, places }),
+      outlierMarkers(frame(), { atLeast: false, above: 3, highest: null, below: 0, lowest: null, places }),
     ).toHaveLength(2);
   });
 });
@@ -69,7 +69,7 @@ describe("pixels", () => {
   });
 
   test("a span covers whole pixels fully and a part of one by its share", () => {
-    const picture = beginPicture(1, 4, "#ffffff");
+    const picture = createBitmap(1, 4, "#ffffff");
     span(picture, 0, 1, 2.5, RED, 256);
     const [above, whole, half, below] = column(picture.pixels, 0, 4);
     expect([above, whole, below]).toEqual([WHITE, RED, WHITE]);
@@ -79,7 +79,7 @@ describe("pixels", () => {
   });
 
   test("what lies outside of the picture changes nothing", () => {
-    const picture = beginPicture(2, 2, "#ffffff");
+    const picture = createBitmap(2, 2, "#ffffff");
     span(picture, -1, 0, 2, RED, 256);
     span(picture, 5, 0, 2, RED, 256);
     span(picture, 0, 7, 9, RED, 256);
@@ -87,21 +87,21 @@ describe("pixels", () => {
   });
 
   test("a line covers the extreme of every column that it crosses", () => {
-    const picture = beginPicture(3, 100, "#ffffff");
+    const picture = createBitmap(3, 100, "#ffffff");
     drawLine(picture, 3, Float64Array.of(0.5, 1.5, 2.5), Float64Array.of(90, 5, 90), RED, 1.5, 256, 0);
     expect(column(picture.pixels, 1, 100).indexOf(RED)).toBeLessThanOrEqual(6);
     expect(column(picture.pixels, 1, 100).indexOf(RED)).toBeGreaterThanOrEqual(0);
   });
 
   test("a line is broken where a value is missing", () => {
-    const picture = beginPicture(40, 20, "#ffffff");
+    const picture = createBitmap(40, 20, "#ffffff");
     drawLine(picture, 4, Float64Array.of(0, 10, 20, 39), Float64Array.of(10, 10, NaN, 10), RED, 1.5, 256, 0);
     const isDrawn = (at: number) => column(picture.pixels, at, 20).some((pixel) => pixel !== WHITE);
     expect([isDrawn(5), isDrawn(15), isDrawn(30)]).toEqual([true, false, false]);
   });
 
   test("an area fills what lies between its two edges", () => {
-    const picture = beginPicture(10, 20, "#ffffff");
+    const picture = createBitmap(10, 20, "#ffffff");
     const xs = Float64Array.of(0, 10);
     drawArea(picture, 2, xs, Float64Array.of(15, 15), xs, Float64Array.of(5, 5), RED, 256);
     expect(column(picture.pixels, 5, 20)[10]).toBe(RED);
@@ -110,7 +110,7 @@ describe("pixels", () => {
   });
 
   test("a dot is round", () => {
-    const picture = beginPicture(11, 11, "#ffffff");
+    const picture = createBitmap(11, 11, "#ffffff");
     drawDot(picture, 5.5, 5.5, 4, RED);
     expect(column(picture.pixels, 5, 11)[5]).toBe(RED);
     expect(column(picture.pixels, 1, 11)[1]).toBe(WHITE);

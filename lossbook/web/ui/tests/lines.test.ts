@@ -1,14 +1,14 @@
 import { describe, expect, test } from "vitest";
 import { appendPoints } from "../src/charts/append_points";
-import { lastPlace, lineOf, nearestPlace, outstanding, placeBefore, readingAt, stepAlong } from "../src/charts/lines";
+import { findSpikes, indexBefore, lastReading, lineOf, nearestIndex, readingAt, stepAlong } from "../src/charts/lines";
 import { curve, line } from "./make";
 
 const places = Float64Array.of(0, 10, 20);
 
 test("the last place at or before, and the nearest one, are found", () => {
-  expect([-1, 0, 9.9, 10, 99].map((x) => placeBefore(places, 3, x))).toEqual([-1, 0, 0, 1, 2]);
-  expect([-5, 4, 6, 99].map((x) => nearestPlace(places, 3, x))).toEqual([0, 0, 1, 2]);
-  expect(nearestPlace(places, 0, 5)).toBe(-1);
+  expect([-1, 0, 9.9, 10, 99].map((x) => indexBefore(places, 3, x))).toEqual([-1, 0, 0, 1, 2]);
+  expect([-5, 4, 6, 99].map((x) => nearestIndex(places, 3, x))).toEqual([0, 0, 1, 2]);
+  expect(nearestIndex(places, 0, 5)).toBe(-1);
 });
 
 test("a line has its vertices in the middle of buckets, its ends at the first and the last row", () => {
@@ -41,12 +41,12 @@ test("a bucket of several rows that reaches far beyond its neighbours stands out
   const max = calm.map((mean, at) => (at === 15 ? 50 : mean + 0.01));
   const min = calm.map((mean) => mean - 0.01);
   const rows = calm.map(() => 10);
-  expect([...outstanding(curve(calm, { max, min, count: rows }))]).toContain(15);
+  expect([...findSpikes(curve(calm, { max, min, count: rows }))]).toContain(15);
 });
 
 test("the last value is the last one that is a number", () => {
-  expect(lastPlace(line([1, 2, NaN]))).toEqual({ value: 2, x: 1 });
-  expect(lastPlace(line([NaN]))).toBeNull();
+  expect(lastReading(line([1, 2, NaN]))).toEqual({ value: 2, x: 1 });
+  expect(lastReading(line([NaN]))).toBeNull();
 });
 
 test("the value under the cursor is that of the nearest bucket, and none beyond the line's ends", () => {

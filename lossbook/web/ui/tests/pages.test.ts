@@ -1,12 +1,12 @@
 import { describe, expect, test } from "vitest";
 import type { MatrixAnswer } from "../src/api";
-import { partsOf } from "../src/components/highlighted_text";
+import { splitMatches } from "../src/components/highlighted_text";
 import { visibleEvents } from "../src/components/use_query";
-import { settingsOf } from "../src/pages/compare_config";
-import { reads, targetsOf } from "../src/pages/compare_metrics";
+import { compareSettings } from "../src/pages/compare_config";
+import { formatCell, parseTargets } from "../src/pages/compare_metrics";
 import { keyFigures } from "../src/pages/key_figures";
-import { normalised } from "../src/pages/layer_values";
-import { eventsAt, keysOf } from "../src/pages/media_events";
+import { normaliseRows } from "../src/pages/layer_values";
+import { eventsAt, mediaKeys } from "../src/pages/media_events";
 import type { Attempt, Compared, Event, KeyMetric, Metric } from "../src/types";
 
 const series = (key: string, more: Partial<Metric>): Metric => ({
@@ -129,13 +129,13 @@ describe("media", () => {
   });
 
   test("are gathered by key in the order of their steps, files by their path", () => {
-    const keys = keysOf("image", [at(20, "b10"), at(10, "b10"), at(0, "b2"), at(0, null)]);
+    const keys = mediaKeys("image", [at(20, "b10"), at(10, "b10"), at(0, "b2"), at(0, null)]);
     expect(keys.map(({ key }) => key)).toEqual(["a.bin", "b2", "b10"]);
     expect(keys[2]!.events.map(({ step }) => step)).toEqual([10, 20]);
   });
 
   test("of a step are those of the last one at or before it, else the first", () => {
-    const [media] = keysOf("image", [at(10, "k", 1), at(10, "k", 2), at(20, "k", 3)]);
+    const [media] = mediaKeys("image", [at(10, "k", 1), at(10, "k", 2), at(20, "k", 3)]);
     expect(eventsAt(media!, 15).map(({ time }) => time)).toEqual([1, 2]);
     expect(eventsAt(media!, null).map(({ time }) => time)).toEqual([3]);
     expect(eventsAt(media!, 5).map(({ step }) => step)).toEqual([10, 10]);
@@ -154,37 +154,37 @@ describe("configurations side by side", () => {
   });
 
   test("the odd one out is marked against the majority", () => {
-    expect(settingsOf(compared(null, [{ lr: 1 }, { lr: 1 }, { lr: 2 }]))[0]).toMatchObject({
+    expect(compareSettings(compared(null, [{ lr: 1 }, { lr: 1 }, { lr: 2 }]))[0]).toMatchObject({
       odd: [false, false, true],
       differs: true,
     });
-    expect(settingsOf(compared(null, [{ lr: 1 }, { lr: 2 }]))[0]!.odd).toEqual([false, false]);
+    expect(compareSettings(compared(null, [{ lr: 1 }, { lr: 2 }]))[0]!.odd).toEqual([false, false]);
   });
 
   test("with a baseline, whatever differs from it is marked", () => {
-    expect(settingsOf(compared("r", [{ lr: 1 }, { lr: 2 }, { lr: 2 }]))[0]!.odd).toEqual([false, true, true]);
+    expect(compareSettings(compared("r", [{ lr: 1 }, { lr: 2 }, { lr: 2 }]))[0]!.odd).toEqual([false, true, true]);
   });
 
   test("a run without a setting differs from one that has it as null", () => {
-    expect(settingsOf(compared(null, [{ lr: null }, {}]))[0]).toMatchObject({ texts: ["–", null], differs: true });
+    expect(compareSettings(compared(null, [{ lr: null }, {}]))[0]).toMatchObject({ texts: ["–", null], differs: true });
   });
 });
 
 describe("comparing metrics", () => {
   test("values to be reached are read from any list of numbers, each once", () => {
-    expect(targetsOf("3.5, 3.2; 3.5")).toEqual([3.5, 3.2]);
-    expect(targetsOf("")).toEqual([]);
-    expect(targetsOf("3.5 x")).toBeNull();
-    expect(targetsOf("1 2 3 4 5 6 7 8 9 10 11")).toBeNull();
+    expect(parseTargets("3.5, 3.2; 3.5")).toEqual([3.5, 3.2]);
+    expect(parseTargets("")).toEqual([]);
+    expect(parseTargets("3.5 x")).toBeNull();
+    expect(parseTargets("1 2 3 4 5 6 7 8 9 10 11")).toBeNull();
   });
 
   test("a value reads as the kind of its column", () => {
     expect([
-      reads("percent", 41.234),
-      reads("seconds", 90),
-      reads("rate", 123_456),
-      reads("value", "NaN"),
-      reads("value", null),
+      formatCell("percent", 41.234),
+      formatCell("seconds", 90),
+      formatCell("rate", 123_456),
+      formatCell("value", "NaN"),
+      formatCell("value", null),
     ]).toEqual(["41.2 %", "1 min 30 s", "123.5k", "NaN", "–"]);
   });
 });
@@ -193,16 +193,16 @@ describe("layers", () => {
   const matrix = { columns: 2 } as MatrixAnswer;
 
   test("rows of different sizes are made comparable", () => {
-    expect([...normalised(matrix, Float64Array.of(1, 3, 100, 300), "z")]).toEqual([-1, 1, -1, 1]);
-    expect([...normalised(matrix, Float64Array.of(2, 3, 100, 50), "first")]).toEqual([1, 1.5, 1, 0.5]);
+    expect([...normaliseRows(matrix, Float64Array.of(1, 3, 100, 300), "z")]).toEqual([-1, 1, -1, 1]);
+    expect([...normaliseRows(matrix, Float64Array.of(2, 3, 100, 50), "first")]).toEqual([1, 1.5, 1, 0.5]);
   });
 
   test("a row that never changes lies on its mean; one without a value stays empty", () => {
-    expect([...normalised(matrix, Float64Array.of(7, 7, NaN, NaN), "z")]).toEqual([0, 0, NaN, NaN]);
+    expect([...normaliseRows(matrix, Float64Array.of(7, 7, NaN, NaN), "z")]).toEqual([0, 0, NaN, NaN]);
   });
 });
 
 test("what was searched for is told apart in a text, signs and all", () => {
-  expect(partsOf("a.b A.B axb", "a.b")).toEqual(["", "a.b", " ", "A.B", " axb"]);
-  expect(partsOf("text", "")).toEqual(["text"]);
+  expect(splitMatches("a.b A.B axb", "a.b")).toEqual(["", "a.b", " ", "A.B", " axb"]);
+  expect(splitMatches("text", "")).toEqual(["text"]);
 });

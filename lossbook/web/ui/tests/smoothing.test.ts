@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { smoothed } from "../src/smoothing";
+import { smooth as smoothed } from "../src/smoothing";
 
 const ones = (length: number) => new Float64Array(length).fill(1);
 const none = (length: number) => new Float64Array(length);

@@ -1,8 +1,8 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import { completions, isComplete, quoteName } from "../src/components/filter_text";
-import { bestOf, columnNamed, difference, isField, reads } from "../src/components/table_columns";
+import { bestOf, columnNamed, difference, formatCell, isField } from "../src/components/table_columns";
 import { asCsv, asMarkdown } from "../src/components/table_text";
-import { groupNameOf, inOrder, sort, sortBy, sortReversed } from "../src/components/visible_runs";
+import { groupNameOf, sort, sortBy, sortReversed, sortValues } from "../src/components/visible_runs";
 import { navigate } from "../src/router";
 import type { Names } from "../src/types";
 import { metric, row } from "./make";
@@ -31,10 +31,10 @@ describe("columns", () => {
   });
 
   test("show values as their kind has them, and nothing where a run has none", () => {
-    expect(reads(columnNamed("duration"), 90)).toBe("1 min 30 s");
-    expect(reads(columnNamed("tags"), ["a", "b"])).toBe("a, b");
-    expect(reads(columnNamed("val/loss"), "NaN")).toBe("NaN");
-    expect(reads(columnNamed("val/loss"), undefined)).toBe("");
+    expect(formatCell(columnNamed("duration"), 90)).toBe("1 min 30 s");
+    expect(formatCell(columnNamed("tags"), ["a", "b"])).toBe("a, b");
+    expect(formatCell(columnNamed("val/loss"), "NaN")).toBe("NaN");
+    expect(formatCell(columnNamed("val/loss"), undefined)).toBe("");
   });
 
   test("tell how far a value is from the baseline's, where both are finite", () => {
@@ -49,7 +49,7 @@ describe("columns", () => {
 });
 
 describe("the order of rows", () => {
-  const ordered = (values: unknown[], descending = false) => inOrder(values, (one) => one, descending);
+  const ordered = (values: unknown[], descending = false) => sortValues(values, (one) => one, descending);
 
   test("puts numbers before texts, and what is missing or NaN last in either direction", () => {
     expect(ordered(["b", 2, null, "NaN", 1, "a"])).toEqual([1, 2, "a", "b", "NaN", null]);
@@ -62,8 +62,8 @@ describe("the order of rows", () => {
       { id: "y", lr: 1 },
       { id: "z", lr: 0 },
     ];
-    expect(inOrder(runs, ({ lr }) => lr, false).map(({ id }) => id)).toEqual(["z", "x", "y"]);
-    expect(inOrder(runs, ({ lr }) => lr, true).map(({ id }) => id)).toEqual(["x", "y", "z"]);
+    expect(sortValues(runs, ({ lr }) => lr, false).map(({ id }) => id)).toEqual(["z", "x", "y"]);
+    expect(sortValues(runs, ({ lr }) => lr, true).map(({ id }) => id)).toEqual(["x", "y", "z"]);
   });
 
   test("counts infinities as numbers and does not mind the case of texts", () => {

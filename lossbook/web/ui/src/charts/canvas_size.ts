@@ -36,7 +36,7 @@ export function useSize(box: RefObject<HTMLElement | null>): Size {
 }
 
 /** The canvas's context, empty, in px of the page. */
-export function beginCanvas(canvas: HTMLCanvasElement, { width, height, ratio }: Size): CanvasRenderingContext2D {
+export function prepareCanvas(canvas: HTMLCanvasElement, { width, height, ratio }: Size): CanvasRenderingContext2D {
   const [wide, tall] = [Math.max(1, Math.round(width * ratio)), Math.max(1, Math.round(height * ratio))];
   if (canvas.width !== wide) canvas.width = wide;
   if (canvas.height !== tall) canvas.height = tall;

@@ -2,11 +2,11 @@
 
 import { axisTitle } from "../format";
 import { type RunName, sameRun } from "./cursor";
-import { placeBefore, readingAt } from "./lines";
-import { beginPicture, pixelOf, showPicture, span } from "./rasterizer";
-import { type Colors, colorsOf, paintBeyond, paintGrid, paintLines, placeX, placeY } from "./render";
-import { type TickKind, type Ticks, ticksOf } from "./ticks";
-import type { Beyond, Frame, Line, MarkGroup, Reading, Scale } from "./types";
+import { indexBefore, readingAt } from "./lines";
+import { createBitmap, pixelOf, showBitmap, span } from "./rasterizer";
+import { type Colors, colorsOf, paintGrid, paintLines, paintOutliers, toPixelX, toPixelY } from "./render";
+import { makeTicks, type TickKind, type Ticks } from "./ticks";
+import type { Frame, Line, MarkGroup, Outliers, Reading, Scale } from "./types";
 
 /** All that a picture of a chart is made of. */
 export interface Drawing {
@@ -16,7 +16,7 @@ export interface Drawing {
   kindX: TickKind;
   kindY: TickKind;
   axis: string;
-  beyond: Beyond | null;
+  beyond: Outliers | null;
   marks: readonly MarkGroup[];
 }
 
@@ -47,12 +47,12 @@ export function layOut(
   const top = Math.round((drawing.marks.length > 0 ? 16 : 8) * ratio);
   const bottom = Math.round(34 * ratio);
   const inner = Math.max(10, height - top - bottom);
-  const ticksY = ticksOf(drawing.y, drawing.kindY, inner, 28 * ratio);
+  const ticksY = makeTicks(drawing.y, drawing.kindY, inner, 28 * ratio);
   const widest = Math.max(18 * ratio, ...ticksY.labels.map(measure));
   const left = Math.round(widest + 10 * ratio);
   const across = Math.max(10, width - left - Math.round(10 * ratio));
   const apart = (drawing.kindX === "duration" ? 84 : 68) * ratio;
-  const ticksX = ticksOf(drawing.x, drawing.kindX, across, apart);
+  const ticksX = makeTicks(drawing.x, drawing.kindX, across, apart);
   return { left, top, frame: { x: drawing.x, y: drawing.y, width: across, height: inner, ratio }, ticksX, ticksY };
 }
 
@@ -65,17 +65,17 @@ export function paintPlot(
   envelopes = true,
 ): void {
   const { frame, left, top } = layout;
-  const picture = beginPicture(frame.width, frame.height, colors.background);
+  const picture = createBitmap(frame.width, frame.height, colors.background);
   paintGrid(picture, frame, layout.ticksX, layout.ticksY, colors);
   const markColor = pixelOf(colors.line);
   for (const mark of drawing.marks) {
-    const column = Math.round(placeX(frame, mark.x));
+    const column = Math.round(toPixelX(frame, mark.x));
     for (let across = 0; across < Math.max(1, Math.round(frame.ratio)); across += 1)
       span(picture, column + across, 0, frame.height, markColor, mark.kind === "checkpoint" ? 80 : 170);
   }
   paintLines(picture, frame, drawing.lines, envelopes);
-  if (drawing.beyond !== null) paintBeyond(picture, frame, drawing.beyond);
-  showPicture(picture, context, left, top);
+  if (drawing.beyond !== null) paintOutliers(picture, frame, drawing.beyond);
+  showBitmap(picture, context, left, top);
 }
 
 /** Labels and lines beside the plot. */
@@ -87,7 +87,7 @@ export function paintAxes(context: CanvasRenderingContext2D, layout: Layout, dra
   context.textBaseline = "middle";
   context.textAlign = "right";
   ticksY.at.forEach((value, at) => {
-    const place = top + placeY(frame, value);
+    const place = top + toPixelY(frame, value);
     if (place > top - 4 && place < top + frame.height + 4)
       context.fillText(ticksY.labels[at]!, left - 6 * ratio, place);
   });
@@ -96,7 +96,7 @@ export function paintAxes(context: CanvasRenderingContext2D, layout: Layout, dra
   const row = top + frame.height + 5 * ratio;
   ticksX.at.forEach((value, at) => {
     const half = context.measureText(ticksX.labels[at]!).width / 2;
-    const place = Math.min(left + placeX(frame, value), left + frame.width + 9 * ratio - half);
+    const place = Math.min(left + toPixelX(frame, value), left + frame.width + 9 * ratio - half);
     context.fillText(ticksX.labels[at]!, place, row);
   });
   context.fillText(axisTitle(drawing.axis), left + frame.width / 2, row + 14 * ratio);
@@ -198,11 +198,11 @@ export class ChartCanvas {
 
   /** A place on the page, from the plot's own corner, in pixels of the page. */
   pageX(x: number): number {
-    return ((this.layout?.left ?? 0) + placeX(this.frame, x)) / this.ratio;
+    return ((this.layout?.left ?? 0) + toPixelX(this.frame, x)) / this.ratio;
   }
 
   pageY(y: number): number {
-    return ((this.layout?.top ?? 0) + placeY(this.frame, y)) / this.ratio;
+    return ((this.layout?.top ?? 0) + toPixelY(this.frame, y)) / this.ratio;
   }
 
   /** From pixels of the page, counted from the canvas's corner, to pixels of the plot. */
@@ -243,7 +243,7 @@ export class ChartCanvas {
       for (const line of standing) strokeLine(context, frame, line);
     }
     if (x !== null && x >= frame.x.min && x <= frame.x.max) {
-      const place = Math.round(placeX(frame, x)) + 0.5;
+      const place = Math.round(toPixelX(frame, x)) + 0.5;
       context.strokeStyle = colors.axis;
       context.lineWidth = 1;
       context.setLineDash([3 * ratio, 3 * ratio]);
@@ -256,7 +256,7 @@ export class ChartCanvas {
         if (!Number.isFinite(reading.value) || (frame.y.log && reading.value <= 0)) continue;
         if (standing.length > 0 && !standing.includes(reading.line)) continue;
         context.beginPath();
-        context.arc(place, placeY(frame, reading.value), 2.5 * ratio, 0, 2 * Math.PI);
+        context.arc(place, toPixelY(frame, reading.value), 2.5 * ratio, 0, 2 * Math.PI);
         context.fillStyle = reading.line.color;
         context.fill();
         context.strokeStyle = colors.background;
@@ -274,16 +274,16 @@ export class ChartCanvas {
 
 /** One line by the canvas's own means: few are drawn so. */
 function strokeLine(context: CanvasRenderingContext2D, frame: Frame, line: Line): void {
-  const first = Math.max(0, placeBefore(line.x, line.length, frame.x.min));
-  const end = Math.min(line.length, placeBefore(line.x, line.length, frame.x.max) + 2);
+  const first = Math.max(0, indexBefore(line.x, line.length, frame.x.min));
+  const end = Math.min(line.length, indexBefore(line.x, line.length, frame.x.max) + 2);
   const path = (values: Float64Array, xs: Float64Array, from: number, to: number): void => {
     context.beginPath();
     let open = false;
     for (let at = from; at < to; at += 1) {
       const y = values[at]!;
       const drawn = Number.isFinite(y) && (!frame.y.log || y > 0);
-      if (drawn && open) context.lineTo(placeX(frame, xs[at]!), placeY(frame, y));
-      else if (drawn) context.moveTo(placeX(frame, xs[at]!), placeY(frame, y));
+      if (drawn && open) context.lineTo(toPixelX(frame, xs[at]!), toPixelY(frame, y));
+      else if (drawn) context.moveTo(toPixelX(frame, xs[at]!), toPixelY(frame, y));
       open = drawn;
     }
   };
@@ -293,8 +293,8 @@ function strokeLine(context: CanvasRenderingContext2D, frame: Frame, line: Line)
   if (curve !== null) {
     context.globalAlpha = 0.35;
     context.lineWidth = 1;
-    const from = Math.max(0, placeBefore(curve.x, curve.length, frame.x.min));
-    const to = Math.min(curve.length, placeBefore(curve.x, curve.length, frame.x.max) + 2);
+    const from = Math.max(0, indexBefore(curve.x, curve.length, frame.x.min));
+    const to = Math.min(curve.length, indexBefore(curve.x, curve.length, frame.x.max) + 2);
     for (const [values, xs] of [
       [curve.min, curve.min_x],
       [curve.max, curve.max_x],

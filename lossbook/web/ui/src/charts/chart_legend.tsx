@@ -6,7 +6,7 @@ import { useState } from "preact/hooks";
 import { axisTitle, axisValue, moment, number } from "../format";
 import type { ChartModel } from "./chart_model";
 import { cursor, hover, hovered, sameRun } from "./cursor";
-import { lastPlace, readingAt } from "./lines";
+import { lastReading, readingAt } from "./lines";
 import { MARK_KINDS } from "./marks";
 import { amount } from "./ticks";
 import type { ChartSeries, Line, MarkGroup } from "./types";
@@ -14,7 +14,7 @@ import type { ChartSeries, Line, MarkGroup } from "./types";
 const SHOWN_AT_FIRST = 8;
 
 function lastOf(line: Line): number | null {
-  return lastPlace(line)?.value ?? (line.length > 0 ? NaN : null);
+  return lastReading(line)?.value ?? (line.length > 0 ? NaN : null);
 }
 
 function notFinite(line: Line): number {

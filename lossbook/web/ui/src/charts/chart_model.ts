@@ -12,7 +12,7 @@ import { bandLine, lineOf, stepAlong } from "./lines";
 import { MarkSubscription } from "./marks";
 import { kindOfAxis, kindOfUnit } from "./ticks";
 import type { ChartSeries, ChartSpec, ChartState, Line, Range, Scale } from "./types";
-import { beyond, bounded, extentOf, padded, survey } from "./viewport";
+import { clampZoom, extentOf, findOutliers, measureValues, padRange } from "./viewport";
 
 const NOTHING: ChartState = {
   lines: [],
@@ -263,7 +263,7 @@ export class ChartModel {
     if (spec === null || !this.canvas.ready) return;
     const { settings } = spec;
     const zoom = this.extent === null ? null : this.currentRange();
-    const range = zoom === null ? this.extent : bounded(zoom, this.extent!, settings.logX);
+    const range = zoom === null ? this.extent : clampZoom(zoom, this.extent!, settings.logX);
     // Known in detail, if that reaches; what lies beside it is drawn from the whole curve.
     const lines = range === null ? [] : this.lines.map((line) => this.reaching(line, range));
     const robust = settings.outliers === "robust" && !this.showAll.peek();
@@ -277,13 +277,14 @@ export class ChartModel {
       extent: this.extent,
     };
     if (range !== null) {
-      const found = survey(lines, range, settings.logY, robust);
+      const found = measureValues(lines, range, settings.logY, robust);
       const y = this.held(
         own !== null
           ? { min: own[0], max: own[1], log: settings.logY }
-          : padded(found.robustLow, found.robustHigh, settings.logY),
+          : padRange(found.robustLow, found.robustHigh, settings.logY),
       );
-      const out = robust && own === null && (found.low < y.min || found.high > y.max) ? beyond(lines, range, y) : null;
+      const out =
+        robust && own === null && (found.low < y.min || found.high > y.max) ? findOutliers(lines, range, y) : null;
       const nonPositiveX = settings.logX && lines.some((line) => (line.curve?.x[0] ?? line.x[0] ?? 1) <= 0);
       seen = {
         ...seen,
@@ -363,7 +364,7 @@ export class ChartModel {
     const { extent, spec } = this;
     if (spec === null || extent === null) return;
     const { logX, x } = spec.settings;
-    let to = range === null ? null : bounded(range, extent, logX);
+    let to = range === null ? null : clampZoom(range, extent, logX);
     if (to !== null && to[0] <= extent[0] && to[1] >= extent[1]) to = null;
     if (spec.ownRange) this.moved.value = to ?? extent;
     else moving.value = { axis: x, range: to };

@@ -7,7 +7,7 @@ import { axisTitle, axisValue, number } from "../format";
 import { linkTo, route } from "../router";
 import type { ChartModel } from "./chart_model";
 import { cursor, hovered, sameRun } from "./cursor";
-import { placeY, valueX } from "./render";
+import { fromPixelX, toPixelY } from "./render";
 import { amount } from "./ticks";
 import { placeTooltip } from "./tooltip_position";
 import type { Reading } from "./types";
@@ -33,7 +33,7 @@ export function sorted(readings: readonly Reading[], goal: string | null): Readi
 }
 
 /** The place and its values in one sentence. */
-export function spoken(model: ChartModel, x: number, unit: string | null): string {
+export function describeReadings(model: ChartModel, x: number, unit: string | null): string {
   const readings = sorted(model.canvas.readings(x), model.goal);
   const values = readings.slice(0, SPOKEN_ROWS).map(({ line, value }) => `${line.label} ${amount(value, unit)}`);
   const more = readings.length - values.length;
@@ -46,7 +46,7 @@ function nearestTo(readings: readonly Reading[], model: ChartModel, top: number)
   const height = model.canvas.plotPlace(0, top).top;
   let [found, least] = [-1, Infinity];
   readings.forEach(({ value }, at) => {
-    const distance = Math.abs(placeY(frame, value) - height);
+    const distance = Math.abs(toPixelY(frame, value) - height);
     if (distance < least) [found, least] = [at, distance];
   });
   return found;
@@ -60,7 +60,7 @@ export function ChartTooltip(props: {
 }) {
   const { model, tip, unit } = props;
   const x = useComputed(() => cursor.value?.x ?? null);
-  const at = tip.pinned && tip.x !== undefined ? valueX(model.canvas.frame, tip.x) : x.value;
+  const at = tip.pinned && tip.x !== undefined ? fromPixelX(model.canvas.frame, tip.x) : x.value;
   void model.seen.value;
   const box = useRef<HTMLDivElement>(null);
   useLayoutEffect(() => {

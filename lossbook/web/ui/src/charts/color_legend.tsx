@@ -4,7 +4,7 @@ import "./scatter_plot.css";
 
 import { isDark } from "../theme";
 import { linePalette } from "./color_scale";
-import { type Dimension, readsAs } from "./dimension";
+import { type Dimension, formatOnAxis } from "./dimension";
 
 const MOST_SHOWN = 12;
 
@@ -32,18 +32,18 @@ export function ColorLegend(props: { color: Dimension; categoryColor: (at: numbe
     <div
       class="color-key"
       role="img"
-      aria-label={`Colour: ${color.title} from ${readsAs(color, color.low)} to ${readsAs(color, color.high)}`}
+      aria-label={`Colour: ${color.title} from ${formatOnAxis(color, color.low)} to ${formatOnAxis(color, color.high)}`}
     >
       <b class="cut">
         {color.title}
         {color.log ? " (log)" : ""}
       </b>
-      {readsAs(color, color.low)}
+      {formatOnAxis(color, color.low)}
       <i
         class="bar"
         style={{ background: `linear-gradient(to right, ${stops})`, borderRadius: "2px", width: "140px" }}
       />
-      {readsAs(color, color.high)}
+      {formatOnAxis(color, color.high)}
     </div>
   );
 }

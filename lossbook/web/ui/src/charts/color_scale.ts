@@ -116,13 +116,13 @@ export interface ColorScale {
 }
 
 /** A value on the scale's own line. */
-export function along({ kind, threshold }: Pick<ColorScale, "kind" | "threshold">, value: number): number {
+export function toScale({ kind, threshold }: Pick<ColorScale, "kind" | "threshold">, value: number): number {
   if (kind === "log") return value > 0 ? Math.log10(value) : NaN;
   if (kind === "symlog") return Math.sign(value) * Math.log10(1 + Math.abs(value) / threshold);
   return value;
 }
 
-export function valueAt({ kind, threshold }: Pick<ColorScale, "kind" | "threshold">, place: number): number {
+export function fromScale({ kind, threshold }: Pick<ColorScale, "kind" | "threshold">, place: number): number {
   if (kind === "log") return 10 ** place;
   if (kind === "symlog") return Math.sign(place) * threshold * (10 ** Math.abs(place) - 1);
   return place;
@@ -196,13 +196,13 @@ export function fitScale(values: Float64Array, kind: ScaleKind, share: number): 
 }
 
 /** From a value to one of `STEPS` colours; -1 for what the scale cannot show. */
-export function stepper(scale: ColorScale): (value: number) => number {
-  const low = along(scale, scale.low);
-  const span = along(scale, scale.high) - low;
+export function colorStepper(scale: ColorScale): (value: number) => number {
+  const low = toScale(scale, scale.low);
+  const span = toScale(scale, scale.high) - low;
   const factor = span > 0 ? (STEPS - 1) / span : 0;
   return (value) => {
     if (Number.isNaN(value)) return -1;
-    const place = along(scale, value);
+    const place = toScale(scale, value);
     if (Number.isNaN(place)) return -1;
     return Math.max(0, Math.min(STEPS - 1, Math.round((place - low) * factor)));
   };

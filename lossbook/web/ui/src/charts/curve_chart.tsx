@@ -14,7 +14,7 @@ import { Legend, TableOfLines } from "./chart_legend";
 import { ChartMarks, focusMark } from "./chart_marks";
 import { Menu } from "./chart_menu";
 import { ChartModel } from "./chart_model";
-import { ChartTooltip, spoken, type TooltipPosition } from "./chart_tooltip";
+import { ChartTooltip, describeReadings, type TooltipPosition } from "./chart_tooltip";
 import { cursor } from "./cursor";
 import { pressKey, type Selection, stepOf, watchPointer } from "./interaction";
 import { kindOfUnit } from "./ticks";
@@ -106,7 +106,7 @@ export function CurveChart(props: CurveChartProps) {
     const place = model.stepCursor(by);
     if (place === null) return;
     byKeys.current = true;
-    setSaid(spoken(model, place.x, unit));
+    setSaid(describeReadings(model, place.x, unit));
     const { frame } = model.canvas;
     const middle = frame.y.log ? Math.sqrt(frame.y.min * frame.y.max) : (frame.y.min + frame.y.max) / 2;
     if (!pinned.current)

@@ -1,7 +1,7 @@
 // What runs have in one column, as places on an axis: numbers, or texts one beside the other. And how two of them go together.
 
 import { asNumber, moment, number, value as valueText } from "../format";
-import { type TickKind, ticksOf } from "./ticks";
+import { makeTicks, type TickKind } from "./ticks";
 
 export interface Dimension {
   name: string; // the column's
@@ -87,15 +87,15 @@ export function dimensionOf(name: string, title: string, all: readonly unknown[]
 }
 
 /** How far along the axis a value lies, 0 to 1. */
-export function partOf({ log, low, high }: Dimension, value: number): number {
+export function toFraction({ log, low, high }: Dimension, value: number): number {
   return log ? Math.log(value / low) / Math.log(high / low) : (value - low) / (high - low);
 }
 
-export function valueOfPart({ log, low, high }: Dimension, part: number): number {
+export function fromFraction({ log, low, high }: Dimension, part: number): number {
   return log ? low * (high / low) ** part : low + part * (high - low);
 }
 
-export function readsAs(dimension: Dimension, value: number): string {
+export function formatOnAxis(dimension: Dimension, value: number): string {
   if (Number.isNaN(value)) return "–";
   if (dimension.isText) return dimension.categories[value] ?? "–";
   return dimension.kind === "time" ? moment(value) : number(value);
@@ -106,21 +106,21 @@ export function labelsOf(dimension: Dimension, length: number, apart: number): {
   if (dimension.isText) {
     const every = Math.max(1, Math.ceil((dimension.categories.length * apart) / length));
     return dimension.categories.map((label, at) => ({
-      part: partOf(dimension, at),
+      part: toFraction(dimension, at),
       label: at % every === 0 ? label : "",
     }));
   }
   if (dimension.isOne) {
     const only = dimension.values.find((value) => !Number.isNaN(value)) ?? NaN;
-    return [{ part: partOf(dimension, only), label: readsAs(dimension, only) }];
+    return [{ part: toFraction(dimension, only), label: formatOnAxis(dimension, only) }];
   }
-  const { at, labels } = ticksOf(
+  const { at, labels } = makeTicks(
     { min: dimension.low, max: dimension.high, log: dimension.log },
     dimension.kind,
     length,
     apart,
   );
-  return at.map((place, number) => ({ part: partOf(dimension, place), label: labels[number]! }));
+  return at.map((place, number) => ({ part: toFraction(dimension, place), label: labels[number]! }));
 }
 
 // -- how two go together -------------------------------------------------------------------------------------------
@@ -180,12 +180,12 @@ export function correlate(one: Dimension, other: Dimension): Correlation | null 
   };
 }
 
-export function signed(rho: number): string {
+export function formatSigned(rho: number): string {
   return `${rho < 0 ? "−" : "+"}${Math.abs(rho).toFixed(2)}`;
 }
 
 /** What a correlation says, and what it does not. */
-export function sentence(x: Dimension, y: Dimension): string {
+export function describeCorrelation(x: Dimension, y: Dimension): string {
   const found = correlate(x, y);
   if (found === null) {
     return x.isText || y.isText
@@ -194,7 +194,7 @@ export function sentence(x: Dimension, y: Dimension): string {
   }
   const { rho, count, low, high } = found;
   const runs = `${count.toLocaleString("en-US")} runs`;
-  const told = `Spearman’s ρ = ${signed(rho)} over ${runs} (95% interval ${signed(low)} to ${signed(high)})`;
+  const told = `Spearman’s ρ = ${formatSigned(rho)} over ${runs} (95% interval ${formatSigned(low)} to ${formatSigned(high)})`;
   if (count < 10) return `${told}: too few runs to rely on.`;
   return low < 0 && high > 0
     ? `${told}: could be chance.`

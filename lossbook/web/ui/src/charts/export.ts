@@ -2,10 +2,10 @@
 
 import { axisTitle, number } from "../format";
 import { type ChartCanvas, type Drawing, fontAt, type Layout, layOut, paintAxes, paintPlot } from "./chart_canvas";
-import { lastPlace, nearestPlace } from "./lines";
-import { beyondSigns, DOT, dotsOf, placeX, placeY, type Sign, signsOf } from "./render";
+import { lastReading, nearestIndex } from "./lines";
+import { DOT, dotsOf, type Marker, markersOf, outlierMarkers, toPixelX, toPixelY } from "./render";
 import type { Frame, Line } from "./types";
-import { within } from "./viewport";
+import { bucketsWithin } from "./viewport";
 
 const SCALE = 2;
 const TITLE = 28;
@@ -43,7 +43,7 @@ function placeLegend(
   const places: LegendPlace[] = [];
   let [left, row] = [12, 0];
   for (const line of lines) {
-    const last = lastPlace(line);
+    const last = lastReading(line);
     const text = `${line.label}${last === null ? "" : `  ${number(last.value)}`}`;
     const wide = measure(text) + 30;
     if (left > 12 && left + wide > width) [left, row] = [12, row + 1];
@@ -109,7 +109,7 @@ function pathOf(frame: Frame, xs: Float64Array, ys: Float64Array, first: number,
   for (let at = first; at < end; at += 1) {
     const y = ys[at]!;
     const drawn = Number.isFinite(y) && !(frame.y.log && y <= 0) && !(frame.x.log && xs[at]! <= 0);
-    if (drawn) parts.push(`${open ? "L" : "M"}${short(placeX(frame, xs[at]!))} ${short(placeY(frame, y))}`);
+    if (drawn) parts.push(`${open ? "L" : "M"}${short(toPixelX(frame, xs[at]!))} ${short(toPixelY(frame, y))}`);
     open = drawn;
   }
   return parts.join("");
@@ -130,7 +130,7 @@ function areaOf(
     Number.isFinite(highs[at]!) &&
     !(frame.y.log && highs[at]! <= 0) &&
     !(frame.x.log && lowXs[at]! <= 0);
-  const yOf = (value: number): string => short(frame.y.log && value <= 0 ? frame.height + 1 : placeY(frame, value));
+  const yOf = (value: number): string => short(frame.y.log && value <= 0 ? frame.height + 1 : toPixelY(frame, value));
   const pieces: string[] = [];
   for (let at = first; at < end; at += 1) {
     if (!drawn(at)) continue;
@@ -139,8 +139,8 @@ function areaOf(
     const there: string[] = [];
     const back: string[] = [];
     for (let point = at; point <= to; point += 1) {
-      there.push(`${short(placeX(frame, highXs[point]!))} ${yOf(highs[point]!)}`);
-      back.push(`${short(placeX(frame, lowXs[point]!))} ${yOf(lows[point]!)}`);
+      there.push(`${short(toPixelX(frame, highXs[point]!))} ${yOf(highs[point]!)}`);
+      back.push(`${short(toPixelX(frame, lowXs[point]!))} ${yOf(lows[point]!)}`);
     }
     if (to > at) pieces.push(`M${there.join("L")}L${back.reverse().join("L")}Z`);
     at = to;
@@ -149,7 +149,7 @@ function areaOf(
 }
 
 /** The signs that the picture has, seven pixels wide. */
-function svgSign({ kind, x, y }: Sign, color: string): string {
+function svgSign({ kind, x, y }: Marker, color: string): string {
   if (kind === "cross")
     return `<path class="sign" d="M${short(x - 3)} ${short(y - 3)}l6 6m0 -6l-6 6" stroke="${color}" stroke-width="1.6"/>`;
   const up = kind === "up" ? 1 : -1;
@@ -160,7 +160,7 @@ function svgLine(frame: Frame, line: Line): string {
   const { curve, band, spikes, color } = line;
   const range: [number, number] = [frame.x.min, frame.x.max];
   const around = (starts: Float64Array, ends: Float64Array, length: number): [number, number] => {
-    const [first, end] = within(starts, ends, length, range);
+    const [first, end] = bucketsWithin(starts, ends, length, range);
     return [Math.max(0, first - 1), Math.min(length, end + 1)];
   };
   const parts: string[] = [`<title>${escaped(line.label)}</title>`];
@@ -185,12 +185,12 @@ function svgLine(frame: Frame, line: Line): string {
     const [low, high] = [curve!.mean[at]!, spike >= 0 ? curve!.max[at]! : curve!.min[at]!];
     if (x < range[0] || x > range[1] || (frame.y.log && (low <= 0 || high <= 0))) continue;
     parts.push(
-      `<path d="M${short(placeX(frame, x))} ${short(placeY(frame, low))}V${short(placeY(frame, high))}" stroke="${color}" stroke-width="1"/>`,
+      `<path d="M${short(toPixelX(frame, x))} ${short(toPixelY(frame, low))}V${short(toPixelY(frame, high))}" stroke="${color}" stroke-width="1"/>`,
     );
   }
   for (const { x, y } of dotsOf(frame, line))
     parts.push(`<circle cx="${short(x)}" cy="${short(y)}" r="${DOT}" fill="${color}"/>`);
-  for (const sign of signsOf(frame, line)) parts.push(svgSign(sign, color));
+  for (const sign of markersOf(frame, line)) parts.push(svgSign(sign, color));
   return `<g fill="none" stroke-linejoin="round">${parts.join("")}</g>`;
 }
 
@@ -217,20 +217,20 @@ export function svgOf(
     `<rect width="${width}" height="${whole}" fill="${colors.background}"/>`,
     `<clipPath id="plot"><rect x="0" y="0" width="${frame.width}" height="${frame.height}"/></clipPath>`,
     `<g stroke="${colors.grid}">`,
-    ...ticksX.at.map((value) => `<path d="M${short(left + placeX(frame, value))} ${top}V${bottom}"/>`),
-    ...ticksY.at.map((value) => `<path d="M${left} ${short(top + placeY(frame, value))}H${left + frame.width}"/>`),
+    ...ticksX.at.map((value) => `<path d="M${short(left + toPixelX(frame, value))} ${top}V${bottom}"/>`),
+    ...ticksY.at.map((value) => `<path d="M${left} ${short(top + toPixelY(frame, value))}H${left + frame.width}"/>`),
     ...drawing.marks.map(
-      ({ x }) => `<path d="M${short(left + placeX(frame, x))} ${top}V${bottom}" stroke="${colors.line}"/>`,
+      ({ x }) => `<path d="M${short(left + toPixelX(frame, x))} ${top}V${bottom}" stroke="${colors.line}"/>`,
     ),
     `</g>`,
     `<g transform="translate(${left} ${top})" clip-path="url(#plot)">`,
     ...drawing.lines.map((line) => svgLine(frame, line)),
-    ...(drawing.beyond === null ? [] : beyondSigns(frame, drawing.beyond).map((sign) => svgSign(sign, sign.color))),
+    ...(drawing.beyond === null ? [] : outlierMarkers(frame, drawing.beyond).map((sign) => svgSign(sign, sign.color))),
     `</g>`,
     `<path d="M${left} ${bottom}H${left + frame.width}" stroke="${colors.line}"/>`,
     `<g fill="${colors.axis}">`,
-    ...ticksX.at.map((value, at) => text(left + placeX(frame, value), bottom + 14, "middle", ticksX.labels[at]!)),
-    ...ticksY.at.map((value, at) => text(left - 6, top + placeY(frame, value) + 4, "end", ticksY.labels[at]!)),
+    ...ticksX.at.map((value, at) => text(left + toPixelX(frame, value), bottom + 14, "middle", ticksX.labels[at]!)),
+    ...ticksY.at.map((value, at) => text(left - 6, top + toPixelY(frame, value) + 4, "end", ticksY.labels[at]!)),
     text(left + frame.width / 2, bottom + 29, "middle", axisTitle(drawing.axis)),
     `</g>`,
     `<g fill="${colors.text}">`,
@@ -274,7 +274,7 @@ export function csvOf(drawing: Drawing): string {
   for (const { label, curve, band, smooth } of drawing.lines) {
     const name = cell(label);
     if (band !== null) {
-      const [first, end] = within(band.x, band.x, band.length, range);
+      const [first, end] = bucketsWithin(band.x, band.x, band.length, range);
       for (let at = first; at < end; at += 1)
         rows.push(
           [
@@ -288,11 +288,11 @@ export function csvOf(drawing: Drawing): string {
       continue;
     }
     const { x, x_end, min, max, mean, last, count, nonfinite, length } = curve!;
-    const [first, end] = within(x, x_end, length, range);
+    const [first, end] = bucketsWithin(x, x_end, length, range);
     for (let at = first; at < end; at += 1) {
       const cells = [x, x_end, min, max, mean, last, count, nonfinite].map((array) => exact(array[at]!));
       // Buckets of the two curves begin at the same rows, unless the finer one is not here yet.
-      const same = smooth === null ? -1 : nearestPlace(smooth.x, smooth.length, x[at]!);
+      const same = smooth === null ? -1 : nearestIndex(smooth.x, smooth.length, x[at]!);
       if (withSmoothed) cells.push(same < 0 ? "" : exact(smooth!.mean[same]!));
       rows.push([name, ...cells].join(","));
     }

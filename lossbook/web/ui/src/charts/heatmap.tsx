@@ -6,7 +6,7 @@ import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/ho
 import type { MatrixAnswer } from "../api";
 import { axisTitle, axisValue, number } from "../format";
 import { isDark } from "../theme";
-import { beginCanvas, plainFont, shortened, useSize } from "./canvas_size";
+import { plainFont, prepareCanvas, shortened, useSize } from "./canvas_size";
 import { areaPalette, type ColorScale, divergingPalette, type Palette, percent } from "./color_scale";
 import { fileName, save } from "./export";
 import { BAR, Legend, legendTicks } from "./heatmap_legend";
@@ -77,7 +77,7 @@ export function Heatmap(
 
   useLayoutEffect(() => {
     if (canvas.current === null || size.width === 0) return;
-    const context = beginCanvas(canvas.current, size);
+    const context = prepareCanvas(canvas.current, size);
     paintMap(context, props, layout, picture, colorsOf(canvas.current), dark ? "#ff8a80" : "#b3261e");
   }, [picture, size, chosen, labels, left, dark]);
 

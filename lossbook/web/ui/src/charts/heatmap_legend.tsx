@@ -1,13 +1,13 @@
 // What the colours of a heatmap stand for.
 
 import { number } from "../format";
-import { along, type ColorScale, type Palette, percent, valueAt } from "./color_scale";
+import { type ColorScale, fromScale, type Palette, percent, toScale } from "./color_scale";
 
 export const BAR = 220; // px of the legend
 
 export function legendTicks(scale: ColorScale): number[] {
-  const [low, high] = [along(scale, scale.low), along(scale, scale.high)];
-  return [0, 0.5, 1].map((part) => valueAt(scale, low + part * (high - low)));
+  const [low, high] = [toScale(scale, scale.low), toScale(scale, scale.high)];
+  return [0, 0.5, 1].map((part) => fromScale(scale, low + part * (high - low)));
 }
 
 export function Legend(props: { scale: ColorScale; palette: Palette; reads: string }) {

@@ -3,9 +3,9 @@
 import type { MatrixAnswer } from "../api";
 import { axisTitle } from "../format";
 import { plainFont, shortened } from "./canvas_size";
-import { type ColorScale, type Palette, stepper } from "./color_scale";
+import { type ColorScale, colorStepper, type Palette } from "./color_scale";
 import type { Colors } from "./render";
-import { kindOfAxis, ticksOf } from "./ticks";
+import { kindOfAxis, makeTicks } from "./ticks";
 
 export interface HeatmapProps {
   title: string;
@@ -59,7 +59,7 @@ export function paintCells(
   const pixels = new Uint32Array(columns * lines);
   const ill = new Uint8Array(columns * lines);
   const count = last - first + 1;
-  const step = stepper(scale);
+  const step = colorStepper(scale);
   const middle = scale.diverges ? 0 : -Infinity;
   for (let line = 0; line < lines; line += 1) {
     const from = first + Math.floor((line * count) / lines);
@@ -150,7 +150,7 @@ export function paintMap(
   context.textAlign = "center";
   context.textBaseline = "top";
   const span = edges[columns]! - edges[0]!;
-  const ticks = ticksOf({ min: edges[0]!, max: edges[columns]!, log: false }, kindOfAxis(matrix.x), width, 84);
+  const ticks = makeTicks({ min: edges[0]!, max: edges[columns]!, log: false }, kindOfAxis(matrix.x), width, 84);
   context.beginPath();
   ticks.at.forEach((value, at) => {
     const x = left + ((value - edges[0]!) / span) * width;

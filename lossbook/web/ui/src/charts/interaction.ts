@@ -3,7 +3,7 @@
 
 import type { ChartModel } from "./chart_model";
 import { cursor, hover } from "./cursor";
-import { placeY, valueX, valueY } from "./render";
+import { fromPixelX, fromPixelY, toPixelY } from "./render";
 
 export interface Selection {
   left: number; // pixels of the page, from the plot's corner
@@ -48,11 +48,11 @@ export function watchPointer(element: HTMLElement, model: ChartModel, calls: Poi
       return;
     }
     const { frame } = canvas;
-    const x = valueX(frame, place.left);
+    const x = fromPixelX(frame, place.left);
     cursor.value = { axis: model.axis, x };
     let nearest: { distance: number; line: { project: string; run: string | null } } | null = null;
     for (const { line, value } of canvas.readings(x)) {
-      const distance = Math.abs(placeY(frame, value) - place.top);
+      const distance = Math.abs(toPixelY(frame, value) - place.top);
       if (nearest === null || distance < nearest.distance) nearest = { distance, line };
     }
     const near =
@@ -157,8 +157,9 @@ export function watchPointer(element: HTMLElement, model: ChartModel, calls: Poi
       const { frame } = canvas;
       const from = canvas.plotPlace(selection.left, selection.top);
       const to = canvas.plotPlace(selection.left + selection.width, selection.top + selection.height);
-      if (to.left - from.left < frame.width - 1) model.zoom([valueX(frame, from.left), valueX(frame, to.left)]);
-      if (to.top - from.top < frame.height - 1) model.ownY.value = [valueY(frame, to.top), valueY(frame, from.top)];
+      if (to.left - from.left < frame.width - 1) model.zoom([fromPixelX(frame, from.left), fromPixelX(frame, to.left)]);
+      if (to.top - from.top < frame.height - 1)
+        model.ownY.value = [fromPixelY(frame, to.top), fromPixelY(frame, from.top)];
     },
     options,
   );

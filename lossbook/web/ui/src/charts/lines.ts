@@ -42,7 +42,7 @@ function median(values: Float64Array, from: number, to: number): number {
 }
 
 /** Buckets of several rows that reach further than those around them: a single row is lost in their mean. */
-export function outstanding(curve: CurveAnswer): Int32Array {
+export function findSpikes(curve: CurveAnswer): Int32Array {
   const { length, min, max, mean, count } = curve;
   const known = knownSpikes.get(max);
   if (known !== undefined) return known;
@@ -80,7 +80,7 @@ export function lineOf(head: LineHead, curve: CurveAnswer, smooth: CurveAnswer |
     length: drawn.length,
     x: middles(drawn),
     y: drawn.mean,
-    spikes: outstanding(curve),
+    spikes: findSpikes(curve),
   };
 }
 
@@ -99,7 +99,7 @@ export function bandLine(head: LineHead, band: BandAnswer): Line {
 }
 
 /** The number of the last place at or before `x`; -1 before the first. `places` increase. */
-export function placeBefore(places: Float64Array, length: number, x: number): number {
+export function indexBefore(places: Float64Array, length: number, x: number): number {
   let low = 0;
   let high = length;
   while (low < high) {
@@ -111,7 +111,7 @@ export function placeBefore(places: Float64Array, length: number, x: number): nu
 }
 
 export function readingAt(line: Line, x: number, reach: number): Reading | null {
-  const at = nearestPlace(line.x, line.length, x);
+  const at = nearestIndex(line.x, line.length, x);
   if (at < 0) return null;
   const { curve, band } = line;
   if (band !== null) {
@@ -128,7 +128,7 @@ export function readingAt(line: Line, x: number, reach: number): Reading | null 
       nonfinite: 0,
     };
   }
-  const own = nearestPlace(curve!.x, curve!.length, x, curve!.x_end);
+  const own = nearestIndex(curve!.x, curve!.length, x, curve!.x_end);
   if (own < 0) return null;
   const from = curve!.x[own]!;
   const to = curve!.x_end[own]!;
@@ -147,15 +147,15 @@ export function readingAt(line: Line, x: number, reach: number): Reading | null 
 }
 
 /** The number of the place next to `x`; -1 where there is none. `ends`: where each place ends. */
-export function nearestPlace(places: Float64Array, length: number, x: number, ends: Float64Array = places): number {
+export function nearestIndex(places: Float64Array, length: number, x: number, ends: Float64Array = places): number {
   if (length === 0) return -1;
-  const before = Math.max(0, placeBefore(places, length, x));
+  const before = Math.max(0, indexBefore(places, length, x));
   if (before + 1 >= length) return before;
   return x - ends[before]! <= places[before + 1]! - x ? before : before + 1;
 }
 
 /** The last value of a line that is a number, as its legend tells it. */
-export function lastPlace(line: Line): { value: number; x: number } | null {
+export function lastReading(line: Line): { value: number; x: number } | null {
   const { curve, smoothed } = line;
   const [values, places] = curve === null || smoothed ? [line.y, line.x] : [curve.last, curve.x_end];
   for (let at = line.length - 1; at >= 0; at -= 1)
@@ -176,9 +176,9 @@ export function stepAlong(
   if (line.length === 0) return null;
   let at: number;
   if (from === null || from < min || from > max) {
-    at = nearestPlace(line.x, line.length, by > 0 ? min : max);
+    at = nearestIndex(line.x, line.length, by > 0 ? min : max);
     if (line.x[at]! < min && at + 1 < line.length) at += 1;
     if (line.x[at]! > max && at > 0) at -= 1;
-  } else at = Math.max(0, Math.min(line.length - 1, nearestPlace(line.x, line.length, from) + by));
+  } else at = Math.max(0, Math.min(line.length - 1, nearestIndex(line.x, line.length, from) + by));
   return line.x[at]! < min || line.x[at]! > max ? null : at;
 }

@@ -6,8 +6,8 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import { isDark } from "../theme";
-import { beginCanvas, plainFont, shortened, useSize } from "./canvas_size";
-import { type Dimension, labelsOf, partOf, readsAs, valueOfPart } from "./dimension";
+import { plainFont, prepareCanvas, shortened, useSize } from "./canvas_size";
+import { type Dimension, formatOnAxis, fromFraction, labelsOf, toFraction } from "./dimension";
 import { colorsOf } from "./render";
 
 export type Brush = readonly [number, number]; // parts of the axis, low to high
@@ -27,13 +27,17 @@ const AT_ONCE = 1200; // lines between two looks at the clock
 const FRAME = 12; // ms of drawing in one go
 
 /** Which runs cross every brushed axis within its brush. */
-export function passing(axes: readonly Dimension[], brushes: ReadonlyMap<string, Brush>, count: number): Uint8Array {
+export function brushedRuns(
+  axes: readonly Dimension[],
+  brushes: ReadonlyMap<string, Brush>,
+  count: number,
+): Uint8Array {
   const passes = new Uint8Array(count).fill(1);
   for (const axis of axes) {
     const brush = brushes.get(axis.name);
     if (brush === undefined) continue;
     for (let at = 0; at < count; at += 1) {
-      const part = partOf(axis, axis.values[at]!);
+      const part = toFraction(axis, axis.values[at]!);
       if (!(part >= brush[0] - 1e-9 && part <= brush[1] + 1e-9)) passes[at] = 0;
     }
   }
@@ -72,7 +76,7 @@ export function ParallelCoordinates(props: {
     () =>
       axes.map((axis) =>
         Float32Array.from(axis.values, (value) => {
-          const part = partOf(axis, value);
+          const part = toFraction(axis, value);
           return Number.isFinite(part) ? TOP + (1 - part) * tall : TOP + tall + 18;
         }),
       ),
@@ -83,7 +87,7 @@ export function ParallelCoordinates(props: {
   useLayoutEffect(() => {
     const element = canvas.current;
     if (element === null || size.width === 0) return undefined;
-    const context = beginCanvas(element, size);
+    const context = prepareCanvas(element, size);
     const tokens = colorsOf(element);
     context.lineJoin = "round";
     const order: number[] = [];
@@ -125,7 +129,7 @@ export function ParallelCoordinates(props: {
   useLayoutEffect(() => {
     const element = over.current;
     if (element === null || size.width === 0) return;
-    const context = beginCanvas(element, size);
+    const context = prepareCanvas(element, size);
     const tokens = colorsOf(element);
     plainFont(context);
     const room = axes.length < 2 ? 200 : (size.width - 2 * side) / (axes.length - 1) - 16;
@@ -306,7 +310,7 @@ export function ParallelCoordinates(props: {
               <div key={axis.name}>
                 <dt class="cut">{axis.title}</dt>
                 <dd class="cut">
-                  <bdi>{readsAs(axis, axis.values[at.run]!)}</bdi>
+                  <bdi>{formatOnAxis(axis, axis.values[at.run]!)}</bdi>
                 </dd>
               </div>
             ))}
@@ -320,8 +324,10 @@ export function ParallelCoordinates(props: {
 /** The ends of a brush as a link has them: numbers, or the texts of the first and the last category. */
 export function brushTexts(axis: Dimension, [low, high]: Brush): [string, string] | null {
   if (!axis.isText)
-    return [low, high].map((part) => String(Number(valueOfPart(axis, part).toPrecision(6)))) as [string, string];
-  const inside = axis.categories.map((_, at) => at).filter((at) => partOf(axis, at) >= low && partOf(axis, at) <= high);
+    return [low, high].map((part) => String(Number(fromFraction(axis, part).toPrecision(6)))) as [string, string];
+  const inside = axis.categories
+    .map((_, at) => at)
+    .filter((at) => toFraction(axis, at) >= low && toFraction(axis, at) <= high);
   return inside.length === 0 ? null : [axis.categories[inside[0]!]!, axis.categories[inside.at(-1)!]!];
 }
 
@@ -330,11 +336,11 @@ export function brushOf(axis: Dimension, from: string, to: string): Brush | null
     const [first, last] = [axis.categories.indexOf(from), axis.categories.indexOf(to)];
     return first < 0 || last < 0
       ? null
-      : [partOf(axis, Math.min(first, last) - 0.5), partOf(axis, Math.max(first, last) + 0.5)];
+      : [toFraction(axis, Math.min(first, last) - 0.5), toFraction(axis, Math.max(first, last) + 0.5)];
   }
   const [low, high] = [from === "" ? axis.low : Number(from), to === "" ? axis.high : Number(to)];
   if (!Number.isFinite(low) || !Number.isFinite(high)) return null;
-  const [one, other] = [partOf(axis, low), partOf(axis, high)].map((part) =>
+  const [one, other] = [toFraction(axis, low), toFraction(axis, high)].map((part) =>
     Number.isNaN(part) ? 0 : Math.max(0, Math.min(1, part)),
   ) as [number, number];
   // The link keeps six digits: an end that is the axis's own must not leave out the run that stands there.

@@ -20,7 +20,7 @@ let shared = new ArrayBuffer(0);
 let turned = new ArrayBuffer(0);
 
 /** A picture to draw in; the next one that is begun takes its place. */
-export function beginPicture(width: number, height: number, background: string): Bitmap {
+export function createBitmap(width: number, height: number, background: string): Bitmap {
   if (shared.byteLength < 4 * width * height) shared = new ArrayBuffer(4 * width * height);
   const pixels = new Uint32Array(shared, 0, width * height);
   pixels.fill(pixelOf(background));
@@ -30,7 +30,7 @@ export function beginPicture(width: number, height: number, background: string):
 /** Pixels are turned in squares that fit a processor's cache. */
 const SQUARE = 32;
 
-export function showPicture(picture: Bitmap, context: CanvasRenderingContext2D, left = 0, top = 0): void {
+export function showBitmap(picture: Bitmap, context: CanvasRenderingContext2D, left = 0, top = 0): void {
   const { width, height, pixels } = picture;
   if (turned.byteLength < shared.byteLength) turned = new ArrayBuffer(shared.byteLength);
   const rows = new Uint32Array(turned, 0, width * height);

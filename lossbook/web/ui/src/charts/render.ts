@@ -2,8 +2,8 @@
 
 import { type Bitmap, CROSS, DOWN, drawArea, drawDot, drawLine, drawSign, pixelOf, span, UP } from "./rasterizer";
 import type { Ticks } from "./ticks";
-import type { Beyond, Frame, Line, Range, Scale } from "./types";
-import { within } from "./viewport";
+import type { Frame, Line, Outliers, Range, Scale } from "./types";
+import { bucketsWithin } from "./viewport";
 
 export interface Colors {
   background: string;
@@ -15,23 +15,23 @@ export interface Colors {
 
 const plain = (value: number): number => value;
 
-export function placeX(frame: Frame, value: number): number {
+export function toPixelX(frame: Frame, value: number): number {
   const to = frame.x.log ? Math.log10 : plain;
   return (frame.width * (to(value) - to(frame.x.min))) / (to(frame.x.max) - to(frame.x.min));
 }
 
-export function placeY(frame: Frame, value: number): number {
+export function toPixelY(frame: Frame, value: number): number {
   const to = frame.y.log ? Math.log10 : plain;
   return frame.height - (frame.height * (to(value) - to(frame.y.min))) / (to(frame.y.max) - to(frame.y.min));
 }
 
-export function valueX(frame: Frame, place: number): number {
+export function fromPixelX(frame: Frame, place: number): number {
   const { min, max, log } = frame.x;
   const part = place / frame.width;
   return log ? min * (max / min) ** part : min + (max - min) * part;
 }
 
-export function valueY(frame: Frame, place: number): number {
+export function fromPixelY(frame: Frame, place: number): number {
   const { min, max, log } = frame.y;
   const part = 1 - place / frame.height;
   return log ? min * (max / min) ** part : min + (max - min) * part;
@@ -73,12 +73,12 @@ export function paintGrid(picture: Bitmap, frame: Frame, ticksX: Ticks, ticksY: 
   const color = pixelOf(colors.grid);
   const thick = Math.max(1, Math.round(frame.ratio));
   ticksX.at.forEach((value, at) => {
-    const left = Math.round(placeX(frame, value));
+    const left = Math.round(toPixelX(frame, value));
     for (let across = 0; across < thick; across += 1)
       span(picture, left + across, 0, frame.height, color, ticksX.labels[at] === "" ? 110 : 256);
   });
   ticksY.at.forEach((value, at) => {
-    const top = Math.round(placeY(frame, value));
+    const top = Math.round(toPixelY(frame, value));
     for (let column = 0; column < frame.width; column += 1)
       span(picture, column, top, top + thick, color, ticksY.labels[at] === "" ? 110 : 256);
   });
@@ -114,7 +114,8 @@ export function paintLines(picture: Bitmap, frame: Frame, lines: readonly Line[]
   for (const line of lines) paintSpikes(picture, frame, range, line);
   const unit = Math.max(1, Math.round(frame.ratio));
   for (const line of lines)
-    for (const { kind, x, y } of signsOf(frame, line)) drawSign(picture, SIGNS[kind], x, y, unit, pixelOf(line.color));
+    for (const { kind, x, y } of markersOf(frame, line))
+      drawSign(picture, SIGNS[kind], x, y, unit, pixelOf(line.color));
 }
 
 function paintValues(
@@ -140,7 +141,7 @@ function paintValues(
 
 /** One bucket more on each side, so that lines go on to the edge. */
 function around(starts: Float64Array, ends: Float64Array, length: number, range: Range): [number, number] {
-  const [first, end] = within(starts, ends, length, range);
+  const [first, end] = bucketsWithin(starts, ends, length, range);
   return [Math.max(0, first - 1), Math.min(length, end + 1)];
 }
 
@@ -181,11 +182,11 @@ export const DOT = 1.9;
 export function dotsOf(frame: Frame, line: Line): { x: number; y: number }[] {
   const drawn = line.smooth ?? line.curve;
   if (drawn === null) return [];
-  const [first, end] = within(drawn.x, drawn.x_end, drawn.length, [frame.x.min, frame.x.max]);
+  const [first, end] = bucketsWithin(drawn.x, drawn.x_end, drawn.length, [frame.x.min, frame.x.max]);
   if (end - first > MOST_DOTS) return [];
   const wide = Math.abs(
-    placeX(frame, Math.min(drawn.x[end - 1] ?? 0, frame.x.max)) -
-      placeX(frame, Math.max(drawn.x[first] ?? 0, frame.x.min)),
+    toPixelX(frame, Math.min(drawn.x[end - 1] ?? 0, frame.x.max)) -
+      toPixelX(frame, Math.max(drawn.x[first] ?? 0, frame.x.min)),
   );
   const sparse = end - first === 1 || wide / Math.max(1, end - first - 1) > 8 * frame.ratio;
   const dots: { x: number; y: number }[] = [];
@@ -194,7 +195,8 @@ export function dotsOf(frame: Frame, line: Line): { x: number; y: number }[] {
     if (!Number.isFinite(y) || (frame.y.log && y <= 0)) continue;
     // A row whose neighbours are not finite has no line: without a dot it would not be seen.
     const alone = !Number.isFinite(line.y[at - 1] ?? NaN) && !Number.isFinite(line.y[at + 1] ?? NaN);
-    if ((sparse && drawn.count[at]! === 1) || alone) dots.push({ x: placeX(frame, line.x[at]!), y: placeY(frame, y) });
+    if ((sparse && drawn.count[at]! === 1) || alone)
+      dots.push({ x: toPixelX(frame, line.x[at]!), y: toPixelY(frame, y) });
   }
   return dots;
 }
@@ -212,35 +214,35 @@ function paintSpikes(picture: Bitmap, frame: Frame, range: Range, line: Line): v
     if (x < range[0] || x > range[1]) continue;
     const value = isHigh ? curve.max[at]! : curve.min[at]!;
     const mean = curve.mean[at]!;
-    const from = frame.y.log && mean <= 0 ? frame.height : placeY(frame, mean);
-    const to = frame.y.log && value <= 0 ? frame.height : placeY(frame, value);
+    const from = frame.y.log && mean <= 0 ? frame.height : toPixelY(frame, mean);
+    const to = frame.y.log && value <= 0 ? frame.height : toPixelY(frame, value);
     if (Math.abs(to - from) < 2) continue;
-    const left = Math.min(frame.width - thick, Math.floor(placeX(frame, x)));
+    const left = Math.min(frame.width - thick, Math.floor(toPixelX(frame, x)));
     for (let across = 0; across < thick; across += 1)
       span(picture, left + across, Math.min(from, to), Math.max(from, to), color, line.attempt === null ? 256 : 140);
   }
 }
 
-export type SignKind = "up" | "down" | "cross";
+export type MarkerKind = "up" | "down" | "cross";
 
-export interface Sign {
-  kind: SignKind;
+export interface Marker {
+  kind: MarkerKind;
   x: number; // its middle, in pixels
   y: number;
 }
 
-const SIGNS: Record<SignKind, readonly number[]> = { up: UP, down: DOWN, cross: CROSS };
+const SIGNS: Record<MarkerKind, readonly number[]> = { up: UP, down: DOWN, cross: CROSS };
 
 /** Signs of what is not finite: arrows for infinities, crosses for the rest, side by side and never on top of each other. */
-export function signsOf(frame: Frame, { curve }: Line): Sign[] {
+export function markersOf(frame: Frame, { curve }: Line): Marker[] {
   if (curve === null) return [];
   const unit = Math.max(1, Math.round(frame.ratio));
-  const [first, end] = within(curve.x, curve.x_end, curve.length, [frame.x.min, frame.x.max]);
-  const signs: Sign[] = [];
+  const [first, end] = bucketsWithin(curve.x, curve.x_end, curve.length, [frame.x.min, frame.x.max]);
+  const signs: Marker[] = [];
   let before = -Infinity;
   for (let at = first; at < end; at += 1) {
     if (curve.nonfinite[at]! === 0) continue;
-    const x = placeX(frame, (curve.x[at]! + curve.x_end[at]!) / 2);
+    const x = toPixelX(frame, (curve.x[at]! + curve.x_end[at]!) / 2);
     if (x - before < 8 * unit) continue;
     before = x;
     const kinds = [curve.first[at]!, curve.last[at]!];
@@ -251,12 +253,12 @@ export function signsOf(frame: Frame, { curve }: Line): Sign[] {
 }
 
 /** Small arrows at the edge where points lie beyond it. */
-export function beyondSigns(frame: Frame, { places: found }: Beyond): (Sign & { color: string })[] {
+export function outlierMarkers(frame: Frame, { places: found }: Outliers): (Marker & { color: string })[] {
   const unit = Math.max(1, Math.round(frame.ratio));
   const taken = new Set<number>();
-  const signs: (Sign & { color: string })[] = [];
+  const signs: (Marker & { color: string })[] = [];
   for (const { x, above, line } of found) {
-    const place = placeX(frame, x);
+    const place = toPixelX(frame, x);
     const column = (Math.round(place / (8 * unit)) + 1) * (above ? 1 : -1);
     if (taken.has(column)) continue;
     taken.add(column);
@@ -270,9 +272,9 @@ export function beyondSigns(frame: Frame, { places: found }: Beyond): (Sign & { 
   return signs;
 }
 
-export function paintBeyond(picture: Bitmap, frame: Frame, beyond: Beyond): void {
+export function paintOutliers(picture: Bitmap, frame: Frame, beyond: Outliers): void {
   const unit = Math.max(1, Math.round(frame.ratio));
-  for (const { kind, x, y, color } of beyondSigns(frame, beyond))
+  for (const { kind, x, y, color } of outlierMarkers(frame, beyond))
     drawSign(picture, SIGNS[kind], x, y, unit, pixelOf(color));
 }
 

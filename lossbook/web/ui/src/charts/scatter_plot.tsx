@@ -5,9 +5,9 @@ import "./scatter_plot.css";
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import { isDark } from "../theme";
-import { beginCanvas, plainFont, shortened, useSize } from "./canvas_size";
+import { plainFont, prepareCanvas, shortened, useSize } from "./canvas_size";
 import { linePalette } from "./color_scale";
-import { type Dimension, labelsOf, partOf, readsAs } from "./dimension";
+import { type Dimension, formatOnAxis, labelsOf, toFraction } from "./dimension";
 import { colorsOf } from "./render";
 
 export interface ScatterRun {
@@ -32,8 +32,8 @@ function scattered(id: string, salt: number): number {
 function placesOf(dimension: Dimension, runs: readonly ScatterRun[], salt: number): Float64Array {
   return dimension.values.map((value, at) =>
     dimension.isText && !Number.isNaN(value)
-      ? partOf(dimension, value + JITTER * scattered(runs[at]!.id, salt))
-      : partOf(dimension, value),
+      ? toFraction(dimension, value + JITTER * scattered(runs[at]!.id, salt))
+      : toFraction(dimension, value),
   );
 }
 
@@ -51,7 +51,7 @@ export function colorsBy(
     if (Number.isNaN(value)) return others;
     return color.isText
       ? categories(value)
-      : palette[Math.round(Math.max(0, Math.min(1, partOf(color, value))) * (palette.length - 1))]!;
+      : palette[Math.round(Math.max(0, Math.min(1, toFraction(color, value))) * (palette.length - 1))]!;
   });
 }
 
@@ -96,7 +96,7 @@ export function ScatterPlot(props: {
   useLayoutEffect(() => {
     const element = canvas.current;
     if (element === null || size.width === 0) return;
-    const context = beginCanvas(element, size);
+    const context = prepareCanvas(element, size);
     const tokens = colorsOf(element);
     plainFont(context);
     context.lineWidth = 1;
@@ -299,7 +299,7 @@ export function ScatterPlot(props: {
                   <div key={dimension.name}>
                     <dt class="cut">{dimension.title}</dt>
                     <dd class="cut">
-                      <bdi>{readsAs(dimension, dimension.values[at]!)}</bdi>
+                      <bdi>{formatOnAxis(dimension, dimension.values[at]!)}</bdi>
                     </dd>
                   </div>
                 ))}

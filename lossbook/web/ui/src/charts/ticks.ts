@@ -93,7 +93,7 @@ function powerLabel(value: number): string {
 }
 
 /** `length` and `apart` in pixels: how long the axis is, and how near two labels may come. */
-export function ticksOf(scale: Scale, kind: TickKind, length: number, apart: number): Ticks {
+export function makeTicks(scale: Scale, kind: TickKind, length: number, apart: number): Ticks {
   const { min, max } = scale;
   const most = Math.max(1, Math.floor(length / apart));
   if (!(max > min) || !Number.isFinite(max - min)) return { at: [], labels: [] };

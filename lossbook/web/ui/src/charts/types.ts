@@ -82,18 +82,18 @@ export interface Reading {
   nonfinite: number;
 }
 
-export interface Place {
+export interface Point {
   value: number;
   x: number;
 }
 
 /** Points of the lines beyond the range on y, and the furthest of them. */
-export interface Beyond {
+export interface Outliers {
   atLeast: boolean; // counted by buckets of several rows: there may be more
   above: number;
-  highest: Place | null;
+  highest: Point | null;
   below: number;
-  lowest: Place | null;
+  lowest: Point | null;
   places: { x: number; above: boolean; line: Line }[];
 }
 
@@ -118,7 +118,7 @@ export interface ChartState {
   failure: string | null;
   range: Range | null; // null: all of it
   extent: Range | null;
-  beyond: Beyond | null;
+  beyond: Outliers | null;
   nonPositive: number;
   nonPositiveAtLeast: boolean;
   nonPositiveX: boolean;

@@ -1,7 +1,7 @@
 // Which part of the curves is seen: ranges that fit what is there, and what they leave out.
 
-import { placeBefore } from "./lines";
-import type { Beyond, Line, Range, Scale } from "./types";
+import { indexBefore } from "./lines";
+import type { Line, Outliers, Range, Scale } from "./types";
 
 /** From the first to the last row of all lines; null where there is none. */
 export function extentOf(lines: readonly Line[], log: boolean): Range | null {
@@ -24,7 +24,7 @@ export function extentOf(lines: readonly Line[], log: boolean): Range | null {
 }
 
 /** A zoom in bounds: never further out than all there is and a little, never so near that numbers end. */
-export function bounded(range: Range, whole: Range, log: boolean): Range {
+export function clampZoom(range: Range, whole: Range, log: boolean): Range {
   const to = log ? Math.log : (value: number) => value;
   const from = log ? Math.exp : (value: number) => value;
   const [low, high] = [to(whole[0]), to(whole[1])];
@@ -40,7 +40,7 @@ export function bounded(range: Range, whole: Range, log: boolean): Range {
 }
 
 /** What is in sight between two places on x. */
-export interface Survey {
+export interface ValueRange {
   low: number; // NaN where nothing can be drawn
   high: number;
   robustLow: number;
@@ -50,10 +50,15 @@ export interface Survey {
 }
 
 /** The buckets of a line that touch a range. */
-export function within(starts: Float64Array, ends: Float64Array, length: number, range: Range): [number, number] {
-  let first = Math.max(0, placeBefore(starts, length, range[0]));
+export function bucketsWithin(
+  starts: Float64Array,
+  ends: Float64Array,
+  length: number,
+  range: Range,
+): [number, number] {
+  let first = Math.max(0, indexBefore(starts, length, range[0]));
   if (first < length && ends[first]! < range[0]) first += 1;
-  return [first, placeBefore(starts, length, range[1]) + 1];
+  return [first, indexBefore(starts, length, range[1]) + 1];
 }
 
 /** Of so many values quantiles are told; of more, every second, third, ... is taken. */
@@ -66,7 +71,7 @@ const STEADY = 3;
 const LEAST_SHARE = 0.1;
 
 /** `robust`: with the range of what is usual, as a box plot's whiskers tell it. */
-export function survey(lines: readonly Line[], range: Range, log: boolean, robust: boolean): Survey {
+export function measureValues(lines: readonly Line[], range: Range, log: boolean, robust: boolean): ValueRange {
   let [low, high, nonPositive] = [Infinity, -Infinity, 0];
   let nonPositiveAtLeast = false;
   const lows: number[] = [];
@@ -82,12 +87,12 @@ export function survey(lines: readonly Line[], range: Range, log: boolean, robus
   };
   for (const { curve, band, smooth } of lines) {
     if (band !== null) {
-      const [first, end] = within(band.x, band.x, band.length, range);
+      const [first, end] = bucketsWithin(band.x, band.x, band.length, range);
       for (let at = first; at < end; at += 1) if (Number.isFinite(band.low[at]!)) take(band.low[at]!, band.high[at]!);
       continue;
     }
     const { x, x_end, length, min, max, count } = curve!;
-    const [first, end] = within(x, x_end, length, range);
+    const [first, end] = bucketsWithin(x, x_end, length, range);
     for (let at = first; at < end; at += 1) {
       if (!Number.isFinite(min[at]!) || !Number.isFinite(max[at]!)) continue;
       if (log && min[at]! <= 0) {
@@ -97,7 +102,7 @@ export function survey(lines: readonly Line[], range: Range, log: boolean, robus
       take(min[at]!, max[at]!);
     }
     if (smooth !== null) {
-      const [from, to] = within(smooth.x, smooth.x_end, smooth.length, range);
+      const [from, to] = bucketsWithin(smooth.x, smooth.x_end, smooth.length, range);
       for (let at = from; at < to; at += 1) {
         const value = smooth.mean[at]!;
         if (Number.isFinite(value) && (!log || value > 0)) {
@@ -145,7 +150,7 @@ function steadyBeginning({ curve, band }: Line, range: Range, isUnusual: (value:
   const [starts, ends, values, length] =
     band !== null ? [band.x, band.x, band.mean, band.length] : [curve!.x, curve!.x_end, curve!.mean, curve!.length];
   if (length === 0 || starts[0]! < range[0]) return [];
-  const end = within(starts, ends, length, range)[1];
+  const end = bucketsWithin(starts, ends, length, range)[1];
   const found: number[] = [];
   let at = 0;
   for (; at < end && Number.isFinite(values[at]!) && isUnusual(values[at]!); at += 1) found.push(values[at]!);
@@ -167,7 +172,7 @@ function share(values: readonly number[], part: number): number | null {
 }
 
 /** A range with a little room above and below. */
-export function padded(low: number, high: number, log: boolean): Scale {
+export function padRange(low: number, high: number, log: boolean): Scale {
   if (Number.isNaN(low)) return log ? { min: 0.1, max: 1, log } : { min: 0, max: 1, log };
   if (log) {
     const room = Math.max(10 ** (0.05 * Math.log10(high / low)), 1.02);
@@ -178,13 +183,13 @@ export function padded(low: number, high: number, log: boolean): Scale {
   return { min: low - room, max: high + room, log };
 }
 
-export function beyond(lines: readonly Line[], range: Range, y: Scale): Beyond {
-  const found: Beyond = { atLeast: false, above: 0, highest: null, below: 0, lowest: null, places: [] };
+export function findOutliers(lines: readonly Line[], range: Range, y: Scale): Outliers {
+  const found: Outliers = { atLeast: false, above: 0, highest: null, below: 0, lowest: null, places: [] };
   for (const line of lines) {
     const { curve } = line;
     if (curve === null) continue;
     const { x, x_end, length, min, max, min_x, max_x, count } = curve;
-    const [first, end] = within(x, x_end, length, range);
+    const [first, end] = bucketsWithin(x, x_end, length, range);
     for (let at = first; at < end; at += 1) {
       if (max[at]! > y.max) {
         found.above += 1;

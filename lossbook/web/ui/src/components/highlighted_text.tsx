@@ -32,14 +32,14 @@ function visible(text: string): ComponentChildren {
 }
 
 /** Where `find` stands in a text, upper and lower case alike. */
-export function partsOf(text: string, find: string): string[] {
+export function splitMatches(text: string, find: string): string[] {
   if (find === "") return [text];
   return text.split(new RegExp(`(${find.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")})`, "giu"));
 }
 
 /** `find`: emphasised wherever it occurs. */
 export function HighlightedText(props: { text: string; find?: string | null }) {
-  const parts = partsOf(props.text, props.find ?? "");
+  const parts = splitMatches(props.text, props.find ?? "");
   if (parts.length === 1) return <>{visible(props.text)}</>;
   return <>{parts.map((part, at) => (at % 2 === 1 ? <mark key={at}>{visible(part)}</mark> : visible(part)))}</>;
 }

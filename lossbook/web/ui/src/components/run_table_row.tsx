@@ -9,8 +9,8 @@ import { baseline, colorOf, drawnIds, runById, setBaseline } from "../runs";
 import type { RunRow } from "../types";
 import { openColorPicker } from "./color_picker";
 import { focusOn, lineId, linkQuery, scrolling, toggleGroup, toggleRun } from "./row_focus";
-import { type Column, cell, difference, mainMetric, reads } from "./table_columns";
-import { foldGroup, type Group } from "./visible_runs";
+import { type Column, cell, difference, formatCell, mainMetric } from "./table_columns";
+import { collapseGroup, type Group } from "./visible_runs";
 
 export const LINE = 28; // px, as in run_table.css
 
@@ -106,7 +106,7 @@ export function RunTableRow(props: {
       </div>
       {props.columns.map((column) => {
         const any = cell(column.name, row);
-        const text = reads(column, any);
+        const text = formatCell(column, any);
         const apart = held !== undefined && column.metric ? difference(any, cell(column.name, held)) : "";
         const isNumber = asNumber(any) !== null;
         return (
@@ -169,7 +169,7 @@ export function GroupTableRow(props: { group: Group; columns: readonly Column[];
           tabIndex={-1}
           aria-label={`${group.folded ? "Unfold" : "Fold"} ${group.name}`}
           title={group.folded ? "Unfold" : "Fold"}
-          onClick={() => foldGroup(group.name, !group.folded)}
+          onClick={() => collapseGroup(group.name, !group.folded)}
         >
           <span class={`fold ${group.folded ? "" : "open"}`} aria-hidden="true">
             ›
@@ -222,7 +222,7 @@ function aggregate(group: Group, column: Column): string {
       values.length < 2 ? 0 : Math.sqrt(values.reduce((sum, one) => sum + (one - mean) ** 2, 0) / (values.length - 1));
     text =
       column.kind === "seconds"
-        ? reads(column, mean)
+        ? formatCell(column, mean)
         : spread === 0
           ? number(mean, 4)
           : `${number(mean, 4)} ± ${number(spread, 2)}`;

@@ -54,7 +54,7 @@ export function cell(name: string, row: RunRow): unknown {
 }
 
 /** A value as it stands in the table. */
-export function reads(column: Column, any: unknown): string {
+export function formatCell(column: Column, any: unknown): string {
   if (any === undefined || any === null) return "";
   if (column.kind === "moment") return moment(asNumber(any));
   if (column.kind === "seconds") return duration(asNumber(any));

@@ -138,7 +138,7 @@ export function sortNext(): void {
 }
 
 /** Numbers before texts; what is missing, and NaN, last in either direction; equal ones stay as they were. */
-export function inOrder<T>(things: readonly T[], cellOf: (thing: T) => unknown, descending: boolean): T[] {
+export function sortValues<T>(things: readonly T[], cellOf: (thing: T) => unknown, descending: boolean): T[] {
   const keyed = things.map((thing, at) => {
     const any = cellOf(thing);
     const size = asNumber(any);
@@ -163,7 +163,7 @@ export const visibleRuns: ReadonlySignal<readonly RunRow[]> = computed(() => {
   const order = sort.value;
   if (order === null) return found.value;
   const column = isField(order.name) ? undefined : columnOf(order.name);
-  return inOrder(
+  return sortValues(
     found.value,
     (row) => (isField(order.name) ? cell(order.name, row) : column?.get(row.id)),
     order.descending,
@@ -206,7 +206,7 @@ export const groups = computed<readonly Group[]>(() => {
   return [...members].map(([name, ids]) => ({ name, ids, folded: foldedNames.value.has(name) }));
 });
 
-export function foldGroup(name: string, folded: boolean): void {
+export function collapseGroup(name: string, folded: boolean): void {
   const next = new Set(foldedNames.value);
   if (folded) next.add(name);
   else next.delete(name);

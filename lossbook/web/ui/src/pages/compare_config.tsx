@@ -39,7 +39,7 @@ function oddOnes(identities: readonly (string | null)[], hasBaseline: boolean): 
   return 2 * count > identities.length ? identities.map((one) => one !== usual) : identities.map(() => false);
 }
 
-export function settingsOf({ settings, config, baseline }: Compared): Setting[] {
+export function compareSettings({ settings, config, baseline }: Compared): Setting[] {
   return settings.map((name) => {
     const identities = config.map((one) => identity(one[name]));
     return {
@@ -69,7 +69,7 @@ export function ConfigView(props: { rows: readonly RunRow[] }) {
   const turned = settings.get("turn") === "1";
   const find = settings.get("find") ?? "";
   const { answer, failure, left } = useCompared(props.rows, { everySetting: showsAll });
-  const all = useMemo(() => (answer === null ? [] : settingsOf(answer)), [answer]);
+  const all = useMemo(() => (answer === null ? [] : compareSettings(answer)), [answer]);
   const test = metricTest(find);
   const shown = useMemo(() => {
     return all.filter(

@@ -128,14 +128,14 @@ export function differingSettings(): readonly string[] {
 }
 
 /** Those that could explain something first: a seed is chance, and what is only there or not says little. */
-export function tellingFirst(settings: readonly string[]): string[] {
+export function rankSettings(settings: readonly string[]): string[] {
   const rank = (name: string): number => (characterOf(name)?.isOne ? 2 : 0) + (SEED.test(name) ? 1 : 0);
   return [...settings].sort((one, other) => rank(one) - rank(other));
 }
 
 /** The setting that a metric is most likely looked at against: numbers that spread far, then any numbers. */
 export function mainSetting(settings: readonly string[]): string | null {
-  const some = tellingFirst(settings);
+  const some = rankSettings(settings);
   return (
     some.find((name) => characterOf(name)?.spreads) ??
     some.find((name) => characterOf(name)?.isNumeric) ??

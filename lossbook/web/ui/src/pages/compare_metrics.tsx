@@ -7,7 +7,7 @@ import { CopyButton } from "../components/copy_button";
 import { NamePicker } from "../components/name_picker";
 import { asCsv, asMarkdown } from "../components/table_text";
 import { type GridCell, type GridColumn, VirtualGrid } from "../components/virtual_grid";
-import { inOrder } from "../components/visible_runs";
+import { sortValues } from "../components/visible_runs";
 import { asNumber, duration, moment, number, short, value as valueText } from "../format";
 import { navigate, route, setSettings } from "../router";
 import { names } from "../runs";
@@ -19,13 +19,13 @@ const TARGET = /^(seconds_to|tokens_to|step_of)_/;
 const MOST_LOSSES = 10;
 
 /** Numbers of a text, whatever stands between them. Null where something of it is none. */
-export function targetsOf(text: string): number[] | null {
+export function parseTargets(text: string): number[] | null {
   const words = text.split(/[\s,;]+/).filter((word) => word !== "");
   const found = words.map(Number);
   return found.some((one) => !Number.isFinite(one)) || found.length > MOST_LOSSES ? null : [...new Set(found)];
 }
 
-export function reads(kind: string, any: unknown): string {
+export function formatCell(kind: string, any: unknown): string {
   const size = asNumber(any);
   if (size === null) return any === null || any === undefined ? "–" : valueText(any);
   switch (kind) {
@@ -73,7 +73,7 @@ function bestOf(column: ComparedColumn, compared: Compared): number | null {
 export function MetricsView(props: { rows: readonly RunRow[] }) {
   const { settings } = route.value;
   const metric = settings.get("metric");
-  const losses = targetsOf(settings.get("losses") ?? "") ?? [];
+  const losses = parseTargets(settings.get("losses") ?? "") ?? [];
   const { answer, failure, left } = useCompared(props.rows, { metric, losses });
   // While other losses are looked for, what is known stays.
   const [last, setLast] = useState<Compared | null>(null);
@@ -104,7 +104,7 @@ export function MetricsView(props: { rows: readonly RunRow[] }) {
     const held = runs.filter((run) => run.id === compared?.baseline);
     return [
       ...held,
-      ...inOrder(
+      ...sortValues(
         runs.filter((run) => run.id !== compared?.baseline),
         (run) => run[name],
         order.startsWith("-"),
@@ -181,7 +181,7 @@ export function MetricsView(props: { rows: readonly RunRow[] }) {
               best
             </span>
           )}
-          {reads(kind, any)}
+          {formatCell(kind, any)}
           {change !== undefined && (
             <small class={change === 0 || less === null ? "soft" : change < 0 === less ? "good" : "bad"}>
               {" "}
@@ -199,7 +199,7 @@ export function MetricsView(props: { rows: readonly RunRow[] }) {
     ...lines.map((run) => [
       String(run.name),
       ...shown.map(({ name, kind }) =>
-        run[name] === null || run[name] === undefined ? "" : full ? String(run[name]) : reads(kind, run[name]),
+        run[name] === null || run[name] === undefined ? "" : full ? String(run[name]) : formatCell(kind, run[name]),
       ),
     ]),
   ];
@@ -279,7 +279,7 @@ function LossesField(props: { metric: string | null }) {
   const inLink = route.value.settings.get("losses") ?? "";
   const [typed, setTyped] = useState(inLink);
   useEffect(() => setTyped(inLink), [inLink]);
-  const isGood = targetsOf(typed) !== null;
+  const isGood = parseTargets(typed) !== null;
   return (
     <form
       class="losses"

@@ -3,14 +3,14 @@
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { saveCanvases } from "../charts/canvas_size";
 import { ColorLegend } from "../charts/color_legend";
-import { type Correlation, correlate, type Dimension, signed } from "../charts/dimension";
+import { type Correlation, correlate, type Dimension, formatSigned } from "../charts/dimension";
 import {
   type Brush,
+  brushedRuns,
   brushOf,
   brushTexts,
   ParallelCoordinates,
   type ParallelRun,
-  passing,
 } from "../charts/parallel_coordinates";
 import { colorsBy } from "../charts/scatter_plot";
 import { Menu } from "../components/menu";
@@ -24,12 +24,12 @@ import {
   categoryColor,
   differingSettings,
   dimension,
-  tellingFirst,
+  rankSettings,
   titleOf,
   useColumns,
   usualMetric,
 } from "./compare_dimensions";
-import { DrawThese } from "./compare_selection";
+import { PlotSelection } from "./compare_selection";
 
 const AT_FIRST = 6; // settings beside the metric
 const MOST_AXES = 16;
@@ -58,7 +58,7 @@ export function ParallelView(props: { rows: readonly RunRow[] }) {
   const options = useMemo(axisOptions, [known]);
   const metric = settings.get("pm") ?? usualMetric();
   const asked = differingSettings();
-  const differing = tellingFirst(asked);
+  const differing = rankSettings(asked);
   const chosen =
     settings.get("pc") === null
       ? [...differing.slice(0, AT_FIRST), ...(metric === null ? [] : [metric])]
@@ -105,7 +105,7 @@ export function ParallelView(props: { rows: readonly RunRow[] }) {
     }
     return found;
   }, [axes, inLink]);
-  const passes = useMemo(() => passing(axes, brushes, rows.length), [axes, brushes, rows.length]);
+  const passes = useMemo(() => brushedRuns(axes, brushes, rows.length), [axes, brushes, rows.length]);
   const passed = useMemo(() => rows.filter((_, at) => passes[at] === 1).map(({ id }) => id), [rows, passes]);
 
   const setAxes = (next: readonly string[]): void =>
@@ -213,7 +213,7 @@ export function ParallelView(props: { rows: readonly RunRow[] }) {
             ? `${rows.length.toLocaleString("en-US")} runs`
             : `${passed.length.toLocaleString("en-US")} of ${rows.length.toLocaleString("en-US")} runs pass`}
         </p>
-        <DrawThese
+        <PlotSelection
           ids={brushes.size === 0 ? [] : passed}
           what="pass"
           onClear={() => setSettings({ pb: null })}
@@ -381,7 +381,7 @@ function Importance(props: { metric: Dimension; settings: readonly string[]; row
         {found.map(({ name, rho, count, low, high }) => {
           const isWeak = count < 10 || (low < 0 && high > 0);
           return (
-            <li key={name} title={`95% interval ${signed(low)} to ${signed(high)}`}>
+            <li key={name} title={`95% interval ${formatSigned(low)} to ${formatSigned(high)}`}>
               <span class="cut">
                 <bdi>{titleOf(name)}</bdi>
               </span>
@@ -390,7 +390,7 @@ function Importance(props: { metric: Dimension; settings: readonly string[]; row
                   style={rho < 0 ? { right: "50%", width: `${-50 * rho}%` } : { left: "50%", width: `${50 * rho}%` }}
                 />
               </span>
-              <span class="number">{signed(rho)}</span>
+              <span class="number">{formatSigned(rho)}</span>
               <span class="number soft">{count.toLocaleString("en-US")} runs</span>
             </li>
           );

@@ -26,7 +26,7 @@ export function runsOf(scope: Scope): readonly RunRow[] {
   return held === null ? rows : [...rows.filter(({ id }) => id === held), ...rows.filter(({ id }) => id !== held)];
 }
 
-export interface Asking {
+export interface CompareOptions {
   metric?: string | null;
   losses?: readonly number[];
   everySetting?: boolean;
@@ -35,7 +35,7 @@ export interface Asking {
 /** Runs held against one another; asked for again while one of them goes on. */
 export function useCompared(
   rows: readonly RunRow[],
-  { metric = null, losses = [], everySetting = false }: Asking,
+  { metric = null, losses = [], everySetting = false }: CompareOptions,
 ): QueryState<Compared> & { left: number } {
   const project = route.value.project ?? "";
   const chosen = rows.slice(0, MOST_COMPARED);

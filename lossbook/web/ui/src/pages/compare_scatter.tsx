@@ -3,7 +3,7 @@
 import { useMemo, useState } from "preact/hooks";
 import { saveCanvases } from "../charts/canvas_size";
 import { ColorLegend } from "../charts/color_legend";
-import { type Dimension, readsAs, sentence } from "../charts/dimension";
+import { type Dimension, describeCorrelation, formatOnAxis } from "../charts/dimension";
 import { fileName, save } from "../charts/export";
 import { ScatterPlot, type ScatterRun } from "../charts/scatter_plot";
 import { NamePicker } from "../components/name_picker";
@@ -24,7 +24,7 @@ import {
   useDimension,
   usualMetric,
 } from "./compare_dimensions";
-import { DrawThese } from "./compare_selection";
+import { PlotSelection } from "./compare_selection";
 
 export function ScatterView(props: { rows: readonly RunRow[] }) {
   const { rows } = props;
@@ -171,7 +171,7 @@ export function ScatterView(props: { rows: readonly RunRow[] }) {
             column === 0
               ? { text: runHead(rows[both[line]!]!.id, rows[both[line]!]!.name) }
               : {
-                  text: readsAs(shownColumns[column - 1]!, shownColumns[column - 1]!.values[both[line]!]!),
+                  text: formatOnAxis(shownColumns[column - 1]!, shownColumns[column - 1]!.values[both[line]!]!),
                   class: "number",
                 }
           }
@@ -195,7 +195,7 @@ export function ScatterView(props: { rows: readonly RunRow[] }) {
       )}
       <div class="compare-foot">
         <p role="status">
-          {sentence(onX, onY)}
+          {describeCorrelation(onX, onY)}
           {left > 0 && (
             <span class="soft">
               {" "}
@@ -204,7 +204,7 @@ export function ScatterView(props: { rows: readonly RunRow[] }) {
             </span>
           )}
         </p>
-        <DrawThese
+        <PlotSelection
           ids={[...selected]}
           what="selected"
           onClear={() => setSelected(new Set())}

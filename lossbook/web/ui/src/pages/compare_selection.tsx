@@ -4,7 +4,7 @@ import { MOST_DRAWN } from "../components/visible_runs";
 import { linkTo, route } from "../router";
 import { drawnIds, setDrawn } from "../runs";
 
-export function DrawThese(props: { ids: readonly string[]; what: string; hint: string; onClear: () => void }) {
+export function PlotSelection(props: { ids: readonly string[]; what: string; hint: string; onClear: () => void }) {
   const { ids } = props;
   const { project, settings } = route.value;
   if (ids.length === 0) return <p class="soft">{props.hint}</p>;

@@ -1,6 +1,6 @@
 // One line of a console, coloured as a terminal would.
 
-import { HighlightedText, partsOf } from "../components/highlighted_text";
+import { HighlightedText, splitMatches } from "../components/highlighted_text";
 import { linkTo, route, setSettings } from "../router";
 import type { ConsoleLine } from "../types";
 
@@ -43,7 +43,7 @@ export function ConsoleRow(props: {
 /** A line as a terminal would colour it; where it has what was searched for, that is what stands out. */
 function Printed({ line, find }: { line: ConsoleLine; find: string }) {
   const more = line.cut && <span class="soft"> … the line goes on</span>;
-  if (line.spans.length === 0 || partsOf(line.text, find).length > 1)
+  if (line.spans.length === 0 || splitMatches(line.text, find).length > 1)
     return (
       <>
         <HighlightedText text={line.text} find={find} />

@@ -10,7 +10,7 @@ export function statisticOf(matrix: MatrixAnswer, statistic: Statistic): Float64
 }
 
 /** Each row minus its mean in its own deviations ("z"), or divided by its first value ("first"). */
-export function normalised(matrix: MatrixAnswer, values: Float64Array, normal: Normal): Float64Array {
+export function normaliseRows(matrix: MatrixAnswer, values: Float64Array, normal: Normal): Float64Array {
   if (normal === "none") return values;
   const { columns } = matrix;
   const found = new Float64Array(values.length).fill(NaN);
@@ -41,7 +41,7 @@ export function normalised(matrix: MatrixAnswer, values: Float64Array, normal: N
 }
 
 /** What a colour stands for. */
-export function readsOf(statistic: Statistic, normal: Normal): string {
+export function describeStatistic(statistic: Statistic, normal: Normal): string {
   const names = { mean: "mean", min: "minimum", max: "maximum" };
   if (normal === "z") return `${names[statistic]}, z-score of its row`;
   if (normal === "first") return `${names[statistic]} / first of its row`;

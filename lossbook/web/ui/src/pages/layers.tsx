@@ -16,7 +16,7 @@ import { decodeItem, encodeItem, route, setSettings } from "../router";
 import { names, palette, runById } from "../runs";
 import { chartSettings, setChart } from "../settings";
 import type { Family } from "../types";
-import { type Normal, normalised, readsOf, statisticOf } from "./layer_values";
+import { describeStatistic, type Normal, normaliseRows, statisticOf } from "./layer_values";
 import { useMatrix } from "./use_matrix";
 
 const MOST_ROWS = 5000;
@@ -193,7 +193,7 @@ function FamilyMap(props: { project: string; run: string; live: boolean; state: 
   const { matrix, failure, loading } = useMatrix(project, run, keys, live);
   const { statistic, normal, share } = settings;
   const values = useMemo(
-    () => (matrix === null ? null : normalised(matrix, statisticOf(matrix, statistic), normal)),
+    () => (matrix === null ? null : normaliseRows(matrix, statisticOf(matrix, statistic), normal)),
     [matrix, statistic, normal],
   );
   const rows: readonly [number, number] = [
@@ -247,7 +247,7 @@ function FamilyMap(props: { project: string; run: string; live: boolean; state: 
         Reading {keys.length.toLocaleString("en-US")} series …
       </p>
     );
-  const reads = readsOf(statistic, normal);
+  const reads = describeStatistic(statistic, normal);
   const toggle = (row: number): void => {
     const key = keys[row]!;
     const next = settings.chosen.includes(key)

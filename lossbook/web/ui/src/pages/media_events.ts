@@ -28,7 +28,7 @@ export interface CardProps {
 const byName = new Intl.Collator("en", { numeric: true });
 
 /** The events of a kind, by key and step. */
-export function keysOf(kind: string, events: readonly Event[]): MediaKey[] {
+export function mediaKeys(kind: string, events: readonly Event[]): MediaKey[] {
   const byKey = new Map<string, Event[]>();
   for (const event of events) {
     const key = event.key ?? String(event.value.path ?? "");

@@ -9,7 +9,7 @@ import { number } from "../format";
 import { route, setSettings } from "../router";
 import { bindShortcuts } from "../shortcuts";
 import type { Events } from "../types";
-import { type CardProps, keysOf, MEDIA_KINDS } from "./media_events";
+import { type CardProps, MEDIA_KINDS, mediaKeys } from "./media_events";
 import { ImageCard } from "./media_image_card";
 import { TableCard } from "./media_table_card";
 import { FileCard, HistogramCard, TextCard } from "./run_media_cards";
@@ -39,7 +39,7 @@ export function MediaView(props: ViewProps) {
   const find = settings.get("media") ?? "";
   const chosen = settings.get("key");
   const all = asked.flatMap(({ answer }, at) =>
-    keysOf(MEDIA_KINDS[at]!.kind, visibleEvents(answer?.events ?? [], page.attempts)),
+    mediaKeys(MEDIA_KINDS[at]!.kind, visibleEvents(answer?.events ?? [], page.attempts)),
   );
   const steps = [
     ...new Set(all.flatMap(({ events }) => events.map(({ step }) => step)).filter((step) => step !== null)),
