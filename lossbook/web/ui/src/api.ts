@@ -1,4 +1,4 @@
-// The only file that fetches: every question to the server, typed, and what is behind a binary answer.
+// The only file that fetches: every request to the server, typed, and the decoding of binary answers.
 
 import type {
   BandsHeader,

@@ -1,4 +1,4 @@
-// How numbers, times and names read; the same words as `lossbook.formatting` has for the terminal.
+// Formats numbers, times, units and axes; the same wording as `lossbook.formatting` uses in a terminal.
 
 /** A value as JSON has it: numbers that are not finite come as their names. */
 export function asNumber(value: unknown): number | null {

@@ -1,5 +1,5 @@
-// A page that carries its answers: what `lossbook export --html` packed beside the script (lossbook/web/html_export.py), so that
-// nothing is asked of anybody.
+// Answers from the data that `lossbook export --html` packs into the page (lossbook/web/html_export.py): no server is
+// asked.
 
 import { AnswerError, type Query, type Transport } from "./api";
 import { BAND_FIELDS, CURVE_FIELDS as FIELDS } from "./constants";

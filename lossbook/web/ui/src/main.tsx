@@ -1,4 +1,4 @@
-// The page's frame: where one is, whether the server answers, and which page stands below.
+// The page's frame: breadcrumbs, the state of the connection, and the page that the address names.
 
 import "./style.css";
 

@@ -1,4 +1,4 @@
-// Asking again: as often as wanted, more seldom where answers take long, not while nobody looks.
+// Polls: as often as wanted, less often when answers take long, not while the tab is hidden.
 
 import { signal } from "@preact/signals";
 

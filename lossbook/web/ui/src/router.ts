@@ -1,4 +1,4 @@
-// Owns the page's address: everything that a person sets is in location.hash, so a link shows the same page to others.
+// Owns the page's address: everything that a person sets is in location.hash, so a link shows others the same page.
 
 import { computed, type ReadonlySignal, signal } from "@preact/signals";
 

@@ -1,4 +1,4 @@
-// The colours of runs: a palette for each theme, and those that a person chose, as the address has them.
+// The colours of runs: a palette for each theme, and the chosen ones, as the address has them.
 
 // Sixteen hues told apart side by side, each with 3:1 contrast to its background.
 export const LIGHT_PALETTE: readonly string[] = [

@@ -1,4 +1,4 @@
-// The rows of a project's runs, kept up to date by answers that say what changed.
+// Merges the rows of a project's runs with answers that say what changed.
 
 import type { RunRow, Runs } from "./types";
 

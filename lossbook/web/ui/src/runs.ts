@@ -1,4 +1,4 @@
-// The runs of the project at hand: their rows and columns as they change, which are drawn, in which colour.
+// The runs of the open project: their rows and columns as they change, which are drawn, and their colours.
 
 import { batch, computed, effect, type ReadonlySignal, signal } from "@preact/signals";
 

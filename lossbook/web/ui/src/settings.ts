@@ -1,4 +1,4 @@
-// Owns how charts are drawn, as the address says it, and what this browser remembers.
+// Owns how charts are drawn, as the address says it, and the preferences that this browser remembers.
 
 import { computed } from "@preact/signals";
 

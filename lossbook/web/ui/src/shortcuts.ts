@@ -1,4 +1,4 @@
-// Owns the keyboard shortcuts: views bind them while they are open, and `?` lists them.
+// Owns the keyboard shortcuts: components bind them while they are mounted, and `?` lists them.
 
 import { type ReadonlySignal, signal } from "@preact/signals";
 

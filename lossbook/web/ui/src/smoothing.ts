@@ -1,4 +1,4 @@
-// Smoothing of curves that no server smooths: buckets weigh as their rows do, as in lossbook/curves/smoothing.py.
+// Smooths curves of an exported page; a bucket weighs as many rows as it has, as in lossbook/curves/smoothing.py.
 
 /** Smooth the means of buckets; what is not finite stays as it is. `smoothing` as in "ema:0.99", "mean:50". */
 export function smooth(

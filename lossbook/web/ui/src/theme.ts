@@ -1,4 +1,4 @@
-// Owns light and dark: what was chosen in this browser, else what the system says.
+// Owns light and dark: the theme chosen in this browser, else the system's.
 
 import { computed, effect, signal } from "@preact/signals";
 

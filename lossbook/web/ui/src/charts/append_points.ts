@@ -1,4 +1,4 @@
-// New points behind a curve that is known.
+// Appends new points to a curve that is already loaded.
 
 import type { CurveAnswer } from "../api";
 import { CURVE_FIELDS } from "../constants";

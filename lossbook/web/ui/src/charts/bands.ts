@@ -1,4 +1,4 @@
-// Bands of groups for one chart: asked for when what is wanted changes, and seldom while a run of them goes on.
+// Requests the seed bands of one chart when its request changes, and polls while one of their runs is running.
 
 import { AnswerError, api, type BandAnswer } from "../api";
 import { poll } from "../polling";

@@ -1,4 +1,4 @@
-// How large an element is, as it changes; and a canvas of so many real pixels.
+// Measures elements as they resize, and sizes canvases in device pixels.
 
 import type { RefObject } from "preact";
 import { useLayoutEffect, useState } from "preact/hooks";

@@ -1,4 +1,4 @@
-// The canvases of one chart: where the plot lies in them, its axes, and what is drawn over it while somebody looks.
+// The canvases of one chart: the layout of the plot, its axes, and the overlay for the cursor.
 
 import { axisTitle } from "../format";
 import { type RunName, sameRun } from "./cursor";

@@ -1,4 +1,4 @@
-// What a chart leaves out, said below it.
+// States below a chart what it leaves out: outliers, values that a log axis cannot show, missing runs.
 
 import { useState } from "preact/hooks";
 

@@ -1,4 +1,4 @@
-// The runs of a chart with their values at the cursor, and the same as a table.
+// Lists the runs of a chart with their values at the cursor, and shows the same as a table.
 
 import { useComputed } from "@preact/signals";
 import { useState } from "preact/hooks";

@@ -1,5 +1,5 @@
-// Small flags at a chart's top: attempts, forks, stages, checkpoints, alerts; several at one place are one flag.
-// Tab comes to one of a chart's flags; the arrows, or m and M, go from one to the next.
+// Shows marks above a chart: attempts, forks, stages, checkpoints, alerts. Several at one place share one mark.
+// Tab focuses one of them; the arrows, or m and M, go from one to the next.
 
 import { useId, useLayoutEffect, useRef, useState } from "preact/hooks";
 

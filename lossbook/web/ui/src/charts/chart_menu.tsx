@@ -1,4 +1,4 @@
-// What else can be done with a chart: save it, copy its link, read it as a table.
+// The menu of a chart: save it, copy its link, show it as a table.
 
 import { useEffect, useRef, useState } from "preact/hooks";
 

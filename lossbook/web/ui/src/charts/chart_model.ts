@@ -1,4 +1,4 @@
-// One chart between what is known and what is seen: which curves it wants, the part of them in view, and its picture.
+// The state of one chart: which curves it requests, which part of them is in view, and what is painted.
 
 import { effect, signal, untracked } from "@preact/signals";
 

@@ -1,4 +1,4 @@
-// What a chart asks for: of each series the whole curve, the same smoothed, and the part that is zoomed into.
+// The queries of a chart: for each series the whole curve, the smoothed curve, and the zoomed part.
 
 import type { ChartSettings } from "../settings";
 import type { Question } from "./curve_cache";

@@ -1,4 +1,4 @@
-// The value of every run at the place under the pointer; a click pins it, with links to the runs.
+// Shows the value of every run under the pointer; a click pins the tooltip and links the runs.
 
 import { useComputed } from "@preact/signals";
 import { useLayoutEffect, useRef } from "preact/hooks";

@@ -1,4 +1,4 @@
-// What colours of points and lines stand for: a bar from the least to the greatest, or a dot for each text.
+// Explains the colours of points and lines: a colour bar for numbers, a dot for each category.
 
 import "./scatter_plot.css";
 

@@ -1,4 +1,4 @@
-// Numbers as colours: scales whose steps look equally large, and what is clipped at their ends.
+// Maps numbers to colours with perceptually even palettes, and reports what the ends of the scale clip.
 
 // Viridis and Plasma by Nathaniel Smith and Stéfan van der Walt (CC0), as matplotlib has them, at 25 places.
 const VIRIDIS =

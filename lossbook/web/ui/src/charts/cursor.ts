@@ -1,5 +1,5 @@
-// What all charts of the page share while somebody looks: the place under the pointer, the run that stands out, and a
-// zoom that is still moving. Nothing here is in the link.
+// What all charts share while the pointer moves: the cursor, the highlighted run, and a zoom in progress. Not in the
+// address.
 
 import { signal } from "@preact/signals";
 

@@ -1,6 +1,7 @@
-// Curves for all charts of the page: asked for in few large questions, kept once however many charts draw them, and
-// followed while their runs go on. Promises: no more than three questions at a time, what is smoothed last and little by
-// little, none for what nobody looks at, memory bounded by what is drawn, no timer left when nothing is.
+// Loads and caches the curves of all charts: few large requests, one copy of each curve, polling while runs are
+// running.
+// Promises: at most three requests at a time; smoothed curves come last, a few at a time; none for charts out of view;
+// memory bounded by what is drawn; no timer is left when nothing is.
 
 import { AnswerError, api, type CurveAnswer } from "../api";
 import { firstCurveHasLoaded, poll } from "../polling";

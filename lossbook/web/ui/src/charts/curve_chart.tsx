@@ -1,4 +1,4 @@
-// Curves of one metric over many runs, as a figure that is looked at, zoomed, read, and saved.
+// Draws the curves of one metric over many runs, with zoom, tooltip, legend and export.
 
 import "./curve_chart.css";
 

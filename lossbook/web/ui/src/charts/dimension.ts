@@ -1,4 +1,4 @@
-// What runs have in one column, as places on an axis: numbers, or texts one beside the other. And how two of them go together.
+// Turns a column of runs into an axis, numeric or categorical, and measures how two columns correlate.
 
 import { asNumber, moment, number, value as valueText } from "../format";
 import { makeTicks, type TickKind } from "./ticks";

@@ -1,4 +1,4 @@
-// A chart as a file: PNG with twice the pixels, SVG of true lines and text, CSV of exactly what is drawn.
+// Exports a chart: PNG at twice the resolution, SVG with real lines and text, CSV of exactly what is drawn.
 
 import { axisTitle, number } from "../format";
 import { type ChartCanvas, type Drawing, fontAt, type Layout, layOut, paintAxes, paintPlot } from "./chart_canvas";

@@ -1,5 +1,6 @@
-// Many series as one picture: a row for each, columns along x, values as colours. Cells are painted one by one into an
-// image; where there are more rows than pixels, neighbours share a line and the extreme of them is seen.
+// Draws many series as a heatmap: a row for each, x in columns, values as colours. When rows outnumber pixels,
+// neighbours
+// share a line and its extreme is shown.
 
 import "./heatmap.css";
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";

@@ -1,4 +1,4 @@
-// What the colours of a heatmap stand for.
+// Explains the colours of a heatmap.
 
 import { number } from "../format";
 import { type ColorScale, fromScale, type Palette, percent, toScale } from "./color_scale";

@@ -1,4 +1,4 @@
-// The picture of a heatmap: cells painted one by one into an image, labels, and the axis.
+// Paints a heatmap: its cells into an image, its labels and its axis.
 
 import type { MatrixAnswer } from "../api";
 import { axisTitle } from "../format";

@@ -1,4 +1,4 @@
-// Distributions: one as bars, many over steps as a strip, each column of which is one of them. Areas stand for counts.
+// Draws distributions: one as bars, many over steps as a strip with a column for each. Areas stand for counts.
 
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 

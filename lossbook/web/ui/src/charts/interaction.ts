@@ -1,5 +1,6 @@
-// What hands do to a chart: drag to zoom, with shift to move, ctrl and the wheel, double click, the keys of a focused chart.
-// The wheel alone belongs to the page.
+// Handles pointer and keys on a chart: drag to zoom, Shift+drag to pan, Ctrl+wheel, double click, and its shortcuts.
+// The
+// wheel alone scrolls the page.
 
 import type { ChartModel } from "./chart_model";
 import { cursor, hover } from "./cursor";

@@ -1,4 +1,4 @@
-// What is drawn of each run or band: places and values for a line, its envelope and its outstanding extremes.
+// Turns curves and bands into lines: vertices, envelope, and the extremes that stand out.
 
 import type { BandAnswer, CurveAnswer } from "../api";
 import type { Line, LineHead, Range, Reading } from "./types";

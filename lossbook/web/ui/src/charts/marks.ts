@@ -1,4 +1,4 @@
-// What happened in the drawn runs, at its place on x: asked for once for all charts of an axis, merged where it is dense.
+// Loads what happened in the drawn runs, once for all charts of an axis, and merges marks that nearly touch.
 
 import { api } from "../api";
 import type { Mark } from "../types";

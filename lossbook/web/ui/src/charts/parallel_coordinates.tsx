@@ -1,4 +1,4 @@
-// Runs as lines over parallel axes, one for each column; a drag along an axis lets only those through that cross it there.
+// Draws runs as lines over parallel axes; a brush on an axis filters them.
 
 import "./parallel_coordinates.css";
 

@@ -1,5 +1,6 @@
-// Lines and areas put into pixels by hand. A browser's canvas needs half a second for fifty noisy lines where it has no
-// graphics card; column by column it takes ten milliseconds, and no line covers its own extremes.
+// Rasterises lines and areas into pixels. A browser's canvas takes half a second for fifty noisy lines without a GPU;
+// this
+// takes ten milliseconds, column by column, and no line covers its own extremes.
 
 /** An opaque picture; `pixels` as ImageData has them, one number each, but column after column: lines are drawn so. */
 export interface Bitmap {

@@ -1,4 +1,4 @@
-// A chart's picture: grid, envelopes, lines, extremes and marks, from what is known of them and the part that is seen.
+// Renders a chart's plot: grid, envelopes, lines, extremes and markers.
 
 import { type Bitmap, CROSS, DOWN, drawArea, drawDot, drawLine, drawSign, pixelOf, span, UP } from "./rasterizer";
 import type { Ticks } from "./ticks";

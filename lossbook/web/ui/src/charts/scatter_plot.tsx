@@ -1,4 +1,4 @@
-// Runs as points: one dimension against another, a third as colour. Thousands on one canvas.
+// Draws runs as points: one column against another, a third as colour. Handles thousands on one canvas.
 
 import "./scatter_plot.css";
 

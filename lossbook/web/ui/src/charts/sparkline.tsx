@@ -1,4 +1,4 @@
-// A curve the size of a word.
+// Draws a curve the size of a word.
 
 import { useEffect, useRef } from "preact/hooks";
 

@@ -1,4 +1,4 @@
-// Small curves of a table: asked for in one question for all lines in sight, kept for each run and metric.
+// Loads the sparklines of a table: one request for all rows in view, cached by run and metric.
 
 import { api, type CurveAnswer } from "../api";
 import { afterFirstCurve, poll } from "../polling";

@@ -1,4 +1,4 @@
-// Where an axis has its lines, and what stands beside them: as many digits as tell neighbours apart, no more.
+// Chooses the ticks of an axis and their labels, with as many digits as tell neighbours apart.
 
 import { bytes, duration, number, withUnit } from "../format";
 import type { Scale } from "./types";

@@ -1,4 +1,4 @@
-// Tips stay where they can be read: within the window, or the dialog they are in, and beside the point they tell of.
+// Keeps tooltips readable: inside the window or their dialog, and beside the point that they describe.
 
 /** Room between a tip and the window's edge, and between it and its point; px. */
 const EDGE = 8;

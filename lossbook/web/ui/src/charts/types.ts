@@ -1,4 +1,4 @@
-// The nouns that the charts share: what is to be drawn, what is drawn of it, and the part that is seen.
+// The types that the charts share: what is requested, what is drawn, and the part in view.
 
 import type { BandAnswer, CurveAnswer } from "../api";
 import type { ChartSettings } from "../settings";

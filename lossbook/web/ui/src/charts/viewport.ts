@@ -1,4 +1,4 @@
-// Which part of the curves is seen: ranges that fit what is there, and what they leave out.
+// Computes the ranges in view: extents, zoom limits, robust y ranges, and the outliers that they leave out.
 
 import { indexBefore } from "./lines";
 import type { Line, Outliers, Range, Scale } from "./types";

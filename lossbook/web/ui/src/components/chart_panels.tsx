@@ -1,4 +1,4 @@
-// The charts of the runs that are drawn, in sections by the beginning of the metrics' names.
+// The charts of the drawn runs, in sections by the prefix of the metrics' names.
 
 import { computed, signal } from "@preact/signals";
 import { useEffect, useState } from "preact/hooks";

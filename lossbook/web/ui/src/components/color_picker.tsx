@@ -1,4 +1,4 @@
-// The colour of one run: any of the palette, any other, or its own again.
+// Chooses the colour of a run: from the palette, any other, or back to its own.
 
 import { batch, signal } from "@preact/signals";
 import { route } from "../router";

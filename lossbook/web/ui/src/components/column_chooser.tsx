@@ -1,4 +1,4 @@
-// Which columns the table has: those that it has, in their order, and a search over all that it could have.
+// Chooses the columns of the table: shows those in use, in order, and searches all others.
 
 import { useState } from "preact/hooks";
 

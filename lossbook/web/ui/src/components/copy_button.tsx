@@ -1,4 +1,4 @@
-// A button that puts a text on the clipboard, and says that it did.
+// Copies a text to the clipboard and confirms it.
 
 import { useEffect, useState } from "preact/hooks";
 

@@ -1,4 +1,4 @@
-// A box above the page: closed by Escape, its button, or a click beside it; the focus goes back to where it was.
+// A modal dialog: Escape, its button or a click outside closes it, and the focus returns.
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";

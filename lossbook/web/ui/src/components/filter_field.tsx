@@ -1,4 +1,4 @@
-// The filter: an expression over what is known of a run, with the names that it can speak of.
+// The filter: an expression over runs, with completion for the names that it can use.
 
 import { computed } from "@preact/signals";
 import { useRef, useState } from "preact/hooks";

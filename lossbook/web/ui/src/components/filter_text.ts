@@ -1,4 +1,4 @@
-// The text of a filter expression while it is typed: completions for names, and whether it looks finished.
+// Parses a filter expression while it is typed: completions for names, and whether it looks finished.
 
 const MOST = 8;
 const WORDS = new Set(["and", "or", "not", "in", "is", "null", "like", "ilike", "contains", "true", "false"]);

@@ -1,4 +1,4 @@
-// Text as it is, never as markup: what cannot be seen gets a visible mark, and what was searched for stands out.
+// Shows text as it is, never as markup: invisible characters get a visible sign, search matches are highlighted.
 
 import type { ComponentChildren } from "preact";
 

@@ -1,4 +1,4 @@
-// What is far down a page is made when it comes into sight, and keeps its place until then.
+// Mounts its children when they scroll into view, and keeps their place until then.
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";

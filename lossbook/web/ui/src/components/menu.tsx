@@ -1,4 +1,4 @@
-// A small box that a button opens: arrows go through it, Escape and a click elsewhere close it.
+// A popup menu: arrows move in it, Escape or a click outside closes it.
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";

@@ -1,5 +1,5 @@
-// How the board is divided: the losses side by side, then metrics by the beginning of their names, the machine's own series last; what is
-// the same of each layer stands in one line.
+// Divides metrics into sections: losses first, then by prefix, the machine's series last; per-layer series share one
+// line.
 
 import { EVAL_SPLITS, PARAMETER_WORDS, TRAIN_SPLITS } from "../constants";
 import type { Name, Role } from "../types";

@@ -1,4 +1,4 @@
-// Choosing one name of many: a button with the one at hand, and a search over all of them.
+// Chooses one of many names: a button with the current one, and a search over all.
 
 import { useState } from "preact/hooks";
 

@@ -1,4 +1,4 @@
-// The line of the table that keys act on, and which runs are drawn when one is toggled.
+// The row of the table that shortcuts act on, and toggling which runs are drawn.
 
 import { computed, effect, signal } from "@preact/signals";
 import { route } from "../router";

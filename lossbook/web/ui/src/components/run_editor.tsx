@@ -1,4 +1,4 @@
-// Name, tags, group and notes of one run or of all that are drawn: only where the server lets them be changed.
+// Edits name, tags, group and notes of one run or of all drawn runs, where the server allows it.
 
 import { useState } from "preact/hooks";
 

@@ -1,4 +1,4 @@
-// What stands above the table of runs: search, filter, how many there are, which are drawn, groups, columns, changes.
+// The header of the run table: search, filter, counts, what is drawn, groups, columns, edit.
 
 import { useEffect, useState } from "preact/hooks";
 import { setSettings } from "../router";

@@ -1,5 +1,6 @@
-// The runs of a project as a grid: of ten thousand lines only those in sight are in the page. One table for the list
-// beside the charts and for the view of its own.
+// The table of a project's runs, virtualised: of ten thousand rows only those in view are in the page. The list beside
+// the
+// charts and the table view are both this component.
 
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { navigate, route } from "../router";

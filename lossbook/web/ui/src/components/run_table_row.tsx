@@ -1,4 +1,4 @@
-// One line of the table of runs: a run, or the head of a group of them.
+// One row of the run table: a run, or the header of a group.
 
 import { useRef } from "preact/hooks";
 

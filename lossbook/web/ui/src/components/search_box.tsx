@@ -1,4 +1,4 @@
-// A field to search with: what is typed stands in the link, `/` goes to it, Escape empties it.
+// A search field whose text is in the address; `/` focuses it, Escape clears it.
 
 import { useEffect, useRef } from "preact/hooks";
 

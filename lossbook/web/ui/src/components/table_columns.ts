@@ -1,4 +1,4 @@
-// The columns that a project's table can have: what they are called, how a value of theirs reads, how wide they are.
+// The columns of the run table: their titles, formats, widths, and which are shown.
 
 import { computed, signal } from "@preact/signals";
 

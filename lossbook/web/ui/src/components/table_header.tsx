@@ -1,4 +1,4 @@
-// The head of the table of runs: sort, move, widen, hide columns.
+// The column headers of the run table: sort, move, resize, hide.
 
 import { useState } from "preact/hooks";
 

@@ -1,4 +1,4 @@
-// A table as text: Markdown for a report, CSV for a spreadsheet.
+// Writes a table as text: Markdown for a report, CSV for a spreadsheet.
 
 export function asMarkdown(rows: readonly (readonly string[])[]): string {
   const [head = [], ...rest] = rows.map((row) => row.map((cell) => cell.replaceAll("|", "\\|").replace(/\s+/g, " ")));

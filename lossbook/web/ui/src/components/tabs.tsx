@@ -1,4 +1,4 @@
-// The views of a page, as links; the keys 1 to 9 go to them.
+// The tabs of a page, as links; the keys 1 to 9 open them.
 
 import { useEffect } from "preact/hooks";
 

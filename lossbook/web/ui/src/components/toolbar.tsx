@@ -1,4 +1,4 @@
-// How charts are drawn: the axis, logarithms, smoothing, outliers, bands, marks, their size. All of it stands in the link.
+// Chart settings: axis, log scales, smoothing, outliers, bands, marks, size. All of them are in the address.
 
 import { useEffect, useRef, useState } from "preact/hooks";
 

@@ -1,4 +1,5 @@
-// A field whose text stands in the link: a moment after the last key, since browsers refuse a link that changes with each.
+// A text field whose text is in the address, updated shortly after the last key: browsers limit how often it may
+// change.
 
 import { useEffect, useRef, useState } from "preact/hooks";
 

@@ -1,4 +1,4 @@
-// What a view asks for: once, or again and again for as long as a run goes on. An answer that says the same changes nothing.
+// Queries the server from a component: once, or polling while a run is running. An equal answer causes no new render.
 
 import { useEffect, useRef, useState } from "preact/hooks";
 

@@ -1,4 +1,4 @@
-// A configuration as a tree that folds: searched by path and by value, each value with its dot path to copy.
+// Shows a configuration as a collapsible tree, searchable by path and value; each value's dot path can be copied.
 
 import { useState } from "preact/hooks";
 

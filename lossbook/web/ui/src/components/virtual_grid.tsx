@@ -1,4 +1,4 @@
-// A table of any size in both directions: only the cells in sight are in the page. One cell is the cursor, arrows move it.
+// A grid of any size in both directions, virtualised. One cell has the cursor, and arrows move it.
 
 import type { ComponentChildren } from "preact";
 import { useLayoutEffect, useRef, useState } from "preact/hooks";

@@ -1,4 +1,4 @@
-// A list of any length whose lines are all of one height: only those in sight are in the page.
+// A virtualised list of rows of one height.
 
 import type { ComponentChildren, RefObject } from "preact";
 import { useLayoutEffect, useRef, useState } from "preact/hooks";

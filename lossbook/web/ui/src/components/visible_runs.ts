@@ -1,4 +1,4 @@
-// Which runs the table shows, in which order: what was searched and filtered, sorted and grouped. Worked out once a change.
+// The rows of the run table: searched, filtered, sorted and grouped. Computed once for each change.
 
 import { computed, effect, type ReadonlySignal, signal, untracked } from "@preact/signals";
 

@@ -1,4 +1,4 @@
-// Runs held against each other: what differs in their configuration, how good they became, and what goes together.
+// Compares runs: configuration, metrics, scatter plot, parallel coordinates.
 
 import "./compare.css";
 

@@ -1,4 +1,4 @@
-// What runs were configured with differently: keys against runs, the odd one out marked.
+// Compares configurations: settings against runs, the odd one out marked.
 
 import type { ComponentChildren } from "preact";
 import { useMemo } from "preact/hooks";

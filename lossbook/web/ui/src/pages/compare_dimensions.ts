@@ -1,4 +1,4 @@
-// The columns that points and lines are made of: asked for while they are shown, and as places on axes.
+// The columns that scatter plots and parallel coordinates use: requested while shown, and as axes.
 
 import { useEffect, useMemo } from "preact/hooks";
 

@@ -1,4 +1,4 @@
-// How good runs became and how soon: a line for each, the best marked, with the change from the baseline.
+// Compares results: a row for each run, the best marked, with the change from the baseline.
 
 import { useEffect, useMemo, useState } from "preact/hooks";
 

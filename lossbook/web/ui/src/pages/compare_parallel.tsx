@@ -1,4 +1,4 @@
-// Many columns at once: each run a line over parallel axes, and which settings go together with the metric.
+// Compares many columns at once over parallel axes, with their correlation to the metric.
 
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { saveCanvases } from "../charts/canvas_size";

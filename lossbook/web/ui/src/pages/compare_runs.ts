@@ -1,4 +1,4 @@
-// Which runs are compared, and what the server says of them.
+// Chooses the runs to compare and requests the comparison.
 
 import { api } from "../api";
 import { type QueryState, useQuery } from "../components/use_query";

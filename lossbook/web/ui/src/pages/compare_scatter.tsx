@@ -1,4 +1,4 @@
-// Any column against any other: each run a point.
+// Compares any column with any other: each run is a point.
 
 import { useMemo, useState } from "preact/hooks";
 import { saveCanvases } from "../charts/canvas_size";

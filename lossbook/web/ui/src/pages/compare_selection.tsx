@@ -1,4 +1,4 @@
-// Runs that were picked out of a picture, and what can be done with them.
+// What can be done with the runs that were selected in a plot.
 
 import { MOST_DRAWN } from "../components/visible_runs";
 import { linkTo, route } from "../router";

@@ -1,4 +1,4 @@
-// One line of a console, coloured as a terminal would.
+// One line of a console, coloured as in a terminal.
 
 import { HighlightedText, splitMatches } from "../components/highlighted_text";
 import { linkTo, route, setSettings } from "../router";

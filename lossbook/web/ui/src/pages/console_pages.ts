@@ -1,4 +1,4 @@
-// The pages of a console's log that are here: asked for as they come into sight, the least used ones forgotten.
+// Caches the pages of a console's log: requested as they come into view, the least used ones dropped.
 
 import { AnswerError, api } from "../api";
 import type { ConsoleLine } from "../types";

@@ -1,4 +1,4 @@
-// The search in a console's log: the server looks from the beginning, then in what is printed meanwhile.
+// Searches a console's log: on the server from the beginning, then in new lines.
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { AnswerError, api } from "../api";

@@ -1,4 +1,4 @@
-// What each GPU reads: a table of bars, or a grid of squares where there are many.
+// Shows what each GPU reads: a table of bars, or a grid of squares when there are many.
 
 import { bytes, number } from "../format";
 import { route, setSettings } from "../router";

@@ -1,4 +1,4 @@
-// The figures that stand above all else of a run: losses, tokens, speed, utilisation, by the roles of its metrics.
+// The key figures of a run: losses, tokens, speed, utilisation, by the roles of its metrics.
 
 import { asNumber, duration, number, short } from "../format";
 import type { Metric, Role, RunPage, RunRow } from "../types";

@@ -1,4 +1,4 @@
-// Which value of a cell is coloured, and how the values of a row are made comparable with those of others.
+// The values of a layer heatmap: which statistic is coloured, and how rows are normalised.
 
 import type { MatrixAnswer } from "../api";
 

@@ -1,4 +1,4 @@
-// One quantity of many layers at once, over steps: where in the network, and when.
+// One quantity of many layers over steps, as a heatmap.
 
 import "./layers.css";
 import { useMemo } from "preact/hooks";

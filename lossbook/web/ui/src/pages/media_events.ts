@@ -1,4 +1,4 @@
-// What a run logged beside numbers, by kind and key, and what of it is shown at a step.
+// The media that a run logged, by kind and key, and which of them a step shows.
 
 import type { Event } from "../types";
 import type { ViewProps } from "./view";

@@ -1,4 +1,4 @@
-// Images of one key: at one step, one of them large, the next and the one before.
+// Images of one key at one step, with a viewer that goes to the next and the previous.
 
 import { useEffect, useState } from "preact/hooks";
 import { Dialog } from "../components/dialog";

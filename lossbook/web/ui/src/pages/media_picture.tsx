@@ -1,4 +1,4 @@
-// A picture that a run logged, and the frame that every card has.
+// A logged picture, and the frame around every media card.
 
 import { useEffect, useState } from "preact/hooks";
 import { api } from "../api";

@@ -1,4 +1,4 @@
-// A logged table: sorted, page by page, its pictures in their cells.
+// A logged table: sorted and paged, with the pictures in its cells.
 
 import { useEffect, useState } from "preact/hooks";
 import { api } from "../api";

@@ -1,4 +1,4 @@
-// A project: its runs and their charts side by side, its runs as a table, or some of them compared.
+// A project: its runs beside their charts, its runs as a table, or a comparison.
 
 import { useEffect, useRef, useState } from "preact/hooks";
 

@@ -1,4 +1,4 @@
-// One run: what it is and how it stands, above the views of it. Only the view that is open asks for anything more.
+// One run: its header and its tabs. Only the open tab requests more.
 
 import "./run.css";
 

@@ -1,4 +1,4 @@
-// What went wrong in a run, and when: alerts of the training and findings of the diagnosis, with a way to the curve.
+// The alerts of a run and the findings of the diagnosis, with links to the curves.
 
 import { HighlightedText } from "../components/highlighted_text";
 import { useEvents } from "../components/use_query";

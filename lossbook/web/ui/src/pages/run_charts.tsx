@@ -1,4 +1,4 @@
-// All series of one run, in the sections and with the toolbar of the project's board.
+// All series of one run, in the sections and with the toolbar of the project's charts.
 
 import { useEffect, useState } from "preact/hooks";
 

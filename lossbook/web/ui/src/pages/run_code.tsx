@@ -1,4 +1,4 @@
-// What exactly was run: the commit and what was changed since, the script, the packages, the environment.
+// The code of a run: its commit and uncommitted changes, the script, the packages, the environment.
 
 import { useRef, useState } from "preact/hooks";
 

@@ -1,4 +1,4 @@
-// What a run printed: of a log of any length only the pages in sight are here; new lines come in while it goes on.
+// The console of a run: of a log of any length only the pages in view are loaded; new lines follow while it runs.
 
 import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { AnswerError, api } from "../api";

@@ -1,4 +1,4 @@
-// The files of a run's folder: by folder, with sizes and times, to look at or to save.
+// The files of a run's folder, with sizes and times, to view or to download.
 
 import { useState } from "preact/hooks";
 

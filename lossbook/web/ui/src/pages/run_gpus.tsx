@@ -1,4 +1,4 @@
-// What the machines of a run did: each GPU by node and rank, which rank the others wait for, and the hosts.
+// The machines of a run: each GPU by node and rank, stragglers, and the hosts.
 
 import { api } from "../api";
 import { CurveChart } from "../charts/curve_chart";

@@ -1,4 +1,4 @@
-// How each kind of what a run logged is looked at: a picture, a distribution, a table, a text, a file.
+// The cards of logged media: histograms, texts, files.
 
 import { useState } from "preact/hooks";
 import { type Distribution, describe, HistogramBars, HistogramStrip, rangeOf } from "../charts/histogram";

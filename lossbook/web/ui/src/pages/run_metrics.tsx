@@ -1,4 +1,4 @@
-// Every series of a run with what is known of it unread: last, least, greatest, mean, how many, how many not finite.
+// The statistics of every series of a run: last, min, max, mean, count, and how many are not finite.
 
 import { HighlightedText } from "../components/highlighted_text";
 import { SearchBox } from "../components/search_box";

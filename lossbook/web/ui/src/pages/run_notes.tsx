@@ -1,4 +1,4 @@
-// What a person may change of a run: its notes, and its name, group and tags.
+// The editable part of a run: notes, name, group and tags.
 
 import { useState } from "preact/hooks";
 import { AnswerError, api, isLive } from "../api";

@@ -1,4 +1,4 @@
-// Where a run comes from and where it goes: its parent, the code and the host, its attempts, its mirrors.
+// Where a run comes from and where it goes: parent, code and host, attempts, mirrors.
 
 import { CopyButton } from "../components/copy_button";
 import { HighlightedText } from "../components/highlighted_text";

@@ -1,4 +1,4 @@
-// A run at a glance: key figures, notes, what it was told, what it measured, where it ran and what came of it.
+// The overview of a run: key figures, notes, configuration, results, origin.
 
 import { api } from "../api";
 import { HighlightedText } from "../components/highlighted_text";

@@ -1,4 +1,4 @@
-// The cells of a family of layers, asked for again as long as the run goes on.
+// Requests the cells of a layer heatmap, polling while the run is running.
 
 import { useEffect, useState } from "preact/hooks";
 import { AnswerError, api, type MatrixAnswer } from "../api";

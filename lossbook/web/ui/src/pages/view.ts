@@ -1,4 +1,4 @@
-// What every view of a run is given.
+// The props of every tab of a run.
 
 import type { RunPage, RunRow } from "../types";
 
