@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from lossbook.errors import StoreError, UnknownRun
 from lossbook.metrics import nearest
 from lossbook.paths import RunFolder, default_store
 from lossbook.reading.cache import KeptRuns, share_out
 from lossbook.reading.context import ReadContext
-from lossbook.reading.index import Record, read_index
+from lossbook.reading.index import IndexEntry, read_index
 from lossbook.reading.run import RecordedRun
-from lossbook.reading.where import compile_value, compile_where
+from lossbook.reading.where import compile_value, compile_where, sorted_places
 
 if TYPE_CHECKING:
     import duckdb
@@ -83,7 +83,7 @@ class Book:
 
     def projects(self) -> list[str]:
         """The names of all projects, sorted."""
-        return sorted({str(record.fields()["project"]) for record in read_index(self.store)})
+        return sorted({entry.record.project for entry in read_index(self.store)})
 
     def runs(
         self, project: str | None = None, where: str | None = None, sort: str | None = None, limit: int | None = None
@@ -100,14 +100,14 @@ class Book:
             BadQuery: `where` cannot be understood.
         """
         test = compile_where(where) if where else None
-        records = read_index(self.store)
+        entries = read_index(self.store)
         if project is not None:
-            records = [record for record in records if record.fields()["project"] == project]
+            entries = [entry for entry in entries if entry.record.project == project]
         if test is not None:
-            records = [record for record in records if test(record.fields())]
+            entries = [entry for entry in entries if test(entry.record)]
         if sort:
-            records = _sorted(records, sort)
-        return [self._recorded(record) for record in records[: limit if limit is not None else len(records)]]
+            entries = _sorted(entries, sort)
+        return [self._recorded(entry) for entry in entries[: limit if limit is not None else len(entries)]]
 
     def run(self, ref: str = "latest", project: str | None = None) -> RecordedRun:
         """One run, by id, name or a unique beginning of either; "latest" is the one begun last.
@@ -115,15 +115,15 @@ class Book:
         Raises:
             UnknownRun: none answers to `ref`, or several do; the message names them.
         """
-        records = read_index(self.store)
+        entries = read_index(self.store)
         if project is not None:
-            records = [record for record in records if record.fields()["project"] == project]
-            if not records:
+            entries = [entry for entry in entries if entry.record.project == project]
+            if not entries:
                 known = ", ".join(self.projects()) or "none"
                 raise UnknownRun(f"there is no project {project!r} in {self.store}; it has {known}")
-        if not records:
+        if not entries:
             raise UnknownRun(f"there is no run in {self.store} yet")
-        return self._recorded(_find(records, str(ref), self.store))
+        return self._recorded(_find(entries, str(ref), self.store))
 
     def kept_run(self, project: str, id: str) -> RecordedRun:
         """One run by its project and id: the same object each time, so that what it has read is not read again.
@@ -204,7 +204,7 @@ class Book:
     def _named(self, runs: Sequence[RecordedRun | str], project: str | None) -> list[RecordedRun]:
         return [self.run(run, project) if isinstance(run, str) else run for run in runs]
 
-    def sql(self, query: str, parameters: list[Any] | None = None) -> QueryResult:
+    def sql(self, query: str, parameters: Sequence[object] | None = None) -> QueryResult:
         """Ask SQL (DuckDB's) of all runs: views `metrics`, `all_metrics` (with hidden rows), `runs` and `events`.
 
         Raises:
@@ -217,49 +217,44 @@ class Book:
         prepare(connection, query, self.runs())
         return QueryResult(connection, query.strip().rstrip(";"), parameters)
 
-    def _recorded(self, record: Record) -> RecordedRun:
+    def _recorded(self, entry: IndexEntry) -> RecordedRun:
         """A run of this book; a book of another tracker's runs makes them otherwise."""
-        return RecordedRun(self.context, record)
+        return RecordedRun(self.context, entry)
 
     def _make_run(self, folder: RunFolder) -> RecordedRun:
         """A run of which nothing was read yet."""
-        return self._recorded(Record(folder.path, 0, 0, "", b"{}"))
+        return self._recorded(IndexEntry(folder.path, 0, 0, "", b"{}"))
 
     def __repr__(self) -> str:
         return f"<lossbook book of {self.store}>"
 
 
-def _sorted(records: list[Record], sort: str) -> list[Record]:
+def _sorted(entries: list[IndexEntry], sort: str) -> list[IndexEntry]:
     name = sort.strip()
-    descending = name.startswith("-")
     value_of = compile_value(name.lstrip("+-"))
-    found = [(value_of(record.fields()), record) for record in records]
-    # NaN is no place in an order: such runs stand with those that have no value.
-    known = [(value, record) for value, record in found if value is not None and value == value]
-    unknown = [record for value, record in found if value is None or value != value]
-    numbers = [pair for pair in known if isinstance(pair[0], (int, float))]
-    texts = [pair for pair in known if not isinstance(pair[0], (int, float))]
-    numbers.sort(key=lambda pair: pair[0], reverse=descending)
-    texts.sort(key=lambda pair: str(pair[0]), reverse=descending)
-    return [record for _, record in [*numbers, *texts]] + unknown
+    places = sorted_places([value_of(entry.record) for entry in entries], descending=name.startswith("-"))
+    return [entries[at] for at in places]
 
 
-def _find(records: list[Record], ref: str, store: str) -> Record:
+def _find(entries: list[IndexEntry], ref: str, store: str) -> IndexEntry:
     if ref == "latest":
-        return records[0]
-    named: Callable[[Record], tuple[str, str]] = lambda record: (record.fields()["id"], record.fields()["name"])  # noqa: E731
+        return entries[0]
     for matches in (
-        [record for record in records if os.path.basename(record.path) == ref],
-        [record for record in records if record.fields()["id"] == ref],
-        [record for record in records if record.fields()["name"] == ref],
-        [record for record in records if any(text.startswith(ref) for text in named(record))] if ref else [],
+        [entry for entry in entries if os.path.basename(entry.path) == ref],
+        [entry for entry in entries if entry.record.id == ref],
+        [entry for entry in entries if entry.record.name == ref],
+        [entry for entry in entries if any(text.startswith(ref) for text in _names(entry))] if ref else [],
     ):
         if len(matches) == 1:
             return matches[0]
         if matches:
-            listed = ", ".join(f"{record.fields()['id']} ({record.fields()['name']})" for record in matches[:8])
+            listed = ", ".join(f"{entry.record.id} ({entry.record.name})" for entry in matches[:8])
             more = f" and {len(matches) - 8} more" if len(matches) > 8 else ""
             raise UnknownRun(f"{len(matches)} runs answer to {ref!r}: {listed}{more}; name one by its id")
-    close = nearest(ref, {text for record in records for text in named(record)})
+    close = nearest(ref, {text for entry in entries for text in _names(entry)})
     hint = f"; the nearest are {', '.join(close)}" if close else ""
     raise UnknownRun(f"there is no run {ref!r} in {store}{hint}; `lossbook ls` lists them")
+
+
+def _names(entry: IndexEntry) -> tuple[str, str]:
+    return entry.record.id, entry.record.name

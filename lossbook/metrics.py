@@ -85,7 +85,7 @@ _BETTER_HIGH = (
 
 def find_key(name: str, keys: Iterable[str]) -> str | None:
     """The key among `keys` that `name` means: itself, or what this run calls the same quantity."""
-    present = keys if isinstance(keys, (set, dict, frozenset)) else set(keys)
+    present = keys if isinstance(keys, (set, dict, frozenset, Mapping)) else set(keys)
     if name in present:
         return name
     for metric in (_BY_NAME.get(name), _BY_NAME.get(AXES.get(name, ""))):

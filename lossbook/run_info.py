@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from typing import Any
 
 from lossbook.errors import LossbookError
@@ -39,8 +40,25 @@ from lossbook.json_shapes import (
 from lossbook.paths import FORMAT, RunFolder, folder_lock, read_json, write_json
 
 
+class _Part:
+    """An object within `run.json`."""
+
+    __slots__ = ()
+    more: JsonMapping
+
+    def to_json(self) -> JsonObject:
+        """As it stands in `run.json`."""
+        kind: type = type(self)
+        written: JsonObject = {name: getattr(self, name) for name in _names(kind) if name != "more"}
+        if not isinstance(self, (Git, Parent)):
+            # What is not known of a host or a source was never written as null.
+            written = {name: value for name, value in written.items() if value is not None}
+        written.update(self.more)
+        return written
+
+
 @dataclass(frozen=True, slots=True)
-class Host:
+class Host(_Part):
     """The machine on which the first attempt began; None for what is not known."""
 
     name: str | None = None
@@ -52,7 +70,7 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True)
-class Git:
+class Git(_Part):
     """The commit that was checked out; None for what is not known."""
 
     commit: str | None = None
@@ -63,7 +81,7 @@ class Git:
 
 
 @dataclass(frozen=True, slots=True)
-class Parent:
+class Parent(_Part):
     """The run whose history this one continues, up to `step`; None where the step was not recorded."""
 
     project: str
@@ -73,7 +91,7 @@ class Parent:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(_Part):
     """Where an imported run comes from: the kind of tracker, its location, and the run's id and project there."""
 
     kind: str | None = None
@@ -169,13 +187,13 @@ class RunInfo:
             "tags": list(self.tags),
             "group": self.group,
             "notes": self.notes,
-            "git": None if self.git is None else _written(self.git),
-            "host": _written(self.host),
+            "git": None if self.git is None else self.git.to_json(),
+            "host": self.host.to_json(),
             "argv": list(self.argv),
             "cwd": self.cwd,
             "mode": self.mode,
             "mirrors": list(self.mirrors),
-            "parent": None if self.parent is None else _written(self.parent),
+            "parent": None if self.parent is None else self.parent.to_json(),
             "system_metrics": self.system_metrics,
             "script": self.script,
         }
@@ -183,7 +201,7 @@ class RunInfo:
             if (label := getattr(self, name)) is not None:
                 written[name] = label
         if self.source is not None:
-            written["source"] = _written(self.source)
+            written["source"] = self.source.to_json()
         written.update(self.more)
         written["attempts"] = [_written_attempt(one) for one in self.attempts]
         return written
@@ -356,17 +374,13 @@ def _parse_origin(values: JsonMapping) -> Origin:
 
 
 def _more(values: JsonMapping, kind: type) -> JsonMapping:
-    known = {one.name for one in fields(kind)}
+    known = _names(kind)
     return {name: value for name, value in values.items() if name not in known}
 
 
-def _written(part: Host | Git | Parent | Origin) -> JsonObject:
-    written: JsonObject = {one.name: getattr(part, one.name) for one in fields(part) if one.name != "more"}
-    if not isinstance(part, (Git, Parent)):
-        # What is not known of a host or a source was never written as null.
-        written = {name: value for name, value in written.items() if value is not None}
-    written.update(part.more)
-    return written
+@cache
+def _names(kind: type) -> tuple[str, ...]:
+    return tuple(one.name for one in fields(kind))
 
 
 def _written_attempt(attempt: Attempt) -> JsonObject:
@@ -375,7 +389,7 @@ def _written_attempt(attempt: Attempt) -> JsonObject:
         value = getattr(attempt, one.name)
         if one.name == "git":
             if value is not None:
-                written["git"] = _written(value)
+                written["git"] = value.to_json()
         elif one.name == "argv":
             written["argv"] = list(value)
         elif one.name != "more" and (value is not None or one.name == "resume_step"):

@@ -49,13 +49,13 @@ def make_run(store: Path) -> MakeRun:
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The folders that were read anew, by name, since the list was cleared."""
     folders: list[str] = []
-    read_identity = index_module.read_identity
+    read_record = index_module.read_record
 
     def count(folder: Any) -> Any:
         folders.append(os.path.basename(folder.path))
-        return read_identity(folder)
+        return read_record(folder)
 
-    monkeypatch.setattr(index_module, "read_identity", count)
+    monkeypatch.setattr(index_module, "read_record", count)
     return folders
 
 

@@ -106,7 +106,7 @@ def test_a_run_that_came_one_that_changed_and_one_that_went(listing: Listing, ma
     assert ids(listing.keys()) == ["a3", "a2", "a1"]
     assert listing.column("tags") == [[], [], ["seen"]]
     with pytest.raises(UnknownRun, match="a0"):
-        listing.fields(RunKey("tests", "a0"))
+        listing.record(RunKey("tests", "a0"))
     assert listing.column("loss", [RunKey("tests", "a0"), RunKey("tests", "a1")]) == [None, 1.0]
 
 
@@ -154,7 +154,7 @@ def test_every_folder_is_looked_at_within_some_looks(
     listing.look(everything=True)
     change(store, "a2", notes="quietly")
     wait_until(lambda: bool(listing.look()))
-    assert listing.fields(RunKey("tests", "a2"))["notes"] == "quietly"
+    assert listing.record(RunKey("tests", "a2")).notes == "quietly"
 
 
 def test_a_running_run_is_up_to_date_at_each_look(make_run: MakeRun, store: Path) -> None:
@@ -178,7 +178,7 @@ def test_columns_are_what_the_book_says(listing: Listing, store: Path) -> None:
     assert found["loss"] == [run.metrics["loss"]["last"] for run in runs]
     assert found["state"] == [run.state for run in runs]
     assert found["nothing"] == [None, None, None]
-    assert listing.fields(RunKey("tests", "a1"))["config"] == {"lr": 0.1}
+    assert listing.record(RunKey("tests", "a1")).config == {"lr": 0.1}
 
 
 def test_where_and_sorted_are_those_of_the_book(listing: Listing, store: Path) -> None:
@@ -230,7 +230,7 @@ def test_changed_records_take_no_more_room_than_they_need(listing: Listing, stor
     for turn in range(30):
         change(store, "a1", notes=f"{turn}{note}")
         listing.look(everything=True)
-    assert listing.fields(RunKey("tests", "a1"))["notes"] == f"29{note}"
+    assert listing.record(RunKey("tests", "a1")).notes == f"29{note}"
     assert unnamed_bytes() - before < 12 << 20
 
 

@@ -13,11 +13,11 @@ from journals import WrittenRun
 
 from lossbook.book import open as open_store
 from lossbook.journal.line import encode_event, encode_scalars
-from lossbook.paths import read_json
 from lossbook.processes import host_name
 from lossbook.storage import summary as module
 from lossbook.storage.compaction import MERGE_FILES, SealReport, merge_segments, seal_run
 from lossbook.storage.summary import LiveSummary, compute_summary, overlay
+from lossbook.storage.summary_file import RunSummary, read_summary
 
 T = 1_763_688_000_000_000
 
@@ -26,17 +26,19 @@ def here(number: int = 0, resume_step: int | None = None) -> dict[str, Any]:
     return WrittenRun.attempt_entry(number, resume_step, host=host_name(), pid=os.getpid())
 
 
-def same(one: dict[str, Any], other: dict[str, Any]) -> None:
+def same(found: RunSummary, expected: RunSummary) -> None:
     """That two summaries say the same; a mean may differ in its last digit."""
+    one: dict[str, Any] = found.to_json()
+    other: dict[str, Any] = expected.to_json()
     skipped = ("updated", "cursor", "metrics")
     assert {name: value for name, value in one.items() if name not in skipped} == {
         name: value for name, value in other.items() if name not in skipped
     }
     assert list(one["metrics"]) == list(other["metrics"])
     for key, statistics in one["metrics"].items():
-        expected = other["metrics"][key]
-        assert statistics | {"mean": None} == expected | {"mean": None}, key
-        assert statistics["mean"] == (expected["mean"] and pytest.approx(expected["mean"], rel=1e-9)), key
+        wanted = other["metrics"][key]
+        assert statistics | {"mean": None} == wanted | {"mean": None}, key
+        assert statistics["mean"] == (wanted["mean"] and pytest.approx(wanted["mean"], rel=1e-9)), key
 
 
 @pytest.fixture
@@ -71,7 +73,7 @@ def test_sealing_and_merging_make_nothing_be_read_again(tmp_path: Path, read: li
         run.segment([(10 * number + step, {"a": float(step), "b": 1.0}) for step in range(10)])
         live.update()
         seal_run(run.folder, finished=False)
-        assert live.update()["metrics"]["a"]["count"] == 10 * (number + 1)
+        assert live.update().metrics["a"].count == 10 * (number + 1)
     assert -1 not in read
     assert sum(read) == 11 * (MERGE_FILES + 3)
     assert any("-000001-" in name for name in os.listdir(run.folder.metrics)), "nothing was merged"
@@ -102,7 +104,7 @@ def test_a_reader_reads_only_what_is_behind_the_cursor(tmp_path: Path, read: lis
     path = run.segment([(step, {"a": float(step), "b": float("nan")}) for step in range(50, 90)])
     seal_run(run.folder, finished=False)
     LiveSummary(run.folder).write()
-    written = read_json(run.folder.summary_json) or {}
+    written = read_summary(run.folder) or RunSummary()
     append(
         path,
         encode_scalars(run.next_row[0], T, 90, {"a": 0.5, "c": 1.0}),
@@ -113,14 +115,14 @@ def test_a_reader_reads_only_what_is_behind_the_cursor(tmp_path: Path, read: lis
     found = overlay(written, run.folder)
     assert read == [3]
     same(found, compute_summary(run.folder))
-    assert (found["config"], found["alerts"], found["metrics"]["c"]["count"]) == ({"later": 1}, 1, 1)
+    assert (found.config, found.alerts, found.metrics["c"].count) == ({"later": 1}, 1, 1)
 
 
 def test_a_reader_goes_on_when_what_was_behind_the_cursor_is_sealed(tmp_path: Path) -> None:
     run = WrittenRun(tmp_path / "run", attempts=[here()])
     path = run.segment([(step, {"a": float(step)}) for step in range(50)])
     LiveSummary(run.folder).write()
-    written = read_json(run.folder.summary_json) or {}
+    written = read_summary(run.folder) or RunSummary()
     append(path, encode_scalars(run.next_row[0], T, 50, {"a": 0.5}))
     run.next_row[0] += 1
     run.segment([(51, {"a": 1.0})])
@@ -134,12 +136,12 @@ def test_a_reader_of_a_resumed_run_counts_no_hidden_row(tmp_path: Path, resume_s
     run.segment([(step, {"a": float(step), "b": 1.0}) for step in range(10)])
     path = run.segment([(5, {"a": 50.0})], attempt=1)
     LiveSummary(run.folder).write()
-    written = read_json(run.folder.summary_json) or {}
+    written = read_summary(run.folder) or RunSummary()
     append(path, encode_scalars(run.next_row[0], T, 6, {"a": 60.0, "b": 2.0}))
     found = overlay(written, run.folder)
     same(found, compute_summary(run.folder))
-    assert found["metrics"]["a"]["count"] == 7
-    assert found["metrics"]["b"]["count"] == (7 if resume_step is None else 6)
+    assert found.metrics["a"].count == 7
+    assert found.metrics["b"].count == (7 if resume_step is None else 6)
 
 
 def test_an_attempt_that_begins_meanwhile_hides_rows_of_a_kept_summary(tmp_path: Path) -> None:
@@ -147,13 +149,13 @@ def test_an_attempt_that_begins_meanwhile_hides_rows_of_a_kept_summary(tmp_path:
     run.segment([(step, {"a": float(step)}) for step in range(10)])
     LiveSummary(run.folder).write()
     live = LiveSummary(run.folder)
-    assert live.update(read_json(run.folder.summary_json))["metrics"]["a"]["count"] == 10
+    assert live.update(read_summary(run.folder)).metrics["a"].count == 10
     run.identity["attempts"].append(here(1, 3))
     run.write_identity()
-    assert live.update()["metrics"]["a"]["count"] == 4
+    assert live.update().metrics["a"].count == 4
     run.segment([(4, {"a": 44.0})], attempt=1)
     found = live.update()
-    assert (found["metrics"]["a"]["count"], found["metrics"]["a"]["max"]) == (5, 44.0)
+    assert (found.metrics["a"].count, found.metrics["a"].max) == (5, 44.0)
     same(found, compute_summary(run.folder))
 
 
@@ -165,11 +167,11 @@ def test_a_file_that_went_or_shrank_takes_its_rows_along(tmp_path: Path) -> None
     live.update()
     os.unlink(second)
     same(live.update(), compute_summary(run.folder))
-    assert "only" not in live.update()["metrics"]
+    assert "only" not in live.update().metrics
     with open(first, "rb+") as file:
         lines = file.readlines()
         file.truncate(sum(len(line) for line in lines[:4]))
-    assert live.update()["metrics"]["a"]["count"] == 3
+    assert live.update().metrics["a"].count == 3
 
 
 def test_a_running_run_costs_its_new_rows_alone_for_all_who_ask(store: Path, read: list[int]) -> None:
@@ -249,7 +251,7 @@ def test_whatever_happens_to_a_run_a_kept_summary_is_that_of_its_rows(
             LiveSummary(run.folder).write()
         elif deed == "seeded":
             seeded = LiveSummary(run.folder)
-            same(seeded.update(read_json(run.folder.summary_json)), compute_summary(run.folder))
+            same(seeded.update(read_summary(run.folder)), compute_summary(run.folder))
         else:
             same(live.update(), compute_summary(run.folder))
     for one in (live, seeded):

@@ -59,7 +59,7 @@ def ask_everything(at: Path) -> list[str]:
     listing.columns(["loss", "config.lr", "state", "created", "duration", "tags", "host"])
     listing.names()
     listing.sorted("loss")
-    problems = [*run.record["problems"], *listing.fields(key)["problems"]]
+    problems = [*run.record.problems, *listing.record(key).problems]
     kept = book.kept_run(*key)
     assert kept.attempts is not None
     for one in (run, kept):
@@ -85,10 +85,11 @@ def test_a_wrong_summary_is_made_anew(store: Path, wrong: dict[str, Any]) -> Non
     run = written(store, sealed=True)
     whole = read_json(run.folder.summary_json) or {}
     replace(run.folder.summary_json, wrong)
-    assert open_store(store).runs()[0].record["metrics"] == whole["metrics"]
+    assert open_store(store).runs()[0].record.metrics.to_json() == whole["metrics"]
     replace(run.folder.summary_json, wrong)
     (name,) = wrong
     assert any("summary.json is damaged" in problem and f'"{name}"' in problem for problem in ask_everything(store))
+    LiveSummary(run.folder).write()
     healed = read_json(run.folder.summary_json) or {}
     assert healed["metrics"] == whole["metrics"]
 

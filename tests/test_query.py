@@ -156,7 +156,7 @@ def test_a_damaged_run_json_leaves_the_rows_readable(book: Book, make_run: MakeR
         file.write('{"id": "broken", ')
     found = book.run("broken")
     assert found.curve("a").last.tolist() == [1.0]
-    assert found.attempts == []
+    assert found.attempts == ()
     assert any("run.json" in problem for problem in found.problems())
 
 
@@ -192,7 +192,7 @@ def test_a_run_tells_its_identity_and_its_numbers(book: Book, make_run: MakeRun)
     assert found.created == BEGIN / 1e6
     assert found.ended is not None
     assert found.path == run.folder.path
-    assert found.attempts[0]["number"] == 0
+    assert found.attempts[0].number == 0
     assert found.keys() == ["loss"]
     loss = found.metrics["loss"]
     assert (loss["last"], loss["last_step"], loss["min"], loss["min_step"]) == (2.0, 3, 1.0, 1)

@@ -17,6 +17,7 @@ from lossbook.paths import RunFolder, read_json, write_json
 from lossbook.processes import boot_id, host_name, process_start
 from lossbook.storage.compaction import seal_run
 from lossbook.storage.summary import LiveSummary, compute_summary, overlay
+from lossbook.storage.summary_file import ReadTo, RunSummary, read_summary
 
 
 @pytest.fixture
@@ -24,9 +25,9 @@ def run(tmp_path: Path) -> WrittenRun:
     return WrittenRun(tmp_path / "run")
 
 
-def lasting(summary: dict[str, Any]) -> dict[str, Any]:
+def lasting(summary: RunSummary) -> dict[str, Any]:
     """A summary without what depends on when and from what it was made."""
-    return {name: value for name, value in summary.items() if name not in ("updated", "cursor")}
+    return {name: value for name, value in summary.to_json().items() if name not in ("updated", "cursor")}
 
 
 def nearly(metrics: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -39,7 +40,7 @@ def nearly(metrics: dict[str, dict[str, Any]]) -> dict[str, Any]:
 def test_a_summary_has_the_last_the_extremes_and_the_mean_of_each_key(run: WrittenRun) -> None:
     run.segment([{"loss": 3.0}, {"loss": 1.0, "lr": 0.5}, {"loss": 2.0}], end="finished")
     summary = compute_summary(run.folder)
-    assert summary["metrics"]["loss"] == {
+    assert summary.metrics.to_json()["loss"] == {
         "last": 2.0,
         "last_step": 2,
         "min": 1.0,
@@ -50,11 +51,11 @@ def test_a_summary_has_the_last_the_extremes_and_the_mean_of_each_key(run: Writt
         "count": 3,
         "nonfinite": 0,
     }
-    assert summary["metrics"]["lr"]["count"] == 1
-    assert (summary["format"], summary["state"], summary["error"], summary["rows"]) == (1, "finished", None, 5)
-    assert summary["last_step"] == 2
-    assert summary["last_time"] == summary["ended"] == BEGIN + 4_000
-    assert summary["problems"] == []
+    assert summary.metrics["lr"].count == 1
+    assert (summary.to_json()["format"], summary.state, summary.error, summary.rows) == (1, "finished", None, 5)
+    assert summary.last_step == 2
+    assert summary.last_time == summary.ended == BEGIN + 4_000
+    assert summary.problems == ()
 
 
 def test_what_is_not_finite_is_counted_and_kept_out_of_the_extremes(run: WrittenRun) -> None:
@@ -62,7 +63,7 @@ def test_what_is_not_finite_is_counted_and_kept_out_of_the_extremes(run: Written
     for sealed in (False, True):
         if sealed:
             seal_run(run.folder, finished=True)
-        metrics = compute_summary(run.folder)["metrics"]
+        metrics = compute_summary(run.folder).metrics.to_json()
         assert metrics["x"] == {
             "last": "NaN",
             "last_step": 4,
@@ -92,15 +93,15 @@ def test_the_last_value_is_that_of_the_highest_step(run: WrittenRun) -> None:
     for sealed in (False, True):
         if sealed:
             seal_run(run.folder, finished=True)
-        assert (one := compute_summary(run.folder)["metrics"]["x"])["last"] == 3.0
-        assert (one["last_step"], one["max_step"]) == (10, -7)
+        assert (one := compute_summary(run.folder).metrics["x"]).last == 3.0
+        assert (one.last_step, one.max_step) == (10, -7)
 
 
 def test_a_key_of_negative_steps_alone_has_its_highest_as_the_last(run: WrittenRun) -> None:
     run.segment([(-9, {"x": 1.0}), (-3, {"x": 2.0}), (-5, {"x": 3.0})], end="finished")
     summary = compute_summary(run.folder)
-    one = summary["metrics"]["x"]
-    assert (one["last"], one["last_step"], summary["last_step"]) == (2.0, -3, -3)
+    one = summary.metrics["x"]
+    assert (one.last, one.last_step, summary.last_step) == (2.0, -3, -3)
 
 
 def test_a_huge_sum_never_breaks_the_file(run: WrittenRun) -> None:
@@ -131,22 +132,22 @@ def test_live_half_sealed_and_sealed_runs_have_the_same_summary(run: WrittenRun)
     seal_run(run.folder, finished=True)
     sealed = compute_summary(run.folder)
     for other in (half, sealed):
-        assert other["metrics"] == nearly(live["metrics"])
+        assert other.metrics.to_json() == nearly(live.metrics.to_json())
         assert lasting(other) | {"metrics": None} == lasting(live) | {"metrics": None}
-    assert (live["config"], live["summary"], live["alerts"]) == ({"number": 5}, {"best": 5}, 6)
+    assert (live.config, live.summary, live.alerts) == ({"number": 5}, {"best": 5}, 6)
 
 
 def test_a_hundred_thousand_keys_fit(run: WrittenRun) -> None:
     run.segment(({f"layer/{at}": float(at)} for at in range(100_000)), end="finished")
-    live = compute_summary(run.folder)["metrics"]
+    live = compute_summary(run.folder).metrics.to_json()
     assert len(live) == 100_000
     seal_run(run.folder, finished=True)
-    assert compute_summary(run.folder)["metrics"] == live
+    assert compute_summary(run.folder).metrics.to_json() == live
 
 
 def test_an_empty_folder_has_a_summary(tmp_path: Path) -> None:
     summary = compute_summary(RunFolder(str(tmp_path)))
-    assert (summary["rows"], summary["metrics"], summary["last_step"]) == (0, {}, None)
+    assert (summary.rows, len(summary.metrics), summary.last_step) == (0, 0, None)
 
 
 # -- other rows -----------------------------------------------------------------------------------------------------
@@ -160,15 +161,15 @@ def test_configuration_changes_are_merged_deeply_in_order(run: WrittenRun) -> No
     ]
     run.segment([("config", change) for change in changes], end="finished")
     expected = {"optimizer": {"lr": 2.0, "betas": [0.9, 0.95]}, "seed": {"data": 3}}
-    assert compute_summary(run.folder)["config"] == expected
+    assert compute_summary(run.folder).config == expected
     seal_run(run.folder, finished=True)
-    assert compute_summary(run.folder)["config"] == expected
+    assert compute_summary(run.folder).config == expected
 
 
 def test_definitions_of_one_pattern_replace_each_other(run: WrittenRun) -> None:
     first, second = {"pattern": "val/*", "goal": "minimize"}, {"pattern": "val/*", "goal": "maximize"}
     run.segment([("define", first), ("define", {"pattern": "x"}), ("define", second)], end="finished")
-    defined = compute_summary(run.folder)["define"]
+    defined = compute_summary(run.folder).define
     assert sorted(defined, key=lambda one: one["pattern"]) == [second, {"pattern": "x"}]
 
 
@@ -178,8 +179,8 @@ def test_a_damaged_line_is_among_the_problems_before_and_after_sealing(run: Writ
         if sealed:
             seal_run(run.folder, finished=True)
         summary = compute_summary(run.folder)
-        assert any("line 3" in problem for problem in summary["problems"])
-        assert summary["metrics"]["a"]["count"] == 2
+        assert any("line 3" in problem for problem in summary.problems)
+        assert summary.metrics["a"].count == 2
 
 
 def test_a_sealed_file_that_cannot_be_read_is_a_problem_and_the_rest_counts(run: WrittenRun) -> None:
@@ -192,8 +193,8 @@ def test_a_sealed_file_that_cannot_be_read_is_a_problem_and_the_rest_counts(run:
     for name in (sealed, sealed.replace(".parquet", ".rollup.parquet")):
         Path(run.folder.metrics, name).write_bytes(b"not parquet")
     summary = compute_summary(run.folder)
-    assert {"c"} <= set(summary["metrics"]) <= {"b", "c"}
-    assert any("000001" in problem for problem in summary["problems"])
+    assert {"c"} <= set(summary.metrics) <= {"b", "c"}
+    assert any("000001" in problem for problem in summary.problems)
 
 
 # -- attempts and ranks ---------------------------------------------------------------------------------------------
@@ -207,8 +208,8 @@ def test_rows_beyond_the_step_of_a_resume_do_not_count(run: WrittenRun, seal: bo
     run.write_identity()
     if seal:
         seal_run(run.folder, finished=True)
-    metrics = compute_summary(run.folder)["metrics"]
-    assert metrics["a"] == {
+    metrics = compute_summary(run.folder).metrics
+    assert metrics.to_json()["a"] == {
         "last": 50.0,
         "last_step": 7,
         "min": 50.0,
@@ -219,7 +220,7 @@ def test_rows_beyond_the_step_of_a_resume_do_not_count(run: WrittenRun, seal: bo
         "count": 8,
         "nonfinite": 0,
     }
-    assert metrics["old"]["count"] == 5
+    assert metrics["old"].count == 5
 
 
 @pytest.mark.parametrize("seal", [False, True])
@@ -230,9 +231,9 @@ def test_a_resume_that_did_not_say_from_where_hides_what_it_logs_again(run: Writ
     run.write_identity()
     if seal:
         seal_run(run.folder, finished=True)
-    metrics = compute_summary(run.folder)["metrics"]
-    assert (metrics["a"]["count"], metrics["a"]["mean"]) == (10, pytest.approx(1.2))
-    assert metrics["b"]["count"] == 10
+    metrics = compute_summary(run.folder).metrics
+    assert (metrics["a"].count, metrics["a"].mean) == (10, pytest.approx(1.2))
+    assert metrics["b"].count == 10
 
 
 # -- states ---------------------------------------------------------------------------------------------------------
@@ -240,11 +241,11 @@ def test_a_resume_that_did_not_say_from_where_hides_what_it_logs_again(run: Writ
 
 def test_a_run_ends_as_its_last_attempt_said(run: WrittenRun) -> None:
     run.segment([{"a": 1.0}], attempt=0, end="failed")
-    assert compute_summary(run.folder)["state"] == "failed"
+    assert compute_summary(run.folder).state == "failed"
     run.segment([{"a": 1.0}], attempt=1, end="finished")
     run.identity["attempts"] = [run.attempt_entry(0), run.attempt_entry(1)]
     run.write_identity()
-    assert compute_summary(run.folder)["state"] == "finished"
+    assert compute_summary(run.folder).state == "finished"
 
 
 def test_the_end_of_another_rank_or_of_a_child_is_not_the_runs(run: WrittenRun) -> None:
@@ -253,7 +254,7 @@ def test_the_end_of_another_rank_or_of_a_child_is_not_the_runs(run: WrittenRun) 
     run.segment([{"a": 1.0}])
     run.segment([{"a": 1.0}], rank=1, end="failed")
     run.segment([{"a": 1.0}], rank=-1, end="finished")
-    assert compute_summary(run.folder)["state"] == "running"
+    assert compute_summary(run.folder).state == "running"
 
 
 def here(pid: int, number: int = 0, **fields: Any) -> dict[str, Any]:
@@ -271,15 +272,15 @@ def test_a_process_that_lives_is_running_and_one_that_is_gone_has_crashed(run: W
     ):
         run.identity["attempts"] = [entry]
         run.write_identity()
-        assert compute_summary(run.folder)["state"] == state
-    assert compute_summary(run.folder)["error"]
+        assert compute_summary(run.folder).state == state
+    assert compute_summary(run.folder).error
 
 
 def test_a_run_of_another_machine_counts_as_running_while_its_files_change(run: WrittenRun) -> None:
     path = run.segment([{"a": 1.0}])
-    assert compute_summary(run.folder)["state"] == "crashed"
+    assert compute_summary(run.folder).state == "crashed"
     os.utime(path, (time.time(), time.time()))
-    assert compute_summary(run.folder)["state"] == "running"
+    assert compute_summary(run.folder).state == "running"
 
 
 def test_what_the_follower_saw_of_a_vanished_process_is_its_end(run: WrittenRun) -> None:
@@ -290,11 +291,11 @@ def test_what_the_follower_saw_of_a_vanished_process_is_its_end(run: WrittenRun)
     watch = os.path.join(run.folder.followers, "watch.json")
     write_json(watch, {"attempt": 0, "state": "crashed", "ended": BEGIN + 5})
     summary = compute_summary(run.folder)
-    assert (summary["state"], summary["ended"]) == ("crashed", BEGIN + 5)
+    assert (summary.state, summary.ended) == ("crashed", BEGIN + 5)
     # The next attempt lives: what was seen of the one before says nothing of it.
     run.identity["attempts"] = [run.attempt_entry(0), here(os.getpid(), number=1)]
     run.write_identity()
-    assert compute_summary(run.folder)["state"] == "running"
+    assert compute_summary(run.folder).state == "running"
 
 
 # -- keeping it up to date ------------------------------------------------------------------------------------------
@@ -319,7 +320,7 @@ def test_a_live_summary_reads_only_what_is_new_and_is_always_right(
     for number in range(5):
         path = run.segment([{"a": float(at)} for at in range(100)])
         total += os.stat(path).st_size
-        assert live.update()["metrics"]["a"]["count"] == 100 * (number + 1)
+        assert live.update().metrics["a"].count == 100 * (number + 1)
     assert sum(read_bytes) == total
     read_bytes.clear()
     assert lasting(live.update()) == lasting(compute_summary(run.folder))
@@ -331,16 +332,17 @@ def test_a_torn_line_counts_as_soon_as_it_is_whole(run: WrittenRun) -> None:
     path = run.segment([{"a": 1.0}], tail=b'{"i":2,"t":17,"s":1,"m":')
     live = LiveSummary(run.folder)
     first = live.update()
-    assert (first["metrics"]["a"]["count"], first["problems"]) == (1, [])
+    assert (first.metrics["a"].count, first.problems) == (1, ())
     with open(path, "ab") as file:
         file.write(b'{"a":5.0}}\n')
-    assert live.update()["metrics"]["a"]["max"] == 5.0
+    assert live.update().metrics["a"].max == 5.0
 
 
 def test_a_written_summary_reads_back_and_an_overlay_brings_it_up_to_date(run: WrittenRun) -> None:
     run.segment([{"a": 1.0}])
     written = LiveSummary(run.folder).write()
-    assert read_json(run.folder.summary_json) == json.loads(json.dumps(written))
+    assert read_summary(run.folder) is not None
+    assert read_json(run.folder.summary_json) == json.loads(json.dumps(written.to_json()))
     run.segment([{"a": 2.0}, ("config", {"x": 1})], end="finished")
     assert lasting(overlay(written, run.folder)) == lasting(compute_summary(run.folder))
     seal_run(run.folder, finished=True)
@@ -361,13 +363,13 @@ def test_an_overlay_notices_that_the_process_has_gone(run: WrittenRun) -> None:
     run.write_identity()
     run.segment([{"a": 1.0}])
     written = LiveSummary(run.folder).write()
-    assert written["state"] == "running"
+    assert written.state == "running"
     run.identity["attempts"] = [here((1 << 22) + 7)]
     run.write_identity()
-    assert overlay(written, run.folder)["state"] == "crashed"
+    assert overlay(written, run.folder).state == "crashed"
 
 
 def test_a_summary_of_something_else_is_made_anew(run: WrittenRun) -> None:
     run.segment([{"a": 1.0}], end="finished")
-    for odd in ({}, {"state": "finished", "cursor": {"r9-000001.jsonl": [3, 1, 1]}}):
-        assert overlay(odd, run.folder)["metrics"]["a"]["count"] == 1
+    for odd in (RunSummary(), RunSummary(state="finished", cursor={"r9-000001.jsonl": ReadTo(3, 1, 1)})):
+        assert overlay(odd, run.folder).metrics["a"].count == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,20 +11,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lossbook.errors import BadQuery
+from lossbook.reading.record import IndexRecord
 from lossbook.reading.where import compile_value, compile_where
+from lossbook.storage.summary_file import MetricTable
 
-RECORD: dict[str, Any] = {
+KNOWN: dict[str, Any] = {
     "id": "k3v9", "name": "gpt2_adamw", "project": "tests", "state": "finished", "error": None, "group": None,
     "notes": "it's the 2nd run", "tags": ["baseline", "seed-1"], "created": 1_763_688_000.0, "host": "node-7",
     "last_step": 900,
     "config": {"lr": 3e-4, "model": {"size": "124M", "layers": 12}, "flag": True, "a.b": 5, "text": "2e-3", "none": None},
     "summary": {"params": 124_439_808},
-    "metrics": {
-        "val_loss": {"last": 3.1, "min": 2.9, "max": 9.0, "mean": 4.0, "count": 10, "last_step": 900},
-        "train/loss": {"last": "NaN", "min": 2.5, "max": "Infinity", "mean": 3.0, "count": 900, "last_step": 900},
-        "gpu/0 util %": {"last": 97.0, "min": 1.0, "max": 99.0, "mean": 80.0, "count": 5, "last_step": 900},
-    },
 }  # fmt: skip
+METRICS: dict[str, Any] = {
+    "val_loss": {"last": 3.1, "min": 2.9, "max": 9.0, "mean": 4.0, "count": 10, "last_step": 900},
+    "train/loss": {"last": "NaN", "min": 2.5, "max": "Infinity", "mean": 3.0, "count": 900, "last_step": 900},
+    "gpu/0 util %": {"last": 97.0, "min": 1.0, "max": 99.0, "mean": 80.0, "count": 5, "last_step": 900},
+}  # fmt: skip
+RECORD = IndexRecord(
+    **KNOWN, created_us=1_763_688_000_000_000, started=1_763_688_000.0, ended=None, duration=60.0, user=None, attempts=1,
+    rows=1000, metrics=MetricTable(METRICS), define=[], alerts=0, problems=[],
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -192,7 +199,7 @@ def test_any_text_is_a_test_on_runs_or_a_sentence(text: str) -> None:
     with suppress(BadQuery):
         test = compile_where(text)
         assert test(RECORD) in (True, False)
-        assert test({"metrics": {}, "config": {}, "summary": {}}) in (True, False)
+        assert test(replace(RECORD, metrics=MetricTable(), config={}, summary={})) in (True, False)
 
 
 def test_a_name_to_sort_by_finds_fields_configuration_and_metrics() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lossbook.errors import BadArgument, UnknownKey, UnknownRun
+from lossbook.json_shapes import Json
 from lossbook.metrics import find_key, nearest
 from lossbook.reading.where import nested, plain_number
 
@@ -35,7 +36,7 @@ def direction(runs: Sequence[RecordedRun], metric: str, goal: str | None = None)
             if way in GOALS:
                 found.setdefault(str(way), run.name)
     if not present:
-        every = {key for run in runs for key in run.record["metrics"]}
+        every = {key for run in runs for key in run.record.metrics}
         close = ", ".join(nearest(metric, every) or sorted(every)[:5])
         hint = f"; the nearest are {close}" if close else ""
         raise UnknownKey(f"none of {len(runs)} runs logged {metric!r}{hint}")
@@ -58,13 +59,13 @@ def best_value(run: RecordedRun, metric: str, goal: str) -> tuple[float, int | N
     Returns:
         None where the run has no finite value of it.
     """
-    metrics = run.record["metrics"]
+    metrics = run.record.metrics
     key = find_key(metric, metrics)
     if key is not None:
-        end = "min" if goal == "minimize" else "max"
-        value = number_of(metrics[key].get(end))
-        return None if value is None or not math.isfinite(value) else (value, metrics[key].get(f"{end}_step"))
-    value = number_of(nested(run.record["summary"], metric))
+        one = metrics[key]
+        best, step = (one.min, one.min_step) if goal == "minimize" else (one.max, one.max_step)
+        return None if best is None or not math.isfinite(best) else (best, step)
+    value = number_of(nested(run.record.summary, metric))
     return None if value is None or not math.isfinite(value) else (value, None)
 
 
@@ -88,8 +89,8 @@ def best_run(runs: Sequence[RecordedRun], metric: str, goal: str | None = None) 
 
 
 def _key_of(run: RecordedRun, metric: str) -> str | None:
-    key = find_key(metric, run.record["metrics"])
-    if key is None and number_of(nested(run.record["summary"], metric)) is not None:
+    key = find_key(metric, run.record.metrics)
+    if key is None and number_of(nested(run.record.summary, metric)) is not None:
         return metric
     return key
 
@@ -101,7 +102,7 @@ def checked_goal(goal: str | None) -> str | None:
     return goal
 
 
-def number_of(value: Any) -> float | None:
+def number_of(value: Json) -> float | None:
     """A value of the index as a float, NaN and infinities included; None for what is no number."""
     value = plain_number(value)
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lossbook.analysis.best import best_value, checked_goal, direction, number_of
 from lossbook.analysis.comparison import Column, Comparison
 from lossbook.analysis.gpus import read_gpus
 from lossbook.errors import BadArgument, LossbookError, UnknownRun
+from lossbook.json_shapes import Json, JsonMapping, JsonObject
 from lossbook.metrics import find_key, key_metrics, percent_factor
-from lossbook.reading.where import FIELDS, compile_value, nested
+from lossbook.reading.where import FIELDS, compile_value, nested, sorted_places
+from lossbook.storage.summary_file import MetricStatistics, MetricTable
 
 if TYPE_CHECKING:
     from lossbook.reading.run import RecordedRun
@@ -55,7 +57,7 @@ def compare(
     chosen = list({run.path: run for run in ([held] if held else []) + list(runs)}.values())
     targets = [_finite(loss) for loss in losses]
     if metric is None:
-        metric = next((one for one in LOSSES if any(find_key(one, run.record["metrics"]) for run in chosen)), None)
+        metric = next((one for one in LOSSES if any(find_key(one, run.record.metrics) for run in chosen)), None)
     decided = direction(chosen, metric, goal) if metric is not None and chosen else checked_goal(goal)
     differing = differing_settings([run.config for run in chosen])
     rows = [_measure(run, differing, metric, decided) for run in chosen]
@@ -107,22 +109,22 @@ def _baseline_among(runs: Sequence[RecordedRun], baseline: RecordedRun | str | N
 # -- what is compared ---------------------------------------------------------------------------------------------
 
 
-def flatten_settings(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+def flatten_settings(values: JsonMapping, before: str = "") -> Iterator[tuple[str, Json]]:
     """A nested configuration as pairs of a dotted name and a value."""
     for key, value in values.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, dict) and value:
             yield from flatten_settings(value, f"{before}{key}.")
         else:
             yield f"{before}{key}", value
 
 
-def differing_settings(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+def differing_settings(configs: Sequence[JsonMapping]) -> list[str]:
     """The dotted names of the settings that are not the same in all of several configurations, in their order.
 
     One that a configuration lacks differs from every value; 1 and 1.0 are the same, 1 and true are not.
     """
     flat = [dict(flatten_settings(config)) for config in configs]
-    first: dict[str, Any] = {}
+    first: JsonObject = {}
     differing: dict[str, None] = {}
     counts: dict[str, int] = {}
     for settings in flat:
@@ -135,19 +137,19 @@ def differing_settings(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     return [name for name in first if name in differing or counts[name] < len(flat)]
 
 
-def _same(one: Any, other: Any) -> bool:
+def _same(one: Json, other: Json) -> bool:
     return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
 
 
 def wallclock_seconds(run: RecordedRun) -> float:
     """How long a run trained, gaps between its attempts left out; what it was forked from is not counted."""
-    if run.record["attempts"] < 2:
+    if run.record.attempts < 2:
         return run.duration
     try:
         times = run.rows().attempt_times()
     except LossbookError:
         return run.duration
-    begun = {int(one.get("number", at)): one.get("started") for at, one in enumerate(run.attempts)}
+    begun = {one.number: one.started for one in run.attempts}
     latest = max([*begun, *times], default=0)
     earlier = sum(
         max(0.0, last - (begun.get(attempt) or first)) / 1e6
@@ -157,18 +159,18 @@ def wallclock_seconds(run: RecordedRun) -> float:
     return earlier + run.duration
 
 
-def _measure(run: RecordedRun, differing: Sequence[str], metric: str | None, goal: str | None) -> dict[str, Any]:
+def _measure(run: RecordedRun, differing: Sequence[str], metric: str | None, goal: str | None) -> JsonObject:
     """The row of one run, but for the losses that it reached."""
     record = run.record
-    metrics = record["metrics"]
-    settings = dict(flatten_settings(record["config"]))
-    row: dict[str, Any] = {
-        "name": record["name"],
-        "id": record["id"],
+    metrics = record.metrics
+    settings = dict(flatten_settings(record.config))
+    row: JsonObject = {
+        "name": record.name,
+        "id": record.id,
         "path": run.path,
-        "project": record["project"],
-        "state": record["state"],
-        "group": record["group"],
+        "project": record.project,
+        "state": record.state,
+        "group": record.group,
     }
     row.update({f"config.{name}": settings.get(name) for name in differing})
     if metric is not None and goal is not None:
@@ -176,13 +178,14 @@ def _measure(run: RecordedRun, differing: Sequence[str], metric: str | None, goa
         row["best"], row["best_step"] = found if found is not None else (None, None)
         row["final"], row["final_step"] = _last(metrics, metric)
         if row["final"] is None:
-            row["final"] = number_of(nested(record["summary"], metric))
+            row["final"] = number_of(nested(record.summary, metric))
     for name, loss in (("val", "val/loss"), ("train", "train/loss")):
         found = best_value(run, loss, "minimize") if find_key(loss, metrics) is not None else None
         row[f"best_{name}_loss"], row[f"best_{name}_loss_step"] = found if found is not None else (None, None)
         row[f"final_{name}_loss"], row[f"final_{name}_loss_step"] = _last(metrics, loss)
-    row["tokens_per_second"] = _statistic(metrics, "throughput/tokens_per_second", "mean")
-    row["mfu"] = _utilisation_percent(metrics, record["define"])
+    speed = _statistics(metrics, "throughput/tokens_per_second")
+    row["tokens_per_second"] = speed.mean
+    row["mfu"] = _utilisation_percent(metrics, record.define)
     gpus = read_gpus(metrics)
     row["gpu_utilisation"], row["gpu_memory_utilisation"] = (
         gpus.mean_utilisation_percent,
@@ -190,26 +193,29 @@ def _measure(run: RecordedRun, differing: Sequence[str], metric: str | None, goa
     )
     row["gpu_memory_gib"] = None if gpus.most_memory_bytes is None else gpus.most_memory_bytes / 2**30
     row["wallclock_seconds"] = wallclock_seconds(run)
-    row["gradient_steps"] = _whole(_statistic(metrics, "time/gradient_steps", "last"))
-    row["tokens_seen"] = _whole(_statistic(metrics, "time/tokens_seen", "last"))
-    row["last_step"] = record["last_step"]
+    row["gradient_steps"] = _whole(_statistics(metrics, "time/gradient_steps").last)
+    row["tokens_seen"] = _whole(_statistics(metrics, "time/tokens_seen").last)
+    row["last_step"] = record.last_step
     return row
 
 
-def _statistic(metrics: Mapping[str, Any], name: str, statistic: str) -> float | None:
+def _statistics(metrics: MetricTable, name: str) -> MetricStatistics:
+    """Those of a metric by any of its names; nothing is known of one that was not logged."""
     key = find_key(name, metrics)
-    return None if key is None else number_of(metrics[key].get(statistic))
+    return MetricStatistics() if key is None else metrics[key]
 
 
-def _utilisation_percent(metrics: Mapping[str, Any], defined: Sequence[Mapping[str, Any]]) -> float | None:
+def _utilisation_percent(metrics: MetricTable, defined: Sequence[JsonMapping]) -> float | None:
     key = key_metrics(metrics).get("utilisation")
-    mean = None if key is None else number_of(metrics[key].get("mean"))
-    return None if key is None or mean is None else mean * percent_factor(key, metrics[key].get("max"), defined)
+    if key is None:
+        return None
+    one = metrics[key]
+    return None if one.mean is None else one.mean * percent_factor(key, one.max, defined)
 
 
-def _last(metrics: Mapping[str, Any], name: str) -> tuple[float | None, int | None]:
-    key = find_key(name, metrics)
-    return (None, None) if key is None else (number_of(metrics[key].get("last")), metrics[key].get("last_step"))
+def _last(metrics: MetricTable, name: str) -> tuple[float | None, int | None]:
+    one = _statistics(metrics, name)
+    return one.last, one.last_step
 
 
 def _whole(value: float | None) -> float | int | None:
@@ -220,11 +226,11 @@ def _target_names(target: float) -> tuple[str, str, str]:
     return f"seconds_to_{target:g}", f"tokens_to_{target:g}", f"step_of_{target:g}"
 
 
-def _reached(run: RecordedRun, metric: str, goal: str, targets: Sequence[float]) -> dict[str, Any]:
+def _reached(run: RecordedRun, metric: str, goal: str, targets: Sequence[float]) -> JsonObject:
     from lossbook.analysis.time_to_target import first_reached
 
-    key = find_key(metric, run.record["metrics"])
-    found: dict[str, Any] = {}
+    key = find_key(metric, run.record.metrics)
+    found: JsonObject = {}
     for target in targets:
         reached = first_reached(run, key, target, goal) if key is not None else None
         seconds, tokens, step = _target_names(target)
@@ -238,7 +244,7 @@ def _reached(run: RecordedRun, metric: str, goal: str, targets: Sequence[float])
 
 
 def _usual_columns(
-    differing: Sequence[str], metric: str | None, targets: Sequence[float], rows: Sequence[Mapping[str, Any]]
+    differing: Sequence[str], metric: str | None, targets: Sequence[float], rows: Sequence[JsonMapping]
 ) -> Iterator[Column]:
     """The columns of any comparison; one without any value is left out, unless it was asked for."""
     yield Column("name", "run", "text", 9)
@@ -292,7 +298,7 @@ _KINDS = {"created": "moment", "ended": "moment", "duration": "seconds", "attemp
 
 
 def _wanted_columns(
-    names: Sequence[str], known: Mapping[str, Column], runs: Sequence[RecordedRun], rows: list[dict[str, Any]]
+    names: Sequence[str], known: Mapping[str, Column], runs: Sequence[RecordedRun], rows: list[JsonObject]
 ) -> list[Column]:
     """The columns that were asked for by name; what a row does not have yet is looked up for it."""
     wanted = []
@@ -320,7 +326,7 @@ def _listed(known: Mapping[str, Column]) -> str:
 
 def _order(
     runs: Sequence[RecordedRun],
-    rows: list[dict[str, Any]],
+    rows: list[JsonObject],
     known: Mapping[str, Column],
     sort: str | None,
     goal: str | None,
@@ -328,7 +334,7 @@ def _order(
     """The places of the rows in their order; a row without a value, or with NaN, comes last."""
     if sort is None:
         values = [row.get("best") for row in rows]
-        return _sorted(values, descending=goal == "maximize")
+        return sorted_places(values, descending=goal == "maximize")
     descending, name = sort.strip().startswith("-"), sort.strip().lstrip("+-")
     column = known.get(name) or known.get(f"config.{name}")
     if column is not None or any(row.get(name) is not None for row in rows):
@@ -338,22 +344,13 @@ def _order(
         values = [value_of(run.record) for run in runs]
         if runs and all(value is None for value in values):
             raise BadArgument(f"none of the runs has {name!r} to sort by; there are {_listed(known)}")
-    return _sorted(values, descending=descending)
-
-
-def _sorted(values: Sequence[Any], *, descending: bool) -> list[int]:
-    numbers = [(value, at) for at, value in enumerate(values) if (number_of(value)) is not None and value == value]
-    texts = [(str(value), at) for at, value in enumerate(values) if value is not None and number_of(value) is None]
-    placed = sorted(numbers, key=lambda pair: pair[0], reverse=descending)
-    named = sorted(texts, key=lambda pair: pair[0], reverse=descending)
-    order = [at for _, at in placed] + [at for _, at in named]
-    return order + sorted(set(range(len(values))) - set(order))
+    return sorted_places(values, descending=descending)
 
 
 _CHANGING = ("value", "seconds", "rate", "count", "percent", "gibibytes")
 
 
-def _change(row: Mapping[str, Any], baseline: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, float]:
+def _change(row: JsonMapping, baseline: JsonMapping, columns: Sequence[Column]) -> dict[str, float]:
     change = {}
     for column in columns:
         one, other = number_of(row[column.name]), number_of(baseline[column.name])

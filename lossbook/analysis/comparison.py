@@ -8,10 +8,10 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from lossbook.analysis.table_formats import Cells, latex, markdown, plain_text
 from lossbook.formatting import clip, duration, number, printable
+from lossbook.json_shapes import Json, JsonMapping, JsonObject
 
 #: Columns of text that a cell has at the most.
 LONGEST_CELL = 32
@@ -54,7 +54,7 @@ class Comparison:
     """
 
     columns: tuple[Column, ...]
-    rows: tuple[dict[str, Any], ...]
+    rows: tuple[JsonObject, ...]
     changes: tuple[dict[str, float], ...] = ()
     metric: str | None = None
     goal: str | None = None
@@ -83,19 +83,24 @@ class Comparison:
             writer.writerow([_plain_text(value) if isinstance(value, (dict, list)) else value for value in values])
         return written.getvalue()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain dictionaries and lists; each run has its `change` where there is a baseline."""
-        runs = [
-            row if self.baseline is None else {**row, "change": change}
+    def run_rows(self) -> list[JsonObject]:
+        """The rows, each with its `change` where there is a baseline."""
+        return [
+            row if self.baseline is None else {**row, "change": {**change}}
             for row, change in zip(self.rows, self.changes, strict=True)
         ]
-        columns = [{"name": column.name, "title": column.title, "kind": column.kind} for column in self.columns]
+
+    def to_dict(self) -> JsonObject:
+        """Everything as plain dictionaries and lists; each run has its `change` where there is a baseline."""
+        columns: list[Json] = [
+            {"name": column.name, "title": column.title, "kind": column.kind} for column in self.columns
+        ]
         return {
             "metric": self.metric,
             "goal": self.goal,
             "baseline": self.baseline,
             "columns": columns,
-            "runs": runs,
+            "runs": [*self.run_rows()],
         }
 
     def _cells(self) -> Cells:
@@ -112,13 +117,13 @@ class Comparison:
         return Cells(titles, right, tuple(column.keep for column in shown), tuple(rows))
 
 
-def _cell(column: Column, row: Mapping[str, Any], change: Mapping[str, float]) -> str:
+def _cell(column: Column, row: JsonMapping, change: Mapping[str, float]) -> str:
     value = row[column.name]
     text = show_value(value, column.kind)
     if column.at is not None and row.get(column.at) is not None:
         text += f" @{row[column.at]}"
-    if column.name in change:
-        text += f" ({_difference(change[column.name], float(value), column.kind)})"
+    if column.name in change and isinstance(value, (int, float)):
+        text += f" ({_difference(change[column.name], value, column.kind)})"
     return text
 
 
@@ -133,7 +138,7 @@ def _difference(change: float, value: float, kind: str) -> str:
     return f"{'+' if change > 0 else ''}{number(change, 3)}"
 
 
-def show_value(value: Any, kind: str = "value") -> str:
+def show_value(value: Json, kind: str = "value") -> str:
     """One value for people, on one line of at most `LONGEST_CELL` columns; `-` for none."""
     if value is None:
         return "-"
@@ -154,7 +159,7 @@ def show_value(value: Any, kind: str = "value") -> str:
     return number(float(value), 5)
 
 
-def _plain_text(value: Any) -> str:
+def _plain_text(value: Json) -> str:
     if isinstance(value, (list, tuple, dict)):
         import orjson
 

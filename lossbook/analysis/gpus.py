@@ -11,10 +11,10 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from lossbook.analysis.best import number_of
 from lossbook.errors import LossbookError
+from lossbook.storage.summary_file import MetricStatistics
 
 if TYPE_CHECKING:
     from lossbook.reading.run import RecordedRun
@@ -184,23 +184,23 @@ class GpuFigures:
         return sum(means) / len(means) if means else None
 
 
-def read_gpus(metrics: Mapping[str, Mapping[str, Any]]) -> GpuFigures:
+def read_gpus(metrics: Mapping[str, MetricStatistics]) -> GpuFigures:
     """Find what a run's series say of its GPUs.
 
     Args:
-        metrics: statistics by key, as `RecordedRun.metrics`.
+        metrics: statistics by key, as `IndexRecord.metrics`.
     """
     chosen: dict[tuple[str, int], dict[str, tuple[int, Reading]]] = {}
     overall: dict[str, tuple[int, Reading]] = {}
     single: dict[str, tuple[int, Reading]] = {}
-    for key, statistics in metrics.items():
+    for key in metrics:
         place = _place_of(key)
         if place is not None:
-            _keep(chosen.setdefault(place[0], {}), place[1], key, statistics)
+            _keep(chosen.setdefault(place[0], {}), place[1], key, metrics[key])
         if key in _OVERALL_NAMES:
-            _keep(overall, _OVERALL_NAMES[key], key, statistics)
+            _keep(overall, _OVERALL_NAMES[key], key, metrics[key])
         if key in _FIRST_GPU_NAMES:
-            _keep(single, _FIRST_GPU_NAMES[key], key, statistics)
+            _keep(single, _FIRST_GPU_NAMES[key], key, metrics[key])
     chosen = {which: known for which, known in chosen.items() if known}
     if single and len(chosen) < 2:
         # With several GPUs that have series of their own it adds nothing, and the sum over them is not GPU 0.
@@ -289,21 +289,20 @@ def _factor_of(key: str) -> float:
     return place[1].factor if place is not None else _FIRST_GPU_NAMES[key].factor
 
 
-def _keep(known: dict[str, tuple[int, Reading]], name: _Name, key: str, statistics: Mapping[str, Any]) -> None:
+def _keep(known: dict[str, tuple[int, Reading]], name: _Name, key: str, one: MetricStatistics) -> None:
     """Take a series for a quantity, unless a better name of it was found."""
     if name.quantity in known and known[name.quantity][0] <= name.place:
         return
-    current, average, maximum = (_scaled(statistics.get(one), name.factor) for one in ("last", "mean", "max"))
+    current, average, maximum = (_scaled(value, name.factor) for value in (one.last, one.mean, one.max))
     if current is None and average is None and maximum is None:
         return
     by_torch = name.quantity == "memory_bytes" and name.place >= _TORCH_PLACE
-    reading = Reading(current, average, maximum, int(statistics.get("count") or 0), key, by_torch)
+    reading = Reading(current, average, maximum, one.count, key, by_torch)
     known[name.quantity] = name.place, reading
 
 
-def _scaled(value: Any, factor: float) -> float | None:
-    found = number_of(value)
-    return found * factor if found is not None and math.isfinite(found) else None
+def _scaled(value: float | None, factor: float) -> float | None:
+    return value * factor if value is not None and math.isfinite(value) else None
 
 
 def _work_out_percent(readings: dict[str, Reading]) -> None:

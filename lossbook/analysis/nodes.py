@@ -9,16 +9,18 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy
 
-from lossbook.analysis.best import number_of
 from lossbook.analysis.gpus import Gpu, Reading, read_gpus
 from lossbook.curves.downsample import gather
 from lossbook.errors import LossbookError
 from lossbook.metrics import is_speed, is_step_time
 from lossbook.paths import MONITOR_RANK, is_monitor
+from lossbook.run_info import Attempt, parse_attempt
+from lossbook.storage.summary_file import MetricTable
 
 if TYPE_CHECKING:
     from lossbook.reading.run import RecordedRun
@@ -92,40 +94,35 @@ class RunNodes:
 
 def read_nodes(run: RecordedRun) -> RunNodes:
     """What is known of each node and rank of a run. Models and serial numbers of GPUs are not recorded."""
-    metrics = run.metrics
+    metrics = run.statistics
     begun = _attempt_rows(run)
     times, key = _step_times(run, metrics)
     ranks = sorted({*begun, *times} or {0})
     slower = _slower_percent({rank: mean for rank, (mean, _) in times.items()}, key is not None and is_speed(key))
     states = []
     for rank in ranks:
-        said = begun.get(rank, {})
+        attempt = begun.get(rank, Attempt())
         mean, last_step = times.get(rank, (None, None))
-        pid = said.get("pid")
-        states.append(
-            RankState(rank, said.get("host"), pid if isinstance(pid, int) else None, mean, slower.get(rank), last_step)
-        )
+        states.append(RankState(rank, attempt.host, attempt.pid, mean, slower.get(rank), last_step))
     compared = [state for state in states if state.slower_percent is not None]
     slowest = max(compared, key=lambda state: state.slower_percent or 0.0) if compared else None
     return RunNodes(_nodes(run, states, metrics), key, key is not None and is_speed(key), slowest)
 
 
-def _attempt_rows(run: RecordedRun) -> dict[int, dict[str, Any]]:
+def _attempt_rows(run: RecordedRun) -> dict[int, Attempt]:
     """What each rank said when its last attempt began."""
-    found: dict[int, dict[str, Any]] = {}
+    found: dict[int, Attempt] = {}
     try:
         events = run.events("attempt")
     except LossbookError:
         return found
     for event in events:
         if event["rank"] >= 0 and isinstance(event["value"], dict):
-            found[event["rank"]] = event["value"]
+            found[event["rank"]] = parse_attempt(event["value"])
     return found
 
 
-def _step_times(
-    run: RecordedRun, metrics: Mapping[str, Mapping[str, Any]]
-) -> tuple[dict[int, tuple[float, int]], str | None]:
+def _step_times(run: RecordedRun, metrics: MetricTable) -> tuple[dict[int, tuple[float, int]], str | None]:
     """Per rank the mean of a step-time series over the last steps, and its last step; and which series."""
     candidates = sorted(
         (key for key in metrics if is_step_time(key) or is_speed(key)),
@@ -133,7 +130,7 @@ def _step_times(
     )
     alone: tuple[dict[int, tuple[float, int]], str | None] = ({}, None)
     for key in candidates:
-        found = run._ask(lambda key=key: _by_rank(run, key))  # type: ignore[misc]
+        found = run.consistently(partial(_by_rank, run, key))
         if len(found) > 1:
             return found, key
         if found and alone[1] is None:
@@ -175,7 +172,7 @@ def _slower_percent(means: Mapping[int, float], speed: bool) -> dict[int, float]
     return found
 
 
-def _nodes(run: RecordedRun, ranks: list[RankState], metrics: Mapping[str, Mapping[str, Any]]) -> tuple[NodeState, ...]:
+def _nodes(run: RecordedRun, ranks: list[RankState], metrics: MetricTable) -> tuple[NodeState, ...]:
     measured = {MONITOR_RANK - one.name.rank for one in run.rows().segments if is_monitor(one.name.rank)}
     firsts: list[int] = []
     for position, state in enumerate(ranks):
@@ -196,13 +193,13 @@ def _nodes(run: RecordedRun, ranks: list[RankState], metrics: Mapping[str, Mappi
     return tuple(nodes)
 
 
-def _gpu_state(gpu: Gpu, metrics: Mapping[str, Mapping[str, Any]]) -> GpuState:
+def _gpu_state(gpu: Gpu, metrics: MetricTable) -> GpuState:
     label = f"/l:{gpu.node}" if gpu.node else ""
     throttled = metrics.get(f"system.gpu.{gpu.number}.throttled{label}")
-    reasons = number_of((metrics.get(f"system.gpu.{gpu.number}.throttle{label}") or {}).get("last"))
+    held = metrics.get(f"system.gpu.{gpu.number}.throttle{label}")
+    reasons = None if held is None else held.last
     reading = None
     if throttled is not None:
-        now, share, ever = (number_of(throttled.get(name)) for name in ("last", "mean", "max"))
-        count = int(throttled.get("count") or 0)
-        reading = Reading(now, share, ever, count, f"system.gpu.{gpu.number}.throttled{label}")
+        key = f"system.gpu.{gpu.number}.throttled{label}"
+        reading = Reading(throttled.last, throttled.mean, throttled.max, throttled.count, key)
     return GpuState(gpu, reading, int(reasons) if reasons is not None and reasons == reasons else None)

@@ -13,11 +13,12 @@ import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from lossbook.errors import DamagedFile, LossbookError, StoreError
 from lossbook.formatting import duration, number, printable
+from lossbook.json_shapes import JsonMapping, number_or_none
 from lossbook.metrics import goal_of
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class ReportEntry:
     ended: float | None
     state: str
     duration_seconds: float | None
-    config: dict[str, Any] = field(default_factory=dict)
+    config: JsonMapping = field(default_factory=dict)
     results: dict[str, float | None] = field(default_factory=dict)
     notes: str = ""
     link: str = ""
@@ -75,7 +76,7 @@ def entries_of_runs(runs: Iterable[RecordedRun]) -> list[ReportEntry]:
     return [_entry(run, compared[run.path]) for run in chosen]
 
 
-def _entry(run: RecordedRun, row: Mapping[str, Any]) -> ReportEntry:
+def _entry(run: RecordedRun, row: JsonMapping) -> ReportEntry:
     names = {
         "best val loss": "best_val_loss",
         "final val loss": "final_val_loss",
@@ -95,9 +96,9 @@ def _entry(run: RecordedRun, row: Mapping[str, Any]) -> ReportEntry:
         started=run.created,
         ended=run.ended,
         state=run.state,
-        duration_seconds=row["wallclock_seconds"],
+        duration_seconds=number_or_none(row["wallclock_seconds"]),
         config=run.config,
-        results={title: row[name] for title, name in names.items()},
+        results={title: number_or_none(row[name]) for title, name in names.items()},
         notes="\n".join(one for one in [run.notes or "", *remarks] if one.strip()),
         link=run.path,
     )

@@ -65,11 +65,11 @@ def first_reached(run: RecordedRun, key: str, value: float, goal: str) -> Reache
 
 def _can_have_reached(run: RecordedRun, key: str, value: float, goal: str) -> bool:
     """What the summary knows without a look at the rows; of a fork it knows its own rows alone."""
-    one = run.record["metrics"].get(key) or {}
-    best = one.get("min" if goal == "minimize" else "max")
+    one = run.record.metrics.get(key)
+    best = None if one is None else one.min if goal == "minimize" else one.max
     if best is not None and _is_reached(numpy.array([best], dtype=numpy.float64), value, goal)[0]:
         return True
-    return bool(run._identity_or_nothing().get("parent"))
+    return run.known_info.parent is not None
 
 
 def _is_reached(values: NDArray[numpy.float64], value: float, goal: str) -> NDArray[numpy.bool_]:

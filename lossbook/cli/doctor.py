@@ -308,7 +308,7 @@ def _runs(store: str) -> Section:
     here = platform.node()
     for run in running:
         pids = followers.get(os.path.realpath(run.path))
-        host = str(run.record["host"] or "?")
+        host = run.record.host or "?"
         if pids:
             section.facts[run.id] = f"{run.name}, followed by process {pids[0]}"
         elif host == here:

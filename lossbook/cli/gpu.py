@@ -12,7 +12,7 @@ from lossbook.cli.app import RUN, Settings, common_options
 from lossbook.cli.format import printable
 from lossbook.cli.keys import group_of
 from lossbook.cli.run_output import heading, print_json
-from lossbook.errors import LossbookError, UnknownKey
+from lossbook.errors import UnknownKey
 
 if TYPE_CHECKING:
     from lossbook.analysis.gpus import Gpu, GpuFigures, Reading
@@ -69,7 +69,7 @@ _Lines = Callable[["RecordedRun", "GpuFigures"], Iterator[str]]
 def _answer(run: RecordedRun, as_json: bool, lines_of: _Lines) -> None:
     from lossbook.analysis.gpus import read_gpus, total_memory
 
-    figures = read_gpus(run.metrics)
+    figures = read_gpus(run.statistics)
     if not figures:
         if not as_json:
             click.echo("\n".join(heading(run)))
@@ -240,15 +240,11 @@ def _advice(run: RecordedRun, keys: Sequence[str]) -> str:
     """What to turn on so that the next run has GPU metrics."""
     from lossbook.trackers.sources import SOURCES, source_class
 
-    try:
-        identity = run.identity
-    except LossbookError:
-        # A damaged run.json; `lossbook show` says so.
-        identity = {}
-    kind = str((identity.get("source") or {}).get("kind") or "")
+    info = run.known_info
+    kind = (info.source.kind if info.source is not None else None) or ""
     if kind in SOURCES and (advice := source_class(kind).gpu_advice):
         return advice
-    if identity.get("system_metrics") is False:
+    if info.system_metrics is False:
         return (
             "it was recorded with system_metrics=False: leave that out, and pip install 'lossbook[gpu]' where it trains"
         )

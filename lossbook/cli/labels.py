@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import click
 
 from lossbook.cli.app import RUN, Settings, common_options
 from lossbook.cli.format import printable, to_json
 from lossbook.errors import BadArgument
-from lossbook.reading.edit import change_identity, name_of, set_name, set_notes, writable
+from lossbook.reading.edit import edit_run, name_of, set_name, set_notes, writable
+from lossbook.run_info import RunInfo
 
 
 class _TagCommand(click.Command):
@@ -49,16 +50,16 @@ def tag_command(settings: Settings, ref: str, changes: tuple[str, ...]) -> None:
         if missing:
             raise BadArgument(f"the run {run.id} has no tag {missing[0]!r}; it has: {', '.join(tags) or 'none'}")
 
-        def change(identity: dict[str, Any]) -> None:
-            held = [str(one) for one in identity.get("tags") or []]
+        def change(info: RunInfo) -> RunInfo:
+            held = list(info.tags)
             for one in changes:
                 if one[0] == "+" and one[1:] not in held:
                     held.append(one[1:])
                 elif one[0] == "-" and one[1:] in held:
                     held.remove(one[1:])
-            identity["tags"] = held
+            return replace(info, tags=tuple(held))
 
-        tags = list(change_identity(run.path, change)["tags"])
+        tags = list(edit_run(run.path, change).tags)
     if settings.json:
         click.echo(to_json({"id": run.id, "tags": tags}))
     elif tags:

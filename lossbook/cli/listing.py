@@ -154,7 +154,7 @@ def _usual_columns(runs: Sequence[RecordedRun]) -> list[str]:
     return names + [
         column
         for column, key in (("loss", _LOSSES[0]), ("val loss", _LOSSES[1]))
-        if any(find_key(key, run.record["metrics"]) is not None for run in runs)
+        if any(find_key(key, run.record.metrics) is not None for run in runs)
     ]
 
 

@@ -46,13 +46,9 @@ def plain_heading(run: RecordedRun) -> dict[str, object]:
 
 def run_url(run: RecordedRun) -> str:
     """Where a run can be looked at: its page at the tracker that it is of or was mirrored to, else its own folder."""
-    try:
-        identity = run.identity
-    except LossbookError:
-        identity = {}
-    source = identity.get("source") or {}
-    if source.get("url"):
-        return str(source["url"])
+    source = run.known_info.source
+    if source is not None and source.url:
+        return source.url
     for name in MIRRORS.names():
         try:
             mirrored = (read_json(os.path.join(run.folder.followers, f"{name}.json")) or {}).get("url")
@@ -61,9 +57,10 @@ def run_url(run: RecordedRun) -> str:
         # TensorBoard's and MLflow's own folders are addresses too, but say less than this run's.
         if mirrored and str(mirrored).startswith(("http://", "https://")):
             return str(mirrored)
-    if not source:
+    if source is None:
         return Path(os.path.abspath(run.path)).as_uri()
-    place = source.get("folder") or source.get("database") or source.get("file") or source.get("location") or run.path
+    more = source.more
+    place = more.get("folder") or more.get("database") or more.get("file") or source.location or run.path
     return str(place) if "://" in str(place) else Path(os.path.abspath(str(place))).as_uri()
 
 
@@ -83,14 +80,14 @@ def plain_run(run: RecordedRun, *, metrics: bool = False) -> dict[str, object]:
         "created": run.created,
         "ended": run.ended,
         "duration_seconds": run.duration,
-        "last_step": run.record["last_step"],
+        "last_step": run.record.last_step,
         "tags": list(run.tags),
         "group": run.group,
         "notes": run.notes,
         "path": run.path,
         "config": run.config,
         "summary": run.summary,
-        "metrics": run.metrics if metrics else {key: one["last"] for key, one in run.record["metrics"].items()},
+        "metrics": run.metrics if metrics else {key: one.last for key, one in run.record.metrics.items()},
     }
 
 

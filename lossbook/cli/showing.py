@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,6 +25,7 @@ from lossbook.cli.run_output import metrics_table, plain_run
 from lossbook.errors import LossbookError
 from lossbook.formatting import flatten as flatten
 from lossbook.metrics import importance_of
+from lossbook.run_info import RunInfo
 
 if TYPE_CHECKING:
     from lossbook.reading.run import RecordedRun
@@ -83,7 +84,7 @@ def show_command(
 def _more(run: RecordedRun) -> dict[str, object]:
     events = _events(run)
     return {
-        "attempts": _identity(run).get("attempts") or [],
+        "attempts": run.known_info.to_json()["attempts"],
         "checkpoints": [one for one in events if one["kind"] == "checkpoint"],
         "alerts": [one for one in events if one["kind"] == "alert"],
         "remarks": [one for one in events if one["kind"] == "note"],
@@ -106,30 +107,26 @@ def _heading(run: RecordedRun, view: Screen) -> Iterator[str]:
     if run.error:
         yield from (f"  {view.paint(printable(line), 'red')}" for line in str(run.error).splitlines()[-8:])
     started = f"{clock(run.created)} ({age(run.created)})"
-    identity = _identity(run)
-    attempts = identity.get("attempts") or []
+    info = run.known_info
     facts: list[tuple[str, str]] = [
         ("project", printable(run.project)),
         ("started", f"{started}, {'running for' if run.state == 'running' else 'took'} {duration(run.duration)}"),
         ("where", printable(run.path)),
     ]
-    if identity.get("argv"):
-        facts.append(("command", printable(" ".join(str(one) for one in identity["argv"]))))
-    host = identity.get("host") or {}
-    if host:
-        facts.append(("host", _host(host, attempts)))
-    git = identity.get("git") or {}
-    if git.get("commit"):
-        branch = f" on {git['branch']}" if git.get("branch") else ""
-        changed = ", with changes" if git.get("dirty") else ""
-        facts.append(("git", printable(f"{str(git['commit'])[:12]}{branch}{changed}")))
+    if info.argv:
+        facts.append(("command", printable(" ".join(info.argv))))
+    if info.host.to_json():
+        facts.append(("host", _host(info)))
+    if info.git is not None and info.git.commit:
+        branch = f" on {info.git.branch}" if info.git.branch else ""
+        changed = ", with changes" if info.git.dirty else ""
+        facts.append(("git", printable(f"{info.git.commit[:12]}{branch}{changed}")))
     if run.tags:
         facts.append(("tags", printable(", ".join(run.tags))))
     if run.group:
         facts.append(("group", printable(run.group)))
-    parent = identity.get("parent")
-    if parent:
-        origin = f"{parent.get('run')} of {parent.get('project')} at step {parent.get('step')}"
+    if info.parent is not None:
+        origin = f"{info.parent.run} of {info.parent.project} at step {info.parent.step}"
         facts.append(("fork of", printable(origin)))
     for title, text in facts:
         yield f"  {title:<9}{_fitting(text, view, 11)}"
@@ -141,21 +138,13 @@ def _fitting(text: str, view: Screen, used: int) -> str:
     return clip(text, max(20, view.width - used), ellipsis="…" if view.unicode else "~") if view.width else text
 
 
-def _identity(run: RecordedRun) -> dict[str, Any]:
-    try:
-        return run.identity
-    except LossbookError:
-        # A damaged run.json is named under "problems".
-        return {}
-
-
-def _host(host: dict[str, Any], attempts: Sequence[dict[str, Any]]) -> str:
-    parts = [str(host.get("name") or "?")]
-    if host.get("cpus"):
-        parts.append(plural(int(host["cpus"]), "cpu"))
-    if host.get("python"):
-        parts.append(f"Python {host['python']}")
-    world = int(attempts[-1].get("world_size") or 1) if attempts else 1
+def _host(info: RunInfo) -> str:
+    parts = [info.host.name or "?"]
+    if info.host.cpus:
+        parts.append(plural(info.host.cpus, "cpu"))
+    if info.host.python:
+        parts.append(f"Python {info.host.python}")
+    world = info.last_attempt.world_size or 1
     if world > 1:
         parts.append(f"{world} ranks")
     return printable(", ".join(parts))
@@ -217,16 +206,15 @@ def _event_text(kind: str, value: dict[str, Any]) -> str:
 
 
 def _attempts_of(run: RecordedRun, view: Screen) -> Iterator[str]:
-    attempts = _identity(run).get("attempts") or []
+    attempts = run.attempts
     if len(attempts) < 2:
         return
     yield ""
     yield view.paint("attempts", bold=True)
-    for position, one in enumerate(attempts):
-        started = one.get("started")
-        begun = clock(started / 1e6) if isinstance(started, (int, float)) else "-"
-        step = f"  from step {one['resume_step']}" if one.get("resume_step") is not None else ""
-        yield f"  {one.get('number', position)}  {begun}  {printable(one.get('host') or '')}{step}"
+    for one in attempts:
+        begun = "-" if one.started is None else clock(one.started / 1e6)
+        step = "" if one.resume_step is None else f"  from step {one.resume_step}"
+        yield f"  {one.number}  {begun}  {printable(one.host or '')}{step}"
 
 
 def _problems_of(run: RecordedRun, view: Screen) -> Iterator[str]:

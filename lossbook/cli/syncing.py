@@ -10,7 +10,7 @@ import click
 from lossbook.cli.app import RUN, Settings, common_options
 from lossbook.cli.format import plural, to_json
 from lossbook.cli.progress import Bar
-from lossbook.errors import BadArgument, LossbookError, UnknownRun
+from lossbook.errors import BadArgument, UnknownRun
 from lossbook.registry import MIRRORS
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _work(
     if refs:
         runs = settings.own_store().runs(refs)
         if wanted is None:
-            unasked = next((run for run in runs if not run.identity.get("mirrors")), None)
+            unasked = next((run for run in runs if not run.info.mirrors), None)
             if unasked is not None:
                 raise BadArgument(f"the run {unasked.name} asked for no mirror: name one with --to, such as --to wandb")
         return runs, [(run, spec) for run in runs for spec in (wanted or _asked(run))]
@@ -100,10 +100,7 @@ def _work(
 
 
 def _asked(run: RecordedRun) -> list[str]:
-    try:
-        return [str(spec) for spec in run.identity.get("mirrors") or ()]
-    except LossbookError:
-        return []
+    return list(run.known_info.mirrors)
 
 
 @dataclass

@@ -13,7 +13,7 @@ import click
 
 from lossbook.cli.app import Settings, main
 from lossbook.cli.format import plural
-from lossbook.errors import BadArgument, LossbookError, UnknownRun
+from lossbook.errors import BadArgument, UnknownRun
 
 if TYPE_CHECKING:
     from lossbook.reading.run import RecordedRun
@@ -110,7 +110,5 @@ def _find(runs: list[RecordedRun], name: str | None, run_id: str | None, locatio
 
 def _own_id(run: RecordedRun) -> str | None:
     """What another tracker calls a run, where its folder had to be called otherwise."""
-    try:
-        return (run.identity.get("source") or {}).get("id")
-    except LossbookError:
-        return None
+    source = run.known_info.source
+    return source.id if source is not None else None

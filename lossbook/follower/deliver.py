@@ -219,19 +219,19 @@ def undelivered_rows(folder: RunFolder, cursor: Cursor) -> int:
 
 def ending_of(folder: RunFolder) -> Ending | None:
     """How a run ended and what it came to; None while it runs."""
-    from lossbook.reading.where import plain_number
     from lossbook.storage.summary import compute_summary
 
     summary = compute_summary(folder)
-    if summary["state"] == "running":
+    state = summary.state or "crashed"
+    if state == "running":
         return None
-    values: dict[str, Any] = {key: plain_number(one["last"]) for key, one in summary["metrics"].items()}
-    values.update(summary["summary"])
-    ended = summary["ended"] or time.time_ns() // 1000
+    values: dict[str, Any] = {key: one.last for key, one in summary.metrics.items()}
+    values.update(summary.summary)
+    ended = summary.ended or time.time_ns() // 1000
     return Ending(
-        state=summary["state"],
-        exit_code=EXIT_CODES.get(summary["state"], 1),
-        error=summary["error"],
+        state=state,
+        exit_code=EXIT_CODES.get(state, 1),
+        error=summary.error,
         ended=ended / 1e6,
         summary=values,
     )

@@ -342,6 +342,7 @@ class ExperimentAnalyzer:
             DamagedFile: a marker in the file was damaged; nothing is changed then.
         """
         from lossbook.analysis.report import ReportEntry, write_report
+        from lossbook.json_shapes import object_or_empty
 
         entries = [
             ReportEntry(
@@ -350,7 +351,7 @@ class ExperimentAnalyzer:
                 ended=None,
                 state="finished" if log.end_time else "unfinished",
                 duration_seconds=log.duration_seconds or 0.0,
-                config=log.config.to_dict(),
+                config=object_or_empty(log.config.to_dict()),
                 results={
                     "best training loss": log.best_train_loss,
                     "best validation loss": log.best_val_loss,

@@ -12,17 +12,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lossbook.errors import BadArgument, UnknownRun
 from lossbook.paths import RunFolder, is_settled, run_folder
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from lossbook.reading.run import RecordedRun
-
-    Arrays = dict[str, NDArray[Any]]
 
 #: The smallest memory in which a curve of a long run can be drawn.
 LEAST_MEMORY_BYTES = 32 << 20

@@ -1,16 +1,17 @@
-"""What people say about a run: its name, its tags, its group and its notes, kept in its `run.json`."""
+"""Changes what people say of a run: its name, tags, group and notes, kept in its `run.json`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from dataclasses import replace
 
 from lossbook.errors import BadArgument, StoreError
-from lossbook.paths import RunFolder, read_json, update_run_json
+from lossbook.paths import RunFolder
+from lossbook.run_info import RunInfo, edit_run_info, load_run_info
 
 
-def change_identity(path: str, change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """Change a run's `run.json` and return it.
+def edit_run(path: str, change: Callable[[RunInfo], RunInfo]) -> RunInfo:
+    """Change the `run.json` of the run in a folder and return what it says now.
 
     Two who change different things at the same moment both have their way; what `change` raises leaves all as it was.
 
@@ -18,10 +19,10 @@ def change_identity(path: str, change: Callable[[dict[str, Any]], None]) -> dict
         StoreError: it is missing, or its folder cannot be written.
     """
     folder = RunFolder(path)
-    if read_json(folder.run_json) is None:
+    if load_run_info(folder) is None:
         raise StoreError(f"{folder.run_json} is missing, so there is nothing to write a name, a tag or a note into")
     try:
-        return update_run_json(folder, change)
+        return edit_run_info(folder, change)
     except StoreError:
         raise
     except OSError as error:
@@ -45,7 +46,7 @@ def name_of(text: str) -> str:
     return name
 
 
-def tags_of(texts: Iterable[str]) -> list[str]:
+def tags_of(texts: Iterable[str]) -> tuple[str, ...]:
     """A run's tags, as they are kept: each once.
 
     Raises:
@@ -54,29 +55,25 @@ def tags_of(texts: Iterable[str]) -> list[str]:
     tags = [writable(text.strip()) for text in texts]
     if not all(tags):
         raise BadArgument("a tag cannot be empty")
-    return list(dict.fromkeys(tags))
+    return tuple(dict.fromkeys(tags))
 
 
 def set_name(path: str, name: str) -> str:
     """Give a run another name, and return it; its id and its folder stay.
 
     Raises:
-        BadArgument, StoreError: as `name_of` and `change_identity`.
+        BadArgument, StoreError: as `name_of` and `edit_run`.
     """
-    return str(set_labels(path, name=name)["name"])
+    return set_labels(path, name=name).name
 
 
 def set_notes(path: str, write: Callable[[str], str | None]) -> str:
     """Put what `write` makes of a run's notes in their place, and return them.
 
     Raises:
-        StoreError: as `change_identity`.
+        StoreError: as `edit_run`.
     """
-
-    def change(identity: dict[str, Any]) -> None:
-        identity["notes"] = write(str(identity.get("notes") or ""))
-
-    return str(change_identity(path, change)["notes"] or "")
+    return edit_run(path, lambda info: replace(info, notes=write(info.notes or ""))).notes or ""
 
 
 def set_labels(
@@ -86,23 +83,26 @@ def set_labels(
     notes: str | None = None,
     tags: Iterable[str] | None = None,
     group: str | None = None,
-) -> dict[str, Any]:
-    """Set what is given in one step, and return the run's `run.json`.
+) -> RunInfo:
+    """Set what is given in one step, and return what `run.json` says now.
 
     Args:
         notes, group: empty for none.
 
     Raises:
         BadArgument: a name or a tag that cannot be; nothing is changed then.
-        StoreError: as `change_identity`.
+        StoreError: as `edit_run`.
     """
-    changes: dict[str, Any] = {}
-    if name is not None:
-        changes["name"] = name_of(name)
-    if notes is not None:
-        changes["notes"] = writable(notes.strip()) or None
-    if tags is not None:
-        changes["tags"] = tags_of(tags)
-    if group is not None:
-        changes["group"] = writable(group.strip()) or None
-    return change_identity(path, lambda identity: identity.update(changes))
+    new_name = None if name is None else name_of(name)
+    new_tags = None if tags is None else tags_of(tags)
+
+    def change(info: RunInfo) -> RunInfo:
+        return replace(
+            info,
+            name=info.name if new_name is None else new_name,
+            notes=info.notes if notes is None else writable(notes.strip()) or None,
+            tags=info.tags if new_tags is None else new_tags,
+            group=info.group if group is None else writable(group.strip()) or None,
+        )
+
+    return edit_run(path, change)

@@ -1,8 +1,8 @@
 """A live table of a store's runs: which changed since the last look, and columns of them, for ten thousand runs.
 
-A record is a run's `run.json` and `summary.json` in one (`lossbook.reading.index`). It is read when its folder changed,
-kept as text outside of this process's memory (the mapped index, and a file without a name for what changed since), and
-parsed when a question needs it. What was found for a column or an expression is kept by run until that run changes.
+A record (`lossbook.reading.record`) is read when its run's folder changed, kept as text outside of this process's memory
+(the mapped index, and a file without a name for what changed since), and parsed when a question needs it. What was found
+for a column or an expression is kept by run until that run changes.
 
 Costs, measured with 10,000 runs of 60 names each, 100 of 300 and one of 5,000, on two cores: the first look 0.3 s where
 the index is up to date; a look each second 15 ms, because a fifth of the folders is looked at; a column that was not asked
@@ -14,21 +14,22 @@ from __future__ import annotations
 import math
 import mmap
 import os
-import tempfile
 import threading
 import time
 import zlib
-from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import orjson
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from lossbook.errors import UnknownRun
+from lossbook.json_shapes import Json
 from lossbook.paths import RunFolder, is_settled, safe_name
-from lossbook.reading.index import Record, load_index, make_record, read_index
-from lossbook.reading.where import FIELDS, compile_value, compile_where
+from lossbook.reading.columns import ColumnCache, ColumnName, NameSets
+from lossbook.reading.index import IndexEntry, MappedText, load_index, read_index
+from lossbook.reading.record import IndexRecord, parse_record, read_record
+from lossbook.reading.record_file import FilePlace, RecordFile
+from lossbook.reading.where import FIELDS, compile_value, compile_where, sorted_places
 
 if TYPE_CHECKING:
     from lossbook.reading.context import ReadContext
@@ -38,13 +39,8 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 5.0
 #: A run that changed so lately is looked at each time.
 _LATELY_SECONDS = 30.0
-#: Columns and expressions that are kept.
-_MOST_ANSWERS = 96
 #: Runs that went away, as far back as `changes_since` remembers them.
 _MOST_REMOVED = 10_000
-_UNKNOWN: Any = object()
-#: What changes with the clock alone.
-_CLOCKS = ("duration",)
 
 
 class RunKey(NamedTuple):
@@ -93,12 +89,12 @@ class _Row:
     mtime_ns: int
     created: int
     state: str
-    text: tuple[Any, int, int]  # where its record lies: a mapped file or None for ours, offset, length
+    text: MappedText | FilePlace  # where its record lies
     checksum: int
     added: int
     revision: int
     changed: float = 0.0  # when a look found it new or changed
-    shape: int = -1  # which names it has
+    names: int = -1  # the number of the set of names that its record has; -1 where it was not parsed yet
     live: LiveSummary | None = None
 
 
@@ -113,9 +109,8 @@ class Listing:
         self._order: list[RunKey] | None = None
         self._free: list[int] = []
         self._slots = 0
-        self._answers: OrderedDict[tuple[str, str], list[Any]] = OrderedDict()
-        self._shapes: dict[tuple[tuple[str, ...], ...], int] = {}
-        self._shape_names: list[tuple[tuple[str, ...], ...]] = []
+        self._columns = ColumnCache()
+        self._name_sets = NameSets()
         self._removed: deque[tuple[int, int, RunKey]] = deque(maxlen=_MOST_REMOVED)  # revision, added, key
         self._forgotten = 0  # removals up to this revision are not remembered
         self._projects: dict[str, tuple[int, set[RunKey]]] = {}  # by folder: its mtime and what stood in it
@@ -123,7 +118,7 @@ class Listing:
         self._turns: deque[RunKey] = deque()  # whose folder is looked at next
         self._touched: set[RunKey] = set()
         self._looked = 0.0
-        self._spill = _Spill()
+        self._file = RecordFile()
 
     # -- looking ------------------------------------------------------------------------------------------------
 
@@ -193,15 +188,15 @@ class Listing:
             self._touched.add(RunKey(*key))
 
     def _read_index(self, now: float) -> None:
-        records = read_index(self._context.store)
+        entries = read_index(self._context.store)
         # What stands in the index is mapped rather than kept, whoever wrote it just now.
         mapped = load_index(self._context.store)
         self._revision += 1
-        for record in records:
-            key = RunKey(*record.path.rsplit("/", 2)[-2:])
+        for entry in entries:
+            key = RunKey(*entry.path.rsplit("/", 2)[-2:])
             known = mapped.get(f"{key.project}/{key.id}")
-            same = known is not None and known.mtime_ns == record.mtime_ns and record.mtime_ns != 0
-            self._put(key, known if same and known is not None else record, now)
+            same = known is not None and known.mtime_ns == entry.mtime_ns and entry.mtime_ns != 0
+            self._put(key, known if same and known is not None else entry, now)
         self._turns.extend(self._rows)
 
     def _look_again(self, now: float, everything: bool) -> None:
@@ -282,59 +277,65 @@ class Listing:
         live = None
         if row is not None and row.state == "running":
             live = row.live = row.live or self._context.live_summary(folder)
-        fields = make_record(folder, live)
+        record, _ = read_record(folder, live)
         settled_ns = mtime_ns if is_settled(mtime_ns, looked_ns) else 0
-        checksum = _checksum(fields)
+        checksum = _checksum(record)
         if row is not None and row.checksum == checksum:
             row.mtime_ns = settled_ns
             return False
-        record = Record(folder.path, settled_ns, int(fields["created_us"]), str(fields["state"]), orjson.dumps(fields))
-        self._put(key, record, now, revision, checksum)
+        entry = IndexEntry(folder.path, settled_ns, record.created_us, record.state, record.to_text())
+        self._put(key, entry, now, revision, checksum)
         return True
 
     def _put(
-        self, key: RunKey, record: Record, now: float, revision: int | None = None, checksum: int | None = None
+        self, key: RunKey, entry: IndexEntry, now: float, revision: int | None = None, checksum: int | None = None
     ) -> None:
         row = self._rows.get(key)
         at_revision = self._revision if revision is None else revision
-        place = record.place()
-        text = place if place is not None else self._spill.append(record.text)
+        text = entry.mapped_text or self._file.append(entry.text)
         if row is None:
             slot = self._free.pop() if self._free else self._slots
             self._slots = max(self._slots, slot + 1)
             row = self._rows[key] = _Row(
-                key, slot, record.mtime_ns, record.created, record.state, text, 0, at_revision, at_revision
+                key, slot, entry.mtime_ns, entry.created, entry.state, text, 0, at_revision, at_revision
             )
             self._order = None
-            for kept in self._answers.values():
-                kept.extend([_UNKNOWN] * (self._slots - len(kept)))
+            self._columns.make_room(self._slots)
         else:
-            self._spill.release(row.text)
-            row.mtime_ns, row.state, row.text, row.revision = record.mtime_ns, record.state, text, at_revision
-            if row.created != record.created:
-                row.created, self._order = record.created, None
+            self._release(row)
+            row.mtime_ns, row.state, row.text, row.revision = entry.mtime_ns, entry.state, text, at_revision
+            if row.created != entry.created:
+                row.created, self._order = entry.created, None
             if row.state != "running":
                 row.live = None
         row.changed = now if revision is not None else 0.0
         # Those that are looked at again although their folder shows no change are compared by what they say.
-        volatile = record.state == "running" or record.mtime_ns == 0
-        row.checksum = checksum or (_checksum(orjson.loads(record.text)) if volatile else 0)
-        row.shape = -1
-        for kept in self._answers.values():
-            kept[row.slot] = _UNKNOWN
-        if self._spill.is_wasteful:
-            self._spill = self._spill.compacted(self._rows.values())
+        volatile = entry.state == "running" or entry.mtime_ns == 0
+        row.checksum = checksum or (_checksum(entry.record) if volatile else 0)
+        row.names = -1
+        self._columns.forget(row.slot)
+        if self._file.is_wasteful:
+            self._compact()
 
     def _drop(self, key: RunKey, revision: int) -> None:
         row = self._rows.pop(key)
-        self._spill.release(row.text)
+        self._release(row)
         self._free.append(row.slot)
-        for kept in self._answers.values():
-            kept[row.slot] = _UNKNOWN
+        self._columns.forget(row.slot)
         self._order = None
         if len(self._removed) == self._removed.maxlen:
             self._forgotten = self._removed[0][0]
         self._removed.append((revision, row.added, key))
+
+    def _release(self, row: _Row) -> None:
+        if isinstance(row.text, FilePlace):
+            self._file.release(row.text)
+
+    def _compact(self) -> None:
+        places = {row.key: row.text for row in self._rows.values() if isinstance(row.text, FilePlace)}
+        self._file, moved = self._file.compacted(list(places.values()))
+        for key, place in zip(places, moved, strict=True):
+            self._rows[key].text = place
 
     # -- asking -------------------------------------------------------------------------------------------------
 
@@ -364,7 +365,7 @@ class Listing:
         with self._lock:
             return dict(sorted(Counter(key.project for key in self._rows).items()))
 
-    def fields(self, key: RunKey) -> dict[str, Any]:
+    def record(self, key: RunKey) -> IndexRecord:
         """All that is known of a run, as `RecordedRun.record`; parsed now, and not kept.
 
         Raises:
@@ -373,7 +374,15 @@ class Listing:
         with self._lock:
             return self._parse(self._row(key))
 
-    def column(self, name: str, keys: Sequence[RunKey] | None = None) -> list[Any]:
+    def records(self, keys: Sequence[RunKey]) -> list[IndexRecord | None]:
+        """As `record`, of several runs; None for one that is gone."""
+        with self._lock:
+            rows = [self._rows.get(key) for key in keys]
+            found = [None if row is None else self._parse(row) for row in rows]
+            self._let_go()
+            return found
+
+    def column(self, name: str, keys: Sequence[RunKey] | None = None) -> list[Json]:
         """One value of each run, None where a run has none.
 
         Args:
@@ -382,13 +391,13 @@ class Listing:
         """
         return self.columns([name], keys)[name]
 
-    def columns(self, names: Sequence[str], keys: Sequence[RunKey] | None = None) -> dict[str, list[Any]]:
+    def columns(self, names: Sequence[str], keys: Sequence[RunKey] | None = None) -> dict[str, list[Json]]:
         """Several columns, for which each record is parsed once; see `column`."""
         with self._lock:
             rows = self._chosen(keys)
-            wanted = {("value", name): compile_value(name) for name in names}
-            self._answer(wanted, rows)
-            return {name: self._of(rows, ("value", name)) for name in names}
+            wanted = {ColumnName("value", name): compile_value(name) for name in names}
+            self._fill(wanted, rows)
+            return {name.text: self._columns.of(name, rows) for name in wanted}
 
     def where(self, expression: str, keys: Sequence[RunKey] | None = None) -> list[RunKey]:
         """The runs that an expression is true of (see `lossbook.reading.where`), in the order of `keys`.
@@ -399,34 +408,28 @@ class Listing:
         test = compile_where(expression)
         with self._lock:
             rows = self._chosen(keys)
-            self._answer({("where", expression): test}, rows)
-            fits = self._of(rows, ("where", expression))
+            name = ColumnName("where", expression)
+            self._fill({name: test}, rows)
+            fits = self._columns.of(name, rows)
             return [row.key for row, one in zip(rows, fits, strict=True) if row is not None and one]
 
     def sorted(self, name: str, descending: bool = False, keys: Sequence[RunKey] | None = None) -> list[RunKey]:
         """Runs by a value, numbers before texts; those without a value, or with NaN, last."""
         chosen = self.keys() if keys is None else [RunKey(*key) for key in keys if key in self._rows]
-        values = self.column(name, chosen)
-        known = [pair for pair in zip(values, chosen, strict=True) if pair[0] is not None and pair[0] == pair[0]]
-        numbers = [pair for pair in known if isinstance(pair[0], (int, float))]
-        texts = [pair for pair in known if not isinstance(pair[0], (int, float))]
-        numbers.sort(key=lambda pair: pair[0], reverse=descending)
-        texts.sort(key=lambda pair: str(pair[0]), reverse=descending)
-        placed = [key for _, key in [*numbers, *texts]]
-        with_value = set(placed)
-        return placed + [key for key in chosen if key not in with_value]
+        places = sorted_places(self.column(name, chosen), descending=descending)
+        return [chosen[at] for at in places]
 
     def names(self, project: str | None = None) -> Names:
         """Every name that a column can have, and how many runs have it; nested configuration with dots."""
         with self._lock:
             rows = [self._rows[key] for key in self.keys(project)]
             for row in rows:
-                if row.shape < 0:
-                    self._take_shape(row, self._parse(row))
+                if row.names < 0:
+                    self._parse(row)
             self._let_go()
             counts: tuple[Counter[str], ...] = (Counter(), Counter(), Counter())
-            for shape, runs in Counter(row.shape for row in rows).items():
-                for counter, names in zip(counts, self._shape_names[shape], strict=True):
+            for number, runs in Counter(row.names for row in rows).items():
+                for counter, names in zip(counts, self._name_sets[number], strict=True):
                     for name in names:
                         counter[name] += runs
             return Names(FIELDS, *(dict(sorted(counter.items())) for counter in counts))
@@ -440,131 +443,38 @@ class Listing:
     def _chosen(self, keys: Sequence[RunKey] | None) -> list[_Row | None]:
         return [self._rows.get(key) for key in (self.keys() if keys is None else keys)]
 
-    def _of(self, rows: list[_Row | None], answer: tuple[str, str]) -> list[Any]:
-        kept = self._answers[answer]
-        return [kept[row.slot] if row is not None else None for row in rows]
-
-    def _answer(
-        self, wanted: Mapping[tuple[str, str], Callable[[dict[str, Any]], Any]], rows: Iterable[_Row | None]
-    ) -> None:
-        """Work out what is not known yet of some runs, each record parsed once for all."""
-        for name in wanted:
-            if name not in self._answers:
-                self._answers[name] = [_UNKNOWN] * self._slots
-            self._answers.move_to_end(name)
-        columns = [
-            (self._answers[name], evaluate, any(clock in name[1] for clock in _CLOCKS))
-            for name, evaluate in wanted.items()
-        ]
-        for row in rows:
-            if row is None:
-                continue
-            # What the clock alone changes is worked out each time.
-            missing = [
-                (kept, evaluate)
-                for kept, evaluate, is_clock in columns
-                if kept[row.slot] is _UNKNOWN or (is_clock and row.state == "running")
-            ]
-            if not missing:
-                continue
-            fields = self._parse(row)
-            for kept, evaluate in missing:
-                kept[row.slot] = evaluate(fields)
-            if row.shape < 0:
-                self._take_shape(row, fields)
+    def _fill(self, wanted: Mapping[ColumnName, Callable[[IndexRecord], Json]], rows: Sequence[_Row | None]) -> None:
+        self._columns.fill(wanted, rows, self._parse)
         self._let_go()
-        while len(self._answers) > max(_MOST_ANSWERS, len(wanted)):
-            self._answers.popitem(last=False)
 
-    def _parse(self, row: _Row) -> dict[str, Any]:
-        source, offset, length = row.text
-        text = self._spill.read(offset, length) if source is None else source[0][offset : offset + length]
-        if source is not None and zlib.crc32(text) != source[1]:
+    def _parse(self, row: _Row) -> IndexRecord:
+        text = self._file.read(row.text) if isinstance(row.text, FilePlace) else row.text.read()
+        if text is None:
             # A cache that was damaged costs one reading, never a wrong answer.
-            return make_record(RunFolder(f"{self._context.store}/{row.key.project}/{row.key.id}"))
-        fields: dict[str, Any] = orjson.loads(text)
-        if row.state == "running":
-            fields["duration"] = max(0.0, time.time() - fields["started"])
-        return fields
+            record, _ = read_record(RunFolder(f"{self._context.store}/{row.key.project}/{row.key.id}"))
+        else:
+            record = parse_record(text)
+        if row.names < 0:
+            if len(self._name_sets) > 1000 + 2 * len(self._rows):
+                self._forget_names()
+            row.names = self._name_sets.number_of(record)
+        return replace(record, duration=max(0.0, time.time() - record.started)) if row.state == "running" else record
 
-    def _take_shape(self, row: _Row, fields: dict[str, Any]) -> None:
-        names = (tuple(_dotted(fields["config"])), tuple(_dotted(fields["summary"])), tuple(fields["metrics"]))
-        shape = self._shapes.get(names)
-        if shape is None:
-            if len(self._shape_names) > 1000 + 2 * len(self._rows):
-                self._forget_shapes()
-            shape = self._shapes[names] = len(self._shape_names)
-            self._shape_names.append(names)
-        row.shape = shape
-
-    def _forget_shapes(self) -> None:
+    def _forget_names(self) -> None:
         """Forget sets of names that no run has any more."""
-        used = sorted({row.shape for row in self._rows.values() if row.shape >= 0})
-        renumbered = {shape: number for number, shape in enumerate(used)}
-        self._shape_names = [self._shape_names[shape] for shape in used]
-        self._shapes = {names: number for number, names in enumerate(self._shape_names)}
+        renumbered = self._name_sets.keep_only(row.names for row in self._rows.values() if row.names >= 0)
         for row in self._rows.values():
-            row.shape = renumbered.get(row.shape, -1)
+            row.names = renumbered.get(row.names, -1)
 
     def _let_go(self) -> None:
         """Give back the memory in which the mapped index was looked at: it can be read again."""
-        mapped = {id(row.text[0][0]): row.text[0][0] for row in self._rows.values() if row.text[0] is not None}
-        for body in mapped.values():
-            body.madvise(mmap.MADV_DONTNEED)
+        mapped = {id(row.text.file): row.text.file for row in self._rows.values() if isinstance(row.text, MappedText)}
+        for file in mapped.values():
+            file.madvise(mmap.MADV_DONTNEED)
 
 
-class _Spill:
-    """Records that changed since the index was written, in a file that has no name and goes with the process."""
-
-    def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(prefix="lossbook-listing-")  # noqa: SIM115
-        self._end = 0
-        self._used = 0
-
-    def __del__(self) -> None:
-        # A listing goes when nobody holds it any more, and the file with it.
-        self._file.close()
-
-    @property
-    def is_wasteful(self) -> bool:
-        return self._end > (8 << 20) and self._used * 2 < self._end
-
-    def append(self, text: bytes) -> tuple[None, int, int]:
-        at = self._end
-        written = 0
-        while written < len(text):
-            written += os.pwrite(self._file.fileno(), text[written:], at + written)
-        self._end += len(text)
-        self._used += len(text)
-        return (None, at, len(text))
-
-    def read(self, offset: int, length: int) -> bytes:
-        return os.pread(self._file.fileno(), length, offset)
-
-    def release(self, text: tuple[Any, int, int]) -> None:
-        if text[0] is None:
-            self._used -= text[2]
-
-    def compacted(self, rows: Iterable[_Row]) -> _Spill:
-        """The same records in a new file, without those that were replaced."""
-        fresh = _Spill()
-        for row in rows:
-            if row.text[0] is None:
-                row.text = fresh.append(self.read(row.text[1], row.text[2]))
-        self._file.close()
-        return fresh
-
-
-def _checksum(fields: dict[str, Any]) -> int:
-    return zlib.crc32(orjson.dumps({name: value for name, value in fields.items() if name not in _CLOCKS})) or 1
-
-
-def _dotted(values: Mapping[str, Any], before: str = "") -> Iterable[str]:
-    for name, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _dotted(value, f"{before}{name}.")
-        else:
-            yield f"{before}{name}"
+def _checksum(record: IndexRecord) -> int:
+    return zlib.crc32(replace(record, duration=0.0).to_text()) or 1
 
 
 def _subfolders(path: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lossbook.errors import BadArgument, BadQuery, MissingLibrary, StoreError
@@ -27,7 +28,9 @@ class QueryResult:
         BadQuery: the query fails on the rows themselves (a text where a number was needed, say).
     """
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, query: str, parameters: list[Any] | None = None) -> None:
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[object] | None = None
+    ) -> None:
         if not query.strip(" \n\t;"):
             raise BadQuery("the query is empty; write for example: select run, min(value) from metrics group by run")
         self._connection = connection

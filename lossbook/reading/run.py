@@ -6,12 +6,13 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lossbook.errors import BadArgument, LossbookError, UnknownKey
-from lossbook.json_shapes import fit
+from lossbook.errors import BadArgument, UnknownKey
+from lossbook.json_shapes import object_or_empty
 from lossbook.metrics import AXES, find_key, goal_of, nearest
-from lossbook.paths import RunFolder, read_json
-from lossbook.reading.index import Record, make_record, read_index
-from lossbook.run_info import IDENTITY
+from lossbook.paths import RunFolder, SegmentName
+from lossbook.reading.index import IndexEntry, read_index
+from lossbook.reading.record import IndexRecord, read_record
+from lossbook.run_info import Attempt, Parent, RunInfo, load_run_info, parse_run_info, read_run_info
 from lossbook.storage.array_cache import FilesReplaced
 
 if TYPE_CHECKING:
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
     from lossbook.curves.smoothing import Smoothing
     from lossbook.reading.context import ReadContext
     from lossbook.reading.query_result import QueryResult
-    from lossbook.run_info import Parent
     from lossbook.storage.series_reader import RunRows
     from lossbook.storage.summary import LiveSummary
+    from lossbook.storage.summary_file import MetricTable
 
 Answer = TypeVar("Answer")
 #: A run's files are merged while it is read so many times in a row at the most.
@@ -35,9 +36,9 @@ _MOST_TRIES = 20
 class RecordedRun:
     """One run, as it stands in its folder."""
 
-    def __init__(self, context: ReadContext, record: Record) -> None:
+    def __init__(self, context: ReadContext, entry: IndexEntry) -> None:
         self._context = context
-        self._record = record
+        self._entry = entry
         self._rows: RunRows | None = None
         #: Of a running run that is asked for again and again.
         self._live: LiveSummary | None = None
@@ -48,56 +49,61 @@ class RecordedRun:
     # -- what is known of it ----------------------------------------------------------------------------------------
 
     @property
-    def record(self) -> dict[str, Any]:
+    def record(self) -> IndexRecord:
         """All that the index knows, as `where` sees it."""
-        return self._record.fields()
+        return self._entry.record
 
     @property
     def folder(self) -> RunFolder:
         """The paths of the run's files."""
-        return self._record.folder
+        return self._entry.folder
 
     @property
     def path(self) -> str:
         """The run's folder."""
-        return self._record.path
+        return self._entry.path
 
     @property
     def id(self) -> str:
         """The run's folder name, unique in its project."""
-        return str(self.record["id"])
+        return self.record.id
 
     @property
     def name(self) -> str:
         """What people call it; several runs may have one name."""
-        return str(self.record["name"])
+        return self.record.name
 
     @property
     def project(self) -> str:
         """The project it belongs to, as it was given."""
-        return str(self.record["project"])
+        return self.record.project
 
     @property
     def state(self) -> str:
         """running, finished, failed, interrupted, killed or crashed."""
-        return str(self.record["state"])
+        return self.record.state
 
     @property
     def error(self) -> str | None:
         """What went wrong, where something did."""
-        return self.record["error"]  # type: ignore[no-any-return]
+        return self.record.error
 
     @property
     def config(self) -> dict[str, Any]:
         """What was run: the configuration of `init()` with the changes made since."""
-        return self.record["config"]  # type: ignore[no-any-return]
+        return self.record.config
 
     @property
     def summary(self) -> dict[str, Any]:
         """What the training code set in `run.summary`."""
         from lossbook.reading.where import plain_number
 
-        return {key: plain_number(value) for key, value in self.record["summary"].items()}
+        return {key: plain_number(value) for key, value in self.record.summary.items()}
+
+    @property
+    def statistics(self) -> MetricTable:
+        """The same as `metrics`, typed; one is parsed when it is asked for."""
+        return self.record.metrics
 
     @property
     def metrics(self) -> dict[str, dict[str, Any]]:
@@ -105,67 +111,69 @@ class RecordedRun:
         from lossbook.reading.where import plain_number
 
         return {
-            key: {name: plain_number(value) for name, value in one.items()}
-            for key, one in self.record["metrics"].items()
+            key: {name: plain_number(value) for name, value in object_or_empty(one).items()}
+            for key, one in self.statistics.to_json().items()
         }
 
     @property
     def tags(self) -> list[str]:
         """Words to find it by."""
-        return self.record["tags"]  # type: ignore[no-any-return]
+        return list(self.record.tags)
 
     @property
     def group(self) -> str | None:
         """What it belongs to, where that was said."""
-        return self.record["group"]  # type: ignore[no-any-return]
+        return self.record.group
 
     @property
     def notes(self) -> str | None:
         """What was noted about it as a whole."""
-        return self.record["notes"]  # type: ignore[no-any-return]
+        return self.record.notes
 
     @property
     def created(self) -> float:
         """Unix seconds."""
-        return float(self.record["created"])
+        return self.record.created
 
     @property
     def ended(self) -> float | None:
         """Unix seconds; None while it runs."""
-        return self.record["ended"]  # type: ignore[no-any-return]
+        return self.record.ended
 
     @property
     def duration(self) -> float:
         """Seconds of the last attempt, until now while it runs."""
-        return float(self.record["duration"])
+        return self.record.duration
 
     @property
-    def identity(self) -> dict[str, Any]:
+    def info(self) -> RunInfo:
         """`run.json` as it is now; what in it has not the type that it should have is left out.
 
         Raises:
             DamagedFile, StoreError: it cannot be read.
         """
-        return fit(read_json(self.folder.run_json) or {}, IDENTITY)[0]
+        return load_run_info(self.folder) or parse_run_info({}, self.folder)[0]
 
     @property
-    def attempts(self) -> list[dict[str, Any]]:
-        """One entry for each process that wrote the run, in order; none where `run.json` is damaged."""
-        return self._identity_or_nothing().get("attempts") or []
+    def known_info(self) -> RunInfo:
+        """As `info`; where `run.json` cannot be read, what the run's folder tells."""
+        return read_run_info(self.folder)[0]
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """The processes that wrote the run, in order; none where `run.json` is damaged."""
+        return self.known_info.attempts
 
     def goal(self, key: str) -> str | None:
         """Which way is better for a metric: "minimize", "maximize", or None."""
-        return goal_of(key, self.record["define"])
+        return goal_of(key, self.record.define)
 
     def refresh(self) -> RecordedRun:
         """Read state, configuration and summary again."""
-        import orjson
-
         live = self._live or self._context.live_summary(self.folder)
-        fields = make_record(self.folder, live)
-        state = str(fields["state"])
-        self._live = live if state == "running" else None
-        self._record = Record(self.path, 0, int(fields["created_us"]), state, orjson.dumps(fields), fields)
+        record, _ = read_record(self.folder, live)
+        self._live = live if record.state == "running" else None
+        self._entry = IndexEntry(self.path, 0, record.created_us, record.state, record.to_text(), record)
         return self
 
     def __repr__(self) -> str:
@@ -190,11 +198,11 @@ class RecordedRun:
         """What it keeps in memory between questions, about, arrays left out."""
         rows = [self._rows, *self._parents.values()]
         # A parsed record takes about eight times its text.
-        known = 8 * len(self._record.text) + (self._live.kept_bytes if self._live is not None else 0)
+        known = 8 * len(self._entry.text) + (self._live.kept_bytes if self._live is not None else 0)
         return known + sum(one.kept_bytes() for one in rows if one is not None)
 
-    def _ask(self, question: Callable[[], Answer]) -> Answer:
-        """Ask again when a file was merged into another while it was read."""
+    def consistently(self, question: Callable[[], Answer]) -> Answer:
+        """Ask a question about the run's rows, and again when a file was merged into another while it was read."""
         for _ in range(_MOST_TRIES):
             try:
                 return question()
@@ -204,7 +212,7 @@ class RecordedRun:
 
     def keys(self) -> list[str]:
         """Every metric that was logged, its parent's included, sorted."""
-        return sorted(self._ask(lambda: set[str]().union(*(source.rows.keys() for source in self.sources()))))
+        return sorted(self.consistently(lambda: set[str]().union(*(source.rows.keys() for source in self.sources()))))
 
     def find_key(self, key: str) -> str:
         """The key that `key` means here: itself, or what this run calls the same quantity.
@@ -273,17 +281,17 @@ class RecordedRun:
             sources = self.sources()
             if start is None and end is None and smoothed is None:
                 for one, fineness in ((key, points), (x, max(points, 1000))):
-                    rows = (self.record["metrics"].get(one) or {}).get("count")
+                    known = self.record.metrics.get(one)
                     # Only a guess: the run may have gone on, and a parent's rows are not counted.
-                    if rows:
-                        sources[-1].rows.read_ahead(one, level_for(rows, fineness) or TOP_LEVEL)
+                    if known is not None and known.count:
+                        sources[-1].rows.read_ahead(one, level_for(known.count, fineness) or TOP_LEVEL)
             found = self._key_in(sources, key) or self.find_key(key)
             axis = x if x == "step" or x in CLOCKS else self._key_in(sources, x) or self._missing_axis(x)
             return draw_on_axis(
                 sources, found, axis, points=points, start=start, end=end, attempt=attempt, smoothing=smoothed
             )
 
-        return self._ask(drawn)
+        return self.consistently(drawn)
 
     def matrix(
         self,
@@ -320,7 +328,7 @@ class RecordedRun:
             connection = self._context.cursor()
             return draw_matrix(sources, keys, axis=axis, columns=columns, start=start, end=end, connection=connection)
 
-        return self._ask(drawn)
+        return self.consistently(drawn)
 
     def _key_in(self, sources: list[Source], key: str) -> str | None:
         # The exact name first, because a run may have a hundred thousand keys.
@@ -386,7 +394,7 @@ class RecordedRun:
         """
         from lossbook.reading.events import read_events
 
-        return self._ask(lambda: read_events(self.rows(), self._context.cursor(), kind))
+        return self.consistently(lambda: read_events(self.rows(), self._context.cursor(), kind))
 
     def place_events(self, events: list[dict[str, Any]], key: str, x: str = "step") -> NDArray[numpy.float64]:
         """Say where events of `events()` lie on the axis of `curve(key, x)`.
@@ -413,38 +421,32 @@ class RecordedRun:
                 attempts=[int(event["attempt"]) for event in events],
             )
 
-        return self._ask(placed)
+        return self.consistently(placed)
 
     def problems(self) -> list[str]:
         """What is damaged or missing in the run's files, a sentence each; empty for a whole run."""
-        from lossbook.storage.summary import sealed_problems
+        from lossbook.storage.run_state import sealed_problems
 
-        found = [*self.record["problems"], *sealed_problems(self.folder)]
+        found = [*self.record.problems, *sealed_problems(self.folder)]
         rows = self.rows()
         found += rows.problems()
         for journal_gap in _gaps(rows):
             found.append(journal_gap)
-        parent = self._identity_or_nothing().get("parent")
-        if parent and len(self.sources()) == 1:
+        parent = self.known_info.parent
+        if parent is not None and len(self.sources()) == 1:
             found.append(
-                f"the run {parent['run']} that this one was forked from is not in the store; its rows are missing"
+                f"the run {parent.run} that this one was forked from is not in the store; its rows are missing"
             )
         return list(dict.fromkeys(found))
-
-    def _identity_or_nothing(self) -> dict[str, Any]:
-        try:
-            return self.identity
-        except LossbookError:
-            return {}
 
     def sources(self) -> list[Source]:
         """This run and those that it was forked from, the oldest first."""
 
         from lossbook.curves.axes import make_sources
 
-        return make_sources(self.rows(), self._parent)
+        return make_sources(self.rows(), self._rows_of_parent)
 
-    def _parent(self, parent: Parent) -> RunRows | None:
+    def _rows_of_parent(self, parent: Parent) -> RunRows | None:
         """The rows of a run that another was forked from; None when it is not in this store."""
         from lossbook.paths import run_folder
 
@@ -454,7 +456,7 @@ class RecordedRun:
             return None
         if not folder.exists():
             folder = next(
-                (one.folder for one in read_index(self._context.store) if one.fields()["id"] == parent.run), folder
+                (one.folder for one in read_index(self._context.store) if one.record.id == parent.run), folder
             )
         if not folder.exists():
             return None
@@ -469,7 +471,7 @@ class RecordedRun:
 def _gaps(rows: RunRows) -> list[str]:
     """Segments that are missing between the first and the last of a rank."""
     found = []
-    by_rank: dict[int, list[Any]] = {}
+    by_rank: dict[int, list[SegmentName]] = {}
     for segment in rows.segments:
         by_rank.setdefault(segment.name.rank, []).append(segment.name)
     for rank, names in by_rank.items():

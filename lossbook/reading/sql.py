@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from operator import attrgetter
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -13,6 +15,7 @@ from lossbook.storage.schema import METRICS, parquet, quote, quote_name
 if TYPE_CHECKING:
     import duckdb
 
+    from lossbook.reading.record import IndexRecord
     from lossbook.reading.run import RecordedRun
 
 
@@ -29,22 +32,22 @@ def prepare(connection: duckdb.DuckDBPyConnection, query: str, runs: list[Record
 
 
 def _make_runs(connection: duckdb.DuckDBPyConnection, runs: list[RecordedRun]) -> None:
-    columns: dict[str, tuple[str, Any]] = {
-        "id": ("VARCHAR", lambda one: one["id"]),
-        "name": ("VARCHAR", lambda one: one["name"]),
-        "project": ("VARCHAR", lambda one: one["project"]),
-        "state": ("VARCHAR", lambda one: one["state"]),
-        "created": ("BIGINT", lambda one: one["created_us"]),
-        "ended": ("BIGINT", lambda one: int(one["ended"] * 1e6) if one["ended"] else None),
-        "duration": ("DOUBLE", lambda one: one["duration"]),
-        "group": ("VARCHAR", lambda one: one["group"]),
-        "tags": ("VARCHAR[]", lambda one: one["tags"]),
-        "notes": ("VARCHAR", lambda one: one["notes"]),
-        "host": ("VARCHAR", lambda one: one["host"]),
-        "last_step": ("BIGINT", lambda one: one["last_step"]),
-        "config": ("VARCHAR", lambda one: orjson.dumps(one["config"]).decode()),
-        "summary": ("VARCHAR", lambda one: orjson.dumps(one["summary"]).decode()),
-        "metrics": ("VARCHAR", lambda one: orjson.dumps(one["metrics"]).decode()),
+    columns: dict[str, tuple[str, Callable[[IndexRecord], object]]] = {
+        "id": ("VARCHAR", attrgetter("id")),
+        "name": ("VARCHAR", attrgetter("name")),
+        "project": ("VARCHAR", attrgetter("project")),
+        "state": ("VARCHAR", attrgetter("state")),
+        "created": ("BIGINT", attrgetter("created_us")),
+        "ended": ("BIGINT", lambda one: int(one.ended * 1e6) if one.ended else None),
+        "duration": ("DOUBLE", attrgetter("duration")),
+        "group": ("VARCHAR", attrgetter("group")),
+        "tags": ("VARCHAR[]", attrgetter("tags")),
+        "notes": ("VARCHAR", attrgetter("notes")),
+        "host": ("VARCHAR", attrgetter("host")),
+        "last_step": ("BIGINT", attrgetter("last_step")),
+        "config": ("VARCHAR", lambda one: orjson.dumps(one.config).decode()),
+        "summary": ("VARCHAR", lambda one: orjson.dumps(one.summary).decode()),
+        "metrics": ("VARCHAR", lambda one: orjson.dumps(one.metrics.to_json()).decode()),
     }
     shown = {"created": "make_timestamp(created)", "ended": "make_timestamp(ended)"}
     shown.update({name: f"{name}::JSON" for name in ("config", "summary", "metrics")})

@@ -14,28 +14,30 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import operator
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from lossbook.errors import BadQuery
+from lossbook.json_shapes import Json, JsonMapping
 from lossbook.metrics import find_key
+from lossbook.reading.record import IndexRecord
 
 FIELDS = ("id", "name", "project", "state", "error", "group", "notes", "tags", "created", "ended", "host", "user",
           "attempts", "last_step", "rows", "duration", "alerts")  # fmt: skip
 DEEPEST = 50
 _WORDS = frozenset(("and", "or", "not", "in", "is", "like", "ilike", "contains"))
 _STATISTICS = ("last", "min", "max", "mean", "count", "last_step", "min_step", "max_step", "nonfinite")
+_NOT_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w/.]))|(?P<text>'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\")"
     r"|(?P<odd>`[^`]+`)|(?P<operator>==|!=|<>|<=|>=|=|<|>|~|\(|\)|,)|(?P<name>[A-Za-z_][\w./@\-]*))"
 )
 
-Record = Mapping[str, Any]
-Evaluate = Callable[[Record], Any]
+Evaluate = Callable[[IndexRecord], Json]
 
 
-def compile_where(text: str) -> Callable[[Record], bool]:
+def compile_where(text: str) -> Callable[[IndexRecord], bool]:
     """Turn an expression into a test on a run's record.
 
     Raises:
@@ -138,11 +140,11 @@ class _Parser:
             return _negate(_contains(left, self.value()), negated)
         if negated:
             raise self.wrong("in, like, ilike or contains")
-        operator = self.word("=", "==", "!=", "<>", "<", "<=", ">", ">=", "~")
-        if operator is None:
+        sign = self.word("=", "==", "!=", "<>", "<", "<=", ">", ">=", "~")
+        if sign is None:
             return lambda record: left(record) not in (None, False, 0, "", [])
         right = self.value()
-        return lambda record: _compare(operator, left(record), right(record))
+        return lambda record: _compare(sign, left(record), right(record))
 
     def membership(self, left: Evaluate) -> Evaluate:
         if not self.word("("):
@@ -161,14 +163,14 @@ class _Parser:
         if kind == "operator" or (kind == "name" and found.lower() in _WORDS):
             raise self.wrong("a value")
         self.at += 1
-        constant: Any
+        constant: Json
         if kind == "number":
             constant = float(found)
             return lambda record: constant
         if kind == "text":
             constant = found[1:-1].replace(found[0] * 2, found[0])
             return lambda record: constant
-        words: dict[str, Any] = {"true": True, "false": False, "null": None}
+        words: dict[str, Json] = {"true": True, "false": False, "null": None}
         if kind == "name" and found.lower() in words:
             constant = words[found.lower()]
             return lambda record: constant
@@ -185,7 +187,7 @@ def _negate(evaluate: Evaluate, negated: bool) -> Evaluate:
 
 
 def _contains(container: Evaluate, item: Evaluate) -> Evaluate:
-    def evaluate(record: Record) -> bool:
+    def evaluate(record: IndexRecord) -> bool:
         whole, part = container(record), item(record)
         if isinstance(whole, str):
             return str(part) in whole
@@ -195,7 +197,7 @@ def _contains(container: Evaluate, item: Evaluate) -> Evaluate:
 
 
 def _like(left: Evaluate, right: Evaluate, *, fold: bool) -> Evaluate:
-    def evaluate(record: Record) -> bool:
+    def evaluate(record: IndexRecord) -> bool:
         text, pattern = left(record), right(record)
         if text is None or pattern is None:
             return False
@@ -205,85 +207,110 @@ def _like(left: Evaluate, right: Evaluate, *, fold: bool) -> Evaluate:
     return evaluate
 
 
-def _compare(operator: str, left: Any, right: Any) -> bool:
+def _compare(sign: str, left: Json, right: Json) -> bool:
     if left is None or right is None:
         return False
-    if operator == "~":
+    if sign == "~":
         try:
             return re.search(str(right), str(left)) is not None
         except re.error as error:
             raise BadQuery(f"where: {right!r} is no regular expression ({error})") from None
-    if isinstance(left, list) and operator in ("=", "==", "!=", "<>"):
-        return (right in left) is (operator in ("=", "=="))
+    if isinstance(left, list) and sign in ("=", "==", "!=", "<>"):
+        return (right in left) is (sign in ("=", "=="))
     left, right = _alike(left, right)
-    try:
-        match operator:
-            case "=" | "==":
-                return bool(left == right)
-            case "!=" | "<>":
-                return bool(left != right)
-            case "<":
-                return bool(left < right)
-            case "<=":
-                return bool(left <= right)
-            case ">":
-                return bool(left > right)
-            case _:
-                return bool(left >= right)
-    except TypeError:
-        return False
+    match sign:
+        case "=" | "==":
+            return left == right
+        case "!=" | "<>":
+            return left != right
+        case "<":
+            return _is_below(left, right)
+        case "<=":
+            return _is_below(left, right) or left == right
+        case ">":
+            return _is_below(right, left)
+        case _:
+            return _is_below(right, left) or left == right
 
 
-def _alike(left: Any, right: Any) -> tuple[Any, Any]:
+def _is_below(left: Json, right: Json) -> bool:
+    if isinstance(left, str) and isinstance(right, str):
+        return left < right
+    return isinstance(left, (int, float)) and isinstance(right, (int, float)) and left < right
+
+
+def _alike(left: Json, right: Json) -> tuple[Json, Json]:
     """Compare a number with a text that holds one as numbers, and anything else with a text as texts."""
     if isinstance(left, str) is isinstance(right, str):
         return left, right
-    text, other = (left, right) if isinstance(left, str) else (right, left)
-    if isinstance(other, (int, float)) and not isinstance(other, bool):
-        try:
-            number = float(text)
-        except ValueError:
-            return str(left), str(right)
-        return (number, other) if isinstance(left, str) else (other, number)
+    if _is_plain_number(left) and isinstance(right, str):
+        number = _number_in(right)
+        return (str(left), right) if number is None else (left, number)
+    if _is_plain_number(right) and isinstance(left, str):
+        number = _number_in(left)
+        return (left, str(right)) if number is None else (number, right)
     return str(left).lower(), str(right).lower()
+
+
+def _is_plain_number(value: Json) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _number_in(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _lookup(name: str) -> Evaluate:
     if name in FIELDS:
-        return lambda record: record.get(name)
-    for section in ("config", "summary"):
-        if name.startswith(f"{section}."):
-            path = name[len(section) + 1 :]
-            return lambda record: nested(record.get(section) or {}, path)
+        return operator.attrgetter(name)
+    if name.startswith("config."):
+        return lambda record: nested(record.config, name.removeprefix("config."))
+    if name.startswith("summary."):
+        return lambda record: nested(record.summary, name.removeprefix("summary."))
     base, dot, statistic = name.rpartition(".")
 
-    def metric(record: Record) -> Any:
-        metrics = record.get("metrics") or {}
-        key = find_key(name, metrics)
+    def metric(record: IndexRecord) -> Json:
+        key = find_key(name, record.metrics)
         if key is not None:
-            return plain_number(metrics[key].get("last"))
+            return record.metrics[key].last
         if dot and statistic in _STATISTICS:
-            key = find_key(base, metrics)
+            key = find_key(base, record.metrics)
             if key is not None:
-                return plain_number(metrics[key].get(statistic))
-        found = nested(record.get("summary") or {}, name)
-        return found if found is not None else nested(record.get("config") or {}, name)
+                value: Json = getattr(record.metrics[key], statistic)
+                return value
+        found = nested(record.summary, name)
+        return found if found is not None else nested(record.config, name)
 
     return metric
 
 
-def nested(values: Mapping[str, Any], path: str) -> Any:
+def sorted_places(values: Sequence[Json], *, descending: bool = False) -> list[int]:
+    """The places of some values in their order: numbers, then texts; those without a value, or with NaN, last."""
+    numbers = [(value, at) for at, value in enumerate(values) if isinstance(value, (int, float)) and value == value]
+    texts = [
+        (str(value), at) for at, value in enumerate(values) if value is not None and not isinstance(value, (int, float))
+    ]
+    numbers.sort(key=lambda pair: pair[0], reverse=descending)
+    texts.sort(key=lambda pair: pair[0], reverse=descending)
+    placed = [at for _, at in numbers] + [at for _, at in texts]
+    with_value = set(placed)
+    return placed + [at for at in range(len(values)) if at not in with_value]
+
+
+def nested(values: JsonMapping, path: str) -> Json:
     """The value at `a.b.c` (or under a key that has dots of its own); None where there is none."""
     if path in values:
         return plain_number(values[path])
     head, dot, rest = path.partition(".")
     inner = values.get(head)
-    if dot and isinstance(inner, Mapping):
+    if dot and isinstance(inner, dict):
         return nested(inner, rest)
     return None
 
 
-def plain_number(value: Any) -> Any:
+def plain_number(value: Json) -> Json:
     """A value as the summary holds it, with what is not finite as a float."""
-    names = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
-    return names.get(value, value) if isinstance(value, str) else value
+    return _NOT_FINITE.get(value, value) if isinstance(value, str) else value

@@ -6,19 +6,30 @@ import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NamedTuple
 
-from lossbook.journal.line import DamagedLine, Row, decode_number, encode_number
+from lossbook.journal.line import Row, encode_number
 from lossbook.journal.reader import read_segment
+from lossbook.json_shapes import JsonObject
 from lossbook.storage.attempts import NEVER
 from lossbook.storage.schema import TOP_LEVEL, connect, parquet
 from lossbook.storage.segments import Segment
+from lossbook.storage.summary_file import MetricStatistics
 
 #: Kinds of rows that say something of the run as a whole.
 KINDS_THAT_COUNT = frozenset(("config", "summary", "define", "finish", "alert", "warning"))
 
 SeriesName = tuple[str, int, int]  # key, attempt, rank
-Event = tuple[int, int, int, str, dict[str, Any]]  # time (µs), rank, attempt, kind, contents
+
+
+class Event(NamedTuple):
+    """A row that says something of the run as a whole."""
+
+    time_us: int
+    rank: int
+    attempt: int
+    kind: str
+    value: JsonObject
 
 
 @dataclass(slots=True)
@@ -74,7 +85,7 @@ class Statistics:
         """The last step that is known to be in it."""
         return max(self.last_step, self.min_step or self.last_step, self.max_step or self.last_step)
 
-    def plain(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """As `summary.json` has it."""
         finite = self.count - self.nonfinite
         return {
@@ -94,25 +105,26 @@ def _is_first(value: float, step: int, known: float, known_step: int | None) -> 
     return known_step is None or value < known or (value == known and step < known_step)
 
 
-def parse_statistics(plain: Any) -> Statistics | None:
-    """What `Statistics.plain` wrote, the sum as exact as a mean tells it; None where it is something else."""
-    try:
-        finite = plain["count"] - plain["nonfinite"]
-        found = Statistics(
-            last=decode_number(plain["last"]),
-            last_step=plain["last_step"],
-            min_step=plain["min_step"],
-            max_step=plain["max_step"],
-            count=plain["count"],
-            nonfinite=plain["nonfinite"],
-        )
-        if finite > 0:
-            found.min, found.max = decode_number(plain["min"]), decode_number(plain["max"])
-            found.sum = decode_number(plain["mean"]) * finite
-    except (KeyError, TypeError, DamagedLine):
+def statistics_of(written: MetricStatistics) -> Statistics | None:
+    """What a summary says of a key, the sum as exact as a mean tells it; None where it does not say enough."""
+    if written.last is None or written.last_step is None:
         return None
-    steps = (found.last_step, found.min_step if finite else 0, found.max_step if finite else 0)
-    return found if all(type(number) is int for number in (*steps, found.count, found.nonfinite)) else None
+    found = Statistics(
+        last=written.last,
+        last_step=written.last_step,
+        min_step=written.min_step,
+        max_step=written.max_step,
+        count=written.count,
+        nonfinite=written.nonfinite,
+    )
+    finite = written.count - written.nonfinite
+    if finite > 0:
+        if written.min is None or written.max is None or written.mean is None:
+            return None
+        if written.min_step is None or written.max_step is None:
+            return None
+        found.min, found.max, found.sum = written.min, written.max, written.mean * finite
+    return found
 
 
 @dataclass
@@ -167,7 +179,7 @@ def read_sealed(segment: Segment, first_row: int | None = None) -> SealedPart:
                 part.next_row = max(part.next_row, row + 1)
                 part.last_time = max(part.last_time, when)
                 if kind in KINDS_THAT_COUNT:
-                    part.events.append((when, rank, attempt, kind, orjson.loads(value)))
+                    part.events.append(Event(when, rank, attempt, kind, orjson.loads(value)))
         part.rows = max(row_numbers) - min(row_numbers) + 1 if row_numbers else 0
     except duckdb.Error as error:
         if not os.path.exists(path):

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 from lossbook.errors import LossbookError
 from lossbook.formatting import age, clock, duration, flatten, number
 from lossbook.metrics import importance_of
+from lossbook.run_info import Git
 
 if TYPE_CHECKING:
     from lossbook.reading.run import RecordedRun
+    from lossbook.run_info import RunInfo
+    from lossbook.storage.summary_file import MetricStatistics
 
 _SHOWN_EVENTS = 200
 _NODE = re.compile(r"/node_(\d+)$")
@@ -52,18 +55,15 @@ def read_overview(run: RecordedRun, *, brief: bool = False) -> Overview:
     Args:
         brief: without the sections.
     """
-    try:
-        identity = run.identity
-    except LossbookError:
-        identity = {}
-    nodes = {int(found[1]) for key in run.record["metrics"] if (found := _NODE.search(key)) is not None}
-    sections = () if brief else _sections(run, identity)
-    host = str((identity.get("host") or {}).get("name") or "")
+    info = run.known_info
+    nodes = {int(found[1]) for key in run.record.metrics if (found := _NODE.search(key)) is not None}
+    sections = () if brief else _sections(run, info)
+    host = info.host.name or ""
     return Overview(run.name, run.id, run.state, run.error, host, (0, *sorted(nodes - {0})), sections)
 
 
-def _sections(run: RecordedRun, identity: dict[str, Any]) -> tuple[Section, ...]:
-    sections = [Section("run", tuple(_facts(run, identity)))]
+def _sections(run: RecordedRun, info: RunInfo) -> tuple[Section, ...]:
+    sections = [Section("run", tuple(_facts(run, info)))]
     if run.notes:
         sections.append(Section("notes", tuple(("", line) for line in str(run.notes).splitlines())))
     try:
@@ -83,17 +83,17 @@ def _sections(run: RecordedRun, identity: dict[str, Any]) -> tuple[Section, ...]
         entries = tuple((key, _text(value)) for key, value in flatten(values))
         if entries:
             sections.append(Section(title, entries))
-    metrics = run.record["metrics"]
+    metrics = run.record.metrics
     keys = sorted(metrics, key=lambda key: (importance_of(key), key))
     if keys:
         sections.append(Section("metrics", tuple((key, _statistics(metrics[key])) for key in keys)))
-    problems = [*run.record["problems"]]
+    problems = run.record.problems
     if problems:
-        sections.append(Section("problems", tuple(("", str(one)) for one in problems)))
+        sections.append(Section("problems", tuple(("", one) for one in problems)))
     return tuple(sections)
 
 
-def _facts(run: RecordedRun, identity: dict[str, Any]) -> list[tuple[str, str]]:
+def _facts(run: RecordedRun, info: RunInfo) -> list[tuple[str, str]]:
     took = "running for" if run.state == "running" else "took"
     facts = [
         ("project", run.project),
@@ -102,17 +102,14 @@ def _facts(run: RecordedRun, identity: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     if run.ended is not None:
         facts.append(("ended", age(run.ended)))
-    git = identity.get("git") or {}
-    host = identity.get("host") or {}
-    argv = identity.get("argv") or []
-    attempts = identity.get("attempts") or []
+    git = info.git or Git()
     for title, text in (
         ("group", run.group),
         ("tags", ", ".join(str(tag) for tag in run.tags)),
-        ("attempts", str(len(attempts)) if len(attempts) > 1 else ""),
-        ("host", str(host.get("name") or "")),
-        ("command", " ".join(str(word) for word in argv)),
-        ("git", str(git.get("commit") or "")[:12] + (f" on {git['branch']}" if git.get("branch") else "")),
+        ("attempts", str(len(info.attempts)) if len(info.attempts) > 1 else ""),
+        ("host", info.host.name or ""),
+        ("command", " ".join(info.argv)),
+        ("git", (git.commit or "")[:12] + (f" on {git.branch}" if git.branch else "")),
         ("folder", run.path),
     ):
         if text:
@@ -138,10 +135,6 @@ def _text(value: Any) -> str:
     return str(value) if isinstance(value, (list, tuple, dict)) else number(value, 9)
 
 
-def _statistics(one: dict[str, Any]) -> str:
-    odd = f", {one['nonfinite']} not finite" if one.get("nonfinite") else ""
-    return f"{_number(one['last'])}   min {_number(one['min'])}  max {_number(one['max'])}  of {one['count']}{odd}"
-
-
-def _number(value: Any) -> str:
-    return value if isinstance(value, str) else number(value)
+def _statistics(one: MetricStatistics) -> str:
+    odd = f", {one.nonfinite} not finite" if one.nonfinite else ""
+    return f"{number(one.last)}   min {number(one.min)}  max {number(one.max)}  of {one.count}{odd}"

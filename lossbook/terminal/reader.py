@@ -337,7 +337,7 @@ class SnapshotReader:
             if wanted.view == "gpus":
                 from lossbook.analysis.gpus import read_gpus
 
-                figures = read_gpus(run.metrics)
+                figures = read_gpus(run.statistics)
                 if figures != self._snapshot.gpus:
                     self._change(gpus=figures)
             overview = read_overview(run, brief=wanted.view == "gpus")

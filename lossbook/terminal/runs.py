@@ -52,33 +52,28 @@ class RunLine:
 def run_line(run: RecordedRun) -> RunLine:
     """Take from a run's record what a line shows."""
     record = run.record
-    metrics = record["metrics"]
 
     def last(name: str) -> float | None:
-        key = find_key(name, metrics)
-        value = metrics[key].get("last") if key is not None else None
-        if isinstance(value, str):
-            value = float(value)
-        return float(value) if isinstance(value, (int, float)) else None
+        key = find_key(name, record.metrics)
+        return record.metrics[key].last if key is not None else None
 
-    tags = ", ".join(str(tag) for tag in record["tags"])
-    group = str(record["group"] or "")
-    words = (record["name"], record["id"], record["project"], record["state"], group, tags)
+    tags = ", ".join(record.tags)
+    group = record.group or ""
     return RunLine(
         run.path,
-        str(record["id"]),
-        str(record["name"]),
-        str(record["project"]),
-        str(record["state"]),
-        record["last_step"],
+        record.id,
+        record.name,
+        record.project,
+        record.state,
+        record.last_step,
         last("train/loss"),
         last("val/loss"),
         last("throughput/tokens_per_second"),
-        float(record["duration"]),
-        float(record["created"]),
+        record.duration,
+        record.created,
         group,
         tags,
-        " ".join(str(word) for word in words).lower(),
+        " ".join((record.name, record.id, record.project, record.state, group, tags)).lower(),
     )
 
 

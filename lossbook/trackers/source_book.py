@@ -8,13 +8,13 @@ import shutil
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from lossbook.book import Book
 from lossbook.errors import DamagedFile, LossbookError
 from lossbook.paths import RunFolder, cache_folder, run_folders, write_json
-from lossbook.reading.index import Record
+from lossbook.reading.index import IndexEntry
 from lossbook.reading.listing import Changes, Listing, RunKey
 from lossbook.reading.run import RecordedRun
 from lossbook.trackers.ingest import import_rows, import_run, is_imported
@@ -23,6 +23,7 @@ from lossbook.trackers.source import ForeignRun, Rewritten, Source
 if TYPE_CHECKING:
     from lossbook.reading.query_result import QueryResult
     from lossbook.storage.series_reader import RunRows
+    from lossbook.storage.summary_file import MetricTable
 
 #: What one look at a listing may spend on rows that are not here yet; one run is imported in any case.
 _IMPORT_SECONDS = 0.5
@@ -121,14 +122,14 @@ class SourceBook(Book):
             imported.append(path)
         return imported
 
-    def sql(self, query: str, parameters: list[Any] | None = None) -> QueryResult:
+    def sql(self, query: str, parameters: Sequence[object] | None = None) -> QueryResult:
         """As `Book.sql`; every run's rows are imported first."""
         for run in self.runs():
             self.import_run(run.path)
         return super().sql(query, parameters)
 
-    def _recorded(self, record: Record) -> RecordedRun:
-        return SourceRun(self, record)
+    def _recorded(self, entry: IndexEntry) -> RecordedRun:
+        return SourceRun(self, entry)
 
     def __repr__(self) -> str:
         return f"<lossbook book of {self.source.location}>"
@@ -152,17 +153,17 @@ class SourceListing(Listing):
 class SourceRun(RecordedRun):
     """A run of a source; its rows are imported when they are asked for."""
 
-    def __init__(self, book: SourceBook, record: Record) -> None:
-        super().__init__(book.context, record)
+    def __init__(self, book: SourceBook, entry: IndexEntry) -> None:
+        super().__init__(book.context, entry)
         self._source_book = book
         #: Whether the record was read after the rows were imported.
         self._whole = False
 
     @property
-    def metrics(self) -> dict[str, dict[str, Any]]:
-        """As `RecordedRun.metrics`; imports the rows, because a source says the last values alone."""
+    def statistics(self) -> MetricTable:
+        """As `RecordedRun.statistics`; imports the rows, because a source says the last values alone."""
         self._import()
-        return super().metrics
+        return super().statistics
 
     def rows(self) -> RunRows:
         self._import()

@@ -241,7 +241,7 @@ class _PageBuilder:
                 self.curves[f"{id}\n{key}\n{x}"] = {
                     "found": curve.key,
                     "length": len(curve),
-                    "attempts": int(run.record["attempts"]),
+                    "attempts": run.record.attempts,
                     "arrays": [self.arrays.add(getattr(curve, name)) for name in FIELDS],
                 }
                 if self.arrays.numbers > MOST_NUMBERS:

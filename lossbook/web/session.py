@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lossbook.errors import LossbookError, UnknownRun
 from lossbook.trackers.source_book import SourceBook
@@ -21,7 +21,8 @@ from lossbook.web.schemas import RunRow
 if TYPE_CHECKING:
     from lossbook.book import Book
     from lossbook.reading.listing import Listing, RunKey
-    from lossbook.reading.run import RecordedRun
+    from lossbook.reading.record import IndexRecord
+from lossbook.reading.run import RecordedRun
 
 #: The listing is not looked at again sooner than that,
 LOOK_PAUSE_SECONDS = 0.25
@@ -31,10 +32,6 @@ ASK_PAUSE_SECONDS = 10.0
 PAUSE_FACTOR = 20.0
 #: Threads that draw curves; DuckDB and NumPy let go of the interpreter's lock while they work.
 DRAWERS = 3
-_ROW = (
-    "id", "name", "state", "created", "duration", "last_step", "tags", "group", "notes", "attempts", "alerts", "host",
-    "user", "error",
-)  # fmt: skip
 
 
 class Session:
@@ -118,10 +115,9 @@ class Session:
             # A running run grows older with the clock alone.
             stale = [key for key in keys if (row := self._rows.get(key)) is None or row.state == "running"]
             if stale:
-                columns = listing.columns(_ROW, stale)
-                for key, *values in zip(stale, *(columns[name] for name in _ROW), strict=True):
-                    if values[0] is not None:
-                        self._rows[key] = row_of(dict(zip(_ROW, values, strict=True)))
+                for key, record in zip(stale, listing.records(stale), strict=True):
+                    if record is not None:
+                        self._rows[key] = row_of(record)
             return [row for row in map(self._rows.get, keys) if row is not None]
 
     def touch(self, project: str, id: str) -> None:
@@ -147,28 +143,24 @@ class Session:
         self.drawers.shutdown(wait=False, cancel_futures=True)
 
 
-def row_of(record: dict[str, Any]) -> RunRow:
-    """A line of the table from what the index knows of a run (`RecordedRun.record`, `Listing.fields`)."""
+def row_of(record: IndexRecord) -> RunRow:
+    """A line of the table from what the index knows of a run (`RecordedRun.record`, `Listing.record`)."""
     return RunRow(
-        id=str(record["id"]),
-        name=str(record["name"]),
-        state=str(record["state"]),
-        created=float(record["created"]),
-        duration=float(record["duration"]),
-        last_step=record["last_step"],
-        tags=[str(tag) for tag in record["tags"] or ()],
-        group=_text(record["group"]),
-        notes=_text(record["notes"]),
-        attempts=int(record["attempts"] or 1),
-        alerts=int(record["alerts"] or 0),
-        host=_text(record["host"]),
-        user=_text(record["user"]),
-        error=_text(record["error"]),
+        id=record.id,
+        name=record.name,
+        state=record.state,
+        created=record.created,
+        duration=record.duration,
+        last_step=record.last_step,
+        tags=record.tags,
+        group=record.group,
+        notes=record.notes,
+        attempts=record.attempts,
+        alerts=record.alerts,
+        host=record.host,
+        user=record.user,
+        error=record.error,
     )
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
 
 
 class _Throttle:

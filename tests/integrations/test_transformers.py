@@ -132,7 +132,7 @@ def test_resuming_from_a_checkpoint_goes_on_with_the_same_run(tmp_path: Path) ->
     assert run.project == "lab"
     # Steps 4 and 5 of the first attempt lie behind the checkpoint.
     assert steps(run, "train/loss") == [1, 2, 3, 4, 5, 6]
-    assert {attempt["resume_step"] for attempt in run.attempts} == {None, 3}
+    assert {attempt.resume_step for attempt in run.attempts} == {None, 3}
 
 
 @pytest.mark.parametrize("restore", [False, True])

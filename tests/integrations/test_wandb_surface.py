@@ -149,7 +149,7 @@ def test_a_script_in_the_manner_of_the_pytorch_examples() -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     run = lossbook.open().run("latest")
-    assert (run.config, run.identity["job_type"]) == ({"lr": 0.1, "epochs": 2}, "train")
+    assert (run.config, run.info.job_type) == ({"lr": 0.1, "epochs": 2}, "train")
     assert run.summary == {"best_accuracy": 0.9, "params": 20 + 730}
     assert {"Test Loss", "gradients/norm/total", "gradients/norm/0.weight"} <= set(run.keys())
     assert [event["value"]["caption"] for event in run.events("image")] == ["Pred: 0", "Pred: 1"] * 2
@@ -186,7 +186,7 @@ def test_a_script_in_the_manner_of_hugging_face_with_resume_and_metric_definitio
     assert run.config == {"seed": 42, "model": {"hidden_size": 64}, "num_params": 1000}
     history = run.history(["train/loss", "train/global_step"]).rows()
     assert [row[-1] for row in history] == list(range(8))
-    assert run.identity["entity"] == "team"
+    assert run.info.entity == "team"
 
 
 def test_a_sweep_of_runs_in_one_process() -> None:

@@ -202,7 +202,7 @@ def test_going_back_to_a_step_hides_what_was_logged_beyond_it(store: Path) -> No
     import_all(store, WentBack("memory"))
     assert losses(store) == {0: 1.0, 1: 2.0, 2: 30.0, 3: 40.0}
     run = lossbook.open(store).run("first")
-    assert [attempt.get("resume_step") for attempt in run.attempts] == [None, 1]
+    assert [attempt.resume_step for attempt in run.attempts] == [None, 1]
     assert (run.state, run.problems()) == ("finished", [])
     import_all(store, WentBack("memory", version="2"))
     assert losses(store) == {0: 1.0, 1: 2.0, 2: 30.0, 3: 40.0}
@@ -256,7 +256,7 @@ def test_a_book_of_a_source_brings_rows_when_they_are_asked_for(tmp_path: Path) 
     source = Recorded("memory", rows=20, summary={"loss": 0.05})
     book = SourceBook(source)
     (run,) = book.runs()
-    assert run.record["metrics"]["loss"]["last"] == 0.05
+    assert run.record.metrics["loss"].last == 0.05
     assert source.asked == []
     assert run.metrics["loss"]["count"] == 16
     assert len(source.asked) == 1

@@ -32,7 +32,7 @@ def test_the_log_of_an_experiment_is_a_run(tmp_path: Path) -> None:
 
 def test_a_damaged_log_gives_what_can_be_read_of_it() -> None:
     book = lossbook.open(EXPERIMENTS)
-    by_file = {Path(run.identity["source"]["file"]).name: run for run in book.runs()}
+    by_file = {Path(run.info.source.more["file"]).name: run for run in book.runs()}
     assert (by_file["truncated.json"].state, by_file["unfinished.json"].state) == ("crashed", "crashed")
     assert "line" in str(by_file["truncated.json"].error)
     assert by_file["truncated.json"].metrics["train_loss"]["count"] > 0

@@ -96,7 +96,7 @@ def test_a_local_store_reads_like_a_store(place: Path, store: str) -> None:
     assert (run.state, book.run("second").state) == ("finished", "failed")
     assert run.config == {"lr": 3e-4, "layers": [1, 2], "on": True, "optimizer": "adam", "seed": 7}
     assert (run.notes, sorted(run.tags)) == ("a note", ["reviewed", "team=x"])
-    assert run.identity["git"]["commit"] == "abc123"
+    assert run.info.git.commit == "abc123"
     history = run.history(["train/loss", "odd"]).df()
     assert history["step"].tolist() == list(range(50))
     assert history["train/loss"].tolist() == [1.0 / (step + 1) for step in range(50)]

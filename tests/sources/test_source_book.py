@@ -48,7 +48,7 @@ def steps(listing: Listing) -> dict[str, int | None]:
 def key_of(book: SourceBook, name: str) -> RunKey:
     listing = book.listing()
     listing.look()
-    return next(key for key in listing.keys(None) if listing.fields(key)["name"] == name)
+    return next(key for key in listing.keys(None) if listing.record(key).name == name)
 
 
 def test_a_kept_run_of_a_source_is_the_same_object_and_draws(book: SourceBook) -> None:
@@ -63,7 +63,7 @@ def test_a_kept_run_of_a_source_is_the_same_object_and_draws(book: SourceBook) -
 def test_a_listing_of_a_source_shows_how_far_its_runs_have_come(book: SourceBook, wait_until: WaitUntil) -> None:
     listing = book.listing()
     wait_until(lambda: steps(listing) == {"first": 19, "second": 4})
-    assert [listing.fields(key)["name"] for key in listing.sorted("loss", descending=True)] == ["first", "second"]
+    assert [listing.record(key).name for key in listing.sorted("loss", descending=True)] == ["first", "second"]
 
 
 def test_a_kept_run_and_a_listing_see_what_the_source_has_after_a_refresh(
@@ -80,7 +80,7 @@ def test_a_kept_run_and_a_listing_see_what_the_source_has_after_a_refresh(
     assert book.kept_run(*key) is kept
     assert kept.curve("loss").last.tolist() == [float(step) for step in range(30)]
     changes = listing.look(everything=True)
-    assert [listing.fields(one)["name"] for one in changes.added] == ["third"]
+    assert [listing.record(one).name for one in changes.added] == ["third"]
     assert key in changes.changed
     wait_until(lambda: steps(listing) == {"first": 29, "second": 4, "third": 2})
 

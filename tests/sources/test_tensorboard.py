@@ -111,7 +111,7 @@ def test_what_a_restart_took_back_is_hidden_as_in_tensorboard(tmp_path: Path, pr
     expected = [1.0 + step for step in range(6)] + [100.0 + step for step in range(6, 10)]
     run = lossbook.open(tmp_path / "logs").run("logs")
     assert run.history("loss").df()["loss"].tolist() == expected
-    assert run.attempts[-1]["resume_step"] == 5
+    assert run.attempts[-1].resume_step == 5
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator").EventAccumulator
     theirs = accumulator(str(tmp_path / "logs"))
     theirs.Reload()

@@ -155,7 +155,7 @@ def test_a_run_resumed_from_an_earlier_checkpoint_is_one_clean_line(train, inter
     # As after a crash: the checkpoint is older than the last row, and steps 6 to 12 are taken again.
     again = train("--resume", str(older))
     assert losses(again) == whole
-    assert [attempt.get("resume_step") for attempt in again.attempts] == [None, 5, 5]
+    assert [attempt.resume_step for attempt in again.attempts] == [None, 5, 5]
 
 
 def test_a_run_is_resumed_where_it_is_from_another_folder(

@@ -64,7 +64,7 @@ def test_the_table_has_it_with_the_next_look(session: Session) -> None:
     listing = session.listing()
     edit(session, name="new")
     (key,) = session.listing().keys()
-    assert listing.fields(key)["name"] == "new"
+    assert listing.record(key).name == "new"
 
 
 def test_the_table_over_http_has_it_with_the_next_question(

@@ -414,12 +414,13 @@ def copy_runs(store: Path, count: int) -> None:
     import orjson
 
     from lossbook.paths import RunFolder, new_run_id, run_folder
+    from lossbook.storage.summary import LiveSummary
 
     run = lossbook.init(store=store, project="many", name="run-0", config={"lr": 1.0}, console=False)
     run.log({"val/loss": 1.0}, step=0)
     run.finish()
-    lossbook.open(store).run(run.id)
     first = RunFolder(run.path)
+    LiveSummary(first).write()
     identity = orjson.loads(Path(first.run_json).read_bytes())
     summary = Path(first.summary_json).read_bytes()
     for number in range(1, count):

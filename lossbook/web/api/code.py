@@ -13,7 +13,9 @@ from typing import Any
 import orjson
 
 from lossbook.errors import BadArgument, LossbookError
+from lossbook.json_shapes import JsonObject
 from lossbook.reading.run import RecordedRun
+from lossbook.run_info import RunInfo
 from lossbook.web import schemas
 from lossbook.web.file_response import open_inside
 from lossbook.web.routing import get
@@ -52,8 +54,8 @@ def code(session: Session, question: CodeQuestion) -> schemas.Code:
     script_file = _script_file(os.path.join(run.path, where))
     script, _ = _text(run, f"{where}/{script_file}", MOST_TEXT_BYTES, problems) if script_file else (None, False)
     packages, _ = _text(run, f"{where}/packages.txt", MOST_TEXT_BYTES, problems)
-    identity = _identity(run, problems)
-    git = _object(run, f"{where}/git.json", problems) or _git_of(identity, number)
+    info = _info(run, problems)
+    git: dict[str, object] | None = _object(run, f"{where}/git.json", problems) or {**_git_of(info, number)} or None
     if diff_truncated:
         problems.append(
             f"the diff is longer than {MOST_DIFF_BYTES >> 20} MB; all that was kept is in {where}/diff.patch"
@@ -62,7 +64,7 @@ def code(session: Session, question: CodeQuestion) -> schemas.Code:
         git=git,
         diff=diff,
         diff_truncated=diff_truncated,
-        script_name=script_file or (os.path.basename(str(identity["script"])) if identity.get("script") else None),
+        script_name=script_file or (os.path.basename(info.script) if info.script else None),
         script=script,
         packages=packages,
         environment=_object(run, f"{where}/environment.json", problems),
@@ -93,19 +95,18 @@ def _script_file(folder: str) -> str | None:
     return min((name for name in names if name not in _OURS and not name.endswith(".tmp")), default=None)
 
 
-def _identity(run: RecordedRun, problems: list[str]) -> dict[str, Any]:
+def _info(run: RecordedRun, problems: list[str]) -> RunInfo:
     try:
-        return run.identity
+        return run.info
     except LossbookError as error:
         problems.append(str(error))
-        return {}
+        return run.known_info
 
 
-def _git_of(identity: dict[str, Any], number: int) -> dict[str, Any] | None:
-    attempts = [one for one in identity.get("attempts") or () if isinstance(one, dict)]
-    of_attempt = next((one.get("git") for one in attempts if one.get("number") == number), None)
-    git = of_attempt or identity.get("git")
-    return git if isinstance(git, dict) else None
+def _git_of(info: RunInfo, number: int) -> JsonObject:
+    of_attempt = next((one.git for one in info.attempts if one.number == number), None)
+    git = of_attempt or info.git
+    return git.to_json() if git is not None else {}
 
 
 def _text(run: RecordedRun, path: str, most_bytes: int, problems: list[str]) -> tuple[str | None, bool]:

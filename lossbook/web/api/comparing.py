@@ -29,20 +29,23 @@ def compare(session: Session, question: schemas.CompareRequest) -> schemas.Compa
     baseline = session.run(question.project, question.baseline) if question.baseline is not None else None
     found = session.book.compare(
         runs, metric=question.metric, losses=question.losses, columns=question.columns, baseline=baseline
-    ).to_dict()
+    )
     held = {run.id: run for run in ([baseline] if baseline is not None else []) + runs}
-    order = [held[str(row["id"])] for row in found["runs"]]
+    order = [held[str(row["id"])] for row in found.rows]
     flat = [dict(flatten_settings(run.config)) for run in order]
     if question.every_setting:
         settings = list(dict.fromkeys(name for one in flat for name in one))
     else:
         settings = differing_settings([run.config for run in order])
     return schemas.Compared(
-        metric=found["metric"],
-        goal=found["goal"],
-        baseline=found["baseline"],
-        columns=[schemas.ComparedColumn(**one, goal=_goal(one["name"], found["goal"])) for one in found["columns"]],
-        runs=found["runs"],
+        metric=found.metric,
+        goal=found.goal,
+        baseline=found.baseline,
+        columns=[
+            schemas.ComparedColumn(name=one.name, title=one.title, kind=one.kind, goal=_goal(one.name, found.goal))
+            for one in found.columns
+        ],
+        runs=[{**row} for row in found.run_rows()],
         settings=settings,
         config=[{name: one[name] for name in settings if name in one} for one in flat],
     )

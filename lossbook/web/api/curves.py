@@ -40,7 +40,7 @@ def curves(session: Session, question: schemas.CurvesRequest) -> Frame:
         attempts, state = 0, ""
         try:
             run = session.run(series.project, series.run)
-            attempts, state = int(run.record["attempts"]), run.state
+            attempts, state = run.record.attempts, run.state
             starts = [one for one in (question.start, series.start) if one is not None]
             curve = run.curve(
                 series.key,
@@ -168,20 +168,18 @@ def _marks_of(session: Session, run: RecordedRun, key: str, x: str) -> list[sche
 
 def _beginnings(run: RecordedRun) -> Iterable[dict[str, Any]]:
     """Where the run was forked off, and where its later attempts began, as events."""
-    identity = run.identity
-    parent = identity.get("parent")
-    if parent:
-        step = int(parent.get("step") or 0)
-        text = f"of {parent.get('run')} at step {step:,}"
+    info = run.info
+    if info.parent is not None:
+        step = info.parent.step or 0
+        text = f"of {info.parent.run} at step {step:,}"
         yield _event("fork", step, run.created, 0, {"title": "fork", "text": text})
-    for position, attempt in enumerate(run.attempts):
-        number = int(attempt.get("number", position))
-        if number == 0:
+    for attempt in info.attempts:
+        if attempt.number == 0:
             continue
-        resumed = attempt.get("resume_step")
-        text = f"resumed from step {resumed:,}" if isinstance(resumed, int) else "begun again"
-        started = int(attempt.get("started") or 0) / 1e6
-        yield _event("attempt", resumed, started, number, {"title": f"attempt {number + 1}", "text": text})
+        step_then = attempt.resume_step
+        text = "begun again" if step_then is None else f"resumed from step {step_then:,}"
+        value = {"title": f"attempt {attempt.number + 1}", "text": text}
+        yield _event("attempt", step_then, (attempt.started or 0) / 1e6, attempt.number, value)
 
 
 def _event(kind: str, step: int | None, time: float, attempt: int, value: dict[str, Any]) -> dict[str, Any]:

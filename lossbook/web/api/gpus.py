@@ -36,7 +36,7 @@ def gpus(session: Session, question: GpusQuestion) -> schemas.Gpus:
     findings = [alert["value"]["finding"] for alert in _alerts(session, run)]
     found = read_nodes(run)
     behind = _stragglers(findings)
-    metrics = run.record["metrics"]
+    metrics = run.record.metrics
     overall = read_gpus(metrics).overall
     return schemas.Gpus(
         gpus=[_gpu(node, state) for node in found.nodes for state in node.gpus],

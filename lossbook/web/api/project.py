@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from lossbook.analysis.compare import flatten_settings
 from lossbook.curves.axes import CLOCKS
 from lossbook.errors import BadArgument, UnknownRun
+from lossbook.json_shapes import JsonObject
 from lossbook.metrics import AXES, find_key, goal_of, role_of, same_quantities, unit_of, usual_keys
+from lossbook.reading.record import IndexRecord
 from lossbook.web import schemas
 from lossbook.web.routing import get
 from lossbook.web.session import Session
@@ -72,7 +73,8 @@ def runs(session: Session, question: RunsQuestion) -> schemas.Runs:
     if len(rows) < len(keys):
         present = {row.id for row in rows}
         keys = [key for key in keys if key.id in present]
-    columns = listing.columns(question.column, keys) if question.column else {}
+    found = listing.columns(question.column, keys) if question.column else {}
+    columns: dict[str, list[object]] = {name: [*values] for name, values in found.items()}
     return schemas.Runs(f"{session.epoch}-{revision}", whole, rows, removed, columns, total)
 
 
@@ -95,13 +97,13 @@ def names(session: Session, question: NamesQuestion) -> schemas.Names:
     elif question.newest is not None:
         keys = keys[: max(question.newest, 0)]
     if question.run or question.newest is not None:
-        config, summary, metrics = _count_names(listing.fields(key) for key in keys)
+        config, summary, metrics = _count_names(listing.record(key) for key in keys)
     else:
         found = listing.names(question.project)
         config, summary, metrics = found.config, found.summary, found.metrics
-    records = [listing.fields(key) for key in keys[:_MOST_READ]]
-    defined = [one for record in records for one in record["define"]]
-    same = same_quantities(record["metrics"] for record in records)
+    records = [listing.record(key) for key in keys[:_MOST_READ]]
+    defined = [one for record in records for one in record.define]
+    same = same_quantities(record.metrics for record in records)
     goals = [one for one in defined if one.get("goal")]
     units = [one for one in defined if one.get("unit")]
     return schemas.Names(
@@ -120,19 +122,19 @@ def names(session: Session, question: NamesQuestion) -> schemas.Names:
         ],
         axes=axes_of(metrics),
         usual=usual_keys(metrics),
-        differing=_differing([listing.fields(key)["config"] for key in newest[:_ASKED_FOR_SETTINGS]]),
+        differing=_differing([listing.record(key).config for key in newest[:_ASKED_FOR_SETTINGS]]),
     )
 
 
-def _largest(key: str, records: Sequence[Mapping[str, Any]]) -> float | None:
+def _largest(key: str, records: Sequence[IndexRecord]) -> float | None:
     """The largest value of a utilisation in some runs: percent and share are told apart by it."""
     if role_of(key) != "utilisation":
         return None
-    found = [record["metrics"][key].get("max") for record in records if key in record["metrics"]]
-    return max((float(one) for one in found if isinstance(one, (int, float))), default=None)
+    found = [record.metrics[key].max for record in records if key in record.metrics]
+    return max((one for one in found if one is not None), default=None)
 
 
-def _differing(configs: list[dict[str, Any]]) -> list[str]:
+def _differing(configs: list[JsonObject]) -> list[str]:
     """Names of the settings that are not the same in all of them, in the order in which runs have them."""
     values: dict[str, list[str]] = {}
     for config in configs:
@@ -149,13 +151,13 @@ def axes_of(metrics: Iterable[str]) -> list[str]:
     return ["step", *counters, *sorted(CLOCKS, key=("wallclock", "elapsed", "time").index)]
 
 
-def _count_names(records: Iterable[dict[str, Any]]) -> tuple[Mapping[str, int], Mapping[str, int], Mapping[str, int]]:
+def _count_names(records: Iterable[IndexRecord]) -> tuple[Mapping[str, int], Mapping[str, int], Mapping[str, int]]:
     """How many of some runs have each name of their configuration, their summary and their metrics."""
     config, summary, metrics = Counter[str](), Counter[str](), Counter[str]()
     for record in records:
-        config.update(name for name, _ in flatten_settings(record["config"]))
-        summary.update(name for name, _ in flatten_settings(record["summary"]))
-        metrics.update(list(record["metrics"]))
+        config.update(name for name, _ in flatten_settings(record.config))
+        summary.update(name for name, _ in flatten_settings(record.summary))
+        metrics.update(list(record.metrics))
     return config, summary, metrics
 
 

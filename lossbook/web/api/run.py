@@ -7,7 +7,7 @@ import os
 import shlex
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Any
 from lossbook.analysis.gpus import read_gpus
 from lossbook.book import Book
 from lossbook.errors import LossbookError
+from lossbook.json_shapes import JsonMapping
 from lossbook.metrics import AXES, find_key, goal_of, key_metrics, percent_factor, role_of, unit_of
-from lossbook.paths import RunFolder, open_plain, project_folder, read_json
+from lossbook.paths import RunFolder, open_plain, project_folder
 from lossbook.reading.console import list_consoles
 from lossbook.reading.run import RecordedRun
 from lossbook.registry import MIRRORS
+from lossbook.run_info import RunInfo, load_run_info
+from lossbook.storage.summary_file import MetricTable
 from lossbook.web import schemas
 from lossbook.web.api.events import pages_of
 from lossbook.web.routing import get
@@ -47,7 +50,7 @@ def run_page(session: Session, question: RunQuestion) -> schemas.RunPage:
     problems.found += problems.or_else([], run.problems)
     kinds = problems.or_else({}, lambda: pages_of(session, run).count_kinds())
     problems.found += problems.or_else([], lambda: pages_of(session, run).problems())
-    identity = problems.or_else({}, lambda: run.identity)
+    info = problems.or_else(run.known_info, lambda: run.info)
     # Only now: another tracker's runs are brought with the first question about their rows.
     record = run.record
     return schemas.RunPage(
@@ -55,24 +58,24 @@ def run_page(session: Session, question: RunQuestion) -> schemas.RunPage:
         row=row_of(record),
         path=run.path,
         ended=run.ended,
-        config=record["config"],
-        summary=record["summary"],
-        metrics=_metrics(record["metrics"], record["define"]),
-        key_metrics=_key_metrics(record["metrics"], record["define"]),
-        gpus=len(read_gpus(record["metrics"]).gpus),
-        attempts=_attempts(identity),
-        parent=_object(identity.get("parent")),
+        config={**record.config},
+        summary={**record.summary},
+        metrics=_metrics(record.metrics, record.define),
+        key_metrics=_key_metrics(record.metrics, record.define),
+        gpus=len(read_gpus(record.metrics).gpus),
+        attempts=_attempts(info),
+        parent=None if info.parent is None else info.parent.to_json(),
         forks=problems.or_else([], lambda: forks_of(session.book, run)),
-        argv=_texts(identity.get("argv")),
-        cwd=_text(identity.get("cwd")),
-        script=_text(identity.get("script")),
-        git=_object(identity.get("git")),
-        host=_object(identity.get("host")),
+        argv=list(info.argv),
+        cwd=info.cwd,
+        script=info.script,
+        git=None if info.git is None else info.git.to_json(),
+        host=info.host.to_json() or None,
         problems=list(dict.fromkeys(problems.found))[:_MOST_PROBLEMS],
-        followers=problems.or_else([], lambda: _followers(run.folder, identity, run.state)),
+        followers=problems.or_else([], lambda: _followers(run.folder, info, run.state)),
         console_ranks=[one.rank for one in list_consoles(run.folder)],
         event_kinds=kinds,
-        axes=_axes(record["metrics"], record["define"]),
+        axes=_axes(record.metrics, record.define),
         revision=revision(session, question),
     )
 
@@ -81,7 +84,7 @@ def revision(session: Session, question: RunQuestion) -> str:
     """A text that changes when anything on the page may have changed, but for the time that a running run has taken."""
     run = session.run(question.project, question.run)
     record, folder = run.record, run.folder
-    marks: list[Any] = [run.state, record["rows"], record["last_step"], record["alerts"]]
+    marks: list[Any] = [run.state, record.rows, record.last_step, record.alerts]
     for path in (folder.path, folder.run_json, folder.summary_json, folder.journal, folder.metrics, folder.followers):
         try:
             found = os.stat(path)
@@ -108,22 +111,22 @@ class _Problems:
 # -- what the index and run.json say ------------------------------------------------------------------------------
 
 
-def _metrics(metrics: Mapping[str, Mapping[str, Any]], defined: Sequence[Mapping[str, Any]]) -> list[schemas.Metric]:
+def _metrics(metrics: MetricTable, defined: Sequence[JsonMapping]) -> list[schemas.Metric]:
     goals = [one for one in defined if one.get("goal")]
     units = [one for one in defined if one.get("unit")]
     return [
         schemas.Metric(
             key=key,
-            last=one.get("last"),
-            last_step=one.get("last_step"),
-            min=one.get("min"),
-            min_step=one.get("min_step"),
-            max=one.get("max"),
-            max_step=one.get("max_step"),
-            mean=one.get("mean"),
-            count=one.get("count") or 0,
-            nonfinite=one.get("nonfinite") or 0,
-            unit=unit_of(key, defined=units, largest=one.get("max")) or None,
+            last=one.last,
+            last_step=one.last_step,
+            min=one.min,
+            min_step=one.min_step,
+            max=one.max,
+            max_step=one.max_step,
+            mean=one.mean,
+            count=one.count,
+            nonfinite=one.nonfinite,
+            unit=unit_of(key, defined=units, largest=one.max) or None,
             goal=goal_of(key, goals) if goals else _usual_goal(key),
             role=role_of(key),
         )
@@ -135,51 +138,31 @@ def _metrics(metrics: Mapping[str, Mapping[str, Any]], defined: Sequence[Mapping
 _usual_goal = lru_cache(maxsize=1 << 15)(goal_of)
 
 
-def _key_metrics(
-    metrics: Mapping[str, Mapping[str, Any]], defined: Sequence[Mapping[str, Any]]
-) -> list[schemas.KeyMetric]:
+def _key_metrics(metrics: MetricTable, defined: Sequence[JsonMapping]) -> list[schemas.KeyMetric]:
     return [
-        schemas.KeyMetric(role, key, percent_factor(key, metrics[key].get("max"), defined))
+        schemas.KeyMetric(role, key, percent_factor(key, metrics[key].max, defined))
         for role, key in key_metrics(metrics).items()
     ]
 
 
-def _axes(metrics: Mapping[str, Any], defined: Sequence[Mapping[str, Any]]) -> list[str]:
+def _axes(metrics: MetricTable, defined: Sequence[JsonMapping]) -> list[str]:
     named = [axis for axis in AXES if find_key(axis, metrics) is not None]
     own = [str(one["x"]) for one in defined if one.get("x") and str(one["x"]) in metrics]
     return list(dict.fromkeys(["step", *named, *own, *_CLOCKS]))
 
 
-def _attempts(identity: Mapping[str, Any]) -> list[schemas.Attempt]:
-    listed = identity.get("attempts")
+def _attempts(info: RunInfo) -> list[schemas.Attempt]:
     return [
         schemas.Attempt(
-            number=_whole(one.get("number"), position),
-            started=(one.get("started") or 0) / 1e6 if isinstance(one.get("started"), (int, float)) else 0.0,
-            host=_text(one.get("host")),
-            resume_step=one["resume_step"] if isinstance(one.get("resume_step"), int) else None,
-            world_size=_whole(one.get("world_size"), 1),
-            command=shlex.join(_texts(one.get("argv"))) or None,
+            number=one.number,
+            started=(one.started or 0) / 1e6,
+            host=one.host,
+            resume_step=one.resume_step,
+            world_size=1 if one.world_size is None else one.world_size,
+            command=shlex.join(one.argv) or None,
         )
-        for position, one in enumerate(listed if isinstance(listed, list) else ())
-        if isinstance(one, dict)
+        for one in info.attempts
     ]
-
-
-def _whole(value: Any, instead: int) -> int:
-    return value if isinstance(value, int) else instead
-
-
-def _text(value: Any) -> str | None:
-    return str(value) if value is not None else None
-
-
-def _texts(value: Any) -> list[str]:
-    return [str(one) for one in value] if isinstance(value, list) else []
-
-
-def _object(value: Any) -> dict[str, Any] | None:
-    return value if isinstance(value, dict) and value else None
 
 
 # -- runs that go on from this one --------------------------------------------------------------------------------
@@ -230,25 +213,25 @@ def _parent_of(path: str) -> tuple[str, str] | None:
             # The run's own, two spaces in; one of its configuration stands further right.
             if b'\n  "parent": null' in file.read():
                 return None
-        parent = (read_json(RunFolder(path).run_json) or {}).get("parent")
+        info = load_run_info(RunFolder(path))
     except (LossbookError, OSError):
         return _NOT_YET
-    return (str(parent.get("project")), str(parent.get("run"))) if isinstance(parent, dict) else None
+    return (info.parent.project, info.parent.run) if info is not None and info.parent is not None else None
 
 
 # -- followers ----------------------------------------------------------------------------------------------------
 
 
-def _followers(folder: RunFolder, identity: Mapping[str, Any], state: str) -> list[schemas.Follower]:
+def _followers(folder: RunFolder, info: RunInfo, state: str) -> list[schemas.Follower]:
     """The mirrors that a run asked for or was brought to, as their cursors tell."""
     from lossbook.follower.cursor import cursors
 
-    attempts = len(identity.get("attempts") or ())
+    attempts = len(info.attempts)
     found = [
         _follower(folder, one, attempts, is_running=state == "running") for one in cursors(folder, MIRRORS.names())
     ]
     begun = {one.name.removesuffix("-offline") for one in found}
-    asked = dict.fromkeys(spec.partition(":")[0] for spec in _texts(identity.get("mirrors")))
+    asked = dict.fromkeys(spec.partition(":")[0] for spec in info.mirrors)
     return [*found, *(schemas.Follower(name, "waiting", None, None, None) for name in asked if name not in begun)]
 
 

@@ -1,0 +1,133 @@
+"""How a run stands: what it said of itself as it went (its events), and whether the process of its last attempt lives."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+
+from lossbook.errors import LossbookError
+from lossbook.journal.line import merge_config
+from lossbook.journal.liveness import SILENT_SECONDS
+from lossbook.json_shapes import JsonObject, text_or_none
+from lossbook.paths import RunFolder
+from lossbook.processes import host_name, is_alive
+from lossbook.run_info import Attempt, RunInfo
+from lossbook.storage.derived_files import read_seal_notes, read_watch_notes
+from lossbook.storage.statistics import Event
+from lossbook.storage.summary_file import RunSummary
+
+_UNEXPLAINED = "the training process ended without a word"
+
+
+@dataclass
+class RunStatements:
+    """What a run's events say of it as a whole, folded in the order of their times.
+
+    Attributes:
+        config: changes to what `init()` was given.
+        summary: what the training code set in `run.summary`.
+        define: what it said of its metrics, the last of each pattern.
+        warnings: of rows that were lost.
+        finish: by attempt, when rank 0 ended and what it said then.
+    """
+
+    config: JsonObject = field(default_factory=dict)
+    summary: JsonObject = field(default_factory=dict)
+    define: list[JsonObject] = field(default_factory=list)
+    alerts: int = 0
+    warnings: list[str] = field(default_factory=list)
+    finish: dict[int, tuple[int, JsonObject]] = field(default_factory=dict)
+
+    def add(self, event: Event) -> None:
+        """Fold one more event in, not older than those before."""
+        value = event.value
+        if event.kind == "config":
+            self.config = merge_config(self.config, value)
+        elif event.kind == "summary":
+            self.summary = merge_config(self.summary, value)
+        elif event.kind == "define":
+            self.define = [one for one in self.define if one.get("pattern") != value.get("pattern")] + [value]
+        elif event.kind == "alert":
+            self.alerts += 1
+        elif event.kind == "warning" and value.get("lost"):
+            self.warnings.append(str(value.get("message")))
+        elif event.kind == "finish" and event.rank == 0:
+            self.finish[event.attempt] = (event.time_us, value)
+
+
+class EventFold:
+    """Events as they are found in several files; folded on, or anew when one comes that is older than the last.
+
+    Args:
+        before: a summary that has the events before these.
+    """
+
+    def __init__(self, before: RunSummary | None = None) -> None:
+        self._before = before or RunSummary()
+        self._found: list[Event] = []
+        self._folded: RunStatements | None = None
+        self._last = 0
+
+    def add(self, event: Event) -> None:
+        """Take one more event, whatever its time."""
+        if event.time_us < self._last:
+            self._folded = None
+        self._last = max(self._last, event.time_us)
+        self._found.append(event)
+        if self._folded is not None:
+            self._folded.add(event)
+
+    def folded(self) -> RunStatements:
+        """What all of them say."""
+        if self._folded is None:
+            before = self._before
+            self._folded = RunStatements(
+                dict(before.config), dict(before.summary), list(before.define), before.alerts, list(before.problems)
+            )
+            for event in sorted(self._found, key=lambda event: event.time_us):
+                self._folded.add(event)
+        return self._folded
+
+
+def run_state(
+    folder: RunFolder, info: RunInfo, finish: dict[int, tuple[int, JsonObject]]
+) -> tuple[str, str | None, int | None]:
+    """How the last attempt stands: (state, error, time of its end in µs).
+
+    Args:
+        finish: the `finish` rows of rank 0 by attempt, with their times.
+    """
+    number = info.last_attempt.number if info.attempts else max(finish, default=0)
+    if number in finish:
+        when, value = finish[number]
+        return str(value.get("state") or "finished"), text_or_none(value.get("error")), when
+    watched = read_watch_notes(folder)
+    if watched.attempt == number and watched.state:
+        unexplained = _UNEXPLAINED if watched.state == "crashed" else None
+        return watched.state, watched.error or unexplained, watched.ended
+    if is_running(folder, info.last_attempt):
+        return "running", None, None
+    return "crashed", _UNEXPLAINED, None
+
+
+def is_running(folder: RunFolder, attempt: Attempt) -> bool:
+    """Whether the process of an attempt lives, as far as can be known from here."""
+    if attempt.host == host_name() and attempt.pid:
+        return is_alive(attempt.pid, attempt.process_start, attempt.boot)
+    newest = 0.0
+    for directory in (folder.journal, folder.followers):
+        try:
+            with os.scandir(directory) as entries:
+                newest = max([newest, *(entry.stat().st_mtime for entry in entries)])
+        except OSError:
+            continue
+    return time.time() - newest < SILENT_SECONDS
+
+
+def sealed_problems(folder: RunFolder) -> list[str]:
+    """What was found damaged when segments were sealed, a sentence each."""
+    try:
+        return list(read_seal_notes(folder).problems)
+    except LossbookError as error:
+        return [str(error)]
