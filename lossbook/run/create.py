@@ -25,7 +25,6 @@ from lossbook.run.request import InitRequest, command_line
 from lossbook.run.resume import find_parent, is_written_elsewhere, run_to_resume
 from lossbook.run.text import text_of
 from lossbook.run_info import Attempt, Parent, RunInfo, load_run_info, write_run_info
-from lossbook.storage.resume_point import last_step, next_row
 
 #: How long `init()` waits for a network file system before it goes on without it, in seconds.
 OPEN_SECONDS = 5.0
@@ -134,8 +133,14 @@ def _choose_id(request: InitRequest, launch: Launch, count: int, warn: Callable[
     return run_id, resume
 
 
+def _next_row(folder: RunFolder, rank: int) -> int:
+    from lossbook.storage.resume_point import next_row  # what reads a store is not loaded by `import lossbook`
+
+    return next_row(folder, rank)
+
+
 def _open_journal(request: InitRequest, launch: Launch, entered: _Entered, warn: Callable[[str], None]) -> Started:
-    row, step = next_row(entered.folder, launch.rank), _first_step(request, entered)
+    row, step = _next_row(entered.folder, launch.rank), _first_step(request, entered)
     journal = Journal(
         entered.folder, launch.rank, AttemptRow(entered.attempt, launch.rank), row=row, step=step, warn=warn
     )
@@ -164,7 +169,7 @@ def _begin_async(request: InitRequest, launch: Launch, warn: Callable[[str], Non
         except UnknownRun as error:
             refused.append(error)
             raise
-        row = next_row(entered.folder, launch.rank)
+        row = _next_row(entered.folder, launch.rank)
         journal.step = max(journal.step, _first_step(request, entered))
         resumed = entered.previous is not None
         result.append(Started(entered.folder, entered.info, entered.attempt, journal, resumed))
@@ -177,7 +182,7 @@ def _begin_async(request: InitRequest, launch: Launch, warn: Callable[[str], Non
         warn=warn,
         prepare=prepare,
         run_json=fresh.to_json() if launch.rank == 0 else None,
-        next_row=next_row,
+        next_row=_next_row,
     )
     if journal.wait_until_open(OPEN_SECONDS) and result:
         return result[0]
@@ -192,6 +197,8 @@ def _first_step(request: InitRequest, entered: _Entered) -> int:
         return request.resume_step
     if entered.previous is None:
         return request.fork_from[1] if request.fork_from else -1
+    from lossbook.storage.resume_point import last_step  # as in _next_row
+
     last = last_step(entered.folder)
     if last is None and entered.previous.parent is not None:
         last = entered.previous.parent.step

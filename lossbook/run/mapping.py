@@ -6,7 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from importlib import import_module
 from typing import Any
 
-from lossbook.run.config import plain_config
+from lossbook.journal.line import encode_number
+from lossbook.json_shapes import JsonObject
+from lossbook.run.config import plain, plain_config
+from lossbook.run.numbers import number_of
+from lossbook.run.split import split
+from lossbook.run.values import Media
 
 
 class RecordedMapping(MutableMapping[str, Any]):
@@ -80,3 +85,20 @@ class RecordedMapping(MutableMapping[str, Any]):
     def as_dict(self) -> dict[str, Any]:
         """A plain dictionary of what is set."""
         return dict(self._values)
+
+
+def plain_summary(changes: dict[str, object]) -> JsonObject:
+    """Changes of the summary as JSON holds them: numbers of any library, a device waited for."""
+    recorded: JsonObject = {}
+    for key, value in changes.items():
+        if isinstance(value, Media) or value is None or isinstance(value, (str, list, tuple)):
+            recorded[key] = plain(value)
+            continue
+        parts = split({key: value})
+        recorded.update({name: encode_number(number) for name, number in parts.scalars.items()})
+        for name, tensor in parts.deferred.items():
+            # A summary is written once, at the end as a rule: here waiting for the device is right.
+            recorded[name] = encode_number(number_of(tensor))
+        if parts.warnings:
+            recorded[key] = plain(value)
+    return recorded

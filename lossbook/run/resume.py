@@ -10,7 +10,6 @@ from lossbook.journal.reader import first_row, journal_segments, last_row
 from lossbook.paths import RunFolder, project_folder, run_folders
 from lossbook.processes import host_name, is_alive
 from lossbook.run_info import Attempt, Parent, load_run_info
-from lossbook.storage.resume_point import recorded_state, sealed_at_us
 
 
 def is_written_elsewhere(folder: RunFolder, attempt: Attempt) -> bool:
@@ -24,6 +23,8 @@ def _ended(folder: RunFolder, attempt: Attempt) -> bool:
     """Whether that attempt said that it finished (its process may live on: a notebook, a sweep)."""
     segments = [segment for segment in journal_segments(folder.journal) if segment.name.rank == 0]
     if not segments:
+        from lossbook.storage.resume_point import sealed_at_us  # what reads a store is not loaded by `import lossbook`
+
         # Everything is sealed, or nothing of this attempt has been written yet.
         sealed = sealed_at_us(folder)
         return sealed is not None and sealed > (attempt.started or 0)
@@ -59,6 +60,8 @@ def _state(folder: RunFolder) -> str:
     last = info.last_attempt if info is not None else Attempt()
     if is_written_elsewhere(folder, last) or (last.pid == os.getpid() and not _ended(folder, last)):
         return "running"
+    from lossbook.storage.resume_point import recorded_state  # as in _ended
+
     return recorded_state(folder)
 
 

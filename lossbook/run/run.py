@@ -16,9 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from lossbook.journal.attempt_row import AttemptRow
-from lossbook.journal.line import encode_number
 from lossbook.journal.writer import Journal, NotPlain
-from lossbook.json_shapes import JsonObject
 from lossbook.paths import RunFolder
 from lossbook.redaction import mask_config
 from lossbook.run import exit_hooks
@@ -26,14 +24,11 @@ from lossbook.run.allocator import AllocatorWatch, has_gpu_build
 from lossbook.run.config import plain, plain_object
 from lossbook.run.console import Console
 from lossbook.run.create import Started, begin_child, begin_disabled
-from lossbook.run.deferred import DeferredRows
-from lossbook.run.mapping import RecordedMapping
+from lossbook.run.mapping import RecordedMapping, plain_summary
 from lossbook.run.messages import say
-from lossbook.run.numbers import number_of
+from lossbook.run.row_writer import RowWriter
 from lossbook.run.saved_files import FileWork, SavedFiles
-from lossbook.run.split import Split, split
 from lossbook.run.text import describe, shown, text_of
-from lossbook.run.values import Media
 from lossbook.run_info import RunInfo, edit_run_info, read_run_info
 
 STATES = ("finished", "failed", "interrupted", "killed")
@@ -68,7 +63,7 @@ class Run:
         self._finished = False
         self._warned: set[str] = set()
         self._alerts: dict[str, float] = {}  # by title: when the last one was recorded, on the monotonic clock
-        self._deferred: DeferredRows | None = None
+        self._rows = RowWriter(self.warn, self._write_late)
         self._allocator: AllocatorWatch | None = None
         self._file_work = FileWork(in_thread=type(self._journal) is not Journal)
         self._saved = SavedFiles(
@@ -217,35 +212,12 @@ class Run:
                 return
             self._open_child()
             if step is not None:
-                step = self._whole_step(step)
-            parts = split(metrics)
-            self._write_parts(parts, step)
+                step = self._rows.whole_step(step)
+            self._rows.write(metrics, step, self._journal, self.path)
         except Exception as error:
             self.warn("log", f"a row could not be recorded ({describe(error)})")
 
-    def _write_parts(self, parts: Split, step: int | None) -> None:
-        journal = self._journal
-        if parts.deferred:
-            if step is None:
-                step = journal.step + 1
-            journal.step = step
-            if self._deferred is None:
-                self._deferred = DeferredRows(self._write_deferred, lambda sentence: self.warn("device", sentence))
-            self._deferred.add(parts.deferred, parts.scalars, step)
-        elif parts.scalars or not (parts.events or parts.warnings):
-            journal.append_scalars(parts.scalars, step)
-            step = journal.step
-        elif step is None:
-            step = journal.step = journal.step + 1
-        for event in parts.events:
-            for file in (event.file, *event.more_files):
-                if file is not None:
-                    journal.put_file(os.path.join(self.path, file.path), file.contents)
-            journal.append_event(event.kind, event.value, key=event.key, step=step)
-        for key, sentence in parts.warnings:
-            self.warn(key, sentence, step=step)
-
-    def _write_deferred(self, scalars: dict[str, float], step: int, time_us: int) -> None:
+    def _write_late(self, scalars: dict[str, float], step: int, time_us: int) -> None:
         if not self._finished:
             self._journal.append_scalars(scalars, step, time_us=time_us)
 
@@ -253,22 +225,9 @@ class Run:
         """Record what torch's allocator holds on GPUs, where torch can use any; `init()` asks for it."""
         if self._rank == 0 and has_gpu_build():
             self._allocator = AllocatorWatch(
-                lambda row, time_us: self._write_deferred(row, max(self._journal.step, 0), time_us)
+                lambda row, time_us: self._write_late(row, max(self._journal.step, 0), time_us)
             )
             self._allocator.start()
-
-    def _whole_step(self, step: Any) -> int | None:
-        try:
-            whole = int(step)
-            if whole != step:
-                self.warn("step", f"step={shown(step)} is not whole; it is recorded as {whole}")
-        except Exception:
-            self.warn("step", f"step={shown(step)} is no number; the row gets the next step")
-            return None
-        if not -(1 << 63) <= whole < 1 << 63:
-            self.warn("step", f"step={whole} does not fit 64 bits; the row gets the next step")
-            return None
-        return whole
 
     def warn(self, key: str, sentence: str, *, step: int | None = None) -> None:
         """Record a warning row; print it the first time for each key."""
@@ -376,7 +335,7 @@ class Run:
         return self._journal.step if self._journal.step >= 0 else None
 
     def _step_or_last(self, step: int | None) -> int | None:
-        return self.last_step if step is None else self._whole_step(step)
+        return self.last_step if step is None else self._rows.whole_step(step)
 
     def record_event(self, kind: str, value: Mapping[str, object], *, step: int | None = None) -> None:
         """Record a row of another kind than scalars, at `step` where it has one; never raises."""
@@ -395,7 +354,7 @@ class Run:
 
     def _record_summary(self, changes: dict[str, object]) -> None:
         if self._rank == 0:
-            self.record_event("summary", _plain_summary(changes))
+            self.record_event("summary", plain_summary(changes))
 
     def record_console(self, text: bytes) -> None:
         """Add to what the run printed."""
@@ -455,8 +414,7 @@ class Run:
                 return
             if self._allocator is not None:
                 self._allocator.stop()
-            if self._deferred is not None:
-                self._deferred.close()
+            self._rows.close()
             if self._is_child:
                 self._finished = True
                 self._journal.close()
@@ -517,7 +475,7 @@ class Run:
         """Log from now on as a child process of the one that began the run."""
         self._lock = threading.RLock()
         self._is_child = True
-        self._deferred = None
+        self._rows.forget()
         self._allocator = None
         if self._console is not None:
             self._console.stop()
@@ -555,20 +513,3 @@ def attach_child(path: str, info: RunInfo, attempt: AttemptRow, step: int) -> Ru
 
 def _nothing(metrics: dict[str, float], step: int | None) -> None:
     """What a rank other than 0 does with rows that only rank 0 writes."""
-
-
-def _plain_summary(changes: dict[str, object]) -> JsonObject:
-    """Changes of the summary as JSON holds them: numbers of any library, a device waited for."""
-    recorded: JsonObject = {}
-    for key, value in changes.items():
-        if isinstance(value, Media) or value is None or isinstance(value, (str, list, tuple)):
-            recorded[key] = plain(value)
-            continue
-        parts = split({key: value})
-        recorded.update({name: encode_number(number) for name, number in parts.scalars.items()})
-        for name, tensor in parts.deferred.items():
-            # A summary is written once, at the end as a rule: here waiting for the device is right.
-            recorded[name] = encode_number(number_of(tensor))
-        if parts.warnings:
-            recorded[key] = plain(value)
-    return recorded
