@@ -87,9 +87,13 @@ def in_terminal(command: list[str]) -> tuple[bytes, int]:
 
 def list_runs(folder: str, api_repeats: int) -> dict[str, float]:
     """Seconds of `ls` of the store, as a whole command and as a call: the first, again, after one run changed."""
+    from dataclasses import replace
+    from functools import partial
+
     import lossbook
-    from lossbook.paths import RunFolder, update_run_json
+    from lossbook.paths import RunFolder
     from lossbook.reading.index import index_path
+    from lossbook.run_info import edit_run_info
 
     store = os.path.join(folder, "lossbook")
     command = [sys.executable, "-m", "lossbook.cli", "ls", "--store", store]
@@ -108,7 +112,7 @@ def list_runs(folder: str, api_repeats: int) -> dict[str, float]:
 
     def change_one(number: int) -> None:
         run = os.path.join(store, PROJECT, sorted(os.listdir(os.path.join(store, PROJECT)))[number])
-        update_run_json(RunFolder(run), lambda identity: identity.update(tags=[f"seen-{number}"]))
+        edit_run_info(RunFolder(run), partial(replace, tags=(f"seen-{number}",)))
 
     found: dict[str, float] = {}
     forget()

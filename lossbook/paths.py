@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -351,21 +351,6 @@ def fsync_folder(path: str) -> None:
         pass
     finally:
         os.close(fd)
-
-
-def update_run_json(
-    folder: RunFolder, change: Callable[[dict[str, Any]], None], *, durable: bool = True
-) -> dict[str, Any]:
-    """Read, change and replace `run.json` while nobody else of this module does the same.
-
-    Raises:
-        StoreError, DamagedFile: as `read_json`; nothing is written then.
-    """
-    with folder_lock(folder, "run"):
-        identity = read_json(folder.run_json) or {}
-        change(identity)
-        write_json(folder.run_json, identity, durable=durable)
-    return identity
 
 
 @contextmanager

@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
-from typing import Any
 
 from lossbook.errors import LossbookError
 from lossbook.json_shapes import (
@@ -374,13 +373,18 @@ def _parse_origin(values: JsonMapping) -> Origin:
 
 
 def _more(values: JsonMapping, kind: type) -> JsonMapping:
-    known = _names(kind)
+    known = _known(kind)
     return {name: value for name, value in values.items() if name not in known}
 
 
 @cache
 def _names(kind: type) -> tuple[str, ...]:
     return tuple(one.name for one in fields(kind))
+
+
+@cache
+def _known(kind: type) -> frozenset[str]:
+    return frozenset(_names(kind))
 
 
 def _written_attempt(attempt: Attempt) -> JsonObject:
@@ -439,18 +443,3 @@ _RUN: Shape = {
     "source": (maybe(has({"kind": maybe(is_text), "id": maybe(is_text)})), "a kind and an id"),
     "attempts": (maybe(each(_ATTEMPT)), "a list of attempts"),
 }
-
-IDENTITY = _RUN
-
-
-def read_identity(folder: RunFolder) -> tuple[dict[str, Any], list[str]]:
-    """As `read_run_info`, as the fields stand in the file."""
-    path = folder.run_json
-    try:
-        values = read_json(path)
-    except LossbookError as error:
-        return {}, [str(error)]
-    if not values:
-        return {}, [f"{path} is missing: the run's name and configuration are not known"]
-    good, wrong = fit(values, _RUN)
-    return good, [f"{path} is damaged: {one}; it is left out" for one in wrong]

@@ -11,8 +11,8 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import click
 
@@ -28,9 +28,9 @@ from lossbook.paths import (
     read_json,
     run_folder,
     safe_name,
-    update_run_json,
     write_json,
 )
+from lossbook.run_info import edit_run_info
 
 if TYPE_CHECKING:
     from lossbook.reading.run import RecordedRun
@@ -317,11 +317,8 @@ def move_run(folder: RunFolder, store: str, project: str, run_id: str) -> RunFol
             raise
         raise StoreError(f"the run {run_id} cannot be moved to {target.path} ({error.strerror or error})") from error
 
-    def rename_project(identity: dict[str, Any]) -> None:
-        identity["project"] = project
-
     if os.path.exists(target.run_json):
-        update_run_json(target, rename_project)
+        edit_run_info(target, lambda info: replace(info, project=project))
     return target
 
 

@@ -7,11 +7,13 @@ import platform
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
-from lossbook.paths import RunFolder, make_folder, read_json, replace_file, update_run_json, write_json
+from lossbook.paths import RunFolder, make_folder, replace_file, write_json
 from lossbook.redaction import MASK, is_secret_name, mask_text
+from lossbook.run_info import Git, edit_run_info, read_run_info, with_attempt
 
 #: A longer diff (bytes) is cut, and says so: it is data that somebody forgot to ignore.
 LARGEST_DIFF_BYTES = 10 << 20
@@ -42,27 +44,20 @@ def capture(folder: RunFolder, *, attempt: int, main: bool) -> None:
     target = folder.code if attempt == 0 else os.path.join(folder.code, f"attempt-{attempt}")
     make_folder(folder.code)
     make_folder(target)
-    identity = read_json(folder.run_json) or {}
+    info, _ = read_run_info(folder)
     write_json(os.path.join(target, "environment.json"), environment(), durable=False)
     replace_file(os.path.join(target, "packages.txt"), packages().encode(), durable=False)
-    script = identity.get("script")
-    git = git_state(str(identity.get("cwd") or "."), script)
+    git = git_state(info.cwd or ".", info.script)
     if git is not None:
         diff = git.pop("diff")
         write_json(os.path.join(target, "git.json"), git, durable=False)
         if diff:
             replace_file(os.path.join(target, "diff.patch"), diff.encode("utf-8", "replace"), durable=False)
-        known = {key: git[key] for key in ("commit", "branch", "dirty", "remote")}
-
-        def note_commit(run: dict[str, Any]) -> None:
-            run["git"] = run.get("git") or known
-            for one in run.get("attempts", []):
-                if one.get("number") == attempt:
-                    one["git"] = known
-
-        update_run_json(folder, note_commit)
+        known = Git(git["commit"], git["branch"], git["dirty"], git["remote"])
+        if os.path.exists(folder.run_json):
+            edit_run_info(folder, lambda now: with_attempt(replace(now, git=now.git or known), attempt, git=known))
     if git is None or git["script_untracked"]:
-        _keep_script(target, script)
+        _keep_script(target, info.script)
 
 
 def environment() -> dict[str, Any]:

@@ -26,6 +26,8 @@ from lossbook.storage.segments import list_segments
 if TYPE_CHECKING:
     import duckdb
 
+    from lossbook.storage.schema import Rows
+
 #: So many events are given at once, at the most, and so much of their values (bytes of JSON).
 MOST_EVENTS = 10_000
 MOST_BYTES = 32 << 20
@@ -209,7 +211,7 @@ class EventPages:
         sealed: list[str],
         fitting: list[EventPlace],
         where: str,
-        values: list[Any],
+        values: list[object],
         limit: int,
         first: int,
         last: int,
@@ -261,7 +263,7 @@ class EventPages:
             events.append(_event(place, value))
         return events
 
-    def _of(self, sealed: list[str], places: list[EventPlace], column: str) -> list[tuple[Any, ...]]:
+    def _of(self, sealed: list[str], places: list[EventPlace], column: str) -> Rows:
         """Rank, row and something more of the events at some places in sealed files."""
         if not places:
             return []
@@ -273,7 +275,7 @@ class EventPages:
         )
         return self._fetch(sealed, query, [ranks, rows])
 
-    def _fetch(self, paths: list[str], query: str, values: list[Any]) -> list[tuple[Any, ...]]:
+    def _fetch(self, paths: list[str], query: str, values: list[object]) -> Rows:
         """Ask of all sealed files at once; those that are damaged are left out, and named in `problems`.
 
         Raises:
@@ -294,7 +296,7 @@ class EventPages:
                 self._check(path, query, values)
             raise _AskAgain from None
 
-    def _check(self, path: str, query: str, values: list[Any]) -> None:
+    def _check(self, path: str, query: str, values: list[object]) -> None:
         """Note a file that this cannot be asked of."""
         import duckdb
 
@@ -344,10 +346,10 @@ class _Filter:
             and (self.after_us is None or place.time_us > self.after_us)
         )
 
-    def sql(self) -> tuple[str, list[Any]]:
+    def sql(self) -> tuple[str, list[object]]:
         """The same as a WHERE clause and its values."""
         conditions: list[str] = []
-        values: list[Any] = []
+        values: list[object] = []
         if self.kinds:
             conditions.append(f"kind IN ({', '.join('?' * len(self.kinds))})")
             values += sorted(self.kinds)

@@ -11,7 +11,8 @@ from lossbook.storage.schema import quote
 
 if TYPE_CHECKING:
     import duckdb
-    from numpy.typing import NDArray
+
+    from lossbook.storage.schema import Columns, Rows
 
 FORMATS = {
     "csv": "FORMAT csv, HEADER true",
@@ -36,7 +37,7 @@ class QueryResult:
         self._connection = connection
         self._query = query
         self._parameters = parameters
-        self._result: list[tuple[Any, ...]] | None = None
+        self._result: Rows | None = None
         if _is_query(connection, query):
             description = self._execute(f"DESCRIBE {query}").fetchall()
             self.columns = [str(row[0]) for row in description]
@@ -56,7 +57,7 @@ class QueryResult:
         except duckdb.Error as error:
             raise BadQuery(first_sentence(error)) from None
 
-    def rows(self) -> list[tuple[Any, ...]]:
+    def rows(self) -> Rows:
         """All rows as tuples."""
         return self._result if self._result is not None else self._execute(self._query).fetchall()
 
@@ -64,9 +65,9 @@ class QueryResult:
         """All rows as dictionaries."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows()]
 
-    def numpy(self) -> dict[str, NDArray[Any]]:
+    def numpy(self) -> Columns:
         """Columns as arrays of shape (number of rows,), masked where they have nulls."""
-        arrays: dict[str, NDArray[Any]] = self._execute(self._query).fetchnumpy()
+        arrays: Columns = self._execute(self._query).fetchnumpy()
         return arrays
 
     def df(self) -> Any:
