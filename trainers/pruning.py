@@ -37,47 +37,47 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 Score = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def _size(weight: Tensor, first: Tensor, second: Tensor) -> Tensor:
+def _magnitude(weight: Tensor, first: Tensor, second: Tensor) -> Tensor:
     return weight.abs()
 
 
-def _push(weight: Tensor, first: Tensor, second: Tensor) -> Tensor:
+def _magnitude_by_momentum_ratio(weight: Tensor, first: Tensor, second: Tensor) -> Tensor:
     return (weight * first).abs() * weight.abs() / (second.sqrt() + _TINY)
 
 
-def _lively(weight: Tensor, first: Tensor, second: Tensor) -> Tensor:
+def _magnitude_by_momentum(weight: Tensor, first: Tensor, second: Tensor) -> Tensor:
     return weight.abs() * first.abs().sqrt()
 
 
-def _outward(weight: Tensor, first: Tensor, second: Tensor) -> Tensor:
+def _momentum_ratio_with_magnitude(weight: Tensor, first: Tensor, second: Tensor) -> Tensor:
     return weight.sign() * first / (second.sqrt() + _TINY) + 0.1 * weight.abs()
 
 
-def _lively_and_sure(weight: Tensor, first: Tensor, second: Tensor) -> Tensor:
+def _magnitude_by_momentum_and_ratio(weight: Tensor, first: Tensor, second: Tensor) -> Tensor:
     return weight.abs() * first.abs().sqrt() * (first.square() / (second + _TINY)).sqrt()
 
 
-def _used(weight: Tensor, first: Tensor, second: Tensor) -> Tensor:
+def _magnitude_by_variance(weight: Tensor, first: Tensor, second: Tensor) -> Tensor:
     return weight.abs() * second.sqrt().sqrt()
 
 
-def _used_in_half(weight: Tensor, first: Tensor, second: Tensor) -> Tensor:
+def _magnitude_by_variance_in_half(weight: Tensor, first: Tensor, second: Tensor) -> Tensor:
     # bfloat16 rather than float16: a second moment of 1e-9 would be zero in that.
-    return _used(weight.bfloat16(), first, second.bfloat16()).float()
+    return _magnitude_by_variance(weight.bfloat16(), first, second.bfloat16()).float()
 
 
 #: The score of a weight w from the moments m and v of AdamW; the lowest are pruned.
 SCORES: dict[str, Score] = {
-    "b0": _push,  # |w m| |w| / sqrt(v)
-    "b1": _size,  # |w|
-    "b2": _size,
-    "b3": _lively,  # |w| sqrt|m|
-    "b4": _lively,  # and deep layers are pruned more
-    "b5": _outward,  # sign(w) m / sqrt(v) + 0.1 |w|
-    "b6": _lively_and_sure,  # |w| sqrt|m| sqrt(m^2 / v)
-    "b7": _used,  # |w| v^(1/4)
-    "b8": _used_in_half,
-    "b9": _used,  # compiled
+    "b0": _magnitude_by_momentum_ratio,  # |w m| |w| / sqrt(v)
+    "b1": _magnitude,  # |w|
+    "b2": _magnitude,
+    "b3": _magnitude_by_momentum,  # |w| sqrt|m|
+    "b4": _magnitude_by_momentum,  # and deep layers are pruned more
+    "b5": _momentum_ratio_with_magnitude,  # sign(w) m / sqrt(v) + 0.1 |w|
+    "b6": _magnitude_by_momentum_and_ratio,  # |w| sqrt|m| sqrt(m^2 / v)
+    "b7": _magnitude_by_variance,  # |w| v^(1/4)
+    "b8": _magnitude_by_variance_in_half,
+    "b9": _magnitude_by_variance,  # compiled
 }
 
 
