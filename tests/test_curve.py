@@ -109,9 +109,9 @@ def long_run(long_rows: Logged, tmp_path_factory: pytest.TempPathFactory) -> Rec
             [(step, {"loss": value, "tokens": 512.0 * step}) for step, value in rows],
             end="finished" if piece == 2 else None,
         )
-    found = reading(run)
+    seal_run(run.folder, finished=True)
     assert not os.listdir(run.folder.journal)
-    return found
+    return reading(run)
 
 
 def test_buckets_without_a_finite_row_are_drawn_of_a_long_run(make_run: MakeRun) -> None:
@@ -589,7 +589,7 @@ def test_without_its_rollup_a_segment_is_drawn_from_its_rows(make_run: MakeRun, 
     run = make_run()
     rows = [(step, float(step % 13)) for step in range(30_000)]
     run.segment([(step, {"loss": value}) for step, value in rows], end="finished")
-    reading(run)
+    seal_run(run.folder, finished=True)
     rollup = _sealed_file(run, ".rollup.parquet")
     if damage == "missing":
         os.unlink(rollup)
