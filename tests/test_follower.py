@@ -168,7 +168,9 @@ def test_a_follower_that_is_killed_is_not_missed(
         report = seal_run(folder, finished=True)
         assert (report.scalars, report.problems) == (201, [])
     run = lossbook.open(store).run("one")
-    assert (journal_segments(folder.journal) == []) == (who == "seal"), "a reader reads what is there, and seals nothing"
+    assert (journal_segments(folder.journal) == []) == (who == "seal"), (
+        "a reader reads what is there, and seals nothing"
+    )
     assert (run.state, run.metrics["loss"]["count"], run.summary) == ("finished", 101, {"params": 7.0})
     assert len(run.history(["loss"]).rows()) == 101
 

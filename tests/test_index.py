@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from journals import BEGIN, WrittenRun
 
 import lossbook
 from lossbook.journal.line import encode_scalars
-from lossbook.paths import OLD_INDEX, update_run_json
+from lossbook.paths import OLD_INDEX
 from lossbook.processes import host_name
 from lossbook.reading import index as index_module
 from lossbook.reading.index import index_path
+from lossbook.run_info import edit_run_info
 
 MakeRun = Callable[..., WrittenRun]
 
@@ -92,7 +94,7 @@ def test_only_the_run_that_changed_is_read_again(store: Path, make_run: MakeRun,
     runs = [make_run(f"r{number}") for number in range(5)]
     settle(store)
     read.clear()
-    update_run_json(runs[3].folder, lambda identity: identity.update(name="renamed"))
+    edit_run_info(runs[3].folder, lambda info: replace(info, name="renamed"))
     assert lossbook.open(store).runs(where="name = 'renamed'")[0].id == "r3"
     assert read == ["r3"]
 

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from journals import WrittenRun
 import lossbook
 from lossbook.book import open as open_store
 from lossbook.errors import BadArgument, UnknownRun
-from lossbook.paths import update_run_json
 from lossbook.processes import host_name
+from lossbook.run_info import edit_run_info
 from lossbook.storage.array_cache import ArrayCache
 from lossbook.storage.compaction import seal_run
 
@@ -46,7 +47,7 @@ def test_a_kept_run_says_what_its_files_say_now(make_run: MakeRun, store: Path) 
     run.segment([{"loss": 1.0}], end="finished")
     book = open_store(store)
     assert book.kept_run("tests", "a1").tags == ["old"]
-    update_run_json(run.folder, lambda identity: identity.update(tags=["new"]))
+    edit_run_info(run.folder, lambda info: replace(info, tags=("new",)))
     assert book.kept_run("tests", "a1").tags == ["new"]
 
 

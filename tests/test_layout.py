@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,9 +28,9 @@ from lossbook.paths import (
     run_folder,
     run_folders,
     safe_name,
-    update_run_json,
     write_json,
 )
+from lossbook.run_info import edit_run_info
 
 
 @pytest.mark.parametrize("name", ["gpt2", "my-project_2", "v1.5", "A" * 80, "_x"])
@@ -183,10 +184,10 @@ def test_a_file_that_cannot_be_replaced_stays_as_it_was(tmp_path: Path, monkeypa
 
 def test_changes_to_run_json_by_many_at_once_are_all_kept(tmp_path: Path) -> None:
     folder = RunFolder(str(tmp_path))
-    write_json(folder.run_json, {"tags": []})
+    write_json(folder.run_json, {"id": "one", "tags": []})
 
     def add(tag: str) -> None:
-        update_run_json(folder, lambda run: run["tags"].append(tag), durable=False)
+        edit_run_info(folder, lambda info: replace(info, tags=(*info.tags, tag)), durable=False)
 
     threads = [threading.Thread(target=add, args=(f"tag-{number}",)) for number in range(16)]
     for thread in threads:

@@ -8,6 +8,7 @@ import shutil
 import stat
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from journals import BEGIN, WrittenRun
 import lossbook
 from lossbook.book import open as open_store
 from lossbook.errors import BadQuery, UnknownRun
-from lossbook.paths import RunFolder, update_run_json
+from lossbook.paths import RunFolder
 from lossbook.processes import host_name
 from lossbook.reading.index import index_path
 from lossbook.reading.listing import Listing, RunKey
+from lossbook.run_info import edit_run_info
 
 MakeRun = Callable[..., WrittenRun]
 
@@ -61,7 +63,7 @@ def ids(keys: list[RunKey]) -> list[str]:
 
 
 def change(store: Path, id: str, **fields: Any) -> None:
-    update_run_json(RunFolder(str(store / "tests" / id)), lambda identity: identity.update(fields))
+    edit_run_info(RunFolder(str(store / "tests" / id)), lambda info: replace(info, **fields))
 
 
 def unnamed_bytes() -> int:

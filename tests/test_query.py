@@ -6,6 +6,7 @@ import csv
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ import lossbook
 from lossbook.book import Book
 from lossbook.errors import BadArgument, BadQuery, MissingLibrary, StoreError, UnknownKey, UnknownRun
 from lossbook.journal.line import encode_scalars
-from lossbook.paths import update_run_json
 from lossbook.processes import host_name
 from lossbook.reading.run import RecordedRun
+from lossbook.run_info import edit_run_info
 from lossbook.storage.compaction import seal_run
 
 MakeRun = Callable[..., WrittenRun]
@@ -226,7 +227,7 @@ def test_tags_and_notes_that_were_changed_afterwards_are_seen_at_once(book: Book
     run = make_run("r1")
     run.segment([{"a": 1.0}], end="finished")
     assert book.run("r1").tags == []
-    update_run_json(run.folder, lambda identity: identity.update(tags=["new"], notes="changed"))
+    edit_run_info(run.folder, lambda info: replace(info, tags=("new",), notes="changed"))
     assert book.run("r1").tags == ["new"]
     assert book.runs(where="'new' in tags")[0].notes == "changed"
 

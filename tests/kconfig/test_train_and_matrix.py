@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import lossbook
-from scripts import matrix, train
+from scripts import matrix, matrix_plan, train
 from trainers.configuration import ROOT, ConfigError, load
 
 TINY = """\
@@ -99,13 +99,13 @@ def stand_in(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """In place of the GPT-2 trainer, one that takes no time."""
     program = here / "stand_in.py"
     program.write_text(STAND_IN.format(root=str(ROOT)))
-    original = matrix.resolve
+    original = matrix_plan.resolve
 
     def resolve(*arguments: Any) -> train.Start:
         start = original(*arguments)
         return start._replace(trainer=dataclasses.replace(start.trainer, program=program))
 
-    monkeypatch.setattr(matrix, "resolve", resolve)
+    monkeypatch.setattr(matrix_plan, "resolve", resolve)
     return program
 
 
@@ -178,7 +178,7 @@ def test_a_resumed_run_keeps_what_its_checkpoint_says(here: Path) -> None:
 
 def test_combinations_leave_out_what_would_be_trained_twice(here: Path) -> None:
     configure(TINY + SEVERAL)
-    found = matrix.plan(load(Path(".config")), [], None)
+    found = matrix_plan.plan(load(Path(".config")), [], None)
     assert [cell.label for cell in found.cells] == [
         "adamw none",
         "adamwprune none",
@@ -208,14 +208,14 @@ def test_combinations_leave_out_what_would_be_trained_twice(here: Path) -> None:
 )  # fmt: skip
 def test_every_symbol_of_the_matrix_changes_what_is_trained(line: str, cells: int, here: Path) -> None:
     configure(line + "\n")
-    found = matrix.plan(load(Path(".config")), [], None)
+    found = matrix_plan.plan(load(Path(".config")), [], None)
     assert len(found.cells) == len({cell.tag for cell in found.cells}) == cells
 
 
 def test_a_cell_is_known_by_what_it_learns_not_by_where(here: Path) -> None:
     def tags(text: str, *given: str) -> list[str]:
         configure(TINY + SEVERAL + text)
-        return [cell.tag for cell in matrix.plan(load(Path(".config")), list(given), None).cells]
+        return [cell.tag for cell in matrix_plan.plan(load(Path(".config")), list(given), None).cells]
 
     first = tags("")
     assert tags('CONFIG_TRACKER="wandb"\nCONFIG_TRACKER_NOTES="x"\nCONFIG_GPT2_LOG_INTERVAL=1\n') == first
@@ -293,10 +293,10 @@ def test_an_interrupted_matrix_lets_its_trainers_save_and_goes_on(
     configure(TINY + SEVERAL)
     Path("plan.txt").write_text("wait")
     program = (
-        "import sys; sys.argv[0] = 'matrix'; from scripts import matrix; import dataclasses; original = matrix.resolve\n"
+        "import sys; sys.argv[0] = 'matrix'; from scripts import matrix, matrix_plan; import dataclasses; original = matrix_plan.resolve\n"
         "def resolve(*a):\n    s = original(*a)\n"
         f"    return s._replace(trainer=dataclasses.replace(s.trainer, program={str(stand_in)!r}))\n"
-        "matrix.resolve = resolve; sys.exit(matrix.main(sys.argv[1:]))"
+        "matrix_plan.resolve = resolve; sys.exit(matrix.main(sys.argv[1:]))"
     )
     process = subprocess.Popen([sys.executable, "-c", program, "--jobs", "2"], stdout=subprocess.PIPE, text=True)
     wait_until(
@@ -321,7 +321,7 @@ def test_an_interrupted_matrix_lets_its_trainers_save_and_goes_on(
 
 def test_a_cell_that_another_command_trains_is_left_to_it(stand_in: Path, capfd: pytest.CaptureFixture[str]) -> None:
     configure(TINY)
-    found = matrix.plan(load(Path(".config")), [], None)
+    found = matrix_plan.plan(load(Path(".config")), [], None)
     found.logs.mkdir(parents=True)
     with (found.logs / f"{found.cells[0].tag}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -333,10 +333,10 @@ def test_a_cell_that_another_command_trains_is_left_to_it(stand_in: Path, capfd:
 def test_jobs_share_the_gpus_and_the_cores(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     configure(TINY)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6")
-    found = matrix.plan(load(Path(".config")), [], None)
-    assert matrix.Conductor(found, 3).shares == [["4"], ["5"], ["6"]]
+    found = matrix_plan.plan(load(Path(".config")), [], None)
+    assert matrix.Scheduler(found, 3).shares == [["4"], ["5"], ["6"]]
     with pytest.raises(ConfigError, match="4 jobs of 1 GPUs each need 4, and here are 3"):
-        matrix.Conductor(found, 4)
+        matrix.Scheduler(found, 4)
 
 
 def test_continue_without_a_matrix_resumes_the_latest_run(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -353,7 +353,7 @@ def test_a_real_cell_is_interrupted_resumed_and_finished(here: Path, capfd: pyte
         TINY.replace("STEPS=4", "STEPS=6") + 'CONFIG_GPT2_OPTIMIZER_ADAMWPRUNE=y\nCONFIG_TRACKER_RUN_NAME="mine"\n'
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "LOSSBOOK_FOLLOWER": "off"}
-    found = matrix.plan(load(Path(".config")), [], None)
+    found = matrix_plan.plan(load(Path(".config")), [], None)
     command = found.command(found.cells[0], None)
     # Ctrl-C after the third step, as the trainer itself would get it.
     program = (
@@ -365,7 +365,7 @@ def test_a_real_cell_is_interrupted_resumed_and_finished(here: Path, capfd: pyte
     assert ended.returncode == 130
     (run,) = runs()
     assert run.state == "interrupted"
-    assert matrix.standing(found, found.cells[0]) == ("begun", run.id)
+    assert matrix.state_of(found, found.cells[0]) == ("begun", run.id)
     assert matrix.main([]) == 0
     (run,) = runs()
     assert (run.state, run.metrics["train_loss"]["last_step"]) == ("finished", 6)
