@@ -55,7 +55,7 @@ def repository(tmp_path: Path) -> Path:
 def state(where: Path, script: Path | None = None) -> dict[str, Any]:
     found = git_state(str(where), None if script is None else str(script))
     assert found is not None
-    return found
+    return {**found.to_json(), "diff": found.diff}
 
 
 # -- git ----------------------------------------------------------------------------------------------------------

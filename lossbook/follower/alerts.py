@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 from lossbook.diagnosis import Diagnosis, Finding
 from lossbook.errors import LossbookError
 from lossbook.follower.sinks import Alert, RunName, Sinks
 from lossbook.journal.reader import first_row
+from lossbook.json_shapes import JsonMapping, JsonObject, object_or_empty, whole_or_none
 from lossbook.paths import RunFolder, is_monitor, make_folder, read_json, write_json
+from lossbook.run_info import read_run_info
 from lossbook.storage.resume_point import next_row
 from lossbook.storage.scan import LoggedRow, Replay
 
@@ -30,7 +32,7 @@ class AlertRows(Protocol):
     """Takes rows that the follower writes; `OwnRows` is one."""
 
     def append_event(
-        self, kind: str, value: dict[str, Any], *, key: str | None = None, step: int | None = None
+        self, kind: str, value: JsonObject, *, key: str | None = None, step: int | None = None
     ) -> bool: ...
 
 
@@ -43,7 +45,7 @@ def raise_alert(finding: Finding, rows: AlertRows | None, sinks: Sinks) -> None:
     alert = Alert(finding.title, finding.sentence, finding.severity, finding.first_step, plain)
     try:
         if rows is not None:
-            value = {"title": alert.title, "text": alert.text, "level": alert.level, "finding": plain}
+            value: JsonObject = {"title": alert.title, "text": alert.text, "level": alert.level, "finding": plain}
             rows.append_event("alert", value, step=alert.step)
     finally:
         sinks.show(alert.text)
@@ -118,17 +120,10 @@ class Alerts:
 
     def _begin(self) -> None:
         if self._sinks is None:
-            identity = read_json(self._folder.run_json) or {}
-            name = os.path.basename(self._folder.path)
-            run = RunName(
-                str(identity.get("id") or name),
-                str(identity.get("name") or name),
-                str(identity.get("project") or ""),
-                self._folder.path,
-            )
-            self._sinks = Sinks(run, self._pid)
-        state = _read_state(self._folder)
-        self._sent = {int(rank): int(i) for rank, i in (state.get("sent") or {}).items()}
+            info = read_run_info(self._folder)[0]
+            self._sinks = Sinks(RunName(info.id, info.name, info.project, self._folder.path), self._pid)
+        sent = object_or_empty(_read_state(self._folder).get("sent"))
+        self._sent = {int(rank): i for rank, i in sent.items() if isinstance(i, int)}
         if not self._is_off:
             self._said = _said_before(self._folder)
         self._replay = Replay(self._folder, _where_live_rows_begin(self._folder))
@@ -176,14 +171,15 @@ class Alerts:
 def is_diagnosed(folder: RunFolder, attempt: int) -> bool:
     """Whether the follower of an attempt has written its last alert row."""
     state = _read_state(folder)
-    return bool(state.get("over")) and int(state.get("attempt", -1)) >= attempt
+    diagnosed = whole_or_none(state.get("attempt"))
+    return bool(state.get("over")) and diagnosed is not None and diagnosed >= attempt
 
 
 def _state_path(folder: RunFolder) -> str:
     return os.path.join(folder.followers, "alerts.json")
 
 
-def _read_state(folder: RunFolder) -> dict[str, Any]:
+def _read_state(folder: RunFolder) -> JsonMapping:
     try:
         return read_json(_state_path(folder)) or {}
     except LossbookError:

@@ -7,10 +7,10 @@ import platform
 import subprocess
 import sys
 import threading
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import metadata
-from typing import Any
 
+from lossbook.json_shapes import Json, JsonObject
 from lossbook.paths import RunFolder, make_folder, replace_file, write_json
 from lossbook.redaction import MASK, is_secret_name, mask_text
 from lossbook.run_info import Git, edit_run_info, read_run_info, with_attempt
@@ -44,25 +44,24 @@ def capture(folder: RunFolder, *, attempt: int, main: bool) -> None:
     target = folder.code if attempt == 0 else os.path.join(folder.code, f"attempt-{attempt}")
     make_folder(folder.code)
     make_folder(target)
-    info, _ = read_run_info(folder)
+    info = read_run_info(folder)[0]
     write_json(os.path.join(target, "environment.json"), environment(), durable=False)
     replace_file(os.path.join(target, "packages.txt"), packages().encode(), durable=False)
-    git = git_state(info.cwd or ".", info.script)
-    if git is not None:
-        diff = git.pop("diff")
-        write_json(os.path.join(target, "git.json"), git, durable=False)
-        if diff:
-            replace_file(os.path.join(target, "diff.patch"), diff.encode("utf-8", "replace"), durable=False)
-        known = Git(git["commit"], git["branch"], git["dirty"], git["remote"])
+    state = git_state(info.cwd or ".", info.script)
+    if state is not None:
+        write_json(os.path.join(target, "git.json"), state.to_json(), durable=False)
+        if state.diff:
+            replace_file(os.path.join(target, "diff.patch"), state.diff.encode("utf-8", "replace"), durable=False)
+        commit = state.git
         if os.path.exists(folder.run_json):
-            edit_run_info(folder, lambda now: with_attempt(replace(now, git=now.git or known), attempt, git=known))
-    if git is None or git["script_untracked"]:
+            edit_run_info(folder, lambda now: with_attempt(replace(now, git=now.git or commit), attempt, git=commit))
+    if state is None or state.script_untracked:
         _keep_script(target, info.script)
 
 
-def environment() -> dict[str, Any]:
+def environment() -> JsonObject:
     """The interpreter, the system, and the variables that matter to training (this process inherited them)."""
-    kept = {
+    kept: JsonObject = {
         name: MASK if is_secret_name(name) or _is_secret_variable(name) else mask_text(value)
         for name, value in sorted(os.environ.items())
         if name in _KEPT_NAMES or name.startswith(_KEPT_PREFIXES)
@@ -96,7 +95,39 @@ def packages() -> str:
     return "".join(f"{found[name]}\n" for name in sorted(found))
 
 
-def git_state(directory: str, script: str | None) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class GitState:
+    """A repository as the training began.
+
+    Attributes:
+        git: commit, branch, remote, and whether tracked files are changed.
+        root: the folder of the repository.
+        untracked: files in it that git does not know.
+        script_untracked: whether the script is one of them, or lies elsewhere.
+        diff: what is changed since the commit, secrets masked.
+    """
+
+    git: Git
+    root: str
+    untracked: tuple[str, ...]
+    script_untracked: bool
+    diff: str
+
+    def to_json(self) -> JsonObject:
+        """As `git.json` has it; the diff is a file of its own."""
+        untracked: list[Json] = list(self.untracked)
+        return {
+            "commit": self.git.commit,
+            "branch": self.git.branch,
+            "dirty": self.git.dirty,
+            "remote": self.git.remote,
+            "root": self.root,
+            "untracked": untracked,
+            "script_untracked": self.script_untracked,
+        }
+
+
+def git_state(directory: str, script: str | None) -> GitState | None:
     """Commit, branch, remote, what is changed; None outside a repository or without git."""
     where = os.path.dirname(script) if script and os.path.isfile(script) else directory
     root = _git(where, "rev-parse", "--show-toplevel")
@@ -115,16 +146,13 @@ def git_state(directory: str, script: str | None) -> dict[str, Any] | None:
         diff += f"\n[cut here: the diff is longer than {LARGEST_DIFF_BYTES} bytes]\n"
     tracked = bool(script and _git(root, "ls-files", "--error-unmatch", script) is not None)
     remote = _git(root, "remote", "get-url", "origin")
-    return {
-        "commit": has_commit.strip() if has_commit else None,
-        "branch": (_git(root, "symbolic-ref", "--short", "-q", "HEAD") or "").strip() or None,
-        "dirty": any(entry and not entry.startswith("?? ") for entry in status),
-        "remote": mask_text(remote.strip()) if remote else None,
-        "root": root,
-        "untracked": untracked[:1000],
-        "script_untracked": bool(script) and not tracked,
-        "diff": mask_text(diff),
-    }
+    git = Git(
+        commit=has_commit.strip() if has_commit else None,
+        branch=(_git(root, "symbolic-ref", "--short", "-q", "HEAD") or "").strip() or None,
+        dirty=any(entry and not entry.startswith("?? ") for entry in status),
+        remote=mask_text(remote.strip()) if remote else None,
+    )
+    return GitState(git, root, tuple(untracked[:1000]), bool(script) and not tracked, mask_text(diff))
 
 
 def _git(directory: str, *arguments: str) -> str | None:

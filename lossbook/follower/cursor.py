@@ -6,9 +6,9 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from lossbook.errors import LossbookError
+from lossbook.json_shapes import JsonMapping, JsonObject, object_or_empty, text_or_none, whole_or_none
 from lossbook.paths import FORMAT, RunFolder, make_folder, read_json, write_json
 
 
@@ -27,7 +27,7 @@ class Cursor:
 
     name: str
     delivered: dict[int, int] = field(default_factory=dict)
-    remote: dict[str, Any] = field(default_factory=dict)
+    remote: JsonObject = field(default_factory=dict)
     state: str = "open"
     error: str | None = None
     url: str | None = None
@@ -66,18 +66,18 @@ def cursor_path(folder: RunFolder, name: str) -> str:
 def load_cursor(folder: RunFolder, name: str) -> Cursor:
     """The cursor of a mirror; a new one where there is none, or where it is damaged (the mirror then finds out itself)."""
     try:
-        value = read_json(cursor_path(folder, name)) or {}
-        delivered = {int(str(rank).removeprefix("r")): int(i) for rank, i in (value.get("delivered") or {}).items()}
+        value: JsonMapping = read_json(cursor_path(folder, name)) or {}
+        delivered = object_or_empty(value.get("delivered"))
         return Cursor(
             name=name,
-            delivered=delivered,
-            remote=dict(value.get("remote") or {}),
-            state=str(value.get("state") or "open"),
-            error=value.get("error"),
-            url=value.get("url"),
-            attempts=int(value.get("attempts") or 0),
+            delivered={int(rank.removeprefix("r")): i for rank, i in delivered.items() if isinstance(i, int)},
+            remote=dict(object_or_empty(value.get("remote"))),
+            state=text_or_none(value.get("state")) or "open",
+            error=text_or_none(value.get("error")),
+            url=text_or_none(value.get("url")),
+            attempts=whole_or_none(value.get("attempts")) or 0,
         )
-    except (LossbookError, ValueError, TypeError):
+    except (LossbookError, ValueError):
         return Cursor(name=name)
 
 

@@ -9,13 +9,14 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from lossbook.errors import BadArgument, LossbookError
 from lossbook.follower.cursor import Cursor, load_cursor
 from lossbook.journal.line import merge_config
+from lossbook.json_shapes import JsonMapping, JsonObject, object_or_empty, texts_of
 from lossbook.paths import RunFolder, folder_lock, make_folder, read_json
 from lossbook.registry import BrokenPlugin
+from lossbook.run_info import RunInfo, read_run_info
 from lossbook.storage.scan import LoggedRow, Replay
 from lossbook.trackers.mirror import Ending, Mirror, MirrorSettings, MirrorUnavailable, Subject
 from lossbook.trackers.mirrors import has_offline, mirror_class
@@ -84,16 +85,15 @@ class Delivery:
             MirrorUnavailable: it cannot be reached or is not installed.
         """
         self._beat()
-        identity = read_json(self.folder.run_json) or {}
-        subject = _subject(self.folder, identity)
-        cwd = str(identity.get("cwd") or "")
+        info = read_run_info(self.folder)[0]
+        subject = _subject(self.folder, info)
         settings = MirrorSettings(
             mode=self.mode,
             live=self._live,
             pid=self._pid,
             options=self._options,
             beat=self._beat,
-            cwd=cwd if os.path.isdir(cwd) else os.getcwd(),
+            cwd=info.cwd if info.cwd and os.path.isdir(info.cwd) else os.getcwd(),
         )
         try:
             mirror_type = mirror_class(self.name)
@@ -115,7 +115,7 @@ class Delivery:
 
     def remarks(self) -> list[str]:
         """What the mirror did otherwise than asked (a name that the tracker cannot have), a sentence each."""
-        return [str(sentence) for sentence in self.cursor.remote.get("said") or ()]
+        return list(texts_of(self.cursor.remote.get("said")))
 
     def catch_up(self, progress: Callable[[int], None] | None = None) -> int:
         """Deliver every row that is there; returns how many.
@@ -172,7 +172,7 @@ class Delivery:
             raise MirrorUnavailable(_unexpected(self.name, error)) from error
         self.cursor.remote = mirror.remote
         if ending is not None:
-            self.cursor.attempts = len((read_json(self.folder.run_json) or {}).get("attempts") or ())
+            self.cursor.attempts = len(read_run_info(self.folder)[0].attempts)
             self._save(state="closed")
         else:
             self._save()
@@ -204,7 +204,7 @@ def cursor_name(name: str, mode: str) -> str:
 
 def is_complete(folder: RunFolder, cursor: Cursor) -> bool:
     """Whether a mirror has all of a run that has ended."""
-    attempts = len((read_json(folder.run_json) or {}).get("attempts") or ())
+    attempts = len(read_run_info(folder)[0].attempts)
     return cursor.state == "closed" and cursor.attempts == attempts and undelivered_rows(folder, cursor) == 0
 
 
@@ -225,7 +225,7 @@ def ending_of(folder: RunFolder) -> Ending | None:
     state = summary.state or "crashed"
     if state == "running":
         return None
-    values: dict[str, Any] = {key: one.last for key, one in summary.metrics.items()}
+    values: JsonObject = {key: one.last for key, one in summary.metrics.items()}
     values.update(summary.summary)
     ended = summary.ended or time.time_ns() // 1000
     return Ending(
@@ -237,25 +237,14 @@ def ending_of(folder: RunFolder) -> Ending | None:
     )
 
 
-def _subject(folder: RunFolder, identity: dict[str, Any]) -> Subject:
-    config = identity.get("config") or {}
+def _subject(folder: RunFolder, info: RunInfo) -> Subject:
+    config = info.config
     try:
-        summary = read_json(folder.summary_json) or {}
-        config = merge_config(config, summary.get("config") or {})
+        summary: JsonMapping = read_json(folder.summary_json) or {}
+        config = merge_config(config, object_or_empty(summary.get("config")))
     except LossbookError:
         pass
-    return Subject(
-        folder=folder,
-        id=str(identity.get("id") or os.path.basename(folder.path)),
-        name=str(identity.get("name") or os.path.basename(folder.path)),
-        project=str(identity.get("project") or os.path.basename(os.path.dirname(folder.path))),
-        created=float(identity.get("created") or 0) / 1e6,
-        config=config,
-        tags=tuple(identity.get("tags") or ()),
-        group=identity.get("group"),
-        notes=identity.get("notes"),
-        identity=identity,
-    )
+    return Subject(folder, info, config)
 
 
 def _unexpected(name: str, error: Exception) -> str:
@@ -336,7 +325,7 @@ def _follow(
     beat: Callable[[], None],
     tell: Callable[[str], None],
 ) -> None:
-    known = set(delivery.cursor.remote.get("said") or ())
+    known = set(delivery.remarks())
     delivery.open()
     for sentence in delivery.remarks():
         if sentence not in known:

@@ -15,8 +15,9 @@ from lossbook.follower.system import SystemMetrics
 from lossbook.journal.liveness import live_writers
 from lossbook.journal.segment_numbers import next_segment
 from lossbook.journal.spill import bring_home
-from lossbook.paths import RunFolder, passing_store, read_json, write_json
+from lossbook.paths import RunFolder, passing_store, write_json
 from lossbook.processes import boot_id, host_name, is_alive, process_start
+from lossbook.run_info import load_run_info
 
 POLL_SECONDS = 0.5
 #: `summary.json` is written at the most every so often, and never for more than a fiftieth of the time.
@@ -88,11 +89,10 @@ def _only_passes(folder: RunFolder) -> bool:
 
 def _mirrors(folder: RunFolder, pid: int, attempt: int) -> Mirrors | None:
     """The mirrors that the run asked for; None when it asked for none."""
-    identity = read_json(folder.run_json) or {}
-    specs = [str(spec) for spec in identity.get("mirrors") or ()]
-    return (
-        Mirrors(folder, specs, mode=str(identity.get("mode") or "online"), pid=pid, attempt=attempt) if specs else None
-    )
+    info = load_run_info(folder)
+    if info is None or not info.mirrors:
+        return None
+    return Mirrors(folder, list(info.mirrors), mode=info.mode or "online", pid=pid, attempt=attempt)
 
 
 def _end(folder: RunFolder, *, attempt: int, main: bool) -> None:

@@ -15,7 +15,8 @@ from lossbook.follower.journal import OwnRows
 from lossbook.follower.terminal_notice import tell
 from lossbook.journal.reader import journal_segments, last_row
 from lossbook.monitor import Monitor, aggregates
-from lossbook.paths import RunFolder, is_monitor, read_json
+from lossbook.paths import RunFolder, is_monitor
+from lossbook.run_info import load_run_info
 
 INTERVAL_SECONDS = 2.0
 SHORTEST_SECONDS = 0.1
@@ -105,10 +106,10 @@ class SystemMetrics:
 
     def _begin(self) -> bool:
         """Begin to sample, if the run wants it; False as long as its `run.json` is not there."""
-        identity = read_json(self._folder.run_json)
-        if identity is None:
+        info = load_run_info(self._folder)
+        if info is None:
             return False
-        if identity.get("system_metrics") is False:
+        if info.system_metrics is False:
             self._interval = None
             return False
         self._heard = time.monotonic()

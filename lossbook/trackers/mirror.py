@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from lossbook.errors import LossbookError
+from lossbook.json_shapes import JsonObject
 from lossbook.paths import RunFolder
+from lossbook.run_info import Git, RunInfo
 from lossbook.storage.scan import LoggedRow
 
 __all__ = ["Ending", "LoggedRow", "Mirror", "MirrorSettings", "MirrorUnavailable", "Subject"]
@@ -32,18 +34,50 @@ class MirrorUnavailable(LossbookError):
 
 @dataclass(frozen=True)
 class Subject:
-    """What a mirror needs to know of a run before its first row. Times in Unix seconds."""
+    """What a mirror needs to know of a run before its first row.
+
+    Attributes:
+        info: what `run.json` says.
+        config: the configuration with every later change.
+    """
 
     folder: RunFolder
-    id: str
-    name: str
-    project: str
-    created: float
-    config: dict[str, Any]
-    tags: tuple[str, ...]
-    group: str | None
-    notes: str | None
-    identity: dict[str, Any] = field(default_factory=dict)  # run.json as it is
+    info: RunInfo
+    config: JsonObject
+
+    @property
+    def id(self) -> str:
+        return self.info.id
+
+    @property
+    def name(self) -> str:
+        return self.info.name
+
+    @property
+    def project(self) -> str:
+        return self.info.project
+
+    @property
+    def created(self) -> float:
+        """When the run began, in Unix seconds."""
+        return self.info.created / 1e6
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        return self.info.tags
+
+    @property
+    def group(self) -> str | None:
+        return self.info.group
+
+    @property
+    def notes(self) -> str | None:
+        return self.info.notes
+
+    @property
+    def git(self) -> Git:
+        """The commit that was run; an empty one where none is known."""
+        return self.info.git or Git()
 
 
 @dataclass(frozen=True)
@@ -84,7 +118,7 @@ class Ending:
     exit_code: int
     error: str | None
     ended: float
-    summary: dict[str, Any]
+    summary: JsonObject
 
 
 class Mirror(ABC):

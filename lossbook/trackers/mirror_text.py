@@ -52,9 +52,6 @@ def config_table(config: Mapping[str, Any]) -> str:
 
 def overview(subject: Subject) -> str:
     """Who and what a run is, as a table in Markdown."""
-    identity = subject.identity
-    git = identity.get("git") or {}
-    host = identity.get("host") or {}
     known = {
         "name": subject.name,
         "project": subject.project,
@@ -63,9 +60,9 @@ def overview(subject: Subject) -> str:
         "tags": ", ".join(subject.tags),
         "group": subject.group,
         "notes": subject.notes,
-        "host": host.get("name"),
-        "git": git.get("commit"),
-        "command": " ".join(str(word) for word in identity.get("argv") or ()),
+        "host": subject.info.host.name,
+        "git": subject.git.commit,
+        "command": " ".join(subject.info.argv),
         "folder": subject.folder.path,
     }
     return config_table({key: value for key, value in known.items() if value})

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lossbook.paths import RunFolder
+from lossbook.run_info import Git, Host, RunInfo
 from lossbook.trackers.mirror import Ending, LoggedRow, Mirror, MirrorSettings, Subject
 from lossbook.trackers.mirrors import mirror_class
 
@@ -30,20 +31,20 @@ BATCH_ROWS = 20
 
 def subject(folder: Path, **changes: Any) -> Subject:
     """A run called "small run", in the project "lab"."""
-    identity = {"git": {"commit": "0123abc"}, "host": {"name": "here"}, "argv": ["train.py", "--lr", "3e-4"]}
-    made = Subject(
-        RunFolder(str(folder / "run")),
+    info = RunInfo(
         "abcd2345",
         "small run",
         "lab",
-        CREATED,
-        {"lr": 3e-4, "model": {"depth": 12}},
-        ("ablation", "step-05"),
-        "ratio-ablation",
-        "first try",
-        identity,
+        created=round(changes.pop("created", CREATED) * 1e6),
+        tags=("ablation", "step-05"),
+        group="ratio-ablation",
+        notes="first try",
+        git=Git(commit="0123abc"),
+        host=Host(name="here"),
+        argv=("train.py", "--lr", "3e-4"),
     )
-    return replace(made, **changes)
+    config = changes.pop("config", {"lr": 3e-4, "model": {"depth": 12}})
+    return Subject(RunFolder(str(folder / "run")), replace(info, **changes), config)
 
 
 def scalars(i: int, step: int | None, metrics: dict[str, float], *, rank: int = 0, attempt: int = 0) -> LoggedRow:

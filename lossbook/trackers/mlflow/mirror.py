@@ -306,20 +306,18 @@ class MlflowMirror(Mirror):
 
     def _introduce(self) -> None:
         """Who and what the run is, where MLflow's pages and its search look for it."""
-        subject, identity = self.subject, self.subject.identity
-        git, host = identity.get("git") or {}, identity.get("host") or {}
-        arguments = [str(word) for word in identity.get("argv") or ()]
+        subject, info, git = self.subject, self.subject.info, self.subject.git
         known = {
             "group": subject.group,
             "mlflow.note.content": subject.notes,
-            "mlflow.user": host.get("user"),
-            "mlflow.source.name": identity.get("script") or (arguments[0] if arguments else None),
+            "mlflow.user": info.host.user,
+            "mlflow.source.name": info.script or next(iter(info.argv), None),
             "mlflow.source.type": "LOCAL",
-            "mlflow.source.git.commit": git.get("commit"),
-            "mlflow.source.git.branch": git.get("branch"),
-            "mlflow.source.git.repoURL": git.get("remote"),
-            "lossbook.host": host.get("name"),
-            "lossbook.command": " ".join(arguments),
+            "mlflow.source.git.commit": git.commit,
+            "mlflow.source.git.branch": git.branch,
+            "mlflow.source.git.repoURL": git.remote,
+            "lossbook.host": info.host.name,
+            "lossbook.command": " ".join(info.argv),
             "lossbook.folder": subject.folder.path,
             "lossbook.tags": ",".join(subject.tags),
         }

@@ -241,7 +241,6 @@ class TrackioMirror(Mirror):
     def _whole_config(self, ending: Ending | None = None) -> dict[str, Any]:
         """The run's configuration, and behind it what Trackio has no other place for."""
         subject = self.subject
-        identity = subject.identity
         extra: dict[str, Any] = {"tags": list(subject.tags), "notes": subject.notes}
         if ending is not None:
             extra.update(state=ending.state, error=ending.error, summary=ending.summary)
@@ -249,9 +248,9 @@ class TrackioMirror(Mirror):
             "id": subject.id,
             "name": subject.name,
             "project": subject.project,
-            "command": identity.get("argv"),
-            "git": (identity.get("git") or {}).get("commit"),
-            "host": (identity.get("host") or {}).get("name"),
+            "command": list(subject.info.argv),
+            "git": subject.git.commit,
+            "host": subject.info.host.name,
             "said": self.remote["said"],
         }
         config = dict(self._config)
@@ -260,7 +259,7 @@ class TrackioMirror(Mirror):
                 config[key if key not in self._config else f"lossbook_{key}"] = value
         # The three that Trackio's own `init` sets: the dashboard groups runs by the first.
         config["_Group"] = subject.group
-        config["_Username"] = (identity.get("host") or {}).get("user")
+        config["_Username"] = subject.info.host.user
         config["_Created"] = timestamp(round(subject.created * 1e6))
         return config
 

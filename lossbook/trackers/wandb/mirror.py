@@ -177,7 +177,7 @@ class WandbMirror(Mirror):
             self.settings.cwd,
             self.subject.project,
             self.remote["id"],
-            program=str(self.subject.identity.get("script") or ""),
+            program=self.subject.info.script or "",
             entity=self._entity,
             connect_seconds=min(CONNECT_SECONDS, self._patience_seconds),
             beat=self.settings.beat,

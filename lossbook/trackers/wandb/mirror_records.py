@@ -57,12 +57,12 @@ def beginning(messages: Any, subject: Subject, run_id: str, entity: str | None, 
         run.run.notes = subject.notes
     run.run.tags.extend(subject.tags)
     run.run.start_time.FromMicroseconds(round(subject.created * 1e6))
-    run.run.host = str((subject.identity.get("host") or {}).get("name") or "")
+    run.run.host = subject.info.host.name or ""
     for key, value in subject.config.items():
         update = run.run.config.update.add()
         update.key, update.value_json = key, to_json(value)
-    git = subject.identity.get("git") or {}
-    run.run.git.remote_url, run.run.git.commit = str(git.get("remote") or ""), str(git.get("commit") or "")
+    git = subject.git
+    run.run.git.remote_url, run.run.git.commit = git.remote or "", git.commit or ""
 
     step = messages.Record()
     step.metric.name = STEP
@@ -76,25 +76,22 @@ def beginning(messages: Any, subject: Subject, run_id: str, entity: str | None, 
 
 def _environment(messages: Any, subject: Subject, run_id: str) -> Any:
     """Where the training ran, as run.json has it: not where this process does."""
-    identity = subject.identity
-    host = identity.get("host") or {}
-    git = identity.get("git") or {}
+    info, host, git = subject.info, subject.info.host, subject.git
     captured = read_json(os.path.join(subject.folder.code, "environment.json")) or {}
     record = messages.Record()
     environment = record.environment
-    environment.os = str(captured.get("system") or host.get("os") or "")
-    environment.python = str(host.get("python") or "")
-    environment.host = str(host.get("name") or "")
-    environment.username = str(host.get("user") or "")
+    environment.os = str(captured.get("system") or host.os or "")
+    environment.python = host.python or ""
+    environment.host = host.name or ""
+    environment.username = host.user or ""
     environment.executable = str(captured.get("executable") or "")
-    environment.cpu_count = environment.cpu_count_logical = int(host.get("cpus") or 0)
-    environment.root = str(identity.get("cwd") or "")
-    environment.program = str(identity.get("script") or "")
-    arguments = [str(one) for one in identity.get("argv") or ()]
-    names = [os.path.basename(one) for one in arguments]
+    environment.cpu_count = environment.cpu_count_logical = host.cpus or 0
+    environment.root = info.cwd or ""
+    environment.program = info.script or ""
+    names = [os.path.basename(one) for one in info.argv]
     script = os.path.basename(environment.program)
-    environment.args.extend(arguments[(names.index(script) if script in names else 0) + 1 :])
-    environment.git.remote_url, environment.git.commit = str(git.get("remote") or ""), str(git.get("commit") or "")
+    environment.args.extend(info.argv[(names.index(script) if script in names else 0) + 1 :])
+    environment.git.remote_url, environment.git.commit = git.remote or "", git.commit or ""
     environment.started_at.FromMicroseconds(round(subject.created * 1e6))
     # One name for all that is written about one process, or the service keeps them as several machines.
     environment.writer_id = run_id
