@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 
     from lossbook.json_shapes import JsonObject
 
-#: What becomes float64 in the frame.
+#: What becomes float64 in a frame.
 Array: TypeAlias = "NDArray[numpy.float64] | NDArray[numpy.int64]"
-
 MEDIA_TYPE = "application/octet-stream"
 
 

@@ -275,7 +275,7 @@ def test_a_head_is_answered_without_a_body(store: Path, served: Serve) -> None:
 
 
 def test_numbers_in_an_answer_keep_their_names() -> None:
-    metric = schemas.Metric("k", float("nan"), 1, float("-inf"), 2, 3.0, 3, float("inf"), 4, 0, None, None)
+    metric = schemas.Metric("k", float("nan"), 1, float("-inf"), 2, 3.0, 3, float("inf"), 4, 0, None, None, None)
     told = json_of({"metric": [metric], "row": schemas.Name("n", 1)})
     assert b'"last":"NaN"' in told
     assert b'"min":"-Infinity"' in told

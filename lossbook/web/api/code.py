@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 
@@ -122,7 +121,7 @@ def _text(run: RecordedRun, path: str, most_bytes: int, problems: list[str]) -> 
     return text.decode("utf-8", "replace"), is_cut
 
 
-def _object(run: RecordedRun, path: str, problems: list[str]) -> dict[str, Any] | None:
+def _object(run: RecordedRun, path: str, problems: list[str]) -> dict[str, object] | None:
     text, is_cut = _text(run, path, MOST_TEXT_BYTES, problems)
     if text is None:
         return None

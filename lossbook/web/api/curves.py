@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lossbook.errors import BadArgument, LossbookError
+from lossbook.json_shapes import JsonObject
 from lossbook.web import schemas
 from lossbook.web.api.events import pages_of
-from lossbook.web.binary import Frame
+from lossbook.web.binary import Array, Frame
 from lossbook.web.routing import is_awaited, post
 from lossbook.web.session import Session
 
@@ -36,7 +37,7 @@ def curves(session: Session, question: schemas.CurvesRequest) -> Frame:
     """Draw many series on one axis; of `start` and `end`, only rows between them."""
     points = _points(question, len(question.series))
 
-    def draw(series: schemas.SeriesRequest) -> tuple[schemas.CurveHeader, list[Any]]:
+    def draw(series: schemas.SeriesRequest) -> tuple[schemas.CurveHeader, list[Array]]:
         attempts, state = 0, ""
         try:
             run = session.run(series.project, series.run)
@@ -70,7 +71,7 @@ def bands(session: Session, question: schemas.BandsRequest) -> Frame:
         raise BadArgument(f"the groups have more than {MOST_SERIES:,} runs together: choose fewer")
     points = _points(question, len(question.groups))
 
-    def draw(group: schemas.BandGroup) -> tuple[schemas.BandHeader, list[Any]]:
+    def draw(group: schemas.BandGroup) -> tuple[schemas.BandHeader, list[Array]]:
         try:
             band = seed_band(
                 [session.run(group.project, run) for run in group.runs],
@@ -178,11 +179,11 @@ def _beginnings(run: RecordedRun) -> Iterable[dict[str, Any]]:
             continue
         step_then = attempt.resume_step
         text = "begun again" if step_then is None else f"resumed from step {step_then:,}"
-        value = {"title": f"attempt {attempt.number + 1}", "text": text}
+        value: JsonObject = {"title": f"attempt {attempt.number + 1}", "text": text}
         yield _event("attempt", step_then, (attempt.started or 0) / 1e6, attempt.number, value)
 
 
-def _event(kind: str, step: int | None, time: float, attempt: int, value: dict[str, Any]) -> dict[str, Any]:
+def _event(kind: str, step: int | None, time: float, attempt: int, value: JsonObject) -> dict[str, Any]:
     return {"kind": kind, "step": step, "time": time, "attempt": attempt, "value": value}
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import weakref
 from dataclasses import dataclass, field
-from typing import Any
 
 import orjson
 
 from lossbook.errors import BadArgument, DamagedFile
+from lossbook.json_shapes import Json, JsonObject
 from lossbook.reading.event_pages import EventPages
 from lossbook.reading.run import RecordedRun
 from lossbook.web import schemas
@@ -102,7 +102,7 @@ def table(session: Session, question: TableQuestion) -> schemas.TablePage:
     )
 
 
-def _from_file(run: RecordedRun, path: str) -> dict[str, Any]:
+def _from_file(run: RecordedRun, path: str) -> JsonObject:
     try:
         file = open_inside(run.path, path)
     except (UnknownFile, BadArgument):
@@ -123,8 +123,8 @@ def _from_file(run: RecordedRun, path: str) -> dict[str, Any]:
     return value
 
 
-def _cells(row: Any) -> list[Any]:
-    return row if isinstance(row, list) else [row]
+def _cells(row: Json) -> list[object]:
+    return [*row] if isinstance(row, list) else [row]
 
 
 ROUTES = [

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lossbook.analysis.gpus import Reading, read_gpus
 from lossbook.diagnosis import detector_classes
+from lossbook.json_shapes import JsonObject, object_or_empty
 from lossbook.metrics import host_charts, step_seconds
 from lossbook.reading.run import RecordedRun
 from lossbook.web import schemas
@@ -33,7 +34,7 @@ def gpus(session: Session, question: GpusQuestion) -> schemas.Gpus:
     from lossbook.analysis.nodes import read_nodes
 
     run = session.run(question.project, question.run)
-    findings = [alert["value"]["finding"] for alert in _alerts(session, run)]
+    findings = [object_or_empty(alert["value"]["finding"]) for alert in _alerts(session, run)]
     found = read_nodes(run)
     behind = _stragglers(findings)
     metrics = run.record.metrics
@@ -102,7 +103,7 @@ def _alerts(session: Session, run: RecordedRun) -> list[dict[str, Any]]:
     ]
 
 
-def _sentences(findings: Sequence[Mapping[str, Any]]) -> list[str]:
+def _sentences(findings: Sequence[JsonObject]) -> list[str]:
     """What was found wrong while the run was written: each finding once, as it was said last."""
     found: dict[tuple[str, str, str], str] = {}
     for finding in findings:
@@ -111,7 +112,7 @@ def _sentences(findings: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(found.values())[-_MOST_FINDINGS:]
 
 
-def _stragglers(findings: Sequence[Mapping[str, Any]]) -> set[int]:
+def _stragglers(findings: Sequence[JsonObject]) -> set[int]:
     """The ranks that made others wait, as the rows that showed it say."""
     found = set()
     for finding in findings:

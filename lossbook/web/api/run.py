@@ -7,10 +7,10 @@ import os
 import shlex
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from lossbook.analysis.gpus import read_gpus
 from lossbook.book import Book
@@ -48,7 +48,7 @@ def run_page(session: Session, question: RunQuestion) -> schemas.RunPage:
     run = session.run(question.project, question.run)
     problems = _Problems()
     problems.found += problems.or_else([], run.problems)
-    kinds = problems.or_else({}, lambda: pages_of(session, run).count_kinds())
+    kinds = problems.or_else(dict[str, int](), lambda: pages_of(session, run).count_kinds())
     problems.found += problems.or_else([], lambda: pages_of(session, run).problems())
     info = problems.or_else(run.known_info, lambda: run.info)
     # Only now: another tracker's runs are brought with the first question about their rows.
@@ -64,13 +64,13 @@ def run_page(session: Session, question: RunQuestion) -> schemas.RunPage:
         key_metrics=_key_metrics(record.metrics, record.define),
         gpus=len(read_gpus(record.metrics).gpus),
         attempts=_attempts(info),
-        parent=None if info.parent is None else info.parent.to_json(),
+        parent=None if info.parent is None else {**info.parent.to_json()},
         forks=problems.or_else([], lambda: forks_of(session.book, run)),
         argv=list(info.argv),
         cwd=info.cwd,
         script=info.script,
-        git=None if info.git is None else info.git.to_json(),
-        host=info.host.to_json() or None,
+        git=None if info.git is None else {**info.git.to_json()},
+        host={**info.host.to_json()} or None,
         problems=list(dict.fromkeys(problems.found))[:_MOST_PROBLEMS],
         followers=problems.or_else([], lambda: _followers(run.folder, info, run.state)),
         console_ranks=[one.rank for one in list_consoles(run.folder)],
@@ -84,7 +84,7 @@ def revision(session: Session, question: RunQuestion) -> str:
     """A text that changes when anything on the page may have changed, but for the time that a running run has taken."""
     run = session.run(question.project, question.run)
     record, folder = run.record, run.folder
-    marks: list[Any] = [run.state, record.rows, record.last_step, record.alerts]
+    marks: list[object] = [run.state, record.rows, record.last_step, record.alerts]
     for path in (folder.path, folder.run_json, folder.summary_json, folder.journal, folder.metrics, folder.followers):
         try:
             found = os.stat(path)
@@ -94,13 +94,16 @@ def revision(session: Session, question: RunQuestion) -> str:
     return hashlib.blake2b(repr(marks).encode(), digest_size=9).hexdigest()
 
 
+Found = TypeVar("Found")
+
+
 class _Problems:
     """Sentences about what could not be read; the rest is answered all the same."""
 
     def __init__(self) -> None:
         self.found: list[str] = []
 
-    def or_else(self, instead: Any, question: Any) -> Any:
+    def or_else(self, instead: Found, question: Callable[[], Found]) -> Found:
         try:
             return question()
         except (LossbookError, OSError) as error:
