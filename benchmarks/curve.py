@@ -38,7 +38,8 @@ def write_long_run(folder: str, rows: int) -> dict[str, float]:
     import lossbook
     from lossbook.paths import RunFolder, SegmentName
     from lossbook.storage.compaction import _put_in_place
-    from lossbook.storage.segment_file import JournalRows, write_sealed
+    from lossbook.storage.journal_rows import JournalRows
+    from lossbook.storage.segment_file import write_sealed
     from lossbook.storage.segments import Partials
 
     begin = perf_counter()

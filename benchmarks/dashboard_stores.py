@@ -106,7 +106,8 @@ def _write_sealed_run(folder: str, name: str, values: Any) -> None:
     import lossbook
     from lossbook.paths import RunFolder, SegmentName
     from lossbook.storage.compaction import _put_in_place
-    from lossbook.storage.segment_file import JournalRows, write_sealed
+    from lossbook.storage.journal_rows import JournalRows
+    from lossbook.storage.segment_file import write_sealed
     from lossbook.storage.segments import Partials
 
     run = lossbook.init(project=PROJECT, name=name, store=os.path.join(folder, "lossbook"))

@@ -13,6 +13,7 @@ import lossbook
 from lossbook.errors import BadArgument, StoreError
 from lossbook.paths import RunFolder
 from lossbook.reading import console as console_module
+from lossbook.reading import console_file
 from lossbook.reading.ansi import ConsoleSpan, show_line
 from lossbook.reading.console import follow_console, list_consoles, read_console, search_console
 
@@ -105,7 +106,7 @@ def test_the_end_and_any_page_by_line(folder: RunFolder) -> None:
 def test_a_large_file_s_end_is_shown_without_counting_its_lines(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(console_module, "COUNTED_BYTES", 1000)
+    monkeypatch.setattr(console_file, "COUNTED_BYTES", 1000)
     write(folder, b"some line\n" * 100_000)
     end = read_console(folder, lines=2)
     assert (texts(end), end.first_line, end.total_lines) == (["some line"] * 2, None, None)
@@ -177,7 +178,7 @@ def test_pages_one_behind_the_other_are_the_file(
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(console_module, "BLOCK_BYTES", block)
+    monkeypatch.setattr(console_file, "BLOCK_BYTES", block)
     folder = RunFolder(str(tmp_path_factory.mktemp("run")))
     os.mkdir(folder.console)
     raw = "\n".join(lines) + ("\n" if ends and lines else "")

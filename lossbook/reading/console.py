@@ -8,27 +8,16 @@ from __future__ import annotations
 
 import os
 import re
-import stat
-import threading
 import time
-from bisect import bisect_left
-from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from lossbook.errors import BadArgument, StoreError
+from lossbook.errors import BadArgument
 from lossbook.paths import RunFolder
 from lossbook.reading.ansi import WIDEST, ConsoleSpan, show_line
+from lossbook.reading.console_file import CHUNK_BYTES, OpenConsole, open_console
 
 #: Lines of one page, at the most.
 MOST_LINES = 5_000
-#: A file larger than that is not counted for the sake of line numbers in its tail.
-COUNTED_BYTES = 64 << 20
-#: Files of which newlines are counted and kept.
-_MOST_INDEXES = 64
-BLOCK_BYTES = 256 << 10
-_CHUNK_BYTES = 1 << 20
 #: So far back the beginning of the last lines is looked for.
 TAIL_BYTES = 16 << 20
 #: Bytes of one line that are looked at, at either end: what a progress bar wrote over itself is not shown anyway.
@@ -132,7 +121,7 @@ def read_console(folder: RunFolder, rank: int = 0, *, start_line: int | None = N
     _check_lines(lines)
     if start_line is not None and start_line < 0:
         raise BadArgument(f"start_line={start_line}: lines are counted from 0")
-    with _opened(folder, rank) as file:
+    with open_console(folder, rank) as file:
         if start_line is not None:
             return _page(file, file.index.start_of(file, start_line), lines, start_line)
         return _page(file, _start_of_tail(file, lines), lines, None)
@@ -151,7 +140,7 @@ def follow_console(folder: RunFolder, rank: int, offset: int, *, lines: int = 20
     _check_lines(lines)
     if offset < 0:
         raise BadArgument(f"offset={offset}: bytes are counted from 0")
-    with _opened(folder, rank) as file:
+    with open_console(folder, rank) as file:
         return _page(file, offset if offset <= file.size else 0, lines, None)
 
 
@@ -176,121 +165,13 @@ def search_console(
         raise BadArgument(f"offset={offset}, most={most}: both are counted, the latter from 1")
     deadline = time.monotonic() + seconds
     found: list[ConsoleLine] = []
-    with _opened(folder, rank) as file:
+    with open_console(folder, rank) as file:
         at = begin = min(offset, file.size)
         while at < file.size and len(found) < most:
             at = _search_chunk(file, at, wanted, most, found)
             if time.monotonic() > deadline:
                 break
         return ConsoleMatches(tuple(found), at if at < file.size else None, at - begin, file.size)
-
-
-# -- the file -----------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Index:
-    """How many newlines lie before each block of a file, as far as was counted."""
-
-    device: int
-    inode: int
-    counts: list[int] = field(default_factory=lambda: [0])  # before block k
-    tail: int = 0  # newlines in the part of the last block that was counted
-    counted: int = 0  # bytes
-    open_line: tuple[int, int] = (-1, 0)  # where a line begins that had not ended, and how far that is known
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def count_to(self, file: _File, end: int) -> None:
-        with self.lock:
-            while self.counted < end:
-                within = self.counted % BLOCK_BYTES
-                chunk = os.pread(file.fd, min(BLOCK_BYTES - within, end - self.counted), self.counted)
-                if not chunk:
-                    return
-                self.tail += chunk.count(b"\n")
-                self.counted += len(chunk)
-                if self.counted % BLOCK_BYTES == 0:
-                    self.counts.append(self.counts[-1] + self.tail)
-                    self.tail = 0
-
-    @property
-    def newlines(self) -> int:
-        """In all that was counted."""
-        return self.counts[-1] + self.tail
-
-    def start_of(self, file: _File, line: int) -> int:
-        """Where a line begins; the file's end where it has none of that number."""
-        if line == 0:
-            return 0
-        while self.newlines < line and self.counted < file.size:
-            self.count_to(file, min(file.size, self.counted + _CHUNK_BYTES))
-        if self.newlines < line:
-            return file.size
-        block = bisect_left(self.counts, line) - 1
-        missing, at = line - self.counts[block], block * BLOCK_BYTES
-        chunk = os.pread(file.fd, BLOCK_BYTES, at)
-        position = -1
-        for _ in range(missing):
-            position = chunk.find(b"\n", position + 1)
-        return at + position + 1
-
-    def number_at(self, file: _File, offset: int) -> int | None:
-        """The number of the line that begins at an offset; None where too much would have to be counted."""
-        if offset == 0:
-            return 0
-        if offset - self.counted > COUNTED_BYTES:
-            return None
-        self.count_to(file, offset)
-        block = offset // BLOCK_BYTES
-        if block >= len(self.counts):
-            return None
-        within = os.pread(file.fd, offset - block * BLOCK_BYTES, block * BLOCK_BYTES)
-        return self.counts[block] + within.count(b"\n")
-
-
-@dataclass(frozen=True)
-class _File:
-    rank: int
-    fd: int
-    size: int
-    index: _Index
-
-
-_indexes: OrderedDict[str, _Index] = OrderedDict()
-_indexes_lock = threading.Lock()
-
-
-@contextmanager
-def _opened(folder: RunFolder, rank: int) -> Iterator[_File]:
-    path = os.path.join(folder.console, f"r{int(rank)}.log")
-    try:
-        # A link may lead out of the store, and a pipe would wait for ever.
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        yield _File(rank, -1, 0, _Index(0, 0))
-        return
-    except OSError as error:
-        raise StoreError(f"{path} cannot be read ({error.strerror}); check who owns it") from None
-    try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise StoreError(f"{path} is no file; it is not read")
-        yield _File(rank, fd, status.st_size, _index_of(path, status))
-    finally:
-        os.close(fd)
-
-
-def _index_of(path: str, status: os.stat_result) -> _Index:
-    with _indexes_lock:
-        index = _indexes.get(path)
-        same = index is not None and (index.device, index.inode) == (status.st_dev, status.st_ino)
-        if index is None or not same or index.counted > status.st_size:
-            # Another file under the same name, or one that was cut off.
-            index = _indexes[path] = _Index(status.st_dev, status.st_ino)
-        _indexes.move_to_end(path)
-        if len(_indexes) > _MOST_INDEXES:
-            _indexes.popitem(last=False)
-        return index
 
 
 # -- lines --------------------------------------------------------------------------------------------------------
@@ -301,7 +182,7 @@ def _check_lines(lines: int) -> None:
         raise BadArgument(f"lines={lines}: a page has 1 to {MOST_LINES:,} lines")
 
 
-def _page(file: _File, offset: int, most: int, number: int | None) -> ConsolePage:
+def _page(file: OpenConsole, offset: int, most: int, number: int | None) -> ConsolePage:
     lines: list[ConsoleLine] = []
     at = next_offset = offset
     if number is None and at <= file.size:
@@ -315,14 +196,14 @@ def _page(file: _File, offset: int, most: int, number: int | None) -> ConsolePag
         number = number + 1 if number is not None else None
         next_offset = at if line.is_whole else line.offset
     total = None
-    if file.size - file.index.counted <= COUNTED_BYTES:
+    if file.can_be_counted:
         file.index.count_to(file, file.size)
         ends = file.size == 0 or os.pread(file.fd, 1, file.size - 1) == b"\n"
         total = file.index.newlines + (not ends)
     return ConsolePage(file.rank, tuple(lines), first, total, offset, next_offset, file.size, at >= file.size)
 
 
-def _line_at(file: _File, offset: int, number: int | None) -> tuple[ConsoleLine, int]:
+def _line_at(file: OpenConsole, offset: int, number: int | None) -> tuple[ConsoleLine, int]:
     """The line that begins at an offset, and where the next one does."""
     head = os.pread(file.fd, min(_LINE_BYTES, file.size - offset), offset)
     newline = head.find(b"\n")
@@ -343,13 +224,13 @@ def _line_at(file: _File, offset: int, number: int | None) -> tuple[ConsoleLine,
     return ConsoleLine(number, offset, text, spans, is_whole, overwritten < 0), end
 
 
-def _end_of_line(file: _File, offset: int, at: int) -> int:
+def _end_of_line(file: OpenConsole, offset: int, at: int) -> int:
     """Where the line that begins at an offset ends, its newline included; the file's end if it has none."""
     index = file.index
     if index.open_line[0] == offset:
         at = max(at, index.open_line[1])
     while at < file.size:
-        chunk = os.pread(file.fd, min(_CHUNK_BYTES, file.size - at), at)
+        chunk = os.pread(file.fd, min(CHUNK_BYTES, file.size - at), at)
         newline = chunk.find(b"\n")
         if newline >= 0:
             return at + newline + 1
@@ -361,7 +242,7 @@ def _end_of_line(file: _File, offset: int, at: int) -> int:
     return file.size
 
 
-def _start_of_tail(file: _File, lines: int) -> int:
+def _start_of_tail(file: OpenConsole, lines: int) -> int:
     """Where the last lines begin."""
     end, size = file.size, 64 << 10
     if end and os.pread(file.fd, 1, end - 1) == b"\n":
@@ -378,7 +259,7 @@ def _start_of_tail(file: _File, lines: int) -> int:
                 position = chunk.rfind(b"\n", 0, position)
             return begin + position + 1
         missing -= count
-        at, size = begin, min(size * 2, _CHUNK_BYTES)
+        at, size = begin, min(size * 2, CHUNK_BYTES)
     if least == 0:
         return 0
     # Fewer lines than were asked for, because they are so long: begin with one that begins here.
@@ -387,9 +268,9 @@ def _start_of_tail(file: _File, lines: int) -> int:
     return least + newline + 1 if newline >= 0 else _start_of_line(file, least)
 
 
-def _start_of_line(file: _File, at: int) -> int:
+def _start_of_line(file: OpenConsole, at: int) -> int:
     while at > 0:
-        begin = max(0, at - _CHUNK_BYTES)
+        begin = max(0, at - CHUNK_BYTES)
         newline = os.pread(file.fd, at - begin, begin).rfind(b"\n")
         if newline >= 0:
             return begin + newline + 1
@@ -400,9 +281,9 @@ def _start_of_line(file: _File, at: int) -> int:
 # -- searching ----------------------------------------------------------------------------------------------------
 
 
-def _search_chunk(file: _File, offset: int, wanted: str, most: int, found: list[ConsoleLine]) -> int:
+def _search_chunk(file: OpenConsole, offset: int, wanted: str, most: int, found: list[ConsoleLine]) -> int:
     """Search about a megabyte of whole lines; returns where to go on."""
-    chunk = os.pread(file.fd, min(_CHUNK_BYTES, file.size - offset), offset)
+    chunk = os.pread(file.fd, min(CHUNK_BYTES, file.size - offset), offset)
     end = chunk.rfind(b"\n") + 1
     if end == 0:
         line, following = _line_at(file, offset, None)
@@ -427,6 +308,6 @@ def _search_chunk(file: _File, offset: int, wanted: str, most: int, found: list[
     return offset + at
 
 
-def _numbered(file: _File, line: ConsoleLine) -> ConsoleLine:
+def _numbered(file: OpenConsole, line: ConsoleLine) -> ConsoleLine:
     number = file.index.number_at(file, line.offset)
     return ConsoleLine(number, line.offset, line.text, line.spans, line.is_whole, line.is_cut)

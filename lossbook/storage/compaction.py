@@ -31,7 +31,7 @@ from lossbook.storage.resume_point import LAST_ROWS
 from lossbook.storage.segments import Partials, Segment, sealed_segments
 
 if TYPE_CHECKING:
-    from lossbook.storage.segment_file import JournalRows
+    from lossbook.storage.journal_rows import JournalRows
 
 #: That many files of a like size are merged into one.
 MERGE_FILES = 8
@@ -107,7 +107,8 @@ def seal_segments(folder: RunFolder, journals: list[JournalSegment], report: Sea
     Raises:
         StoreError: as `seal_run`.
     """
-    from lossbook.storage.segment_file import JournalRows, read_journal, write_sealed
+    from lossbook.storage.journal_rows import JournalRows, read_journal
+    from lossbook.storage.segment_file import write_sealed
 
     report = report if report is not None else SealReport()
     before = sum(journal.size_bytes() for journal in journals)
