@@ -11,15 +11,14 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
 from lossbook.errors import BadArgument, StoreError
-from lossbook.journal.line import DamagedLine, decode
-from lossbook.journal.reader import CHUNK_BYTES
 from lossbook.paths import RunFolder
+from lossbook.reading.live_events import EventPlace, LiveEvents, read_live_value
 from lossbook.storage.schema import parquet
 from lossbook.storage.segments import list_segments
 
@@ -36,25 +35,7 @@ LARGEST_VALUE_BYTES = 1 << 20
 #: A file that is sealed or merged away while it is read is looked for again so often.
 _MOST_TRIES = 20
 _LAST_TIME_US = 1 << 61
-#: What every line of an event has and no line of scalars, but one with a metric of that name.
-_MARK = b'"k":'
-
 Answer = TypeVar("Answer")
-
-
-class EventPlace(NamedTuple):
-    """One event without its value: what it is and where it stands."""
-
-    time_us: int
-    rank: int
-    row: int
-    step: int | None
-    kind: str
-    key: str | None
-    attempt: int
-    journal: str | None = None  # else it is in a sealed file
-    offset: int = 0
-    length: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,15 +53,6 @@ class EventPage:
     problems: list[str]
 
 
-@dataclass
-class _Journal:
-    """The events of a live journal as far as it was read."""
-
-    offset: int = 0
-    attempt: int = 0
-    places: list[EventPlace] = field(default_factory=list)
-
-
 class EventPages:
     """The events of one run. Thread-safe; keep it for as long as questions come.
 
@@ -92,7 +64,7 @@ class EventPages:
         self._folder = folder
         self._cursor = cursor
         self._lock = threading.Lock()
-        self._journals: dict[str, _Journal] = {}
+        self._journals: dict[str, LiveEvents] = {}
         self._kinds: dict[str, Counter[str]] = {}  # of each sealed file
         self._damaged: dict[str, tuple[int, str]] = {}  # with the mtime of the file
 
@@ -112,11 +84,11 @@ class EventPages:
             self._kinds = kinds
             return sum(kinds.values(), Counter(place.kind for place in live))
 
-        return dict(sorted(self._again(counted).items()))
+        return dict(sorted(self._consistently(counted).items()))
 
     def problems(self) -> list[str]:
         """What was found damaged so far, a sentence each."""
-        sealed, _ = self._again(self._look)
+        sealed, _ = self._consistently(self._look)
         return self._problems(sealed)
 
     def choose(
@@ -162,7 +134,7 @@ class EventPages:
                 places = sorted(places, key=_moment)[-limit:]
             return EventPage(self._read(sealed, places), total, self._problems(sealed))
 
-        return self._again(chosen)
+        return self._consistently(chosen)
 
     def find(self, rank: int, row: int) -> dict[str, Any] | None:
         """The event of that number, its value whole; None when there is none."""
@@ -171,22 +143,22 @@ class EventPages:
             sealed, live = self._look()
             for place in live:
                 if (place.rank, place.row) == (rank, row):
-                    return _event(place, _value_in_journal(place))
+                    return _event(place, read_live_value(place))
             query = f"SELECT {_PLACE}, value FROM {{files}} WHERE rank = ? AND row = ?"
             for *known, value in self._fetch(sealed, query, [rank, row]):
                 return _event(EventPlace(*known), value.encode())
             return None
 
-        return self._again(found)
+        return self._consistently(found)
 
     # -- where they stand -----------------------------------------------------------------------------------------
 
-    def _again(self, question: Callable[[], Answer]) -> Answer:
+    def _consistently(self, question: Callable[[], Answer]) -> Answer:
         """Ask again when a file was sealed, or merged into another, between the look and the reading."""
         for _ in range(_MOST_TRIES):
             try:
                 return question()
-            except (FileNotFoundError, _AskAgain):
+            except (FileNotFoundError, _FilesChanged):
                 continue
         raise StoreError(f"the files of {self._folder.path} change faster than they can be read")
 
@@ -195,11 +167,11 @@ class EventPages:
         sealed: list[str] = []
         live: list[EventPlace] = []
         with self._lock:
-            journals: dict[str, _Journal] = {}
+            journals: dict[str, LiveEvents] = {}
             for segment in list_segments(self._folder):
                 if segment.journal is not None:
-                    journal = journals[segment.journal] = self._journals.get(segment.journal) or _Journal()
-                    _read_on(journal, segment.journal, segment.name.rank)
+                    journal = journals[segment.journal] = self._journals.get(segment.journal) or LiveEvents()
+                    journal.read_on(segment.journal, segment.name.rank)
                     live += journal.places
                 elif segment.events is not None:
                     sealed.append(segment.events)
@@ -232,7 +204,7 @@ class EventPages:
             buckets[min(limit - 1, max(0, math.floor(((place.step or 0) - float(first)) / width)))] = place
         return sorted(buckets.values(), key=_moment)
 
-    # -- what they say --------------------------------------------------------------------------------------------
+    # -- their values --------------------------------------------------------------------------------------------
 
     def _read(self, sealed: list[str], places: list[EventPlace]) -> list[dict[str, Any]]:
         """The events at some places, by time; where their values are too much together, the newest of them."""
@@ -254,9 +226,7 @@ class EventPages:
         events = []
         for place in reversed(kept):
             if place.journal is not None:
-                value = (
-                    _value_in_journal(place) if place.length <= LARGEST_VALUE_BYTES or place.kind == "text" else None
-                )
+                value = read_live_value(place) if place.length <= LARGEST_VALUE_BYTES or place.kind == "text" else None
             else:
                 text = texts.get((place.rank, place.row))
                 value = text.encode() if text is not None else None
@@ -280,7 +250,7 @@ class EventPages:
 
         Raises:
             StoreError: there is not enough memory for it.
-            _AskAgain: one of them is no more, or was just found to be damaged.
+            _FilesChanged: one of them is no more, or was just found to be damaged.
         """
         import duckdb
 
@@ -294,14 +264,14 @@ class EventPages:
                 raise StoreError(f"the events of {self._folder.path} need more memory than there is") from None
             for path in whole:
                 self._check(path, query, values)
-            raise _AskAgain from None
+            raise _FilesChanged from None
 
     def _check(self, path: str, query: str, values: list[object]) -> None:
         """Note a file that this cannot be asked of."""
         import duckdb
 
         if not os.path.exists(path):
-            raise _AskAgain
+            raise _FilesChanged
         try:
             self._cursor().execute(query.format(files=parquet(path)), values).fetchall()
         except duckdb.Error as error:
@@ -317,7 +287,7 @@ class EventPages:
         return [self._damaged[path][1] for path in sealed if self._is_damaged(path)]
 
 
-class _AskAgain(Exception):
+class _FilesChanged(Exception):
     """A file went, or was found damaged, in the middle of a question."""
 
 
@@ -370,52 +340,6 @@ def _microseconds(after: float | None) -> int | None:
 
 def _moment(place: EventPlace) -> tuple[int, int, int]:
     return place.time_us, place.rank, place.row
-
-
-def _read_on(journal: _Journal, path: str, rank: int) -> None:
-    """Note where the events stand that were added to a live journal. Lines of scalars are not parsed.
-
-    Raises:
-        FileNotFoundError: it was sealed meanwhile.
-    """
-    with open(path, "rb") as file:
-        if os.fstat(file.fileno()).st_size <= journal.offset:
-            return
-        file.seek(journal.offset)
-        while chunk := file.read(CHUNK_BYTES):
-            if not chunk.endswith(b"\n"):
-                chunk += file.readline()
-            # A torn last line is not there yet.
-            for line in chunk.split(b"\n")[:-1]:
-                if _MARK in line:
-                    _note(journal, line, path, rank)
-                journal.offset += len(line) + 1
-
-
-def _note(journal: _Journal, line: bytes, path: str, rank: int) -> None:
-    try:
-        row = decode(line)
-    except DamagedLine:  # named among the run's problems
-        return
-    if row.kind is None:
-        return
-    if row.kind == "attempt":
-        journal.attempt = int(row.body["number"])
-    journal.places.append(
-        EventPlace(row.t, rank, row.i, row.step, row.kind, row.key, journal.attempt, path, journal.offset, len(line))
-    )
-
-
-def _value_in_journal(place: EventPlace) -> bytes:
-    """The value of an event in a live journal, as JSON.
-
-    Raises:
-        FileNotFoundError: the journal was sealed meanwhile.
-    """
-    assert place.journal is not None
-    with open(place.journal, "rb") as file:
-        line = os.pread(file.fileno(), place.length, place.offset)
-    return orjson.dumps(decode(line).body)
 
 
 def _event(place: EventPlace, value: bytes | None) -> dict[str, Any]:

@@ -20,13 +20,15 @@ import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from lossbook.errors import UnknownRun
 from lossbook.json_shapes import Json
 from lossbook.paths import RunFolder, is_settled, safe_name
 from lossbook.reading.columns import ColumnCache, ColumnName, NameSets
 from lossbook.reading.index import IndexEntry, MappedText, load_index, read_index
+from lossbook.reading.project_folders import ProjectFolders
+from lossbook.reading.project_folders import RunKey as RunKey
 from lossbook.reading.record import IndexRecord, parse_record, read_record
 from lossbook.reading.record_file import FilePlace, RecordFile
 from lossbook.reading.where import FIELDS, compile_value, compile_where, sorted_places
@@ -41,13 +43,6 @@ LOOK_SECONDS = 5.0
 _LATELY_SECONDS = 30.0
 #: Runs that went away, as far back as `changes_since` remembers them.
 _MOST_REMOVED = 10_000
-
-
-class RunKey(NamedTuple):
-    """Which run: the names of its project's folder and of its own."""
-
-    project: str
-    id: str
 
 
 @dataclass(frozen=True)
@@ -113,7 +108,7 @@ class Listing:
         self._name_sets = NameSets()
         self._removed: deque[tuple[int, int, RunKey]] = deque(maxlen=_MOST_REMOVED)  # revision, added, key
         self._forgotten = 0  # removals up to this revision are not remembered
-        self._projects: dict[str, tuple[int, set[RunKey]]] = {}  # by folder: its mtime and what stood in it
+        self._folders = ProjectFolders(context.store)
         self._pending: set[RunKey] = set()  # folders that hold no run, or none yet
         self._turns: deque[RunKey] = deque()  # whose folder is looked at next
         self._touched: set[RunKey] = set()
@@ -201,7 +196,9 @@ class Listing:
 
     def _look_again(self, now: float, everything: bool) -> None:
         due = self._due(now, everything)
-        appeared, gone = self._compare_folders()
+        appeared, gone = self._folders.compare(self._rows)
+        self._pending -= gone
+        gone.intersection_update(self._rows)
         revision = self._revision + 1
         changed = bool(gone)
         for key in gone:
@@ -232,34 +229,6 @@ class Listing:
                 due.add(key)
                 self._turns.append(key)
         return due
-
-    def _compare_folders(self) -> tuple[set[RunKey], set[RunKey]]:
-        """The folders that came and the runs that went; a project's folders are listed when it changed."""
-        looked_ns = time.time_ns()
-        listed: dict[str, tuple[int, set[RunKey]]] = {}
-        appeared: set[RunKey] = set()
-        gone: set[RunKey] = set()
-        for project in _subfolders(self._context.store):
-            path = os.path.join(self._context.store, project)
-            try:
-                mtime_ns = os.stat(path).st_mtime_ns
-            except OSError:
-                continue
-            known = self._projects.get(project)
-            if known is None or known[0] != mtime_ns:
-                keys = {RunKey(project, name) for name in _subfolders(path)}
-                appeared |= {key for key in keys if key not in self._rows}
-                gone |= {key for key in (known[1] if known else ()) if key not in keys}
-                known = (mtime_ns if is_settled(mtime_ns, looked_ns) else 0, keys)
-            listed[project] = known
-        if not self._projects or listed.keys() != self._projects.keys():
-            gone |= {key for key in self._rows if key.project not in listed}
-        if not self._projects:
-            # The index was read before: what it had and is no more.
-            gone |= {key for key in self._rows if key.project in listed and key not in listed[key.project][1]}
-        self._projects = listed
-        self._pending -= gone
-        return appeared, gone.intersection(self._rows)
 
     def _look_at(self, key: RunKey, now: float, revision: int) -> bool:
         """Look at one folder; says whether its run is new or changed."""
@@ -475,18 +444,3 @@ class Listing:
 
 def _checksum(record: IndexRecord) -> int:
     return zlib.crc32(replace(record, duration=0.0).to_text()) or 1
-
-
-def _subfolders(path: str) -> list[str]:
-    try:
-        with os.scandir(path) as entries:
-            return [entry.name for entry in entries if not entry.name.startswith(".") and _is_folder(entry)]
-    except OSError:
-        return []
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False

@@ -13,7 +13,7 @@ from waiting import wait_until
 
 import lossbook
 from lossbook.errors import BadArgument, DamagedFile
-from lossbook.reading import event_pages
+from lossbook.reading import event_pages, live_events
 from lossbook.storage.compaction import seal_run
 from lossbook.web import schemas
 from lossbook.web.api import events
@@ -216,8 +216,8 @@ def test_a_run_that_is_written_is_read_on_from_where_the_last_answer_ended(
     session = Session(lossbook.open(store))
     before = asked(session)
     parsed: list[bytes] = []
-    decode = event_pages.decode
-    monkeypatch.setattr(event_pages, "decode", lambda line: parsed.append(line) or decode(line))
+    decode = live_events.decode
+    monkeypatch.setattr(live_events, "decode", lambda line: parsed.append(line) or decode(line))
     begun.log({"loss": 1.0}, step=100)
     begun.note("one more")
     answer = asked(session, "note")

@@ -1,0 +1,71 @@
+"""Which run folders of a store came and went since the last look; a project's are listed when it changed."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection
+from typing import NamedTuple
+
+from lossbook.paths import is_settled
+
+
+class RunKey(NamedTuple):
+    """Which run: the names of its project's folder and of its own."""
+
+    project: str
+    id: str
+
+
+class ProjectFolders:
+    """The projects of a store and the folders in each, as they stood at the last look."""
+
+    def __init__(self, store: str) -> None:
+        self._store = store
+        self._projects: dict[str, tuple[int, set[RunKey]]] = {}  # by folder: its mtime and what stood in it
+
+    def compare(self, known_runs: Collection[RunKey]) -> tuple[set[RunKey], set[RunKey]]:
+        """The folders that came since the last look, and those that went.
+
+        Args:
+            known_runs: the runs that the caller knows; of the first look they are compared with the folders.
+        """
+        looked_ns = time.time_ns()
+        listed: dict[str, tuple[int, set[RunKey]]] = {}
+        appeared: set[RunKey] = set()
+        gone: set[RunKey] = set()
+        for project in _subfolders(self._store):
+            path = os.path.join(self._store, project)
+            try:
+                mtime_ns = os.stat(path).st_mtime_ns
+            except OSError:
+                continue
+            known = self._projects.get(project)
+            if known is None or known[0] != mtime_ns:
+                keys = {RunKey(project, name) for name in _subfolders(path)}
+                appeared |= {key for key in keys if key not in known_runs}
+                gone |= {key for key in (known[1] if known else ()) if key not in keys}
+                known = (mtime_ns if is_settled(mtime_ns, looked_ns) else 0, keys)
+            listed[project] = known
+        if not self._projects or listed.keys() != self._projects.keys():
+            gone |= {key for key in known_runs if key.project not in listed}
+        if not self._projects:
+            # The index was read before: what it had and is no more.
+            gone |= {key for key in known_runs if key.project in listed and key not in listed[key.project][1]}
+        self._projects = listed
+        return appeared, gone
+
+
+def _subfolders(path: str) -> list[str]:
+    try:
+        with os.scandir(path) as entries:
+            return [entry.name for entry in entries if not entry.name.startswith(".") and _is_folder(entry)]
+    except OSError:
+        return []
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
