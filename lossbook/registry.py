@@ -77,7 +77,7 @@ class Registry:
             raise BadArgument(f"there is no {self.what} {name!r}: use one of {', '.join(self.names())}")
         try:
             found = entry.load()
-        except Exception as error:  # another package's module may raise anything
+        except (Exception, SystemExit) as error:  # another package's module may raise anything
             raise BrokenPlugin(f"{self._origin(entry)} cannot be used ({_first_line(error)})") from error
         wrong = self._wrong(name, found)
         if wrong:
@@ -170,7 +170,7 @@ def _package(entry: EntryPoint) -> str:
     return "?" if entry.dist is None else f"{entry.dist.name} {entry.dist.version}"
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     said = next(iter(str(error).strip().splitlines()), "")
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 

@@ -7,7 +7,7 @@ by stands in `thresholds.py`, with the reason.
 from lossbook.diagnosis.detector import Detector
 from lossbook.diagnosis.detectors import detector_class, detector_classes
 from lossbook.diagnosis.diagnosis import Diagnosis, diagnose
-from lossbook.diagnosis.finding import Evidence, Finding
+from lossbook.diagnosis.finding import Evidence, Finding, Take
 from lossbook.diagnosis.thresholds import Thresholds
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Diagnosis",
     "Evidence",
     "Finding",
+    "Take",
     "Thresholds",
     "detector_class",
     "detector_classes",
