@@ -99,9 +99,11 @@ describe("times", () => {
 
   test("what is near is told by how long ago, what is far by its date", () => {
     const now = 1_763_731_511;
-    expect([10, 300, 3 * 3600, 2 * 86_400, 40 * 86_400].map((passed) => ago(now - passed, now))).toEqual([
+    expect([10, 300, 3599, 3600, 3 * 3600, 2 * 86_400, 40 * 86_400].map((passed) => ago(now - passed, now))).toEqual([
       "just now",
       "5 min ago",
+      "59 min ago",
+      "1 h ago",
       "3 h ago",
       "2 d ago",
       "2025-10-12",

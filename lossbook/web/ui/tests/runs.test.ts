@@ -130,7 +130,7 @@ describe("colours of runs", () => {
   });
 
   test("come back from the address; what is no colour is left out", () => {
-    expect(formatColors(parseColors("a~112233,b~nonsense,~445566,c~AABBCC"))).toBe("a~112233,c~AABBCC");
+    expect(formatColors(parseColors("a~112233,b~nonsense,d~zzzzzz,~445566,c~AABBCC"))).toBe("a~112233,c~AABBCC");
     expect(formatColors(new Map())).toBeNull();
   });
 });

@@ -31,6 +31,7 @@ describe("a linear axis", () => {
 
   test("whole numbers never have ticks between them", () => {
     expect(makeTicks(linear(0, 3), "whole", 900, 60).at).toEqual([0, 1, 2, 3]);
+    expect(makeTicks(linear(0, 1000), "whole", 500, 100).at).toEqual([0, 200, 400, 600, 800, 1000]);
   });
 
   test("thousands have letters, and negative numbers a minus sign", () => {
