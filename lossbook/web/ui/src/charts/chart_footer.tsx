@@ -6,19 +6,19 @@ import { axisTitle, axisValue, number } from "../format";
 import type { ChartModel } from "./chart_model";
 import type { ChartState } from "./types";
 
-export function ChartFooter(props: { model: ChartModel; seen: ChartState; axis: string }) {
-  const { model, seen, axis } = props;
+export function ChartFooter(props: { model: ChartModel; state: ChartState; axis: string }) {
+  const { model, state, axis } = props;
   const [open, setOpen] = useState(false);
-  const { beyond, missing, nonPositive } = seen;
-  const manyAttempts = seen.lines.some(({ curve }) => (curve?.attempts ?? 1) > 1);
+  const { beyond, missing, nonPositive } = state;
+  const manyAttempts = state.lines.some(({ curve }) => (curve?.attempts ?? 1) > 1);
   const shows =
     beyond !== null ||
     missing.length > 0 ||
     nonPositive > 0 ||
-    seen.nonPositiveX ||
+    state.nonPositiveX ||
     manyAttempts ||
     model.showAll.value ||
-    seen.failure !== null;
+    state.failure !== null;
   if (!shows) return null;
   const at = (x: number): string => `${axisTitle(axis)} ${axisValue(axis, x)}`;
   return (
@@ -49,13 +49,13 @@ export function ChartFooter(props: { model: ChartModel; seen: ChartState; axis: 
       )}
       {nonPositive > 0 && (
         <span>
-          {seen.nonPositiveAtLeast ? "at least " : ""}
+          {state.nonPositiveAtLeast ? "at least " : ""}
           {number(nonPositive)} {nonPositive === 1 ? "value" : "values"} ≤ 0 {nonPositive === 1 ? "is" : "are"} not
           shown on a log axis
         </span>
       )}
-      {seen.nonPositiveX && <span>rows at {axisTitle(axis)} ≤ 0 are not shown on a log axis</span>}
-      {seen.failure !== null && <span>{seen.failure}</span>}
+      {state.nonPositiveX && <span>rows at {axisTitle(axis)} ≤ 0 are not shown on a log axis</span>}
+      {state.failure !== null && <span>{state.failure}</span>}
       {missing.length > 0 && (
         <button type="button" class="plain small" aria-expanded={open} onClick={() => setOpen(!open)}>
           {missing.length} {missing.length === 1 ? "run" : "runs"} without it

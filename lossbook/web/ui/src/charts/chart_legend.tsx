@@ -26,7 +26,7 @@ function notFinite(line: Line): number {
 export function Legend(props: { model: ChartModel; series: readonly ChartSeries[]; unit: string | null }) {
   const { model, unit } = props;
   const [all, setAll] = useState(false);
-  const lines = model.seen.value.lines;
+  const lines = model.state.value.lines;
   const at = useComputed(() =>
     cursor.value !== null && cursor.value.axis === model.axis ? cursor.value.x : null,
   ).value;

@@ -24,7 +24,7 @@ export function focusMark(chart: HTMLElement, by: 1 | -1): boolean {
 
 const STEPS: Record<string, 1 | -1> = { m: 1, ArrowRight: 1, M: -1, ArrowLeft: -1 };
 
-export function ChartMarks(props: { model: ChartModel; seen: ChartState }) {
+export function ChartMarks(props: { model: ChartModel; state: ChartState }) {
   const { model } = props;
   const [open, setOpen] = useState<string | null>(null);
   const [last, setLast] = useState<string | null>(null); // the one that Tab comes back to

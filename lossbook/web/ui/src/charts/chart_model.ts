@@ -7,7 +7,7 @@ import { BandSubscription } from "./bands";
 import { ChartCanvas } from "./chart_canvas";
 import { BESIDE, headOf, queriesOf, type SeriesQueries, splitGroups } from "./chart_queries";
 import { cursor, hovered, moving } from "./cursor";
-import { CurveSubscription, type Question } from "./curve_cache";
+import { type CurveQuery, CurveSubscription } from "./curve_cache";
 import { bandLine, lineOf, stepAlong } from "./lines";
 import { MarkSubscription } from "./marks";
 import { kindOfAxis, kindOfUnit } from "./ticks";
@@ -29,7 +29,7 @@ const NOTHING: ChartState = {
 /** So long a zoom rests before it is put into the link and asked for. */
 const REST_MS = 120;
 export class ChartModel {
-  readonly seen = signal<ChartState>(NOTHING);
+  readonly state = signal<ChartState>(NOTHING);
   /** Range on y that somebody has drawn; null: what fits. */
   readonly ownY = signal<Range | null>(null);
   /** Outliers are shown in this chart though the others leave them out. */
@@ -41,8 +41,8 @@ export class ChartModel {
   private spec: ChartSpec | null = null;
   private readonly range = signal<Range | null>(null); // where `ownRange`
   private readonly moved = signal<Range | null>(null); // the same, on its way
-  private readonly sight = new CurveSubscription(() => this.arrived());
-  private readonly bands = new BandSubscription(() => this.arrived());
+  private readonly curves = new CurveSubscription(() => this.update());
+  private readonly bands = new BandSubscription(() => this.update());
   private lines: readonly Line[] = [];
   private wide: ReadonlyMap<string, Line> = new Map(); // over all of x, by line
   private extent: Range | null = null;
@@ -66,7 +66,7 @@ export class ChartModel {
 
   close(): void {
     for (const stop of this.stops) stop();
-    this.sight.close();
+    this.curves.close();
     this.bands.close();
     this.marks.close();
     clearTimeout(this.resting);
@@ -88,7 +88,7 @@ export class ChartModel {
   }
 
   setVisible(visible: boolean): void {
-    this.sight.visible = visible;
+    this.curves.visible = visible;
     if (visible) this.ask();
     else this.bands.want(null, false, false);
   }
@@ -124,14 +124,14 @@ export class ChartModel {
     if (spec === null || this.canvas.points === 0) return;
     const { alone, groups } = splitGroups(this.spec!);
     const range = this.restingRange();
-    const wanted: Question[] = [];
+    const wanted: CurveQuery[] = [];
     for (const series of alone) {
       const { whole, smooth, detail, smoothDetail } = this.queries(series, range);
       wanted.push(whole);
       for (const more of [smooth, detail, smoothDetail]) if (more !== null) wanted.push(more);
     }
     for (const series of this.hiddenSeries()) wanted.push(this.queries(series, null).whole);
-    this.sight.want(wanted, new Set(spec.series.filter(({ state }) => state === "running").map(({ run }) => run)));
+    this.curves.want(wanted, new Set(spec.series.filter(({ state }) => state === "running").map(({ run }) => run)));
     const members = [...groups.values()];
     const request =
       members.length === 0
@@ -152,10 +152,10 @@ export class ChartModel {
     this.bands.want(
       request,
       members.some((runs) => runs.some(({ state }) => state === "running")),
-      this.sight.visible,
+      this.curves.visible,
     );
-    this.marks.want(spec.settings.marks && this.sight.visible ? spec.series : [], spec.settings.x);
-    this.arrived();
+    this.marks.want(spec.settings.marks && this.curves.visible ? spec.series : [], spec.settings.x);
+    this.update();
   }
 
   setHiddenRows(shown: boolean): void {
@@ -169,7 +169,7 @@ export class ChartModel {
     return splitGroups(this.spec!)
       .alone.filter(({ attempt }) => attempt === undefined)
       .flatMap((series) => {
-        const attempts = this.sight.known(this.queries(series, null).whole)?.curve?.attempts ?? 1;
+        const attempts = this.curves.known(this.queries(series, null).whole)?.curve?.attempts ?? 1;
         return attempts < 2
           ? []
           : Array.from({ length: Math.min(attempts - 1, 20) }, (_, at) => ({
@@ -182,7 +182,7 @@ export class ChartModel {
 
   // -- what has come ---------------------------------------------------------------------------------------------
 
-  private arrived(): void {
+  private update(): void {
     if (this.spec === null) return;
     const { settings } = this.spec;
     const { alone, groups } = splitGroups(this.spec!);
@@ -193,7 +193,7 @@ export class ChartModel {
     let loading = groups.size > 0 && !this.bands.asked;
     for (const series of [...this.hiddenSeries(), ...alone]) {
       const { whole, smooth, detail, smoothDetail } = this.queries(series, series.attempt === undefined ? range : null);
-      const known = this.sight.known(whole);
+      const known = this.curves.known(whole);
       const head = headOf(series);
       if (known === null || (known.curve === null && known.error === null)) {
         loading ||= series.attempt === undefined;
@@ -204,15 +204,15 @@ export class ChartModel {
           missing.push({ label: series.label, error: known.error ?? "no rows on this axis" });
         continue;
       }
-      const fine = detail === null ? null : (this.sight.known(detail)?.curve ?? null);
+      const fine = detail === null ? null : (this.curves.known(detail)?.curve ?? null);
       const smoothed =
         smooth === null
           ? null
-          : ((smoothDetail !== null && fine !== null ? this.sight.known(smoothDetail)?.curve : null) ??
-            this.sight.known(smooth)?.curve ??
+          : ((smoothDetail !== null && fine !== null ? this.curves.known(smoothDetail)?.curve : null) ??
+            this.curves.known(smooth)?.curve ??
             null);
-      if (smooth !== null && smoothed === null && this.sight.known(smooth)?.error == null) loading = true;
-      wholes.push(lineOf(head, known.curve, smooth === null ? null : (this.sight.known(smooth)?.curve ?? null)));
+      if (smooth !== null && smoothed === null && this.curves.known(smooth)?.error == null) loading = true;
+      wholes.push(lineOf(head, known.curve, smooth === null ? null : (this.curves.known(smooth)?.curve ?? null)));
       lines.push(lineOf(head, fine !== null && fine.length > 0 ? fine : known.curve, smoothed));
     }
     for (const [name, runs] of groups) {
@@ -269,7 +269,7 @@ export class ChartModel {
     const robust = settings.outliers === "robust" && !this.showAll.peek();
     const own = this.ownY.peek();
     let quiet = false;
-    let seen: ChartState = {
+    let state: ChartState = {
       ...NOTHING,
       ...this.summary,
       lines,
@@ -286,8 +286,8 @@ export class ChartModel {
       const out =
         robust && own === null && (found.low < y.min || found.high > y.max) ? findOutliers(lines, range, y) : null;
       const nonPositiveX = settings.logX && lines.some((line) => (line.curve?.x[0] ?? line.x[0] ?? 1) <= 0);
-      seen = {
-        ...seen,
+      state = {
+        ...state,
         beyond: out,
         nonPositive: found.nonPositive,
         nonPositiveAtLeast: found.nonPositiveAtLeast,
@@ -310,9 +310,9 @@ export class ChartModel {
         this.isMoving,
       );
     } else this.canvas.clear();
-    const before = this.seen.peek();
-    if (!quiet || before.lines.length !== lines.length || (before.range === null) !== (seen.range === null))
-      this.seen.value = seen;
+    const before = this.state.peek();
+    if (!quiet || before.lines.length !== lines.length || (before.range === null) !== (state.range === null))
+      this.state.value = state;
     this.drawOver();
   }
 

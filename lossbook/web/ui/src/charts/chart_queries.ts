@@ -1,17 +1,17 @@
 // The queries of a chart: for each series the whole curve, the smoothed curve, and the zoomed part.
 
 import type { ChartSettings } from "../settings";
-import type { Question } from "./curve_cache";
+import type { CurveQuery } from "./curve_cache";
 import type { ChartSeries, ChartSpec, LineHead, Range } from "./types";
 
 /** How much more than a zoom is asked for on each side, as a share of its width, for small steps aside. */
 export const BESIDE = 0.15;
 
 export interface SeriesQueries {
-  whole: Question;
-  smooth: Question | null;
-  detail: Question | null;
-  smoothDetail: Question | null;
+  whole: CurveQuery;
+  smooth: CurveQuery | null;
+  detail: CurveQuery | null;
+  smoothDetail: CurveQuery | null;
 }
 
 export function queriesOf(
@@ -20,7 +20,7 @@ export function queriesOf(
   points: number,
   range: Range | null,
 ): SeriesQueries {
-  const whole: Question = {
+  const whole: CurveQuery = {
     project: series.project,
     run: series.run,
     key: series.key,

@@ -61,7 +61,7 @@ export function ChartTooltip(props: {
   const { model, tip, unit } = props;
   const x = useComputed(() => cursor.value?.x ?? null);
   const at = tip.pinned && tip.x !== undefined ? fromPixelX(model.canvas.frame, tip.x) : x.value;
-  void model.seen.value;
+  void model.state.value;
   const box = useRef<HTMLDivElement>(null);
   useLayoutEffect(() => {
     if (box.current !== null) placeTooltip(box.current, tip.left, tip.top);

@@ -8,7 +8,7 @@ import { firstCurveHasLoaded, poll } from "../polling";
 import { appendPoints } from "./append_points";
 
 /** One series as it is asked for. */
-export interface Question {
+export interface CurveQuery {
   project: string;
   run: string;
   key: string;
@@ -21,22 +21,22 @@ export interface Question {
 }
 
 /** What is known of a question. */
-export interface Known {
+export interface CurveState {
   readonly name: string;
   readonly curve: CurveAnswer | null; // null: not yet, or none
   readonly error: string | null; // why there is none
-  readonly asking: boolean;
+  readonly pending: boolean;
 }
 
-interface Entry extends Known {
-  question: Question;
+interface Entry extends CurveState {
+  query: CurveQuery;
   curve: CurveAnswer | null;
   error: string | null;
-  asking: boolean;
-  wanters: Set<CurveSubscription>;
+  pending: boolean;
+  subscribers: Set<CurveSubscription>;
   batch: Batch | null;
   live: boolean;
-  askedAt: number; // when it was last asked for whole; ms as of performance.now()
+  requestedAt: number; // when it was last asked for whole; ms as of performance.now()
   took: number; // how long that lasted
   tail: number; // points that were added since
   failures: number;
@@ -63,16 +63,16 @@ const WHOLE_AGAIN_MS = 60_000;
 const MOST_UNUSED = 300;
 
 const entries = new Map<string, Entry>();
-const sights = new Set<CurveSubscription>();
+const subscriptions = new Set<CurveSubscription>();
 const queue = new Set<Entry>();
 const batches = new Set<Batch>();
 let flushing = false;
-let hasCome = false; // any curve at all
+let anyLoaded = false; // any curve at all
 let retry: ReturnType<typeof setTimeout> | undefined;
-let stopFollowing: (() => void) | null = null;
+let stopPolling: (() => void) | null = null;
 
-export function nameOf(question: Question): string {
-  const { project, run, key, attempt, x, points, start, end, smoothing } = question;
+export function nameOf(query: CurveQuery): string {
+  const { project, run, key, attempt, x, points, start, end, smoothing } = query;
   return JSON.stringify([project, run, key, attempt, x, points, start, end, smoothing]);
 }
 
@@ -82,7 +82,7 @@ export class CurveSubscription {
   private seen = false;
 
   constructor(readonly changed: () => void) {
-    sights.add(this);
+    subscriptions.add(this);
   }
 
   /** Whether somebody can see the chart: nothing is asked for while not. */
@@ -93,29 +93,29 @@ export class CurveSubscription {
   set visible(seen: boolean) {
     if (seen === this.seen) return;
     this.seen = seen;
-    if (seen) for (const entry of this.wanted.values()) consider(entry);
-    else for (const entry of this.wanted.values()) letGo(entry);
+    if (seen) for (const entry of this.wanted.values()) requestIfStale(entry);
+    else for (const entry of this.wanted.values()) release(entry);
     schedule();
   }
 
   /** Say what is wanted now; the rest is let go. `running`: names of runs that go on, as far as is known. */
-  want(questions: readonly Question[], running: ReadonlySet<string>): void {
+  want(queries: readonly CurveQuery[], running: ReadonlySet<string>): void {
     const before = this.wanted;
     this.wanted = new Map();
-    for (const question of questions) {
-      const name = nameOf(question);
+    for (const query of queries) {
+      const name = nameOf(query);
       let entry = entries.get(name);
       if (entry === undefined) {
         entry = {
           name,
-          question,
+          query,
           curve: null,
           error: null,
-          asking: false,
-          wanters: new Set(),
+          pending: false,
+          subscribers: new Set(),
           batch: null,
           live: false,
-          askedAt: -Infinity,
+          requestedAt: -Infinity,
           took: 0,
           tail: 0,
           failures: 0,
@@ -123,17 +123,17 @@ export class CurveSubscription {
         };
         entries.set(name, entry);
       }
-      if (running.has(question.run)) entry.live = true;
-      entry.wanters.add(this);
+      if (running.has(query.run)) entry.live = true;
+      entry.subscribers.add(this);
       this.wanted.set(name, entry);
-      if (this.seen) consider(entry);
+      if (this.seen) requestIfStale(entry);
     }
     for (const [name, entry] of before) if (!this.wanted.has(name)) this.drop(entry);
     schedule();
   }
 
-  known(question: Question): Known | null {
-    return this.wanted.get(nameOf(question)) ?? null;
+  known(query: CurveQuery): CurveState | null {
+    return this.wanted.get(nameOf(query)) ?? null;
   }
 
   wants(entry: Entry): boolean {
@@ -141,42 +141,42 @@ export class CurveSubscription {
   }
 
   close(): void {
-    sights.delete(this);
+    subscriptions.delete(this);
     for (const entry of this.wanted.values()) this.drop(entry);
     this.wanted = new Map();
     schedule();
   }
 
   private drop(entry: Entry): void {
-    entry.wanters.delete(this);
+    entry.subscribers.delete(this);
     entry.usedAt = performance.now();
-    letGo(entry);
+    release(entry);
   }
 }
 
-const isSeen = (entry: Entry): boolean => [...entry.wanters].some((sight) => sight.visible);
+const isVisible = (entry: Entry): boolean => [...entry.subscribers].some((subscription) => subscription.visible);
 
 /** Ask for what is not known, or was last heard of while its run went on and nobody looked. */
-function consider(entry: Entry): void {
-  if (entry.asking) return;
-  const old = entry.live && performance.now() - entry.askedAt > 1500 && stopFollowing === null;
-  if ((entry.curve === null && entry.error === null) || old) askWhole(entry);
+function requestIfStale(entry: Entry): void {
+  if (entry.pending) return;
+  const old = entry.live && performance.now() - entry.requestedAt > 1500 && stopPolling === null;
+  if ((entry.curve === null && entry.error === null) || old) requestWhole(entry);
 }
 
-function askWhole(entry: Entry): void {
-  if (entry.asking) return;
-  entry.asking = true;
+function requestWhole(entry: Entry): void {
+  if (entry.pending) return;
+  entry.pending = true;
   queue.add(entry);
 }
 
-function letGo(entry: Entry): void {
-  if (isSeen(entry)) return;
-  if (queue.delete(entry)) entry.asking = false;
+function release(entry: Entry): void {
+  if (isVisible(entry)) return;
+  if (queue.delete(entry)) entry.pending = false;
   const { batch } = entry;
-  if (batch !== null && !batch.entries.some(isSeen)) {
+  if (batch !== null && !batch.entries.some(isVisible)) {
     batch.stop.abort();
     for (const one of batch.entries) {
-      one.asking = false;
+      one.pending = false;
       one.batch = null;
     }
     batches.delete(batch);
@@ -190,24 +190,24 @@ function schedule(): void {
   queueMicrotask(() => {
     flushing = false;
     flush();
-    follow();
-    forget();
+    updatePolling();
+    evict();
   });
 }
 
 function flush(): void {
   while (queue.size > 0 && batches.size < CONCURRENT) {
-    const first = nextInTurn();
+    const first = nextInQueue();
     if (first === null) return;
-    const { x, points, start, end, smoothing } = first.question;
+    const { x, points, start, end, smoothing } = first.query;
     const most =
       smoothing === null ? Math.max(1, Math.min(MOST_SERIES, Math.floor(MOST_POINTS / points))) : MOST_SMOOTHED;
     // The first chart by itself: it is there before the server has drawn them all.
-    const isFirst = !hasCome && batches.size === 0;
+    const isFirst = !anyLoaded && batches.size === 0;
     const together: Entry[] = [];
     for (const entry of queue) {
-      const other = entry.question;
-      if (isFirst && other.key !== first.question.key) continue;
+      const other = entry.query;
+      if (isFirst && other.key !== first.query.key) continue;
       if (
         other.x !== x ||
         other.points !== points ||
@@ -220,27 +220,27 @@ function flush(): void {
       queue.delete(entry);
       if (together.length === most) break;
     }
-    void ask(together);
+    void requestBatch(together);
   }
 }
 
 /** What was logged goes before what is smoothed of it; of that one question at a time, so that new points get through. */
-function nextInTurn(): Entry | null {
-  for (const entry of queue) if (entry.question.smoothing === null) return entry;
+function nextInQueue(): Entry | null {
+  for (const entry of queue) if (entry.query.smoothing === null) return entry;
   const [first] = queue;
   return first === undefined || [...batches].some(({ smooths }) => smooths) ? null : first;
 }
 
-async function ask(together: Entry[]): Promise<void> {
+async function requestBatch(together: Entry[]): Promise<void> {
   const batch: Batch = {
     stop: new AbortController(),
     entries: together,
-    smooths: together[0]!.question.smoothing !== null,
+    smooths: together[0]!.query.smoothing !== null,
   };
   batches.add(batch);
   for (const entry of together) entry.batch = batch;
-  const { x, points, start, end, smoothing } = together[0]!.question;
-  const series = together.map(({ question: { project, run, key, attempt } }) => ({
+  const { x, points, start, end, smoothing } = together[0]!.query;
+  const series = together.map(({ query: { project, run, key, attempt } }) => ({
     project,
     run,
     key,
@@ -249,7 +249,7 @@ async function ask(together: Entry[]): Promise<void> {
   const begun = performance.now();
   try {
     const answers = await api.curves({ series, x, points, start, end, smoothing }, batch.stop.signal);
-    for (const [at, entry] of together.entries()) takeIn(entry, answers[at]!, begun);
+    for (const [at, entry] of together.entries()) receive(entry, answers[at]!, begun);
   } catch (error) {
     if (batch.stop.signal.aborted) return;
     for (const entry of together) fail(entry, error);
@@ -258,20 +258,20 @@ async function ask(together: Entry[]): Promise<void> {
     for (const entry of together) {
       if (entry.batch !== batch) continue;
       entry.batch = null;
-      if (!queue.has(entry)) entry.asking = false;
+      if (!queue.has(entry)) entry.pending = false;
     }
   }
-  tell(together);
+  notify(together);
   firstCurveHasLoaded();
   schedule();
 }
 
-function takeIn(entry: Entry, answer: CurveAnswer, begun: number): void {
-  hasCome = true;
+function receive(entry: Entry, answer: CurveAnswer, begun: number): void {
+  anyLoaded = true;
   entry.live = answer.state === "running";
   entry.curve = answer.error === null ? answer : null;
   entry.error = answer.error;
-  entry.askedAt = begun;
+  entry.requestedAt = begun;
   entry.took = performance.now() - begun;
   entry.tail = 0;
   entry.failures = 0;
@@ -290,51 +290,53 @@ function fail(entry: Entry, error: unknown): void {
   retry = setTimeout(
     () => {
       retry = undefined;
-      for (const one of entries.values()) if (one.curve === null && one.error === null && isSeen(one)) askWhole(one);
+      for (const one of entries.values())
+        if (one.curve === null && one.error === null && isVisible(one)) requestWhole(one);
       schedule();
     },
     Math.min(1000 * 2 ** Math.min(entry.failures, 4), 10_000),
   );
 }
 
-function tell(changed: readonly Entry[]): void {
-  for (const sight of sights) if (changed.some((entry) => sight.wants(entry))) sight.changed();
+function notify(changed: readonly Entry[]): void {
+  for (const subscription of subscriptions)
+    if (changed.some((entry) => subscription.wants(entry))) subscription.changed();
 }
 
 // -- runs that go on ---------------------------------------------------------------------------------------------
 
-const goesOn = (entry: Entry): boolean => entry.live && !entry.asking && isSeen(entry) && !isPast(entry);
+const needsNewPoints = (entry: Entry): boolean => entry.live && !entry.pending && isVisible(entry) && !isPast(entry);
 
 /** A zoom on what lies behind the run's last row does not change. */
-function isPast({ question, curve }: Entry): boolean {
-  return question.end !== null && curve !== null && curve.length > 0 && curve.x[curve.length - 1]! > question.end;
+function isPast({ query, curve }: Entry): boolean {
+  return query.end !== null && curve !== null && curve.length > 0 && curve.x[curve.length - 1]! > query.end;
 }
 
-function follow(): void {
-  const wanted = [...entries.values()].some((entry) => entry.live && isSeen(entry) && !isPast(entry));
-  if (wanted && stopFollowing === null) stopFollowing = poll(LIVE_MS, askNew);
-  if (!wanted && stopFollowing !== null) {
-    stopFollowing();
-    stopFollowing = null;
+function updatePolling(): void {
+  const wanted = [...entries.values()].some((entry) => entry.live && isVisible(entry) && !isPast(entry));
+  if (wanted && stopPolling === null) stopPolling = poll(LIVE_MS, requestNewPoints);
+  if (!wanted && stopPolling !== null) {
+    stopPolling();
+    stopPolling = null;
   }
 }
 
-async function askNew(signal: AbortSignal): Promise<void> {
+async function requestNewPoints(signal: AbortSignal): Promise<void> {
   const now = performance.now();
   const byAxis = new Map<string, Entry[]>();
   for (const entry of entries.values()) {
-    if (!goesOn(entry)) continue;
+    if (!needsNewPoints(entry)) continue;
     const {
-      question: { smoothing, points, x },
+      query: { smoothing, points, x },
       curve,
     } = entry;
-    const age = now - entry.askedAt;
+    const age = now - entry.requestedAt;
     if (curve === null || curve.length === 0) {
-      if (age > 1000) askWhole(entry);
+      if (age > 1000) requestWhole(entry);
     } else if (smoothing !== null) {
-      if (age > Math.max(2000, 20 * entry.took)) askWhole(entry);
+      if (age > Math.max(2000, 20 * entry.took)) requestWhole(entry);
     } else if (entry.tail > Math.max(points / 2, 50) || (entry.tail > 0 && age > WHOLE_AGAIN_MS)) {
-      askWhole(entry);
+      requestWhole(entry);
     } else {
       const others = byAxis.get(x);
       if (others) others.push(entry);
@@ -347,7 +349,7 @@ async function askNew(signal: AbortSignal): Promise<void> {
     for (let first = 0; first < asked.length; first += MOST_SERIES) {
       const some = asked.slice(first, first + MOST_SERIES);
       const lengths = some.map(({ curve }) => curve);
-      const series = some.map(({ question: { project, run, key, attempt }, curve }) => ({
+      const series = some.map(({ query: { project, run, key, attempt }, curve }) => ({
         project,
         run,
         key,
@@ -361,7 +363,7 @@ async function askNew(signal: AbortSignal): Promise<void> {
       });
     }
   }
-  if (changed.length > 0) tell(changed);
+  if (changed.length > 0) notify(changed);
   schedule();
 }
 
@@ -371,7 +373,7 @@ function append(entry: Entry, delta: CurveAnswer): boolean {
   if (delta.error !== null) return false;
   const ended = delta.state !== "running";
   if (delta.attempts !== known.attempts || ended) {
-    askWhole(entry);
+    requestWhole(entry);
     if (ended) entry.live = false;
     return ended;
   }
@@ -384,8 +386,8 @@ function append(entry: Entry, delta: CurveAnswer): boolean {
 
 // -- what nobody draws -------------------------------------------------------------------------------------------
 
-function forget(): void {
-  const unused = [...entries.values()].filter((entry) => entry.wanters.size === 0 && !entry.asking);
+function evict(): void {
+  const unused = [...entries.values()].filter((entry) => entry.subscribers.size === 0 && !entry.pending);
   for (const entry of unused) if (entry.live) entries.delete(entry.name);
   const kept = unused.filter((entry) => entries.has(entry.name));
   if (kept.length <= MOST_UNUSED) return;

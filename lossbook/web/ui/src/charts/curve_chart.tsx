@@ -45,7 +45,7 @@ export function CurveChart(props: CurveChartProps) {
   const [said, setSaid] = useState("");
   const pinned = useRef(false);
   const byKeys = useRef(false); // the cursor was put where it is by keys
-  const seen = model.seen.value;
+  const state = model.state.value;
   const dark = isDark.value;
 
   useLayoutEffect(() => {
@@ -125,16 +125,16 @@ export function CurveChart(props: CurveChartProps) {
     return true;
   };
 
-  const summary = useComputed(() => describe(title, model.seen.value, goal, settings.x));
-  const nothing = !seen.loading && seen.lines.length === 0;
+  const summary = useComputed(() => describe(title, model.state.value, goal, settings.x));
+  const nothing = !state.loading && state.lines.length === 0;
   return (
     <figure
       ref={figure}
       class="curve-chart"
       tabIndex={0}
       aria-label={summary.value}
-      data-drawn={seen.lines.length}
-      data-loading={seen.loading ? "" : undefined}
+      data-drawn={state.lines.length}
+      data-loading={state.loading ? "" : undefined}
       onKeyDown={(event) => {
         if (event.target !== figure.current || event.ctrlKey || event.altKey || event.metaKey) return;
         const by = stepOf(event.key);
@@ -151,7 +151,7 @@ export function CurveChart(props: CurveChartProps) {
           {title}
           {unit !== null && unit !== "" && kindOfUnit(unit) === "number" && <span class="unit"> {unit}</span>}
         </span>
-        {(seen.range !== null || model.ownY.value !== null) && (
+        {(state.range !== null || model.ownY.value !== null) && (
           <button type="button" class="plain small" onClick={() => model.reset()} title="Show all (0, or double click)">
             Reset zoom
           </button>
@@ -183,25 +183,25 @@ export function CurveChart(props: CurveChartProps) {
             }}
           />
         )}
-        {settings.marks && <ChartMarks model={model} seen={seen} />}
-        {seen.lines.length === 0 && seen.loading && <div class="skeleton" aria-hidden="true" />}
+        {settings.marks && <ChartMarks model={model} state={state} />}
+        {state.lines.length === 0 && state.loading && <div class="skeleton" aria-hidden="true" />}
         {nothing && (
           <p class="nothing">
             {series.length === 0
               ? "No run is chosen."
-              : (seen.failure ?? "Nothing to draw: none of these runs logged it.")}
+              : (state.failure ?? "Nothing to draw: none of these runs logged it.")}
           </p>
         )}
-        {tip !== null && seen.lines.length > 0 && <ChartTooltip model={model} tip={tip} unit={unit} onClose={unpin} />}
+        {tip !== null && state.lines.length > 0 && <ChartTooltip model={model} tip={tip} unit={unit} onClose={unpin} />}
       </div>
       <div class="unseen" role="status">
         {said}
       </div>
       <Legend model={model} series={series} unit={unit} />
-      <ChartFooter model={model} seen={seen} axis={settings.x} />
+      <ChartFooter model={model} state={state} axis={settings.x} />
       {asTable && (
         <TableOfLines
-          lines={seen.lines}
+          lines={state.lines}
           marks={settings.marks ? (model.canvas.drawing?.marks ?? []) : []}
           axis={settings.x}
           title={title}

@@ -10,7 +10,7 @@ const MOST_KEPT = 2000;
 const MOST_SERIES = 200;
 const CURVES_FIRST = 800; // ms that the charts have for their own questions
 
-interface Spark {
+interface SparklineEntry {
   project: string;
   run: string;
   metric: string;
@@ -21,9 +21,9 @@ interface Spark {
   watchers: Set<(curve: CurveAnswer | null) => void>;
 }
 
-const sparks = new Map<string, Spark>();
+const entries = new Map<string, SparklineEntry>();
 let gathering: ReturnType<typeof setTimeout> | undefined;
-let stopAsking: (() => void) | null = null;
+let stopPolling: (() => void) | null = null;
 let busy: AbortController | null = null;
 
 /** Follow the curve of a run that is in sight; the returned function ends it. */
@@ -35,38 +35,38 @@ export function watchSparkline(
   watcher: (curve: CurveAnswer | null) => void,
 ): () => void {
   const name = JSON.stringify([project, run, metric]);
-  let spark = sparks.get(name);
-  if (spark === undefined) {
-    spark = { project, run, metric, state, curve: null, known: false, askedState: "", watchers: new Set() };
-    sparks.set(name, spark);
-    forget();
+  let entry = entries.get(name);
+  if (entry === undefined) {
+    entry = { project, run, metric, state, curve: null, known: false, askedState: "", watchers: new Set() };
+    entries.set(name, entry);
+    evict();
   }
-  const watched = spark;
+  const watched = entry;
   watched.state = state;
   watched.watchers.add(watcher);
   if (watched.known) watcher(watched.curve);
-  if (!watched.known || watched.askedState !== state) gather();
-  follow();
+  if (!watched.known || watched.askedState !== state) scheduleRequest();
+  updatePolling();
   return () => {
     watched.watchers.delete(watcher);
-    follow();
+    updatePolling();
   };
 }
 
-function gather(): void {
+function scheduleRequest(): void {
   if (gathering !== undefined) return;
   gathering = setTimeout(async () => {
     await afterFirstCurve(CURVES_FIRST);
     gathering = undefined;
     if (busy !== null) return; // what has come into sight meanwhile is asked for when the answer is here
-    const wanted = [...sparks.values()].filter(
+    const wanted = [...entries.values()].filter(
       (one) => one.watchers.size > 0 && (!one.known || one.askedState !== one.state),
     );
-    if (wanted.length > 0) void ask(wanted.slice(0, MOST_SERIES));
+    if (wanted.length > 0) void request(wanted.slice(0, MOST_SERIES));
   }, 30);
 }
 
-async function ask(wanted: readonly Spark[], signal?: AbortSignal): Promise<void> {
+async function request(wanted: readonly SparklineEntry[], signal?: AbortSignal): Promise<void> {
   busy = new AbortController();
   const states = wanted.map(({ state }) => state);
   try {
@@ -74,43 +74,43 @@ async function ask(wanted: readonly Spark[], signal?: AbortSignal): Promise<void
       { series: wanted.map(({ project, run, metric }) => ({ project, run, key: metric })), points: POINTS },
       signal ?? busy.signal,
     );
-    wanted.forEach((spark, at) => {
-      spark.curve = answers[at]!.error === null ? answers[at]! : null;
-      spark.known = true;
-      spark.askedState = states[at]!;
-      for (const watcher of spark.watchers) watcher(spark.curve);
+    wanted.forEach((entry, at) => {
+      entry.curve = answers[at]!.error === null ? answers[at]! : null;
+      entry.known = true;
+      entry.askedState = states[at]!;
+      for (const watcher of entry.watchers) watcher(entry.curve);
     });
   } catch (error) {
     if (signal !== undefined) throw error;
-    for (const [at, spark] of wanted.entries()) [spark.known, spark.askedState] = [true, states[at]!]; // an ornament: not asked for again and again
+    for (const [at, entry] of wanted.entries()) [entry.known, entry.askedState] = [true, states[at]!]; // an ornament: not asked for again and again
   } finally {
     busy = null;
   }
-  if ([...sparks.values()].some((one) => one.watchers.size > 0 && !one.known)) gather();
+  if ([...entries.values()].some((one) => one.watchers.size > 0 && !one.known)) scheduleRequest();
 }
 
-function follow(): void {
-  const wanted = [...sparks.values()].some((one) => one.watchers.size > 0 && one.state === "running");
-  if (wanted && stopAsking === null) {
+function updatePolling(): void {
+  const wanted = [...entries.values()].some((one) => one.watchers.size > 0 && one.state === "running");
+  if (wanted && stopPolling === null) {
     let first = true;
-    stopAsking = poll(AGAIN_MS, async (signal) => {
+    stopPolling = poll(AGAIN_MS, async (signal) => {
       if (first) {
         first = false;
         return;
       }
-      const running = [...sparks.values()].filter((one) => one.watchers.size > 0 && one.state === "running");
-      if (running.length > 0 && busy === null) await ask(running.slice(0, MOST_SERIES), signal);
+      const running = [...entries.values()].filter((one) => one.watchers.size > 0 && one.state === "running");
+      if (running.length > 0 && busy === null) await request(running.slice(0, MOST_SERIES), signal);
     });
-  } else if (!wanted && stopAsking !== null) {
-    stopAsking();
-    stopAsking = null;
+  } else if (!wanted && stopPolling !== null) {
+    stopPolling();
+    stopPolling = null;
   }
 }
 
-function forget(): void {
-  if (sparks.size <= MOST_KEPT) return;
-  for (const [name, { watchers }] of sparks) {
-    if (sparks.size <= MOST_KEPT) break;
-    if (watchers.size === 0) sparks.delete(name);
+function evict(): void {
+  if (entries.size <= MOST_KEPT) return;
+  for (const [name, { watchers }] of entries) {
+    if (entries.size <= MOST_KEPT) break;
+    if (watchers.size === 0) entries.delete(name);
   }
 }

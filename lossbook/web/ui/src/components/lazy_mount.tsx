@@ -17,7 +17,7 @@ export function LazyMount(props: { height: number; children: () => ComponentChil
     return () => watcher.disconnect();
   }, [seen]);
   return (
-    <div ref={box} class="in-sight" style={seen ? {} : { minHeight: `${props.height}px` }}>
+    <div ref={box} class="lazy-mount" style={seen ? {} : { minHeight: `${props.height}px` }}>
       {seen && props.children()}
     </div>
   );
