@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from lossbook.errors import LossbookError, StoreError, UnknownRun
 from lossbook.journal.attempt_row import AttemptRow
-from lossbook.journal.durability import choose_durability
 from lossbook.journal.line import merge_config
 from lossbook.journal.null_journal import NullJournal
 from lossbook.journal.writer import Journal
@@ -26,12 +27,14 @@ from lossbook.run.resume import find_parent, is_written_elsewhere, run_to_resume
 from lossbook.run.text import text_of
 from lossbook.run_info import Attempt, Parent, RunInfo, load_run_info, write_run_info
 
+if TYPE_CHECKING:
+    from lossbook.journal.async_writer import AsyncJournal
+
 #: How long `init()` waits for a network file system before it goes on without it, in seconds.
 OPEN_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(NamedTuple):
     """A run that can be written to.
 
     Attributes:
@@ -47,48 +50,124 @@ class Started:
     resumed: bool = False
 
 
-class _Entered(NamedTuple):
-    """A run whose `run.json` names this attempt, and what it said before; None for a new run."""
-
-    folder: RunFolder
-    info: RunInfo
-    attempt: Attempt
-    previous: RunInfo | None
-
-
-def begin(request: InitRequest, launch: Launch, *, count: int, warn: Callable[[str], None]) -> Started:
-    """Begin the run on disk.
+def choose_id(request: InitRequest, launch: Launch, count: int, warn: Callable[[str], None]) -> tuple[str | None, str]:
+    """The id of the run to begin or to go on with (None for a new one), and "never", "allow" or "must".
 
     Args:
         count: how many runs this process has begun before.
+    """
+    run_id, resume = request.id, request.resume
+    if resume == "auto":
+        resume = "allow"
+        if run_id is None and launch.token:
+            warn("resume='auto' cannot choose for several processes: pass id= or set LOSSBOOK_RUN_ID")
+        elif run_id is None:
+            run_id = run_to_resume(request.store, request.info.project)
+    if run_id is not None and safe_name(run_id) != run_id:
+        warn(f"the run id {run_id!r} cannot be a folder name; the run is called {safe_name(run_id)} instead")
+        run_id = safe_name(run_id)
+    if run_id is None and launch.token:
+        run_id = shared_run_id(launch, count)
+        if launch.restart and resume == "never":
+            resume = "allow"
+    return run_id, resume
+
+
+def begin(
+    request: InitRequest, launch: Launch, *, warn: Callable[[str], None], journal: AsyncJournal | None = None
+) -> Started:
+    """Claim the run's folder, name this attempt in its `run.json` (rank 0 writes it), and open its journal.
+
+    Args:
         warn: takes one sentence about what went differently than asked.
+        journal: the one that waits for the folder, where the store's file system may hang.
 
     Raises:
         UnknownRun: `resume="must"` and there is no such run, or a parent to fork from that does not exist.
         StoreError: neither the store nor the place kept for such a case can be written.
+        OSError: the same, where a journal waits.
     """
-    run_id, resume = _choose_id(request, launch, count, warn)
-    request = replace(request, id=run_id, resume=resume)
-    if (request.durability or choose_durability(request.store)[0]) == "async":
-        return _begin_async(request, launch, warn)
+    wanted = Wanted(request.store, request.info.project, request.id, request.resume)
     try:
-        return _open_journal(request, launch, _enter_run(request, launch, warn), warn)
+        while True:
+            folder, run_id, previous = claim_run(wanted, launch, warn, exact=journal is not None)
+            with folder_lock(folder, "run") if launch.rank == 0 else nullcontext():
+                current = load_run_info(folder) if launch.rank == 0 else previous
+                if launch.rank == 0 and _is_overtaken(folder, previous, current):
+                    continue
+                if current is not None:
+                    info = _gone_on_with(current, request.info)
+                else:
+                    info = replace(request.info, id=run_id, name=_name(request.info, run_id))
+                    if request.fork_from is not None and launch.rank == 0:
+                        info = replace(info, parent=find_parent(request.store, info.project, *request.fork_from))
+                attempt = _this_attempt(launch, info.attempts, request.resume_step)
+                info = replace(info, attempts=(*info.attempts, attempt))
+                if launch.rank == 0:
+                    write_run_info(folder, info, durable=False)
+            step = _first_step(request, folder, previous)
+            if journal is None:
+                opened = _open_journal(folder, launch.rank, attempt, step, warn)
+                return Started(folder, info, attempt, opened, previous is not None)
+            journal.step = max(journal.step, step)
+            return Started(folder, info, attempt, journal, previous is not None)
     except LossbookError:
         raise
     except OSError as error:
-        refused = error.strerror or error
-    rescued = replace(request, store=os.path.join(cache_folder(), "rescued"))
-    warn(
-        f"the store {request.store} cannot be written ({refused}); this run is kept in {rescued.store} instead: mend "
-        f"the store, then `lossbook --store {rescued.store} mv RUN --to {request.store}`"
-    )
+        rescue = os.path.join(cache_folder(), "rescued")
+        if journal is not None:
+            raise
+        if request.store == rescue:
+            raise StoreError(f"{rescue} cannot be written ({error.strerror or error})") from error
+        warn(
+            f"the store {request.store} cannot be written ({error.strerror or error}); this run is kept in {rescue} "
+            f"instead: mend the store, then `lossbook --store {rescue} mv RUN --to {request.store}`"
+        )
     try:
-        return _open_journal(rescued, launch, _enter_run(rescued, launch, warn), warn)
-    except OSError as error:
-        raise StoreError(
-            f"neither {request.store} nor {rescued.store} can be written ({error.strerror or error}); nothing of "
-            "this run is recorded"
-        ) from error
+        return begin(replace(request, store=rescue), launch, warn=warn)
+    except StoreError as error:
+        raise StoreError(f"{request.store} cannot be written, and {error}; nothing of this run is recorded") from error
+
+
+def begin_async(request: InitRequest, launch: Launch, *, warn: Callable[[str], None]) -> Started:
+    """`begin` on a file system that may hang: everything that touches it happens on the journal's own thread."""
+    from lossbook.journal.async_writer import AsyncJournal
+
+    run_id = request.id or new_run_id()
+    request = replace(request, id=run_id)
+    folder = run_folder(request.store, request.info.project, run_id)
+    attempt = _this_attempt(launch, (), request.resume_step)
+    # Where the parent of a fork lies is looked up by the journal's thread; its project is this one as a rule.
+    parent = Parent(request.info.project, *request.fork_from) if request.fork_from is not None else None
+    name = _name(request.info, run_id)
+    fresh = replace(request.info, id=run_id, name=name, parent=parent, attempts=(attempt,))
+    result: list[Started] = []
+    refused: list[UnknownRun] = []
+
+    def prepare(journal: AsyncJournal) -> tuple[RunFolder, int, AttemptRow]:
+        try:
+            started = begin(request, launch, warn=warn, journal=journal)
+        except UnknownRun as error:
+            refused.append(error)
+            raise
+        row = _next_row(started.folder, launch.rank)
+        result.append(started)
+        return started.folder, row, AttemptRow(started.attempt, launch.rank)
+
+    journal = AsyncJournal(
+        folder,
+        launch.rank,
+        AttemptRow(attempt, launch.rank),
+        warn=warn,
+        prepare=prepare,
+        run_json=fresh.to_json() if launch.rank == 0 else None,
+        next_row=_next_row,
+    )
+    if journal.wait_until_open(OPEN_SECONDS) and result:
+        return result[0]
+    if refused:
+        raise refused[0]
+    return Started(folder, fresh, attempt, journal)
 
 
 def begin_disabled(info: RunInfo) -> Started:
@@ -114,127 +193,38 @@ def begin_child(folder: RunFolder, attempt: AttemptRow, step: int, warn: Callabl
     return journal
 
 
-def _choose_id(request: InitRequest, launch: Launch, count: int, warn: Callable[[str], None]) -> tuple[str | None, str]:
-    """The id of the run to begin or to go on with (None for a new one), and "never", "allow" or "must"."""
-    run_id, resume = request.id, request.resume
-    if resume == "auto":
-        resume = "allow"
-        if run_id is None and launch.token:
-            warn("resume='auto' cannot choose for several processes: pass id= or set LOSSBOOK_RUN_ID")
-        elif run_id is None:
-            run_id = run_to_resume(request.store, request.info.project)
-    if run_id is not None and safe_name(run_id) != run_id:
-        warn(f"the run id {run_id!r} cannot be a folder name; the run is called {safe_name(run_id)} instead")
-        run_id = safe_name(run_id)
-    if run_id is None and launch.token:
-        run_id = shared_run_id(launch, count)
-        if launch.restart and resume == "never":
-            resume = "allow"
-    return run_id, resume
-
-
 def _next_row(folder: RunFolder, rank: int) -> int:
     from lossbook.storage.resume_point import next_row  # what reads a store is not loaded by `import lossbook`
 
     return next_row(folder, rank)
 
 
-def _open_journal(request: InitRequest, launch: Launch, entered: _Entered, warn: Callable[[str], None]) -> Started:
-    row, step = _next_row(entered.folder, launch.rank), _first_step(request, entered)
-    journal = Journal(
-        entered.folder, launch.rank, AttemptRow(entered.attempt, launch.rank), row=row, step=step, warn=warn
-    )
-    if launch.rank == 0 and not journal.begin_segment():
-        raise OSError(28, "no room for the first segment")
-    return Started(entered.folder, entered.info, entered.attempt, journal, entered.previous is not None)
+def _open_journal(folder: RunFolder, rank: int, attempt: Attempt, step: int, warn: Callable[[str], None]) -> Journal:
+    journal = Journal(folder, rank, AttemptRow(attempt, rank), row=_next_row(folder, rank), step=step, warn=warn)
+    if rank == 0 and not journal.begin_segment():
+        raise OSError(errno.ENOSPC, "no room for the first segment")
+    return journal
 
 
-def _begin_async(request: InitRequest, launch: Launch, warn: Callable[[str], None]) -> Started:
-    """Begin on a file system that may hang: everything that touches it happens on the journal's own thread."""
-    from lossbook.journal.async_writer import AsyncJournal
-
-    run_id = request.id or new_run_id()
-    request = replace(request, id=run_id)
-    folder = run_folder(request.store, request.info.project, run_id)
-    attempt = _this_attempt(launch, 0, request.resume_step)
-    # Where the parent of a fork lies is looked up by the journal's thread; its project is this one as a rule.
-    parent = Parent(request.info.project, *request.fork_from) if request.fork_from is not None else None
-    fresh = replace(_named(request.info, run_id), parent=parent, attempts=(attempt,))
-    result: list[Started] = []
-    refused: list[UnknownRun] = []
-
-    def prepare(journal: AsyncJournal) -> tuple[RunFolder, int, AttemptRow]:
-        try:
-            entered = _enter_run(request, launch, warn, exact=True)
-        except UnknownRun as error:
-            refused.append(error)
-            raise
-        row = _next_row(entered.folder, launch.rank)
-        journal.step = max(journal.step, _first_step(request, entered))
-        resumed = entered.previous is not None
-        result.append(Started(entered.folder, entered.info, entered.attempt, journal, resumed))
-        return entered.folder, row, AttemptRow(entered.attempt, launch.rank)
-
-    journal = AsyncJournal(
-        folder,
-        launch.rank,
-        AttemptRow(attempt, launch.rank),
-        warn=warn,
-        prepare=prepare,
-        run_json=fresh.to_json() if launch.rank == 0 else None,
-        next_row=_next_row,
-    )
-    if journal.wait_until_open(OPEN_SECONDS) and result:
-        return result[0]
-    if refused:
-        raise refused[0]
-    return Started(folder, fresh, attempt, journal)
-
-
-def _first_step(request: InitRequest, entered: _Entered) -> int:
+def _first_step(request: InitRequest, folder: RunFolder, previous: RunInfo | None) -> int:
     """The step that `log()` without a step counts on from."""
     if request.resume_step is not None:
         return request.resume_step
-    if entered.previous is None:
+    if previous is None:
         return request.fork_from[1] if request.fork_from else -1
     from lossbook.storage.resume_point import last_step  # as in _next_row
 
-    last = last_step(entered.folder)
-    if last is None and entered.previous.parent is not None:
-        last = entered.previous.parent.step
+    last = last_step(folder)
+    if last is None and previous.parent is not None:
+        last = previous.parent.step
     return -1 if last is None else last
 
 
-def _enter_run(request: InitRequest, launch: Launch, warn: Callable[[str], None], *, exact: bool = False) -> _Entered:
-    """Claim the run's folder and name this attempt in its `run.json` (rank 0 writes it)."""
-    wanted = Wanted(request.store, request.info.project, request.id, request.resume)
-    while True:
-        folder, run_id, previous = claim_run(wanted, launch, warn, exact=exact)
-        number = len(previous.attempts) if previous is not None else 0
-        if launch.rank != 0:
-            same = [one.number for one in previous.attempts if one.launch == _mark(launch)] if previous else []
-            attempt = _this_attempt(launch, same[-1] if same else number, request.resume_step)
-            info = _gone_on_with(previous, request.info) if previous else _named(request.info, run_id)
-            return _Entered(folder, replace(info, attempts=(*info.attempts, attempt)), attempt, previous)
-        with folder_lock(folder, "run"):
-            current = load_run_info(folder)
-            known = current.attempts if current is not None else ()
-            if len(known) != number or (known and is_written_elsewhere(folder, known[-1])):
-                continue  # another process was faster
-            attempt = _this_attempt(launch, number, request.resume_step)
-            if current is not None:
-                info = _gone_on_with(current, request.info)
-            else:
-                info = _named(request.info, run_id)
-                if request.fork_from is not None:
-                    info = replace(info, parent=find_parent(request.store, info.project, *request.fork_from))
-            info = replace(info, attempts=(*known, attempt))
-            write_run_info(folder, info, durable=False)
-        return _Entered(folder, info, attempt, previous)
-
-
-def _named(info: RunInfo, run_id: str) -> RunInfo:
-    return replace(info, id=run_id, name=info.name or systematic_name(info.config, run_id))
+def _is_overtaken(folder: RunFolder, previous: RunInfo | None, current: RunInfo | None) -> bool:
+    """Whether another process has begun an attempt since the folder was claimed."""
+    before = previous.attempts if previous is not None else ()
+    known = current.attempts if current is not None else ()
+    return len(known) != len(before) or (bool(known) and is_written_elsewhere(folder, known[-1]))
 
 
 def _gone_on_with(current: RunInfo, asked: RunInfo) -> RunInfo:
@@ -255,20 +245,26 @@ def _mark(launch: Launch) -> str:
     return text_of(f"{launch.token}:{launch.restart}") if launch.token else ""
 
 
-def _this_attempt(launch: Launch, number: int, resume_step: int | None) -> Attempt:
-    pid = os.getpid()
+def _this_attempt(launch: Launch, known: Sequence[Attempt], resume_step: int | None) -> Attempt:
+    """This process's attempt: the next one, or that of the rank 0 of the same launch."""
+    pid, mark = os.getpid(), _mark(launch)
+    same = [one.number for one in known if launch.rank != 0 and one.launch == mark]
     return Attempt(
-        number=number,
+        number=same[-1] if same else len(known),
         world_size=launch.world_size,
         resume_step=resume_step,
         host=text_of(host_name()),
         pid=pid,
         process_start=process_start(pid),
         boot=boot_id(),
-        launch=_mark(launch),
+        launch=mark,
         started=time.time_ns() // 1000,
         argv=command_line(),
     )
+
+
+def _name(info: RunInfo, run_id: str) -> str:
+    return info.name or systematic_name(info.config, run_id)
 
 
 def systematic_name(config: JsonObject, run_id: str) -> str:

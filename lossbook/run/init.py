@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from lossbook.errors import LossbookError, StoreError, UnknownRun
+from lossbook.journal.durability import choose_durability
 from lossbook.paths import project_folder, safe_name
 from lossbook.run import exit_hooks
-from lossbook.run.create import Started, begin, begin_disabled
+from lossbook.run.create import Started, begin, begin_async, begin_disabled, choose_id
 from lossbook.run.distributed import detect
 from lossbook.run.follower_process import collect_followers, start_follower
 from lossbook.run.messages import say, say_once
@@ -104,7 +106,10 @@ def init(
     collect_followers()
     _end_before_resuming(request)
     try:
-        started = begin(request, launch, count=_begun, warn=say)
+        run_id, resume = choose_id(request, launch, _begun, say)
+        request = replace(request, id=run_id, resume=resume)
+        may_hang = (request.durability or choose_durability(request.store)[0]) == "async"
+        started = (begin_async if may_hang else begin)(request, launch, warn=say)
     except UnknownRun:
         raise
     except StoreError as error:

@@ -73,7 +73,10 @@ for step in range(first, 10):
     run.log({"loss": float(restart)}, step=step)
     run.log({"time/iteration": float(rank)}, step=step, ranks="all")
 if restart == 0:
-    # Both fail by themselves, so that neither is ended by torchrun before it has written its rows.
+    # torchrun ends the others when one fails: each waits until all have written their rows.
+    open(f"{store}.{rank}", "w").close()
+    while not all(os.path.exists(f"{store}.{one}") for one in (0, 1)):
+        time.sleep(0.01)
     raise RuntimeError("a device has fallen off the bus")
 """
     status, _, err = launch(code, store, "--max-restarts", "1")
