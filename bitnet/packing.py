@@ -48,6 +48,15 @@ class PackedSize:
         """Of any parameter, measured by the file."""
         return 8 * self.file_bytes / (self.weights + self.other_parameters)
 
+    def describe(self, path: Path) -> str:
+        """The same in a sentence; `path` is the file's."""
+        return (
+            f"{self.weights:,} ternary weights in {self.packed_bytes:,} bytes: {self.bits_per_weight:.3f} bits a weight, "
+            f"{self.zero_share:.1%} of them 0; with {self.other_parameters:,} other parameters in full precision "
+            f"{path.name} has {self.file_bytes:,} bytes, {self.bits_per_parameter:.2f} bits a parameter "
+            f"({self.full_bytes:,} bytes in 32-bit floats)"
+        )
+
 
 def pack(codes: Tensor) -> Tensor:
     """Codes of -1, 0 and 1, any shape, as bytes: uint8, shape (ceil(n / 5),)."""

@@ -38,7 +38,7 @@ from bitnet.arguments import begin, mirrors
 from bitnet.batches import Batch, Questions, training_batches, validation_batches
 from bitnet.measures import quantiser_figures, zero_share
 from bitnet.model import SIZES, BitNet
-from bitnet.packing import PackedSize, load_packed, save_packed
+from bitnet.packing import load_packed, save_packed
 from bitnet.schedule import STAGES, Schedule, make_schedule
 from lossbook.errors import LossbookError
 from lossbook.lm import perplexity
@@ -502,7 +502,7 @@ class Training:
                 "final/file_bytes": size.file_bytes,
             }
         )
-        self.say(described(size, path))
+        self.say(size.describe(path))
         self.say(
             f"validation loss {self.val_loss:.4f}, read back from the packed file {loss:.4f}; "
             f"{self.seconds:.0f} s of training; the run is in {self.run.path or 'no file'}"
@@ -517,15 +517,6 @@ class Training:
                 there = batch.to(self.device)
                 total += float(model(there.tokens, there.targets, there.places)) * len(batch.tokens)
         return total / sum(len(batch.tokens) for batch in self.validation)
-
-
-def described(size: PackedSize, path: Path) -> str:
-    return (
-        f"{size.weights:,} ternary weights in {size.packed_bytes:,} bytes: {size.bits_per_weight:.3f} bits a weight, "
-        f"{size.zero_share:.1%} of them 0; with {size.other_parameters:,} other parameters in full precision "
-        f"{path.name} has {size.file_bytes:,} bytes, {size.bits_per_parameter:.2f} bits a parameter "
-        f"({size.full_bytes:,} bytes in 32-bit floats)"
-    )
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lossbook.errors import BadArgument, MissingLibrary, UnknownKey
 from lossbook.metrics import find_key, quantity_of, unit_of, usual_keys
 from lossbook.paths import replace_file
+from lossbook.plots.marks import draw_marks
 from lossbook.plots.style import (
     FEW_POINTS,
     Axis,
@@ -23,7 +24,6 @@ from lossbook.plots.style import (
     Picture,
     draw_legends,
     draw_line,
-    draw_marks,
     finish_axes,
     one_line,
     prepare,
