@@ -215,7 +215,7 @@ def test_a_notebook_that_lives_on_leaves_no_follower_behind(store: Path, wait_un
     def collected() -> bool:
         # As the next `init()` does.
         follower_process.collect_followers()
-        return not follower_process._followers
+        return not follower_process.started_followers
 
     wait_until(collected)
     assert {read_json(folder.summary_json)["state"] for folder in run_folders(str(store))} == {"finished"}  # type: ignore[index]

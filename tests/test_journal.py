@@ -149,7 +149,7 @@ def test_one_row_is_one_write(folder: RunFolder, journal: Journal, monkeypatch: 
         writes.append(line)
         return os.write(fd, line)
 
-    monkeypatch.setattr(writer, "_write", write)
+    monkeypatch.setattr(writer, "write_bytes", write)
     journal.append({f"key-{n}": float(n) for n in range(50)}, 1)
     journal.append_scalars({"loss": math.nan}, 2)
     journal.append_event("note", {"text": "x"})
@@ -271,7 +271,7 @@ def test_a_row_that_the_disk_refuses_is_counted_and_its_number_used_again(
             raise OSError(errno.ENOSPC, "No space left on device")
         return os.write(fd, line)
 
-    monkeypatch.setattr(writer, "_write", write)
+    monkeypatch.setattr(writer, "write_bytes", write)
     for step in range(3):
         with pytest.raises(OSError, match="No space") as refused:
             journal.append({"loss": 1.0}, step)
@@ -301,7 +301,7 @@ def test_half_a_written_line_is_taken_back(
             raise OSError(errno.ENOSPC, "No space left on device")
         return os.write(fd, line)
 
-    monkeypatch.setattr(writer, "_write", write)
+    monkeypatch.setattr(writer, "write_bytes", write)
     journal.append({"loss": 1.0}, 0)
     journal.append({"loss": 2.0}, 1)
     rows = rows_of(folder)
@@ -311,7 +311,7 @@ def test_half_a_written_line_is_taken_back(
 
 
 def test_a_short_write_is_completed(folder: RunFolder, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "_write", lambda fd, line: os.write(fd, line[: max(1, len(line) // 2)]))
+    monkeypatch.setattr(writer, "write_bytes", lambda fd, line: os.write(fd, line[: max(1, len(line) // 2)]))
     journal.append({"loss": 1.0}, 0)
     monkeypatch.undo()
     assert [row.body.get("loss") for row in rows_of(folder)[1:]] == [1.0]

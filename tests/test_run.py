@@ -605,7 +605,7 @@ def test_rank_0_writes_the_run_and_the_others_what_is_asked_of_all(
     for rank in (0, 1):
         place(monkeypatch, rank)
         # Each rank is a process of its own: none of them has begun a run before.
-        monkeypatch.setattr(init, "_begun", 0)
+        monkeypatch.setattr(init, "runs_begun", 0)
         runs.append(lossbook.init(store=store, project="p", config={"lr": rank}, console=False))
     first, second = runs
     assert first.path == second.path
@@ -629,7 +629,7 @@ def test_a_restart_by_torchrun_is_another_attempt_of_the_same_run(store: Path, m
     for restart in (0, 1):
         for rank in (0, 1):
             place(monkeypatch, rank, TORCHELASTIC_RESTART_COUNT=str(restart))
-            monkeypatch.setattr(init, "_begun", 0)
+            monkeypatch.setattr(init, "runs_begun", 0)
             run = lossbook.init(store=store, project="p", console=False)
             run.log({"memory": 1.0}, step=restart, ranks="all")
             run.finish()

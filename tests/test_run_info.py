@@ -52,9 +52,13 @@ def test_what_init_wrote_is_parsed_and_written_back_byte_for_byte(store: Path) -
 
 def test_fields_of_a_newer_version_stay_where_they_are(folder: RunFolder) -> None:
     newer = {
-        "id": "run-1", "name": "n", "project": "p", "sweep": {"id": 7}, "host": {"name": "h", "gpu": "H200"},
+        "id": "run-1",
+        "name": "n",
+        "project": "p",
+        "sweep": {"id": 7},
+        "host": {"name": "h", "gpu": "H200"},
         "attempts": [{"number": 0, "lease": "x"}],
-    }  # fmt: skip
+    }
     write(folder, newer)
     edit_run_info(folder, lambda info: replace(info, notes="read again"))
     now = orjson.loads(Path(folder.run_json).read_bytes())

@@ -73,7 +73,7 @@ def follow(folder: RunFolder, pid: int, *, attempt: int, rank: int) -> None:
     if alerts is not None:
         _quietly(alerts.close)
     _quietly(system.close)
-    _end(folder, attempt=attempt, main=rank == 0)
+    write_end(folder, attempt=attempt, main=rank == 0)
     while mirrors is not None and mirrors.tend() and os.path.isdir(folder.path):
         time.sleep(POLL_SECONDS)
     if alerts is not None:
@@ -95,7 +95,7 @@ def _mirrors(folder: RunFolder, pid: int, attempt: int) -> Mirrors | None:
     return Mirrors(folder, list(info.mirrors), mode=info.mode or "online", pid=pid, attempt=attempt)
 
 
-def _end(folder: RunFolder, *, attempt: int, main: bool) -> None:
+def write_end(folder: RunFolder, *, attempt: int, main: bool) -> None:
     from lossbook.storage.compaction import seal_run
     from lossbook.storage.resume_point import next_row
     from lossbook.storage.summary import LiveSummary

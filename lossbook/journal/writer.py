@@ -33,8 +33,9 @@ _DISK_FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 QUIET_SECONDS = 60.0
 
 _dumps = orjson.dumps
-_write = os.write
-_time_ns = time.time_ns
+#: The system's own, looked up once; tests put a disk that is full and a clock that goes back in their place.
+write_bytes = os.write
+clock_ns = time.time_ns
 
 
 class NotPlain(Exception):
@@ -100,7 +101,7 @@ class Journal:
             elif type(step) is not int or step > _LARGEST_STEP:
                 raise NotPlain
             row = self.row
-            line = _dumps({"i": row, "t": _time_ns() // 1000, "s": step, "m": scalars}, None, NEWLINE)
+            line = _dumps({"i": row, "t": clock_ns() // 1000, "s": step, "m": scalars}, None, NEWLINE)
             # A finite sum proves that every value is a finite number: strings, None, lists and dictionaries,
             # which orjson takes as well, cannot be added, and NaN or infinity stay in the sum.
             total = sum(scalars.values())
@@ -111,7 +112,7 @@ class Journal:
             self.row = row + 1
             self.step = step
             try:
-                written = _write(self._fd, line)
+                written = write_bytes(self._fd, line)
             except OSError:
                 self.row = row
                 raise
@@ -141,7 +142,7 @@ class Journal:
 
     def _now_us(self) -> int:
         """The time of a row that has none of its own."""
-        return _time_ns() // 1000
+        return clock_ns() // 1000
 
     def _write_line(self, encode: Callable[[int], bytes]) -> None:
         if self._fd < 0 and not self.begin_segment():
@@ -154,7 +155,7 @@ class Journal:
             return
         self.row = row + 1
         try:
-            written = _write(self._fd, line)
+            written = write_bytes(self._fd, line)
         except OSError as error:
             self.row = row
             self.count_lost(error)
@@ -166,7 +167,7 @@ class Journal:
         """Deal with what happens rarely: a short write, space that returned, a full segment."""
         while written != len(line):
             try:
-                more = _write(self._fd, line[written:])
+                more = write_bytes(self._fd, line[written:])
             except OSError as error:
                 self._take_back(written)
                 self.count_lost(error)
@@ -194,7 +195,7 @@ class Journal:
         lost, self._lost = self._lost, 0
         message = f"{lost} rows could not be written to {self.path} and are lost; logging goes on now"
         self._write_line(
-            lambda row: encode_event(row, _time_ns() // 1000, None, "warning", None, {"message": message, "lost": lost})
+            lambda row: encode_event(row, clock_ns() // 1000, None, "warning", None, {"message": message, "lost": lost})
         )
         if self._lost:
             # There was no room for this one: the count goes on, and it is no row of the user's.
@@ -253,7 +254,7 @@ class Journal:
             before = self._fd, self._size, self.segment, self.path
             # No call stands between here and the write, so no signal handler can log a row in front of the head.
             self._fd, self._size, self.segment, self.path, self.row = fd, size, number, path, row + 1
-            if _write(fd, head) != size:
+            if write_bytes(fd, head) != size:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             if fd >= 0:
@@ -293,7 +294,7 @@ class Journal:
         except OSError:
             return
         try:
-            _write(fd, text)
+            write_bytes(fd, text)
         except OSError:
             pass
         finally:

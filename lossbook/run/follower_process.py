@@ -8,7 +8,7 @@ import sys
 from lossbook.run.messages import say
 
 _Action = tuple[int, int, str, int, int] | tuple[int, int, int]
-_followers: list[int] = []
+started_followers: list[int] = []
 
 
 def start_follower(run_path: str, *, attempt: int, rank: int) -> None:
@@ -28,7 +28,7 @@ def start_follower(run_path: str, *, attempt: int, rank: int) -> None:
     arguments += ["--pid", str(os.getpid()), "--attempt", str(attempt), "--rank", str(rank)]
     try:
         actions = [*_output_actions(run_path), (os.POSIX_SPAWN_DUP2, 1, 2)]
-        _followers.append(
+        started_followers.append(
             os.posix_spawn(sys.executable, arguments, environment, file_actions=actions, setsid=True, setsigmask=())
         )
     except (OSError, NotImplementedError, ValueError) as error:
@@ -50,10 +50,10 @@ def _output_actions(run_path: str) -> list[_Action]:
 
 def collect_followers() -> None:
     """Ask for the exit status of followers that have ended: they are this process's children, and zombies until then."""
-    for pid in list(_followers):
+    for pid in list(started_followers):
         try:
             ended = os.waitpid(pid, os.WNOHANG)[0] == pid
         except OSError:  # somebody else has asked, or this is a forked child
             ended = True
         if ended:
-            _followers.remove(pid)
+            started_followers.remove(pid)

@@ -18,7 +18,7 @@ from lossbook.run.request import InitArguments, InitRequest
 from lossbook.run.run import Run
 
 current: Run | None = None
-_begun = 0
+runs_begun = 0
 
 
 def init(
@@ -72,7 +72,7 @@ def init(
         TypeError: an argument that neither Lossbook nor W&B knows.
         UnknownRun: `resume="must"` or `fork_from` and there is no such run.
     """
-    global current, _begun
+    global current, runs_begun
     request = InitRequest.from_arguments(
         InitArguments(
             project=project,
@@ -106,7 +106,7 @@ def init(
     collect_followers()
     _end_before_resuming(request)
     try:
-        run_id, resume = choose_id(request, launch, _begun, say)
+        run_id, resume = choose_id(request, launch, runs_begun, say)
         request = replace(request, id=run_id, resume=resume)
         may_hang = (request.durability or choose_durability(request.store)[0]) == "async"
         started = (begin_async if may_hang else begin)(request, launch, warn=say)
@@ -123,7 +123,7 @@ def init(
     if not started.folder.path:
         current = Run(started, console=False)
         return current
-    _begun += 1
+    runs_begun += 1
     run = Run(started, mode=request.info.mode, console=request.console)
     if request.info.system_metrics:
         run.watch_allocator()

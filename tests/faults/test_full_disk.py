@@ -178,7 +178,7 @@ def test_a_half_line_that_cannot_be_taken_back_costs_no_other_row(store: Path, m
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as broken:
-        broken.setattr(writer, "_write", refuse_half)
+        broken.setattr(writer, "write_bytes", refuse_half)
         broken.setattr(os, "ftruncate", refuse)
         run.log({"loss": 1.0})
     run.log({"loss": 2.0})

@@ -232,7 +232,7 @@ def test_a_full_disk_is_one_sentence_and_the_import_goes_on_later(store: Path, m
     import lossbook.journal.writer as writer
 
     source = Recorded("memory", rows=50)
-    real, calls = writer._write, 0
+    real, calls = writer.write_bytes, 0
 
     def full(fd: int, line: bytes) -> int:
         nonlocal calls
@@ -242,7 +242,7 @@ def test_a_full_disk_is_one_sentence_and_the_import_goes_on_later(store: Path, m
         return real(fd, line)
 
     with monkeypatch.context() as patch:
-        patch.setattr(writer, "_write", full)
+        patch.setattr(writer, "write_bytes", full)
         with pytest.raises(StoreError, match="the disk is full"):
             import_all(store, source)
     import_all(store, source)

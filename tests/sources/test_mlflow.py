@@ -15,7 +15,7 @@ from made_up_source import check_every_place
 import lossbook
 from lossbook.cli.app import main
 from lossbook.errors import StoreError
-from lossbook.trackers.mlflow.source import _value
+from lossbook.trackers.mlflow.source import parameter_value
 from lossbook.trackers.sources import find_source
 
 pytest.importorskip("mlflow")
@@ -208,8 +208,8 @@ def test_a_database_that_was_rebuilt_is_not_mixed_with_what_was_imported(place: 
      ("[1, 'a']", [1, "a"]), ("{'a': 1}", {"a": 1}), ("adam", "adam"), ("1_000", "1_000"), ("inf", math.inf), ("[1", "[1")],
 )  # fmt: skip
 def test_a_parameter_is_read_as_what_it_was_written_from(text: str, value: object) -> None:
-    assert _value(text) == value
-    assert type(_value(text)) is type(value)
+    assert parameter_value(text) == value
+    assert type(parameter_value(text)) is type(value)
 
 
 @pytest.mark.parametrize("store", ["mlflow.db", "mlruns"])

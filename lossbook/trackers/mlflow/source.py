@@ -155,7 +155,7 @@ def _make_run(one: Listed, group: str | None) -> ForeignRun:
         state=_STATES.get(one.status, "finished"),
         ended=one.ended_ms / 1000 if one.ended_ms else None,
         error=tags.get("lossbook.error"),
-        config={renamed.get(key, key): _value(text) for key, text in one.params.items()},
+        config={renamed.get(key, key): parameter_value(text) for key, text in one.params.items()},
         summary=summary,
         tags=tuple(dict.fromkeys(words)),
         group=group,
@@ -172,7 +172,7 @@ def _renamed(tags: dict[str, str]) -> Iterator[tuple[str, str]]:
             yield tag.removeprefix("lossbook.key."), key
 
 
-def _value(text: str) -> Any:
+def parameter_value(text: str) -> Any:
     """A parameter, which MLflow keeps as text, as what it was written from."""
     if text in ("True", "False", "None"):
         return {"True": True, "False": False, "None": None}[text]
