@@ -1,4 +1,4 @@
-"""The reading side's face: a `Book` of runs, each a `RecordedRun`. Reads files only; no server, no lock on them."""
+"""`Book`: the runs of a store, each a `RecordedRun`. Reads files only: no server, no lock, nothing written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lossbook.errors import StoreError, UnknownRun
 from lossbook.metrics import nearest
 from lossbook.paths import RunFolder, default_store
-from lossbook.reading.cache import KeptRuns, share_out
+from lossbook.reading.cache import RunCache, share_memory
 from lossbook.reading.context import ReadContext
 from lossbook.reading.index import IndexEntry, read_index
 from lossbook.reading.run import RecordedRun
@@ -66,11 +66,11 @@ class Book:
                 pass
         except OSError as error:
             raise StoreError(f"the store {named} cannot be read ({error.strerror}); check who owns it") from None
-        self._limits = share_out(memory_bytes)
+        self._limits = share_memory(memory_bytes)
         self.context = ReadContext(
             self.store, arrays_bytes=self._limits.arrays_bytes, duckdb_memory=self._limits.duckdb
         )
-        self._kept = KeptRuns(self.store, self._make_run, self._limits.runs_bytes)
+        self._run_cache = RunCache(self.store, self._make_run, self._limits.runs_bytes)
 
     def connection(self) -> duckdb.DuckDBPyConnection:
         """The DuckDB that this book reads with; made when it is first needed. A cursor of it is for one thread."""
@@ -78,7 +78,7 @@ class Book:
 
     def close(self) -> None:
         """Let go of everything that is kept between questions; the next question reads it again."""
-        self._kept.clear()
+        self._run_cache.clear()
         self.context.close()
 
     def projects(self) -> list[str]:
@@ -138,7 +138,7 @@ class Book:
         Raises:
             UnknownRun: there is no such run.
         """
-        return self._kept.get(project, id)
+        return self._run_cache.get(project, id)
 
     def listing(self) -> Listing:
         """A live table of all runs, which knows what changed since the last look; see `Listing`."""

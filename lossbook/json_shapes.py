@@ -1,7 +1,7 @@
-"""The types of JSON values, and checks of what a small file holds: what is of another type is left out, and named.
+"""The types of JSON values, and checks of small files: a field of the wrong type is left out, and named.
 
-A file can be whole JSON and still not be ours: edited by hand, or written by another program. Who reads it through a
-shape may trust the types of what it gets.
+A file can be whole JSON and still not be ours: edited by hand, or written by another program. What `check_fields` returns
+has the types that its shape says.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | Non
 JsonObject: TypeAlias = dict[str, Json]
 JsonMapping: TypeAlias = Mapping[str, Json]
 
-Fits = Callable[[object], bool]
+Check = Callable[[object], bool]
 #: Which check each field of an object has to pass, and what it should be, in words.
-Shape = Mapping[str, tuple[Fits, str]]
+Shape = Mapping[str, tuple[Check, str]]
 
 #: The last microsecond of the year 9999.
 _LAST_TIME = 253_402_300_799_999_999
@@ -24,13 +24,13 @@ _LAST_TIME = 253_402_300_799_999_999
 _MOST_DEPTH = 100
 
 
-def fit(values: JsonMapping, shape: Shape) -> tuple[JsonObject, list[str]]:
-    """Leave out what has not the type that it should have.
+def check_fields(values: JsonMapping, shape: Shape) -> tuple[JsonObject, list[str]]:
+    """Leave out the fields that have the wrong type.
 
     Returns:
         The rest, and of each thing left out what it should be: `"tags" is no list of texts`.
     """
-    wrong = [name for name, (fits, _) in shape.items() if name in values and not fits(values[name])]
+    wrong = [name for name, (check, _) in shape.items() if name in values and not check(values[name])]
     rest = {name: value for name, value in values.items() if name not in wrong}
     return rest, [f'"{name}" is not {shape[name][1]}' for name in wrong]
 
@@ -89,27 +89,27 @@ def is_shallow(value: object) -> bool:
     return False
 
 
-def maybe(fits: Fits) -> Fits:
+def or_null(check: Check) -> Check:
     """A check that None passes too."""
-    return lambda value: value is None or fits(value)
+    return lambda value: value is None or check(value)
 
 
-def has(fields: Mapping[str, Fits], required: Sequence[str] = ()) -> Fits:
+def is_object_with(fields: Mapping[str, Check], required: Sequence[str] = ()) -> Check:
     """A check of an object: those of `fields` that it has must fit, and it must have the required ones."""
 
-    def fits(value: object) -> bool:
+    def is_one(value: object) -> bool:
         return (
             isinstance(value, dict)
             and all(name in value for name in required)
             and all(check(value[name]) for name, check in fields.items() if name in value)
         )
 
-    return fits
+    return is_one
 
 
-def each(fits: Fits) -> Fits:
+def is_list_of(check: Check) -> Check:
     """A check of a list: each of its items must fit."""
-    return lambda value: isinstance(value, list) and all(map(fits, value))
+    return lambda value: isinstance(value, list) and all(map(check, value))
 
 
 # -- taking a value as what it was checked to be ----------------------------------------------------------------------

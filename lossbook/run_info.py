@@ -16,22 +16,22 @@ from lossbook.json_shapes import (
     JsonMapping,
     JsonObject,
     Shape,
-    each,
-    fit,
-    has,
+    check_fields,
     is_attempt_number,
     is_count,
     is_flag,
+    is_list_of,
     is_number,
     is_object,
+    is_object_with,
     is_pid,
     is_step,
     is_text,
     is_texts,
     is_time,
-    maybe,
     number_or_none,
     object_or_empty,
+    or_null,
     text_or_none,
     texts_of,
     whole_or_none,
@@ -265,7 +265,7 @@ def parse_run_info(values: JsonMapping, folder: RunFolder) -> tuple[RunInfo, lis
     Returns:
         The run, and what each field that was left out should be: `"tags" is not a list of texts`.
     """
-    good, wrong = fit(values, _RUN)
+    good, wrong = check_fields(values, _RUN)
     parent = object_or_empty(good.get("parent"))
     git, source = good.get("git"), good.get("source")
     attempts = good.get("attempts")
@@ -402,44 +402,44 @@ def _written_attempt(attempt: Attempt) -> JsonObject:
     return written
 
 
-_GIT = has({"commit": maybe(is_text), "branch": maybe(is_text), "remote": maybe(is_text)})
-_ATTEMPT = has(
+_GIT = is_object_with({"commit": or_null(is_text), "branch": or_null(is_text), "remote": or_null(is_text)})
+_ATTEMPT = is_object_with(
     {
         "number": is_attempt_number,
-        "started": maybe(is_time),
-        "resume_step": maybe(is_step),
-        "host": maybe(is_text),
-        "pid": maybe(is_pid),
-        "process_start": maybe(is_number),
-        "boot": maybe(is_text),
-        "world_size": maybe(is_count),
-        "launch": maybe(is_text),
-        "argv": maybe(is_texts),
+        "started": or_null(is_time),
+        "resume_step": or_null(is_step),
+        "host": or_null(is_text),
+        "pid": or_null(is_pid),
+        "process_start": or_null(is_number),
+        "boot": or_null(is_text),
+        "world_size": or_null(is_count),
+        "launch": or_null(is_text),
+        "argv": or_null(is_texts),
     }
 )
 _REQUIRED = ("format", "id", "name", "project", "created", "config", "attempts")
 _RUN: Shape = {
     "format": (is_count, "a number"),
-    "id": (maybe(is_text), "a text"),
-    "name": (maybe(is_text), "a text"),
-    "project": (maybe(is_text), "a text"),
-    "created": (maybe(is_time), "a time in microseconds"),
-    "config": (maybe(is_object), "an object"),
-    "tags": (maybe(is_texts), "a list of texts"),
-    "group": (maybe(is_text), "a text"),
-    "notes": (maybe(is_text), "a text"),
-    "git": (maybe(_GIT), "a commit, a branch and a remote"),
-    "host": (maybe(has({"name": maybe(is_text), "user": maybe(is_text)})), "an object"),
-    "argv": (maybe(is_texts), "a list of texts"),
-    "cwd": (maybe(is_text), "a text"),
-    "mode": (maybe(is_text), "a text"),
-    "mirrors": (maybe(is_texts), "a list of texts"),
+    "id": (or_null(is_text), "a text"),
+    "name": (or_null(is_text), "a text"),
+    "project": (or_null(is_text), "a text"),
+    "created": (or_null(is_time), "a time in microseconds"),
+    "config": (or_null(is_object), "an object"),
+    "tags": (or_null(is_texts), "a list of texts"),
+    "group": (or_null(is_text), "a text"),
+    "notes": (or_null(is_text), "a text"),
+    "git": (or_null(_GIT), "a commit, a branch and a remote"),
+    "host": (or_null(is_object_with({"name": or_null(is_text), "user": or_null(is_text)})), "an object"),
+    "argv": (or_null(is_texts), "a list of texts"),
+    "cwd": (or_null(is_text), "a text"),
+    "mode": (or_null(is_text), "a text"),
+    "mirrors": (or_null(is_texts), "a list of texts"),
     "parent": (
-        maybe(has({"project": is_text, "run": is_text, "step": maybe(is_step)}, ("project", "run"))),
+        or_null(is_object_with({"project": is_text, "run": is_text, "step": or_null(is_step)}, ("project", "run"))),
         "a project, a run and a step",
     ),
-    "system_metrics": (maybe(is_flag), "true or false"),
-    "script": (maybe(is_text), "a text"),
-    "source": (maybe(has({"kind": maybe(is_text), "id": maybe(is_text)})), "a kind and an id"),
-    "attempts": (maybe(each(_ATTEMPT)), "a list of attempts"),
+    "system_metrics": (or_null(is_flag), "true or false"),
+    "script": (or_null(is_text), "a text"),
+    "source": (or_null(is_object_with({"kind": or_null(is_text), "id": or_null(is_text)})), "a kind and an id"),
+    "attempts": (or_null(is_list_of(_ATTEMPT)), "a list of attempts"),
 }

@@ -17,7 +17,7 @@ from lossbook.paths import RunFolder, read_json, write_json
 from lossbook.processes import boot_id, host_name, process_start
 from lossbook.storage.compaction import seal_run
 from lossbook.storage.summary import LiveSummary, compute_summary, overlay
-from lossbook.storage.summary_file import ReadTo, RunSummary, read_summary
+from lossbook.storage.summary_file import MetricTable, ReadTo, RunSummary, read_summary, write_summary
 
 
 @pytest.fixture
@@ -373,3 +373,26 @@ def test_a_summary_of_something_else_is_made_anew(run: WrittenRun) -> None:
     run.segment([{"a": 1.0}], end="finished")
     for odd in (RunSummary(), RunSummary(state="finished", cursor={"r9-000001.jsonl": ReadTo(3, 1, 1)})):
         assert overlay(odd, run.folder).metrics["a"].count == 1
+
+
+# -- the file -------------------------------------------------------------------------------------------------------
+
+
+def test_fields_of_a_newer_version_are_written_back(run: WrittenRun) -> None:
+    run.segment([{"a": 1.0}], end="finished")
+    LiveSummary(run.folder).write()
+    newer: dict[str, Any] = {**(read_json(run.folder.summary_json) or {}), "energy": {"joules": 7}}
+    write_json(run.folder.summary_json, newer)
+    summary = read_summary(run.folder)
+    assert summary is not None
+    write_summary(run.folder, summary)
+    assert read_json(run.folder.summary_json) == newer
+
+
+def test_statistics_that_are_not_finite_are_numbers_and_unknown_ones_none() -> None:
+    table = MetricTable({"loss": {"last": "NaN", "max": "Infinity", "min": 0.5, "count": 3, "last_step": 2}})
+    loss = table["loss"]
+    assert math.isnan(loss.last or 0.0)
+    assert (loss.max, loss.min, loss.count, loss.last_step) == (math.inf, 0.5, 3, 2)
+    assert (loss.mean, loss.min_step, loss.nonfinite) == (None, None, 0)
+    assert ("loss" in table, "other" in table, table.get("other"), list(table)) == (True, False, None, ["loss"])

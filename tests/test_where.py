@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lossbook.errors import BadQuery
-from lossbook.reading.record import IndexRecord
-from lossbook.reading.where import compile_value, compile_where
+from lossbook.reading.record import IndexRecord, parse_record
+from lossbook.reading.where import compile_value, compile_where, sorted_places
 from lossbook.storage.summary_file import MetricTable
 
 KNOWN: dict[str, Any] = {
@@ -210,3 +210,15 @@ def test_a_name_to_sort_by_finds_fields_configuration_and_metrics() -> None:
     assert compile_value("`gpu/0 util %`")(RECORD) == 97.0
     assert compile_value("params")(RECORD) == 124_439_808
     assert compile_value("nothing")(RECORD) is None
+
+
+def test_a_record_reads_back_from_its_text_as_it_was() -> None:
+    again = parse_record(RECORD.to_text())
+    assert again.metrics.to_json() == RECORD.metrics.to_json()
+    assert replace(again, metrics=RECORD.metrics) == RECORD
+
+
+def test_values_are_sorted_numbers_first_then_texts_and_what_has_none_or_nan_last() -> None:
+    values: list[Any] = ["b", None, 2, float("nan"), 1.5, "a"]
+    assert sorted_places(values) == [4, 2, 5, 0, 1, 3]
+    assert sorted_places(values, descending=True) == [2, 4, 0, 5, 1, 3]

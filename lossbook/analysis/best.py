@@ -1,4 +1,4 @@
-"""Which way a metric is better, and which run has the best of it; from the index alone."""
+"""Says which way a metric is better and which run has the best of it, from the index alone."""
 
 from __future__ import annotations
 

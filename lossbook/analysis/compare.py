@@ -1,4 +1,4 @@
-"""Runs side by side: what they were configured with differently, how good they became, and how soon.
+"""Compares runs: the settings in which they differ, how good they became, and how soon.
 
 What is compared comes from the index (a run's configuration and the statistics of its metrics), so a thousand runs
 take a fraction of a second. Rows are read for two questions alone: when a loss was first reached, and how long a run

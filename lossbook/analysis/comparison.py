@@ -1,4 +1,4 @@
-"""What a comparison of runs holds, and how it is written for people and for programs."""
+"""`Comparison`: what comparing runs found, and its text, Markdown, LaTeX, CSV and JSON."""
 
 from __future__ import annotations
 

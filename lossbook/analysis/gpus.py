@@ -1,4 +1,4 @@
-"""What a run says of its GPUs, whoever logged it: one table of names, and each quantity now, on average and at most.
+"""Reads what a run says of its GPUs, whoever logged it: each quantity now, on average and at most.
 
 The machine's own series (docs/system-metrics.md, and W&B's, Trackio's and MLflow's as `lossbook.trackers` brings them)
 come first; what a trainer logged itself stands in where they are missing. Made from the statistics that every run keeps

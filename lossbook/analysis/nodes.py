@@ -1,4 +1,4 @@
-"""The machines of a run: of each node its GPUs, of each rank what a step takes, and which rank is slower than the others.
+"""Reads the machines of a run: each node's GPUs, what a step takes on each rank, and which rank is slow.
 
 GPUs are read from the run's statistics (`lossbook.analysis.gpus`); which node a rank is on, from the row that its journal
 begins with. Step times are means over the run's last steps, so they say how it goes now.

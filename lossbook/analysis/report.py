@@ -1,4 +1,4 @@
-"""`EXPERIMENT_LOG.md`: results that are generated, and what a person writes between them, in one Markdown file.
+"""Writes and refreshes `EXPERIMENT_LOG.md`: generated results, and what a person writes between them.
 
 A generated part stands between two lines of its own, `<!-- lossbook:begin NAME ... -->` and
 `<!-- lossbook:end NAME -->`. A refresh replaces what is between them and leaves every other byte of the file as it

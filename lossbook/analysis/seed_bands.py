@@ -1,4 +1,4 @@
-"""Several runs of one recipe as one line with a band: mean and range over seeds."""
+"""Draws several runs of one recipe as one line with a band: mean and range over seeds."""
 
 from __future__ import annotations
 

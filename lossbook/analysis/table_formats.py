@@ -1,4 +1,4 @@
-"""One table of finished cells in the layouts that people read: plain text, Markdown and LaTeX."""
+"""Lays out a table of finished cells as plain text, Markdown or LaTeX."""
 
 from __future__ import annotations
 

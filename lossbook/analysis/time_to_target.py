@@ -1,4 +1,4 @@
-"""When a run first reached a loss: the exact row, found from the rollup rather than by reading the history."""
+"""Finds the row in which a run first reached a loss, from the rollup rather than by reading the history."""
 
 from __future__ import annotations
 

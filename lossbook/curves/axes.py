@@ -1,4 +1,4 @@
-"""What a curve can be drawn against: step, time, clocks, or any other metric; and which runs its rows come from."""
+"""Draws a curve against step, time, a clock or another metric, over a run and those that it was forked from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cells of a heat map: sums, extremes and counts of the rows or buckets that were put into each.
+"""Adds up rows or buckets in the cells of a heat map: sums, extremes and counts.
 
 Memory is that of the cells, whatever the number of rows.
 """

@@ -1,4 +1,4 @@
-"""Drawing one series from few rows, with every spike kept.
+"""Draws one series from few rows, with every spike kept.
 
 A curve of n points is made of n to 8n rollup buckets, so it costs O(n) whatever the length of the run. Buckets that
 a zoom or a resumed attempt cuts through are replaced by their rows.

@@ -1,4 +1,4 @@
-"""A heat map of thousands of series over steps: one pass over a run's rows instead of a curve for each series.
+"""Draws thousands of series over steps as a heat map, in one pass over a run's rows.
 
 Keys are taken in the order in which sealed files hold them, half a million rows at a time, so that memory does not grow with
 the run. Where the rows would be too many, rollup buckets that are far finer than the cells stand in for them.

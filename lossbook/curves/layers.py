@@ -1,4 +1,4 @@
-"""Which series belong together, layer by layer: names that differ in one number, or in a parameter's path."""
+"""Finds the series that belong together: names that differ in a layer's number, or in a parameter's path."""
 
 from __future__ import annotations
 

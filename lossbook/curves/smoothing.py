@@ -1,4 +1,4 @@
-"""Smoothing a series of rows: what is meant by "ema:0.99", and the filters themselves.
+"""Parses a smoothing such as "ema:0.99" and smooths a series of rows by it.
 
 Every filter gives an array of the shape it was given. Values that are not finite stay where they are, and the others
 are smoothed as if those rows had not been logged. A spike, however high, changes only what its weight reaches: no

@@ -1,6 +1,6 @@
-"""What a book keeps between questions, and how much of it: arrays, the reading state of runs, DuckDB's memory.
+"""Keeps the runs of a book between questions, within its memory, and shares that memory out.
 
-Everything kept here can be read again. What was used least recently goes first; nothing grows with the number of
+Everything cached here can be read again. What was used least recently goes first; nothing grows with the number of
 questions.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: The smallest memory in which a curve of a long run can be drawn.
 LEAST_MEMORY_BYTES = 32 << 20
-#: Runs of which the reading state is kept, at the most.
+#: Runs of which the reading state is cached, at the most.
 MOST_RUNS = 512
 #: A running run's state and last values are not read anew more often than this.
 REFRESH_SECONDS = 1.0
@@ -37,7 +37,7 @@ class MemoryLimits:
     duckdb: str  # as DuckDB has it
 
 
-def share_out(memory_bytes: int | None) -> MemoryLimits:
+def share_memory(memory_bytes: int | None) -> MemoryLimits:
     """Share out the memory of a book; None for one that sorts a hundred million rows without a disk.
 
     Raises:
@@ -52,7 +52,7 @@ def share_out(memory_bytes: int | None) -> MemoryLimits:
 
 
 @dataclass
-class _Kept:
+class _CachedRun:
     run: RecordedRun
     lock: threading.Lock
     mtime_ns: int = 0  # of the run's folder when it was read; 0 where it may have changed since without showing it
@@ -60,14 +60,14 @@ class _Kept:
     bytes: int = 0
 
 
-class KeptRuns:
+class RunCache:
     """The runs of a book that were asked for last, each with its reading state. Thread-safe."""
 
     def __init__(self, store: str, make_run: Callable[[RunFolder], RecordedRun], limit_bytes: int) -> None:
         self._store = store
         self._make_run = make_run
         self._limit_bytes = limit_bytes
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._runs: OrderedDict[str, _CachedRun] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, project: str, id: str) -> RecordedRun:
@@ -82,43 +82,45 @@ class KeptRuns:
             mtime_ns = -1
         if mtime_ns < 0 or not folder.exists():
             with self._lock:
-                self._kept.pop(folder.path, None)
+                self._runs.pop(folder.path, None)
             raise UnknownRun(f"there is no run {id!r} in the project {project!r} of {self._store}")
         with self._lock:
-            kept = self._kept.get(folder.path)
-            if kept is None:
-                kept = self._kept[folder.path] = _Kept(self._make_run(folder), threading.Lock())
-            self._kept.move_to_end(folder.path)
-        with kept.lock:
-            self._bring_up_to_date(kept, mtime_ns)
-        self._shrink(kept)
-        return kept.run
+            cached = self._runs.get(folder.path)
+            if cached is None:
+                cached = self._runs[folder.path] = _CachedRun(self._make_run(folder), threading.Lock())
+            self._runs.move_to_end(folder.path)
+        with cached.lock:
+            self._refresh(cached, mtime_ns)
+        self._shrink(cached)
+        return cached.run
 
-    def _bring_up_to_date(self, kept: _Kept, mtime_ns: int) -> None:
+    def _refresh(self, cached: _CachedRun, mtime_ns: int) -> None:
         now = time.monotonic()
-        is_due = kept.mtime_ns != mtime_ns or (kept.run.state == "running" and now - kept.looked >= REFRESH_SECONDS)
-        if kept.looked and not is_due:
+        is_due = cached.mtime_ns != mtime_ns or (
+            cached.run.state == "running" and now - cached.looked >= REFRESH_SECONDS
+        )
+        if cached.looked and not is_due:
             return
         looked_ns = time.time_ns()
-        kept.run.refresh()
-        kept.mtime_ns = mtime_ns if is_settled(mtime_ns, looked_ns) else 0
-        kept.looked = now
+        cached.run.refresh()
+        cached.mtime_ns = mtime_ns if is_settled(mtime_ns, looked_ns) else 0
+        cached.looked = now
 
-    def _shrink(self, used: _Kept) -> None:
+    def _shrink(self, used: _CachedRun) -> None:
         size = used.run.kept_bytes()
         with self._lock:
             used.bytes = size
-            total = sum(kept.bytes for kept in self._kept.values())
-            while len(self._kept) > 1 and (total > self._limit_bytes or len(self._kept) > MOST_RUNS):
-                path, oldest = next(iter(self._kept.items()))
+            total = sum(cached.bytes for cached in self._runs.values())
+            while len(self._runs) > 1 and (total > self._limit_bytes or len(self._runs) > MOST_RUNS):
+                path, oldest = next(iter(self._runs.items()))
                 if oldest is used:
                     break
-                del self._kept[path]
+                del self._runs[path]
                 total -= oldest.bytes
 
     def clear(self) -> None:
         with self._lock:
-            self._kept.clear()
+            self._runs.clear()
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._runs)

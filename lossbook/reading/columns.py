@@ -1,4 +1,4 @@
-"""Columns of a listing: their values by run, kept until the run changes, and the names that columns can have."""
+"""Keeps the values of a listing's columns until their run changes, and the names that columns can have."""
 
 from __future__ import annotations
 

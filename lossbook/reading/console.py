@@ -1,4 +1,4 @@
-"""What a rank printed, read by line or by byte: a page, the end, what came since, and what holds a text.
+"""Reads what a rank printed: a page, the end, what came since, and the lines that hold a text.
 
 A page or the end of a file of any size costs what it shows. To find a line by its number, newlines are counted once,
 and how many lie before each quarter of a megabyte is kept for the files that were looked at last.

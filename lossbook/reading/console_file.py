@@ -1,4 +1,4 @@
-"""A rank's console file, opened safely, with the newlines before each block of it counted once and kept.
+"""Opens a rank's console file safely, and counts the newlines before each block of it once.
 
 Files that were looked at least recently are forgotten, and counted again the next time.
 """

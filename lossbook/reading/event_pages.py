@@ -1,4 +1,4 @@
-"""Some of a run's rows that are no scalars: by kind, by key, the newest or evenly spread, however many there are.
+"""Reads some of a run's events: by kind, by key, the newest or evenly spread, however many there are.
 
 `RecordedRun.events` gives all of them; here only what is asked for is parsed, sealed files are searched where they lie,
 and of a live journal it is remembered where its events stand, so that asking again reads what was added alone.

@@ -1,4 +1,4 @@
-"""Rows that are no scalars, sealed and live."""
+"""Reads a run's events, which are its rows that are no scalars, sealed and live."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The query behind `run.history`: a run's rows, hidden ones told apart, as SQL over its files."""
+"""Writes the SQL of `run.history`: a run's rows over its files, without those that a later attempt hides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of every run of a store, read quickly: 10,000 runs in a tenth of a second.
+"""Reads what is known of every run of a store: of 10,000 runs in a tenth of a second.
 
 The index file keeps an `IndexRecord` of each: a first line that says of each run when its folder last changed and how
 long its record is, then a record a line. Only what changed is read anew; a record is parsed when somebody asks for it.

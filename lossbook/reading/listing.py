@@ -1,4 +1,4 @@
-"""A live table of a store's runs: which changed since the last look, and columns of them, for ten thousand runs.
+"""A live table of a store's runs: says which changed since the last look, and gives columns of ten thousand of them.
 
 A record (`lossbook.reading.record`) is read when its run's folder changed, kept as text outside of this process's memory
 (the mapped index, and a file without a name for what changed since), and parsed when a question needs it. What was found

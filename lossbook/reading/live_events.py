@@ -1,4 +1,4 @@
-"""Where the events of a live journal stand: read on from where the last look ended, without parsing lines of scalars."""
+"""Finds the events of a live journal, on from where the last look ended, without parsing lines of scalars."""
 
 from __future__ import annotations
 

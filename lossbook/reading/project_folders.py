@@ -1,4 +1,4 @@
-"""Which run folders of a store came and went since the last look; a project's are listed when it changed."""
+"""Says which run folders of a store came and went since the last look; a project is listed when it changed."""
 
 from __future__ import annotations
 

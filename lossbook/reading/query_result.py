@@ -1,4 +1,4 @@
-"""What a query gives: rows that go to pandas, Polars, Arrow, numpy or a file, with none of them installed by us."""
+"""Gives the rows of a query to pandas, Polars, Arrow, numpy or a file; none of them need be installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records that changed since the index was written, as text in a file that has no name and goes with the process."""
+"""Holds texts in a file that has no name and goes with the process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One run of a book as it stands in its folder: what is known of it, and the questions about its rows."""
+"""`RecordedRun`: one run as it stands in its folder, and the questions about its rows."""
 
 from __future__ import annotations
 

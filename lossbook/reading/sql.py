@@ -1,4 +1,4 @@
-"""SQL over all runs: the views of `book.sql`."""
+"""Makes the views of `book.sql`: runs, metrics, all_metrics and events of all runs."""
 
 from __future__ import annotations
 

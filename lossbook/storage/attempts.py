@@ -1,4 +1,4 @@
-"""Which rows count: attempts that replace each other's rows, and ranks that share a key.
+"""Says which rows count, where attempts replace each other's rows and ranks share a key.
 
 An attempt that resumed from step k hides rows of earlier attempts beyond k. One that did not say from where hides,
 per key, what it logged again: rows of earlier attempts from its own first step of that key on. Hidden rows stay.

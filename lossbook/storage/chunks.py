@@ -1,16 +1,24 @@
-"""Where the series of a run lie: one part for each key, attempt and rank within each segment, kept packed."""
+"""Says where the series of a run lie: one part for each key, attempt and rank of each segment, packed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy
 
 if TYPE_CHECKING:
-    from lossbook.storage.live_series import LiveSeries
+    from lossbook.storage.buckets import Buckets
     from lossbook.storage.schema import Columns
     from lossbook.storage.segments import Segment
+
+
+class LiveRows(Protocol):
+    """The rows of a series in a journal that is still written."""
+
+    def __len__(self) -> int: ...
+
+    def buckets(self) -> Buckets: ...
 
 
 @dataclass(frozen=True)
@@ -25,7 +33,7 @@ class SeriesPart:
     first_time: int
     last_time: int
     count: int
-    live: LiveSeries | None = field(default=None, compare=False, repr=False)
+    live: LiveRows | None = field(default=None, compare=False, repr=False)
 
 
 class SealedParts:

@@ -1,4 +1,4 @@
-"""Sealing: a journal segment becomes Parquet, and small Parquet files become larger ones.
+"""Seals journal segments as Parquet, and merges small Parquet files into larger ones.
 
 Every step can be cut off anywhere and done again, by this process or by another at the same time: files are
 written under names of their own, flushed, read back, renamed into place (the one in `metrics/` last, as the

@@ -1,4 +1,4 @@
-"""What followers note beside a run's rows: `followers/seal.json` and `followers/watch.json`, parsed and checked."""
+"""Parses and checks what followers note beside a run's rows: `followers/seal.json` and `followers/watch.json`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from lossbook.errors import LossbookError
 from lossbook.json_shapes import (
     Shape,
-    fit,
+    check_fields,
     is_attempt_number,
     is_text,
     is_texts,
     is_time,
-    maybe,
     object_or_empty,
+    or_null,
     text_or_none,
     texts_of,
     whole_or_none,
@@ -57,7 +57,7 @@ def read_seal_notes(folder: RunFolder) -> SealNotes:
     Raises:
         DamagedFile, StoreError: it cannot be read.
     """
-    found = fit(read_json(os.path.join(folder.followers, "seal.json")) or {}, _SEALING)[0]
+    found = check_fields(read_json(os.path.join(folder.followers, "seal.json")) or {}, _SEALING)[0]
     return SealNotes(
         **{name: _by_rank(found.get(name)) for name in ("next_row", "last_segment", "last_attempt", "last_step")},
         problems=texts_of(found.get("problems")),
@@ -67,7 +67,7 @@ def read_seal_notes(folder: RunFolder) -> SealNotes:
 def read_watch_notes(folder: RunFolder) -> WatchNotes:
     """What a follower noted of the run's end (`followers/watch.json`); nothing where that cannot be read."""
     try:
-        found = fit(read_json(os.path.join(folder.followers, "watch.json")) or {}, _WATCHED)[0]
+        found = check_fields(read_json(os.path.join(folder.followers, "watch.json")) or {}, _WATCHED)[0]
     except LossbookError:
         return WatchNotes()
     return WatchNotes(
@@ -93,7 +93,7 @@ _SEALING: Shape = {
 }
 _WATCHED: Shape = {
     "attempt": (is_attempt_number, "a number"),
-    "state": (maybe(is_text), "a text"),
-    "error": (maybe(is_text), "a text"),
-    "ended": (maybe(is_time), "a time in microseconds"),
+    "state": (or_null(is_text), "a text"),
+    "error": (or_null(is_text), "a text"),
+    "ended": (or_null(is_time), "a time in microseconds"),
 }

@@ -1,4 +1,4 @@
-"""The rows of a journal segment as columns, sorted for its Parquet files.
+"""Reads the rows of journal segments into columns, and sorts them for their Parquet files.
 
 Every whole line is taken: one that is damaged is kept as an event and reported.
 """

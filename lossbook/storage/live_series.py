@@ -1,4 +1,4 @@
-"""The series of a journal that is still written: read on from where the last look ended, kept packed."""
+"""Reads the series of a journal that is still written, on from where the last look ended, into packed arrays."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ class LiveSeries:
     at: array[int] = field(default_factory=lambda: array("I"))
     value: array[float] = field(default_factory=lambda: array("d"))
     part: SeriesPart | None = None
+
+    def __len__(self) -> int:
+        return len(self.at)
 
     def buckets(self) -> Buckets:
         """Its rows as buckets of one, sorted by step and row."""

@@ -1,4 +1,4 @@
-"""Multi-resolution summaries of series: what lets a curve of any length be drawn from few rows.
+"""Summarises series at several resolutions, so that a curve of any length is drawn from few rows.
 
 Each level groups 2^k consecutive rows of one series (one key, attempt and rank, in the order of step and row) and
 keeps their first, last, extremes, sum and counts. Levels are a factor of 4 apart, so a curve of n points reads at

@@ -1,4 +1,4 @@
-"""How a run stands: what it said of itself as it went (its events), and whether the process of its last attempt lives."""
+"""Tells how a run stands, from its events and from whether the process of its last attempt lives."""
 
 from __future__ import annotations
 

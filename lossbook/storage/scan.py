@@ -1,4 +1,4 @@
-"""A run's rows in the order in which they were logged, from sealed files and the live journal alike.
+"""Reads a run's rows in the order in which they were logged, from sealed files and the live journal alike.
 
 What follows a run reads it through here: from any place, as often as it likes, in memory that does not grow with the
 run. Rows of several ranks come merged by time; within a rank they come by number, each once.

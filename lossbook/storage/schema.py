@@ -1,4 +1,7 @@
-"""The Parquet files of a run: columns, order and encodings, in one place. `docs/format.md` is the specification."""
+"""Owns the columns, order and encodings of a run's Parquet files, and how DuckDB reads and writes them.
+
+`docs/format.md` is the specification.
+"""
 
 from __future__ import annotations
 

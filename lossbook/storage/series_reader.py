@@ -1,4 +1,4 @@
-"""The rows of one run, sealed and live, as a curve needs them: found quickly, read once, kept while they stand.
+"""Reads the rows of one run, sealed and live, for curves: each file once, and of the live journal what was added.
 
 Sealed files never change, so what was read of them is kept (bounded, over all runs of a book together); the live
 journal is read on from where the last look ended, so a row is seen as soon as its `log()` has returned.
@@ -379,7 +379,7 @@ class RunRows:
         assert series is not None
         name = (str(part.segment.journal), key, part.attempt, "live")
         found = self._cache.get(name)
-        if found is None or len(found["first_step"]) != len(series.at):
+        if found is None or len(found["first_step"]) != len(series):
             found = series.buckets()
             self._cache.put(name, found)
         return found

@@ -1,4 +1,4 @@
-"""Series in numbers: how they are added up row by row, read from a sealed file, and cut off at a step."""
+"""Adds series up in numbers: row by row, from a sealed file, or up to a step."""
 
 from __future__ import annotations
 

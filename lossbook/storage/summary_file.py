@@ -16,18 +16,18 @@ from lossbook.json_shapes import (
     JsonMapping,
     JsonObject,
     Shape,
-    each,
-    fit,
-    has,
+    check_fields,
     is_count,
+    is_list_of,
     is_object,
+    is_object_with,
     is_shallow,
     is_step,
     is_text,
     is_texts,
     is_time,
-    maybe,
     object_or_empty,
+    or_null,
     text_or_none,
     texts_of,
     whole_or_none,
@@ -175,7 +175,7 @@ def read_summary(folder: RunFolder) -> RunSummary | None:
     values = read_json(folder.summary_json)
     if not values:
         return None
-    good, wrong = fit(values, _SUMMARY)
+    good, wrong = check_fields(values, _SUMMARY)
     if wrong:
         raise DamagedFile(f"{folder.summary_json} is damaged: {', '.join(wrong)}")
     return _parsed(good)
@@ -255,7 +255,7 @@ def _is_cursor(value: object) -> bool:
     )
 
 
-_DEFINITION = has({"pattern": maybe(is_text), "goal": maybe(is_text)})
+_DEFINITION = is_object_with({"pattern": or_null(is_text), "goal": or_null(is_text)})
 _STATISTICS: dict[str, tuple[type, ...]] = {
     "last": (int, float, str, type(None)), "last_step": (int, float, type(None)), "min": (int, float, str, type(None)),
     "min_step": (int, type(None)), "max": (int, float, str, type(None)), "max_step": (int, type(None)),
@@ -264,18 +264,18 @@ _STATISTICS: dict[str, tuple[type, ...]] = {
 _TYPES_SEEN: set[tuple[type, ...]] = set()
 
 _SUMMARY: Shape = {
-    "state": (maybe(is_text), "a text"),
-    "error": (maybe(is_text), "a text"),
-    "started": (maybe(is_time), "a time in microseconds"),
-    "ended": (maybe(is_time), "a time in microseconds"),
-    "last_time": (maybe(is_step), "a time in microseconds"),
-    "rows": (maybe(is_count), "a count"),
-    "last_step": (maybe(is_step), "a step"),
-    "config": (maybe(is_object), "an object"),
-    "summary": (maybe(is_object), "an object"),
-    "define": (maybe(each(lambda one: _DEFINITION(one) and is_shallow(one))), "a list of definitions"),
-    "metrics": (maybe(_is_metrics), "statistics of each key"),
-    "alerts": (maybe(is_count), "a count"),
-    "problems": (maybe(is_texts), "a list of texts"),
-    "cursor": (maybe(_is_cursor), "how far each file was read"),
+    "state": (or_null(is_text), "a text"),
+    "error": (or_null(is_text), "a text"),
+    "started": (or_null(is_time), "a time in microseconds"),
+    "ended": (or_null(is_time), "a time in microseconds"),
+    "last_time": (or_null(is_step), "a time in microseconds"),
+    "rows": (or_null(is_count), "a count"),
+    "last_step": (or_null(is_step), "a step"),
+    "config": (or_null(is_object), "an object"),
+    "summary": (or_null(is_object), "an object"),
+    "define": (or_null(is_list_of(lambda one: _DEFINITION(one) and is_shallow(one))), "a list of definitions"),
+    "metrics": (or_null(_is_metrics), "statistics of each key"),
+    "alerts": (or_null(is_count), "a count"),
+    "problems": (or_null(is_texts), "a list of texts"),
+    "cursor": (or_null(_is_cursor), "how far each file was read"),
 }
