@@ -16,9 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lossbook.journal import writer
-from lossbook.journal.attempt_row import AttemptRow
+from lossbook.journal.attempt_row import AttemptRow, parse_attempt_row
 from lossbook.journal.durability import choose_durability, file_system, is_network
 from lossbook.journal.line import DamagedLine, decode, encode_event, encode_scalars
+from lossbook.journal.null_journal import NullJournal
 from lossbook.journal.reader import find_gaps, first_row, journal_segments, last_row, read_segment, rows_backwards
 from lossbook.journal.segment_numbers import next_child_rank, next_segment
 from lossbook.journal.writer import Journal, NotPlain
@@ -565,3 +566,38 @@ def test_links_that_run_in_a_circle_end(tmp_path: Path) -> None:
 def test_where_there_is_no_mount_table_rows_are_kept_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lossbook.journal.durability.MOUNTS", "/nowhere/mountinfo")
     assert choose_durability("/home/me")[0] == "process"
+
+
+# -- who writes -----------------------------------------------------------------------------------------------------
+
+
+def test_an_attempt_row_is_read_as_it_was_written() -> None:
+    attempt = Attempt(number=2, world_size=4, resume_step=7, host="h", pid=1, process_start=2.0, boot="b", launch="l:0")
+    row = AttemptRow(attempt, 3)
+    assert parse_attempt_row(row.to_json()) == row
+    later = row.continued(spill="s.jsonl")
+    assert (later.continues, later.spill, later.attempt) == (True, "s.jsonl", attempt)
+    assert parse_attempt_row(later.to_json()) == later
+    imported = AttemptRow(Attempt(number=1, world_size=1), 0, imported=True)
+    assert "host" not in imported.to_json()
+    assert parse_attempt_row(imported.to_json()) == imported
+
+
+@pytest.mark.parametrize("values", [{}, {"number": "x", "rank": None, "pid": []}, {"format": {}, "spill": 1}])
+def test_an_attempt_row_of_another_program_is_read_as_far_as_it_goes(values: dict[str, Any]) -> None:
+    row = parse_attempt_row(values)
+    assert (row.rank, row.attempt.number, row.attempt.pid, row.spill) == (0, 0, None, None)
+
+
+def test_a_null_journal_takes_everything_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    journal = NullJournal()
+    journal.append({"a": "no number"}, "no step")  # type: ignore[dict-item,arg-type]
+    journal.append_scalars({"a": 1.0}, None)
+    journal.append_event("note", {"text": "x"})
+    journal.put_file("media/x", b"x")
+    journal.append_text("console/r0.log", b"x")
+    assert journal.begin_segment()
+    assert journal.sync()
+    journal.close()
+    assert (journal.step, journal.row, os.listdir(tmp_path)) == (-1, 0, [])

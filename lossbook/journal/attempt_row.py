@@ -10,6 +10,10 @@ from lossbook.paths import FORMAT
 from lossbook.run_info import Attempt, parse_attempt
 
 
+#: What the row says beside the attempt.
+_OF_THE_ROW = frozenset(("rank", "format", "continues", "spill", "imported", "monitor"))
+
+
 @dataclass(frozen=True, slots=True)
 class AttemptRow:
     """The contents of an `attempt` row.
@@ -62,7 +66,7 @@ class AttemptRow:
 def parse_attempt_row(values: JsonMapping) -> AttemptRow:
     """What an `attempt` row says."""
     return AttemptRow(
-        attempt=parse_attempt(values),
+        attempt=parse_attempt({name: value for name, value in values.items() if name not in _OF_THE_ROW}),
         rank=whole_or_none(values.get("rank")) or 0,
         format=whole_or_none(values.get("format")) or FORMAT,
         continues=bool(values.get("continues")),

@@ -53,8 +53,23 @@ class Journal:
         warn: called with one sentence when rows are being lost, and when they no longer are.
     """
 
-    __slots__ = ("_fd", "_folder", "_lock", "_lost", "_said", "_size", "_synced", "_turning", "_warn",
-                 "attempt", "path", "rank", "row", "segment", "step")  # fmt: skip
+    __slots__ = (
+        "_fd",
+        "_folder",
+        "_lock",
+        "_lost",
+        "_said",
+        "_size",
+        "_synced",
+        "_turning",
+        "_warn",
+        "attempt",
+        "path",
+        "rank",
+        "row",
+        "segment",
+        "step",
+    )
 
     def __init__(
         self,

@@ -41,6 +41,7 @@ def test_a_whole_run_loads_no_more_than_that(store: Path) -> None:
         store,
     )
     assert not loaded & set(HEAVY)
+    assert not [name for name in loaded if name.startswith("lossbook.compat")], "it has no word of W&B's"
 
 
 def test_reading_loads_what_it_takes(store: Path) -> None:
