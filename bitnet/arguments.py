@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bitnet.model import SIZES
+from lossbook.registry import MIRRORS
 from trainers import checkpoint
 from trainers.text import TOKENIZERS
 
@@ -15,6 +16,9 @@ from trainers.text import TOKENIZERS
 FREE = {
     "resume", "checkpoints", "cache", "data_root", "device", "store", "log_interval", "wandb_mode", "disable_wandb", "tracker"
 }  # fmt: skip
+
+#: Mirrors that no flag of their own turns on.
+_OTHERS = tuple(name for name in MIRRORS.names() if name not in ("wandb", "tensorboard"))
 
 
 class Arguments(argparse.ArgumentParser):
@@ -77,7 +81,7 @@ def parser() -> Arguments:
         help="[online, or as WANDB_MODE says]; disabled leaves TensorBoard",
     )
     track.add_argument("--disable_wandb", action="store_true", help="the same as --wandb_mode disabled")
-    track.add_argument("--tracker", default="none", help="mirrors beside W&B and TensorBoard: trackio,mlflow")
+    track.add_argument("--tracker", default="none", help=f"mirrors beside W&B and TensorBoard: {','.join(_OTHERS)}")
     track.add_argument("--store", help="where runs are kept [LOSSBOOK_STORE, else ./lossbook-runs]")
     return flags
 

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import lossbook
 from gpt2.model import SIZES
 from lossbook.errors import LossbookError
+from lossbook.registry import MIRRORS
 from trainers import checkpoint
 from trainers.datasets import DATASETS
 from trainers.optimizers import KINDS, OPTIMIZERS
@@ -136,7 +137,7 @@ def _parser() -> Arguments:
     track.add_argument(
         "--tracker",
         default=argparse.SUPPRESS,
-        help="mirrors beside the local run: wandb,trackio,tensorboard,mlflow, one or several, each with "
+        help=f"mirrors beside the local run: {','.join(MIRRORS.names())}, one or several, each with "
         "a mode of its own if wanted (wandb:offline) [none]",
     )
     track.add_argument("--tracker-project", help="project [directory-checksum]")

@@ -14,16 +14,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from lossbook.registry import MIRRORS
+
 if TYPE_CHECKING:
     from kconfiglib import Kconfig, Symbol
 
 ROOT = Path(__file__).resolve().parents[1]
 
-TRACKERS = ("wandb", "trackio", "tensorboard", "mlflow")
 TRACKER_MODES = ("online", "offline")
 
-#: Symbols that are switches of a tracker, where TRACKER names none.
-ENABLE = {f"ENABLE_{name.upper()}": name for name in TRACKERS}
+#: Symbols that are switches of a tracker, where TRACKER names none. TRACKER alone names one of another package.
+ENABLE = {f"ENABLE_{name.upper()}": name for name in MIRRORS.own}
 
 #: Symbols that become variables of the trainer's environment: the trackers' own clients read them.
 ENVIRONMENT = {"WANDB_ENTITY": "WANDB_ENTITY", "TRACKIO_PORT": "GRADIO_SERVER_PORT"}
@@ -252,9 +253,9 @@ def tracker_words(text: str, where: str) -> list[str]:
         name, colon, mode = word.partition(":")
         if word == "both":
             words += ["wandb", "trackio"]
-        elif name not in TRACKERS or (colon and mode not in TRACKER_MODES):
+        elif name not in MIRRORS or (colon and mode not in TRACKER_MODES):
             raise ConfigError(
-                f"there is no tracker {word!r} ({where}): use {', '.join(TRACKERS)}, with :offline behind it if "
+                f"there is no tracker {word!r} ({where}): use {', '.join(MIRRORS.names())}, with :offline behind it if "
                 "wanted, both, or none alone"
             )
         else:

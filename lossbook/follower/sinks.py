@@ -73,7 +73,7 @@ class AlertSink(ABC):
 
 
 def variable_of(kind: str) -> str:
-    """The environment variable that turns a sink on; its value is the sink's setting."""
+    """The environment variable that turns a sink on, `LOSSBOOK_ALERT_FILE` for one named "file"; its value is the setting."""
     if kind == "webhook":
         return "LOSSBOOK_WEBHOOK"
     return f"LOSSBOOK_ALERT_{kind.upper().replace('-', '_')}"

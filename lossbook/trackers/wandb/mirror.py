@@ -54,7 +54,7 @@ class WandbMirror(Mirror):
     """
 
     kind: ClassVar[str] = "wandb"
-    title: ClassVar[str] = "W&B"
+    title: ClassVar[str] = "Weights & Biases"
     packages: ClassVar[tuple[str, ...]] = ("wandb",)
     library: ClassVar[str] = "wandb: pip install 'lossbook[wandb]'"
     has_offline: ClassVar[bool] = True
