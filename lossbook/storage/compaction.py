@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lossbook.errors import LossbookError, StoreError
 from lossbook.journal.liveness import writer_is_over
@@ -23,10 +23,9 @@ from lossbook.paths import (
     folder_lock,
     fsync_folder,
     parse_segment_name,
-    read_json,
-    write_json,
 )
 from lossbook.processes import process_start
+from lossbook.storage.derived_files import SealNotes, read_seal_notes, write_seal_notes
 from lossbook.storage.resume_point import LAST_ROWS
 from lossbook.storage.segments import Partials, Segment, sealed_segments
 
@@ -115,9 +114,10 @@ def seal_segments(folder: RunFolder, journals: list[JournalSegment], report: Sea
     # Rows whose attempt row is damaged belong to the attempt before them.
     rank = journals[0].name.rank
     # What was noted of a sealing that was cut off says nothing of the rows before these.
-    follows = _noted(folder, "last_segment", rank) == journals[0].name.first - 1
+    notes = _read_notes(folder)
+    follows = notes.last_segment.get(rank, 0) == journals[0].name.first - 1
     rows = JournalRows(
-        last_attempt=_noted(folder, "last_attempt", rank), next_row=_noted(folder, "next_row", rank) if follows else 0
+        last_attempt=notes.last_attempt.get(rank, 0), next_row=notes.next_row.get(rank, 0) if follows else 0
     )
     try:
         for journal in journals:
@@ -232,35 +232,27 @@ def _put_in_place(folder: RunFolder, name: SegmentName, write: Callable[[Partial
         raise
 
 
-def _notes_path(folder: RunFolder) -> str:
-    return os.path.join(folder.followers, "seal.json")
-
-
-def _read_notes(folder: RunFolder) -> dict[str, Any]:
+def _read_notes(folder: RunFolder) -> SealNotes:
     try:
-        return read_json(_notes_path(folder)) or {}
+        return read_seal_notes(folder)
     except LossbookError:
-        return {}
-
-
-def _noted(folder: RunFolder, what: str, rank: int) -> int:
-    value = (_read_notes(folder).get(what) or {}).get(f"r{rank}", 0)
-    return value if isinstance(value, int) else 0
+        return SealNotes()
 
 
 def _note_sealed(folder: RunFolder, name: SegmentName, rows: JournalRows) -> None:
     """Keep the row number and the step that a resumed run goes on from, and what was found damaged."""
-    noted = _read_notes(folder)
-    next_row = max(rows.next_row, _noted(folder, "next_row", name.rank))
-    for what, value in (("next_row", next_row), ("last_attempt", rows.last_attempt), ("last_segment", name.last)):
-        noted[what] = {**(noted.get(what) or {}), f"r{name.rank}": value}
-    if rows.step:
-        noted["last_step"] = {**(noted.get("last_step") or {}), f"r{name.rank}": max(rows.step[-LAST_ROWS:])}
-    if rows.problems:
-        noted["problems"] = list(dict.fromkeys([*(noted.get("problems") or []), *rows.problems]))[-200:]
+    notes, rank = _read_notes(folder), name.rank
+    next_row = max(rows.next_row, notes.next_row.get(rank, 0))
+    notes = replace(
+        notes,
+        next_row={**notes.next_row, rank: next_row},
+        last_attempt={**notes.last_attempt, rank: rows.last_attempt},
+        last_segment={**notes.last_segment, rank: name.last},
+        last_step={**notes.last_step, rank: max(rows.step[-LAST_ROWS:])} if rows.step else notes.last_step,
+        problems=tuple(dict.fromkeys([*notes.problems, *rows.problems]))[-200:],
+    )
     try:
-        os.makedirs(folder.followers, exist_ok=True)
-        write_json(_notes_path(folder), noted)
+        write_seal_notes(folder, notes)
     except OSError as error:
         raise StoreError(
             f"{folder.path} cannot be written ({error.strerror or error}); its journal is untouched: make room, "

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from lossbook.errors import LossbookError
 from lossbook.json_shapes import (
+    JsonMapping,
+    JsonObject,
     Shape,
     check_fields,
     is_attempt_number,
@@ -19,7 +21,7 @@ from lossbook.json_shapes import (
     texts_of,
     whole_or_none,
 )
-from lossbook.paths import RunFolder, read_json
+from lossbook.paths import RunFolder, read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class SealNotes:
         last_attempt: the attempt that wrote it.
         last_step: the highest step among its last rows.
         problems: a sentence each.
+        more: fields that this version does not know.
     """
 
     next_row: dict[int, int] = field(default_factory=dict)
@@ -39,6 +42,7 @@ class SealNotes:
     last_attempt: dict[int, int] = field(default_factory=dict)
     last_step: dict[int, int] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    more: JsonMapping = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -59,9 +63,27 @@ def read_seal_notes(folder: RunFolder) -> SealNotes:
     """
     found = check_fields(read_json(os.path.join(folder.followers, "seal.json")) or {}, _SEALING)[0]
     return SealNotes(
-        **{name: _by_rank(found.get(name)) for name in ("next_row", "last_segment", "last_attempt", "last_step")},
+        **{name: _by_rank(found.get(name)) for name in _BY_RANK},
         problems=texts_of(found.get("problems")),
+        more={name: value for name, value in found.items() if name not in (*_BY_RANK, "problems")},
     )
+
+
+def write_seal_notes(folder: RunFolder, notes: SealNotes) -> None:
+    """Replace what sealing noted of a run; it survives power loss.
+
+    Raises:
+        OSError: it cannot be written; what was noted before is untouched.
+    """
+    written: JsonObject = {**notes.more}
+    for name in _BY_RANK:
+        numbers: dict[int, int] = getattr(notes, name)
+        if numbers:
+            written[name] = {f"r{rank}": number for rank, number in numbers.items()}
+    if notes.problems:
+        written["problems"] = [*notes.problems]
+    os.makedirs(folder.followers, exist_ok=True)
+    write_json(os.path.join(folder.followers, "seal.json"), written)
 
 
 def read_watch_notes(folder: RunFolder) -> WatchNotes:
@@ -87,9 +109,10 @@ def _by_rank(value: object) -> dict[int, int]:
     return found
 
 
+_BY_RANK = ("next_row", "last_attempt", "last_segment", "last_step")
 _SEALING: Shape = {
     "problems": (is_texts, "a list of texts"),
-    **{name: (lambda value: type(value) is dict, "an object") for name in ("next_row", "last_segment", "last_step")},
+    **{name: (lambda value: type(value) is dict, "an object") for name in _BY_RANK},
 }
 _WATCHED: Shape = {
     "attempt": (is_attempt_number, "a number"),
