@@ -6,6 +6,7 @@ import math
 import os
 import re
 import subprocess
+import sys
 import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -75,6 +76,8 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         work = folder / "work"
         work.mkdir()
         patch.chdir(work)
+        # The commit is that of the script's repository, and pytest may lie in one of its own.
+        patch.setattr(sys, "argv", [str(work / "train.py")])
         _make_repository(work)
         store = str(folder / "store")
         _make_runs(store)
