@@ -37,7 +37,7 @@ def write_long_run(folder: str, rows: int) -> dict[str, float]:
 
     import lossbook
     from lossbook.paths import RunFolder, SegmentName
-    from lossbook.storage.compaction import _put_in_place
+    from lossbook.storage.compaction import put_segment
     from lossbook.storage.journal_rows import JournalRows
     from lossbook.storage.segment_file import write_sealed
     from lossbook.storage.segments import Partials
@@ -63,7 +63,7 @@ def write_long_run(folder: str, rows: int) -> dict[str, float]:
             write_sealed(journal, 0, partials)
 
         # Named as eight segments merged: the follower's names for files of this size.
-        _put_in_place(RunFolder(run.path), SegmentName(0, 2 + 8 * number, 9 + 8 * number), write)
+        put_segment(RunFolder(run.path), SegmentName(0, 2 + 8 * number, 9 + 8 * number), write)
     return {"seconds": perf_counter() - begin}
 
 

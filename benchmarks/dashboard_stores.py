@@ -105,7 +105,7 @@ def _write_sealed_run(folder: str, name: str, values: Any) -> None:
 
     import lossbook
     from lossbook.paths import RunFolder, SegmentName
-    from lossbook.storage.compaction import _put_in_place
+    from lossbook.storage.compaction import put_segment
     from lossbook.storage.journal_rows import JournalRows
     from lossbook.storage.segment_file import write_sealed
     from lossbook.storage.segments import Partials
@@ -124,7 +124,7 @@ def _write_sealed_run(folder: str, name: str, values: Any) -> None:
     def write(partials: Partials) -> None:
         write_sealed(journal, 0, partials)
 
-    _put_in_place(RunFolder(run.path), SegmentName(0, 2, 9), write)
+    put_segment(RunFolder(run.path), SegmentName(0, 2, 9), write)
 
 
 def _write_trackio(run: str, rows: list[Row]) -> None:

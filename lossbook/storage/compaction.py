@@ -127,7 +127,7 @@ def seal_segments(folder: RunFolder, journals: list[JournalSegment], report: Sea
     name = SegmentName(journals[0].name.rank, journals[0].name.first, journals[-1].name.last)
     # Noted before the journal goes: a resumed run that is cut off from it here still counts on from the right row.
     _note_sealed(folder, name, rows)
-    after = _put_in_place(folder, name, lambda partials: write_sealed(rows, name.rank, partials))
+    after = put_segment(folder, name, lambda partials: write_sealed(rows, name.rank, partials))
     for journal in journals:
         _unlink(journal.path)
     report.segments += len(journals)
@@ -159,7 +159,7 @@ def merge_segments(folder: RunFolder, report: SealReport, *, everything: bool = 
             return
         name = SegmentName(chosen[0].name.rank, chosen[0].name.first, chosen[-1].name.last)
         before = sum(_size(path) for segment in chosen for path in _files(segment))
-        after = _put_in_place(folder, name, partial(write_merged, chosen, _spill_folder(folder)))
+        after = put_segment(folder, name, partial(write_merged, chosen, _spill_folder(folder)))
         for segment in chosen:
             for path in (segment.metrics, segment.rollup, segment.events):
                 if path is not None:
@@ -198,7 +198,7 @@ def _tier(rows: int) -> int:
     return tier
 
 
-def _put_in_place(folder: RunFolder, name: SegmentName, write: Callable[[Partials], None]) -> int:
+def put_segment(folder: RunFolder, name: SegmentName, write: Callable[[Partials], None]) -> int:
     """Write a segment's three files and rename them into place; returns their size in bytes."""
     ending = f".{os.getpid()}-{os.urandom(3).hex()}.tmp"
     targets = [
