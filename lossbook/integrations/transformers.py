@@ -141,7 +141,7 @@ class LossbookCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
         return self.run
 
     def _beginning(self, args: TrainingArguments, state: TrainerState) -> dict[str, Any]:
-        chosen: dict[str, Any] = {}
+        chosen: dict[str, object] = {}
         if state.trial_name is not None:
             chosen.update(name=state.trial_name, group=args.run_name or args.output_dir)
         elif args.run_name and args.run_name != args.output_dir:
