@@ -9,7 +9,6 @@ from lossbook.json_shapes import JsonMapping, JsonObject, text_or_none, whole_or
 from lossbook.paths import FORMAT
 from lossbook.run_info import Attempt, parse_attempt
 
-
 #: What the row says beside the attempt.
 _OF_THE_ROW = frozenset(("rank", "format", "continues", "spill", "imported", "monitor"))
 
