@@ -207,12 +207,16 @@ def _parsed(values: JsonObject) -> RunSummary:
         metrics=MetricTable(object_or_empty(values.get("metrics"))),
         alerts=whole_or_none(values.get("alerts")) or 0,
         problems=texts_of(values.get("problems")),
-        cursor={
-            name: ReadTo(*map(int, place)) if isinstance(place, list) else None  # type: ignore[arg-type]
-            for name, place in object_or_empty(values.get("cursor")).items()
-        },
+        cursor={name: _read_to(place) for name, place in object_or_empty(values.get("cursor")).items()},
         more={name: value for name, value in values.items() if name not in _KNOWN},
     )
+
+
+def _read_to(place: Json) -> ReadTo | None:
+    if not isinstance(place, list):
+        return None
+    offset, line, next_row = (whole_or_none(one) or 0 for one in place)
+    return ReadTo(offset, line, next_row)
 
 
 def _number(value: Json) -> float | None:
