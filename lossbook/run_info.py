@@ -31,7 +31,6 @@ from lossbook.json_shapes import (
     is_time,
     number_or_none,
     object_or_empty,
-    or_null,
     text_or_none,
     texts_of,
     whole_or_none,
@@ -54,6 +53,9 @@ class _Part:
             written = {name: value for name, value in written.items() if value is not None}
         written.update(self.more)
         return written
+
+
+_NOTHING: JsonMapping = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +257,7 @@ def edit_run_info(folder: RunFolder, change: Callable[[RunInfo], RunInfo], *, du
     return changed
 
 
-def parse_run_info(values: JsonMapping, folder: RunFolder) -> tuple[RunInfo, list[str]]:
+def parse_run_info(values: JsonObject, folder: RunFolder) -> tuple[RunInfo, list[str]]:
     """What `run.json` says.
 
     Args:
@@ -373,8 +375,8 @@ def _parse_origin(values: JsonMapping) -> Origin:
 
 
 def _more(values: JsonMapping, kind: type) -> JsonMapping:
-    known = _known(kind)
-    return {name: value for name, value in values.items() if name not in known}
+    unknown = values.keys() - _known(kind)
+    return {name: values[name] for name in values if name in unknown} if unknown else _NOTHING
 
 
 @cache
@@ -402,44 +404,44 @@ def _written_attempt(attempt: Attempt) -> JsonObject:
     return written
 
 
-_GIT = is_object_with({"commit": or_null(is_text), "branch": or_null(is_text), "remote": or_null(is_text)})
+_GIT = is_object_with({"commit": is_text, "branch": is_text, "remote": is_text})
 _ATTEMPT = is_object_with(
     {
         "number": is_attempt_number,
-        "started": or_null(is_time),
-        "resume_step": or_null(is_step),
-        "host": or_null(is_text),
-        "pid": or_null(is_pid),
-        "process_start": or_null(is_number),
-        "boot": or_null(is_text),
-        "world_size": or_null(is_count),
-        "launch": or_null(is_text),
-        "argv": or_null(is_texts),
+        "started": is_time,
+        "resume_step": is_step,
+        "host": is_text,
+        "pid": is_pid,
+        "process_start": is_number,
+        "boot": is_text,
+        "world_size": is_count,
+        "launch": is_text,
+        "argv": is_texts,
     }
 )
 _REQUIRED = ("format", "id", "name", "project", "created", "config", "attempts")
 _RUN: Shape = {
     "format": (is_count, "a number"),
-    "id": (or_null(is_text), "a text"),
-    "name": (or_null(is_text), "a text"),
-    "project": (or_null(is_text), "a text"),
-    "created": (or_null(is_time), "a time in microseconds"),
-    "config": (or_null(is_object), "an object"),
-    "tags": (or_null(is_texts), "a list of texts"),
-    "group": (or_null(is_text), "a text"),
-    "notes": (or_null(is_text), "a text"),
-    "git": (or_null(_GIT), "a commit, a branch and a remote"),
-    "host": (or_null(is_object_with({"name": or_null(is_text), "user": or_null(is_text)})), "an object"),
-    "argv": (or_null(is_texts), "a list of texts"),
-    "cwd": (or_null(is_text), "a text"),
-    "mode": (or_null(is_text), "a text"),
-    "mirrors": (or_null(is_texts), "a list of texts"),
+    "id": (is_text, "a text"),
+    "name": (is_text, "a text"),
+    "project": (is_text, "a text"),
+    "created": (is_time, "a time in microseconds"),
+    "config": (is_object, "an object"),
+    "tags": (is_texts, "a list of texts"),
+    "group": (is_text, "a text"),
+    "notes": (is_text, "a text"),
+    "git": (_GIT, "a commit, a branch and a remote"),
+    "host": (is_object_with({"name": is_text, "user": is_text}), "an object"),
+    "argv": (is_texts, "a list of texts"),
+    "cwd": (is_text, "a text"),
+    "mode": (is_text, "a text"),
+    "mirrors": (is_texts, "a list of texts"),
     "parent": (
-        or_null(is_object_with({"project": is_text, "run": is_text, "step": or_null(is_step)}, ("project", "run"))),
+        is_object_with({"project": is_text, "run": is_text, "step": is_step}, ("project", "run")),
         "a project, a run and a step",
     ),
-    "system_metrics": (or_null(is_flag), "true or false"),
-    "script": (or_null(is_text), "a text"),
-    "source": (or_null(is_object_with({"kind": or_null(is_text), "id": or_null(is_text)})), "a kind and an id"),
-    "attempts": (or_null(is_list_of(_ATTEMPT)), "a list of attempts"),
+    "system_metrics": (is_flag, "true or false"),
+    "script": (is_text, "a text"),
+    "source": (is_object_with({"kind": is_text, "id": is_text}), "a kind and an id"),
+    "attempts": (is_list_of(_ATTEMPT), "a list of attempts"),
 }

@@ -275,12 +275,11 @@ def _lookup(name: str) -> Evaluate:
     def metric(record: IndexRecord) -> Json:
         key = find_key(name, record.metrics)
         if key is not None:
-            return record.metrics[key].last
+            return record.metrics.value(key, "last")
         if dot and statistic in _STATISTICS:
             key = find_key(base, record.metrics)
             if key is not None:
-                value: Json = getattr(record.metrics[key], statistic)
-                return value
+                return record.metrics.value(key, statistic)
         found = nested(record.summary, name)
         return found if found is not None else nested(record.config, name)
 

@@ -16,7 +16,6 @@ from lossbook.json_shapes import (
     is_texts,
     is_time,
     object_or_empty,
-    or_null,
     text_or_none,
     texts_of,
     whole_or_none,
@@ -116,7 +115,7 @@ _SEALING: Shape = {
 }
 _WATCHED: Shape = {
     "attempt": (is_attempt_number, "a number"),
-    "state": (or_null(is_text), "a text"),
-    "error": (or_null(is_text), "a text"),
-    "ended": (or_null(is_time), "a time in microseconds"),
+    "state": (is_text, "a text"),
+    "error": (is_text, "a text"),
+    "ended": (is_time, "a time in microseconds"),
 }

@@ -27,7 +27,6 @@ from lossbook.json_shapes import (
     is_texts,
     is_time,
     object_or_empty,
-    or_null,
     text_or_none,
     texts_of,
     whole_or_none,
@@ -80,6 +79,14 @@ class MetricTable(Mapping[str, MetricStatistics]):
             _whole(get("count")) or 0,
             _whole(get("nonfinite")) or 0,
         )
+
+    def value(self, key: str, statistic: str) -> float | None:
+        """One statistic of one metric, such as "last"; None where it is not known.
+
+        Raises:
+            KeyError: there is no such metric.
+        """
+        return _number(object_or_empty(self._written[key]).get(statistic))
 
     def __contains__(self, key: object) -> bool:
         return key in self._written
@@ -259,7 +266,7 @@ def _is_cursor(value: object) -> bool:
     )
 
 
-_DEFINITION = is_object_with({"pattern": or_null(is_text), "goal": or_null(is_text)})
+_DEFINITION = is_object_with({"pattern": is_text, "goal": is_text})
 _STATISTICS: dict[str, tuple[type, ...]] = {
     "last": (int, float, str, type(None)), "last_step": (int, float, type(None)), "min": (int, float, str, type(None)),
     "min_step": (int, type(None)), "max": (int, float, str, type(None)), "max_step": (int, type(None)),
@@ -268,18 +275,18 @@ _STATISTICS: dict[str, tuple[type, ...]] = {
 _TYPES_SEEN: set[tuple[type, ...]] = set()
 
 _SUMMARY: Shape = {
-    "state": (or_null(is_text), "a text"),
-    "error": (or_null(is_text), "a text"),
-    "started": (or_null(is_time), "a time in microseconds"),
-    "ended": (or_null(is_time), "a time in microseconds"),
-    "last_time": (or_null(is_step), "a time in microseconds"),
-    "rows": (or_null(is_count), "a count"),
-    "last_step": (or_null(is_step), "a step"),
-    "config": (or_null(is_object), "an object"),
-    "summary": (or_null(is_object), "an object"),
-    "define": (or_null(is_list_of(lambda one: _DEFINITION(one) and is_shallow(one))), "a list of definitions"),
-    "metrics": (or_null(_is_metrics), "statistics of each key"),
-    "alerts": (or_null(is_count), "a count"),
-    "problems": (or_null(is_texts), "a list of texts"),
-    "cursor": (or_null(_is_cursor), "how far each file was read"),
+    "state": (is_text, "a text"),
+    "error": (is_text, "a text"),
+    "started": (is_time, "a time in microseconds"),
+    "ended": (is_time, "a time in microseconds"),
+    "last_time": (is_step, "a time in microseconds"),
+    "rows": (is_count, "a count"),
+    "last_step": (is_step, "a step"),
+    "config": (is_object, "an object"),
+    "summary": (is_object, "an object"),
+    "define": (is_list_of(lambda one: _DEFINITION(one) and is_shallow(one)), "a list of definitions"),
+    "metrics": (_is_metrics, "statistics of each key"),
+    "alerts": (is_count, "a count"),
+    "problems": (is_texts, "a list of texts"),
+    "cursor": (_is_cursor, "how far each file was read"),
 }
