@@ -87,8 +87,6 @@ def in_terminal(command: list[str]) -> tuple[bytes, int]:
 
 def list_runs(folder: str, api_repeats: int) -> dict[str, float]:
     """Seconds of `ls` of the store, as a whole command and as a call: the first, again, after one run changed."""
-    from dataclasses import replace
-    from functools import partial
 
     import lossbook
     from lossbook.paths import RunFolder
@@ -112,7 +110,7 @@ def list_runs(folder: str, api_repeats: int) -> dict[str, float]:
 
     def change_one(number: int) -> None:
         run = os.path.join(store, PROJECT, sorted(os.listdir(os.path.join(store, PROJECT)))[number])
-        edit_run_info(RunFolder(run), partial(replace, tags=(f"seen-{number}",)))
+        edit_run_info(RunFolder(run), lambda info: info._replace(tags=(f"seen-{number}",)))
 
     found: dict[str, float] = {}
     forget()

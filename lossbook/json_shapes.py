@@ -87,12 +87,16 @@ def is_texts(value: object) -> bool:
 
 def is_shallow(value: object) -> bool:
     """Whether objects and lists are nested no deeper than JSON can be written."""
-    level: list[object] = [value]
+    level = [value]
     for _ in range(_MOST_DEPTH):
-        inner = [one for one in level if isinstance(one, (dict, list))]
-        if not inner:
+        level = [
+            each
+            for one in level
+            for each in (one.values() if isinstance(one, dict) else one if isinstance(one, list) else ())
+            if isinstance(each, (dict, list))
+        ]
+        if not level:
             return True
-        level = [each for one in inner for each in (one.values() if isinstance(one, dict) else one)]
     return False
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
 from functools import cache
+from types import MappingProxyType
+from typing import NamedTuple
 
 from lossbook.errors import LossbookError
 from lossbook.json_shapes import (
@@ -37,29 +38,10 @@ from lossbook.json_shapes import (
 )
 from lossbook.paths import FORMAT, RunFolder, folder_lock, read_json, write_json
 
-
-class _Part:
-    """An object within `run.json`."""
-
-    __slots__ = ()
-    more: JsonMapping
-
-    def to_json(self) -> JsonObject:
-        """As it stands in `run.json`."""
-        kind: type = type(self)
-        written: JsonObject = {name: getattr(self, name) for name in _names(kind) if name != "more"}
-        if not isinstance(self, (Git, Parent)):
-            # What is not known of a host or a source was never written as null.
-            written = {name: value for name, value in written.items() if value is not None}
-        written.update(self.more)
-        return written
+_NOTHING: JsonMapping = MappingProxyType({})
 
 
-_NOTHING: JsonMapping = {}
-
-
-@dataclass(frozen=True, slots=True)
-class Host(_Part):
+class Host(NamedTuple):
     """The machine on which the first attempt began; None for what is not known."""
 
     name: str | None = None
@@ -67,32 +49,41 @@ class Host(_Part):
     os: str | None = None
     python: str | None = None
     cpus: int | None = None
-    more: JsonMapping = field(default_factory=dict, repr=False)
+    more: JsonMapping = _NOTHING
+
+    def to_json(self) -> JsonObject:
+        """As it stands in `run.json`."""
+        return _written_without_nulls(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Git(_Part):
+class Git(NamedTuple):
     """The commit that was checked out; None for what is not known."""
 
     commit: str | None = None
     branch: str | None = None
     dirty: bool | None = None
     remote: str | None = None
-    more: JsonMapping = field(default_factory=dict, repr=False)
+    more: JsonMapping = _NOTHING
+
+    def to_json(self) -> JsonObject:
+        """As it stands in `run.json`."""
+        return _written(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Parent(_Part):
+class Parent(NamedTuple):
     """The run whose history this one continues, up to `step`; None where the step was not recorded."""
 
     project: str
     run: str
     step: int | None = None
-    more: JsonMapping = field(default_factory=dict, repr=False)
+    more: JsonMapping = _NOTHING
+
+    def to_json(self) -> JsonObject:
+        """As it stands in `run.json`."""
+        return _written(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Origin(_Part):
+class Origin(NamedTuple):
     """Where an imported run comes from: the kind of tracker, its location, and the run's id and project there."""
 
     kind: str | None = None
@@ -100,11 +91,14 @@ class Origin(_Part):
     id: str | None = None
     project: str | None = None
     url: str | None = None
-    more: JsonMapping = field(default_factory=dict, repr=False)
+    more: JsonMapping = _NOTHING
+
+    def to_json(self) -> JsonObject:
+        """As it stands in `run.json`."""
+        return _written_without_nulls(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One process, or one launch of several, that wrote the run.
 
     Attributes:
@@ -127,11 +121,10 @@ class Attempt:
     started: int | None = None
     argv: tuple[str, ...] = ()
     git: Git | None = None
-    more: JsonMapping = field(default_factory=dict, repr=False)
+    more: JsonMapping = _NOTHING
 
 
-@dataclass(frozen=True, slots=True)
-class RunInfo:
+class RunInfo(NamedTuple):
     """Who a run is and what exactly was started: the contents of its `run.json`.
 
     Attributes:
@@ -148,12 +141,12 @@ class RunInfo:
     project: str
     format: int = FORMAT
     created: int = 0
-    config: JsonObject = field(default_factory=dict)
+    config: JsonObject = {}  # noqa: RUF012  # nobody changes a configuration in place
     tags: tuple[str, ...] = ()
     group: str | None = None
     notes: str | None = None
     git: Git | None = None
-    host: Host = field(default_factory=Host)
+    host: Host = Host()
     argv: tuple[str, ...] = ()
     cwd: str | None = None
     mode: str | None = None
@@ -165,7 +158,7 @@ class RunInfo:
     job_type: str | None = None
     source: Origin | None = None
     attempts: tuple[Attempt, ...] = ()
-    more: JsonMapping = field(default_factory=dict, repr=False)
+    more: JsonMapping = _NOTHING
 
     @property
     def last_attempt(self) -> Attempt:
@@ -332,10 +325,9 @@ def parse_attempt(values: JsonMapping, position: int = 0) -> Attempt:
 
 def with_attempt(info: RunInfo, number: int, **changes: object) -> RunInfo:
     """The run with some fields of the attempt of that number changed; as it is where there is no such attempt."""
-    return replace(
-        info,
+    return info._replace(
         attempts=tuple(
-            replace(one, **changes) if one.number == number else one  # type: ignore[arg-type]
+            one._replace(**changes) if one.number == number else one  # type: ignore[arg-type]
             for one in info.attempts
         ),
     )
@@ -374,32 +366,37 @@ def _parse_origin(values: JsonMapping) -> Origin:
     )
 
 
-def _more(values: JsonMapping, kind: type) -> JsonMapping:
-    unknown = values.keys() - _known(kind)
-    return {name: values[name] for name in values if name in unknown} if unknown else _NOTHING
+def _written(part: Host | Git | Parent | Origin) -> JsonObject:
+    written: JsonObject = part._asdict()
+    del written["more"]
+    return {**written, **part.more}
+
+
+def _written_without_nulls(part: Host | Origin) -> JsonObject:
+    """What is not known of a host or a source was never written as null."""
+    return {name: value for name, value in _written(part).items() if value is not None or name in part.more}
+
+
+def _more(values: JsonMapping, kind: type[NamedTuple]) -> JsonMapping:
+    known = _known(kind)
+    return _NOTHING if values.keys() <= known else {name: one for name, one in values.items() if name not in known}
 
 
 @cache
-def _names(kind: type) -> tuple[str, ...]:
-    return tuple(one.name for one in fields(kind))
-
-
-@cache
-def _known(kind: type) -> frozenset[str]:
-    return frozenset(_names(kind))
+def _known(kind: type[NamedTuple]) -> frozenset[str]:
+    return frozenset(kind._fields)
 
 
 def _written_attempt(attempt: Attempt) -> JsonObject:
     written: JsonObject = {}
-    for one in fields(attempt):
-        value = getattr(attempt, one.name)
-        if one.name == "git":
+    for name, value in attempt._asdict().items():
+        if name == "git":
             if value is not None:
                 written["git"] = value.to_json()
-        elif one.name == "argv":
+        elif name == "argv":
             written["argv"] = list(value)
-        elif one.name != "more" and (value is not None or one.name == "resume_step"):
-            written[one.name] = value
+        elif name != "more" and (value is not None or name == "resume_step"):
+            written[name] = value
     written.update(attempt.more)
     return written
 

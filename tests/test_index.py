@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +93,7 @@ def test_only_the_run_that_changed_is_read_again(store: Path, make_run: MakeRun,
     runs = [make_run(f"r{number}") for number in range(5)]
     settle(store)
     read.clear()
-    edit_run_info(runs[3].folder, lambda info: replace(info, name="renamed"))
+    edit_run_info(runs[3].folder, lambda info: info._replace(name="renamed"))
     assert lossbook.open(store).runs(where="name = 'renamed'")[0].id == "r3"
     assert read == ["r3"]
 

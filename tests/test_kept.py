@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,7 @@ def test_a_kept_run_says_what_its_files_say_now(make_run: MakeRun, store: Path) 
     run.segment([{"loss": 1.0}], end="finished")
     book = open_store(store)
     assert book.kept_run("tests", "a1").tags == ["old"]
-    edit_run_info(run.folder, lambda info: replace(info, tags=("new",)))
+    edit_run_info(run.folder, lambda info: info._replace(tags=("new",)))
     assert book.kept_run("tests", "a1").tags == ["new"]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -187,7 +186,7 @@ def test_changes_to_run_json_by_many_at_once_are_all_kept(tmp_path: Path) -> Non
     write_json(folder.run_json, {"id": "one", "tags": []})
 
     def add(tag: str) -> None:
-        edit_run_info(folder, lambda info: replace(info, tags=(*info.tags, tag)), durable=False)
+        edit_run_info(folder, lambda info: info._replace(tags=(*info.tags, tag)), durable=False)
 
     threads = [threading.Thread(target=add, args=(f"tag-{number}",)) for number in range(16)]
     for thread in threads:

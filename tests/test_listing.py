@@ -8,7 +8,6 @@ import shutil
 import stat
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +62,7 @@ def ids(keys: list[RunKey]) -> list[str]:
 
 
 def change(store: Path, id: str, **fields: Any) -> None:
-    edit_run_info(RunFolder(str(store / "tests" / id)), lambda info: replace(info, **fields))
+    edit_run_info(RunFolder(str(store / "tests" / id)), lambda info: info._replace(**fields))
 
 
 def unnamed_bytes() -> int:

@@ -6,7 +6,6 @@ import csv
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -227,7 +226,7 @@ def test_tags_and_notes_that_were_changed_afterwards_are_seen_at_once(book: Book
     run = make_run("r1")
     run.segment([{"a": 1.0}], end="finished")
     assert book.run("r1").tags == []
-    edit_run_info(run.folder, lambda info: replace(info, tags=("new",), notes="changed"))
+    edit_run_info(run.folder, lambda info: info._replace(tags=("new",), notes="changed"))
     assert book.run("r1").tags == ["new"]
     assert book.runs(where="'new' in tags")[0].notes == "changed"
 

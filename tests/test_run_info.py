@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -60,7 +59,7 @@ def test_fields_of_a_newer_version_stay_where_they_are(folder: RunFolder) -> Non
         "attempts": [{"number": 0, "lease": "x"}],
     }
     write(folder, newer)
-    edit_run_info(folder, lambda info: replace(info, notes="read again"))
+    edit_run_info(folder, lambda info: info._replace(notes="read again"))
     now = orjson.loads(Path(folder.run_json).read_bytes())
     assert now["sweep"] == {"id": 7}
     assert now["host"]["gpu"] == "H200"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import click
 
 from lossbook.cli.app import RUN, Settings, common_options
@@ -57,7 +55,7 @@ def tag_command(settings: Settings, ref: str, changes: tuple[str, ...]) -> None:
                     held.append(one[1:])
                 elif one[0] == "-" and one[1:] in held:
                     held.remove(one[1:])
-            return replace(info, tags=tuple(held))
+            return info._replace(tags=tuple(held))
 
         tags = list(edit_run(run.path, change).tags)
     if settings.json:

@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -318,7 +318,7 @@ def move_run(folder: RunFolder, store: str, project: str, run_id: str) -> RunFol
         raise StoreError(f"the run {run_id} cannot be moved to {target.path} ({error.strerror or error})") from error
 
     if os.path.exists(target.run_json):
-        edit_run_info(target, lambda info: replace(info, project=project))
+        edit_run_info(target, lambda info: info._replace(project=project))
     return target
 
 

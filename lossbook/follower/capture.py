@@ -7,7 +7,7 @@ import platform
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import metadata
 
 from lossbook.json_shapes import Json, JsonObject
@@ -54,7 +54,7 @@ def capture(folder: RunFolder, *, attempt: int, main: bool) -> None:
             replace_file(os.path.join(target, "diff.patch"), state.diff.encode("utf-8", "replace"), durable=False)
         commit = state.git
         if os.path.exists(folder.run_json):
-            edit_run_info(folder, lambda now: with_attempt(replace(now, git=now.git or commit), attempt, git=commit))
+            edit_run_info(folder, lambda now: with_attempt(now._replace(git=now.git or commit), attempt, git=commit))
     if state is None or state.script_untracked:
         _keep_script(target, info.script)
 

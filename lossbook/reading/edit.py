@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 from lossbook.errors import BadArgument, StoreError
 from lossbook.paths import RunFolder
@@ -73,7 +72,7 @@ def set_notes(path: str, write: Callable[[str], str | None]) -> str:
     Raises:
         StoreError: as `edit_run`.
     """
-    return edit_run(path, lambda info: replace(info, notes=write(info.notes or ""))).notes or ""
+    return edit_run(path, lambda info: info._replace(notes=write(info.notes or ""))).notes or ""
 
 
 def set_labels(
@@ -97,8 +96,7 @@ def set_labels(
     new_tags = None if tags is None else tags_of(tags)
 
     def change(info: RunInfo) -> RunInfo:
-        return replace(
-            info,
+        return info._replace(
             name=info.name if new_name is None else new_name,
             notes=info.notes if notes is None else writable(notes.strip()) or None,
             tags=info.tags if new_tags is None else new_tags,

@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 import orjson
 
-from lossbook.paths import RunFolder, cache_folder, file_names, is_settled, replace_file, run_entries
-from lossbook.reading.record import IndexRecord, parse_record, read_record
+from lossbook.paths import RunFolder, cache_folder, is_settled, replace_file, run_entries
+from lossbook.reading.record import IndexRecord, journal_stamp, parse_record, read_record
 
-VERSION = 4
+VERSION = 5
 #: The index is written anew when more than one run of so many has changed,
 FEW = 50
 #: or when what had to be read anew took longer than that.
@@ -122,28 +122,14 @@ def _is_current(entry: IndexEntry, mtime_ns: int) -> bool:
     """Whether a record of the index still says what the run's files say."""
     if entry.mtime_ns != mtime_ns or entry.state == "running":
         return False
-    return entry.stamp == 0 or entry.stamp == _journal_stamp(entry.folder)
-
-
-def _journal_stamp(folder: RunFolder) -> int:
-    """A number that changes with every file of the journal and its size; never 0."""
-    found = []
-    for name in file_names(folder.journal):
-        try:
-            status = os.stat(os.path.join(folder.journal, name))
-        except OSError:
-            continue
-        found.append((name, status.st_size, status.st_mtime_ns))
-    return zlib.crc32(repr(sorted(found)).encode()) + 1
+    return entry.stamp == 0 or entry.stamp == journal_stamp(entry.folder)
 
 
 def _read_entry(folder: RunFolder, mtime_ns: int) -> IndexEntry | None:
     if not folder.exists():
         return None
     looked_ns = time.time_ns()
-    # Before the rows are read: a row that comes meanwhile has the record made again.
-    stamp = _journal_stamp(folder)
-    record, is_derived = read_record(folder)
+    record, stamp = read_record(folder)
     return IndexEntry(
         folder.path,
         # A change within the same tick would go unseen for ever: read such a folder again next time.
@@ -151,7 +137,7 @@ def _read_entry(folder: RunFolder, mtime_ns: int) -> IndexEntry | None:
         record.created_us,
         record.state,
         record.to_text(),
-        stamp=stamp if is_derived else 0,
+        stamp=stamp,
     )
 
 

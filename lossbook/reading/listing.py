@@ -19,7 +19,7 @@ import time
 import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lossbook.errors import UnknownRun
@@ -427,7 +427,7 @@ class Listing:
             if len(self._name_sets) > 1000 + 2 * len(self._rows):
                 self._forget_names()
             row.names = self._name_sets.number_of(record)
-        return replace(record, duration=max(0.0, time.time() - record.started)) if row.state == "running" else record
+        return record._replace(duration=max(0.0, time.time() - record.started)) if row.state == "running" else record
 
     def _forget_names(self) -> None:
         """Forget sets of names that no run has any more."""
@@ -443,4 +443,4 @@ class Listing:
 
 
 def _checksum(record: IndexRecord) -> int:
-    return zlib.crc32(replace(record, duration=0.0).to_text()) or 1
+    return zlib.crc32(record._replace(duration=0.0).to_text()) or 1

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import zlib
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
 from lossbook.errors import LossbookError
 from lossbook.journal.line import merge_config
 from lossbook.json_shapes import JsonObject
-from lossbook.paths import FORMAT, RunFolder
+from lossbook.paths import FORMAT, RunFolder, file_names
 from lossbook.run_info import RunInfo, read_run_info
 from lossbook.storage.summary_file import MetricTable, RunSummary, read_summary
 
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
 _ENDED = ("finished", "failed", "interrupted", "killed")
 
 
-@dataclass(frozen=True, slots=True)
-class IndexRecord:
+class IndexRecord(NamedTuple):
     """One run. `where`, `sort` and columns name these fields.
 
     Attributes:
@@ -62,8 +62,11 @@ class IndexRecord:
     problems: list[str]
 
     def to_text(self) -> bytes:
-        """As JSON, as the index keeps it."""
-        return orjson.dumps(self, default=_plain)
+        """As JSON, as the index keeps it: the values without their names, because all of ten thousand are parsed."""
+        return orjson.dumps(tuple(self), default=_plain)
+
+
+_METRICS = IndexRecord._fields.index("metrics")
 
 
 def _plain(value: object) -> JsonObject:
@@ -74,22 +77,23 @@ def _plain(value: object) -> JsonObject:
 
 def parse_record(text: bytes) -> IndexRecord:
     """What `IndexRecord.to_text` wrote."""
-    fields = orjson.loads(text)
-    fields["metrics"] = MetricTable(fields["metrics"])
-    return IndexRecord(**fields)
+    values = orjson.loads(text)
+    values[_METRICS] = MetricTable(values[_METRICS])
+    return IndexRecord._make(values)
 
 
-def read_record(folder: RunFolder, live: LiveSummary | None = None) -> tuple[IndexRecord, bool]:
+def read_record(folder: RunFolder, live: LiveSummary | None = None) -> tuple[IndexRecord, int]:
     """Read what is known of one run.
 
     Args:
         live: of this folder, where one is kept: of a running run only what was added to the journal is read then.
 
     Returns:
-        The record, and whether its summary was made from the rows because none that covers them lies in the run.
+        The record; and where no summary that covers its rows lies in the run, the stamp of the journal that it was made
+        from, else 0.
     """
     info, problems = read_run_info(folder)
-    is_derived = False
+    stamp = 0
     summary = _updated(live) if live is not None and live.updates else None
     if summary is None or summary.state != "running":
         try:
@@ -98,11 +102,24 @@ def read_record(folder: RunFolder, live: LiveSummary | None = None) -> tuple[Ind
             summary = None
             problems.append(f"{error}; it is made anew")
         if summary is None or summary.state not in _ENDED or not _covers(summary, info):
+            # Before the rows are read: a row that comes meanwhile has the record made again.
+            stamp = journal_stamp(folder)
             summary = _bring_up_to_date(summary, folder, problems, live)
-            is_derived = True
     if info.format > FORMAT:
         problems.append(f"{folder.run_json} has format {info.format}, which this version does not know")
-    return _record(info, summary, problems), is_derived
+    return _record(info, summary, problems), stamp
+
+
+def journal_stamp(folder: RunFolder) -> int:
+    """A number that changes with every file of the journal and its size; never 0."""
+    found = []
+    for name in file_names(folder.journal):
+        try:
+            status = os.stat(os.path.join(folder.journal, name))
+        except OSError:
+            continue
+        found.append((name, status.st_size, status.st_mtime_ns))
+    return zlib.crc32(repr(sorted(found)).encode()) + 1
 
 
 def _record(info: RunInfo, summary: RunSummary, problems: list[str]) -> IndexRecord:

@@ -98,11 +98,11 @@ def begin(
                 if current is not None:
                     info = _gone_on_with(current, request.info)
                 else:
-                    info = replace(request.info, id=run_id, name=_name(request.info, run_id))
+                    info = request.info._replace(id=run_id, name=_name(request.info, run_id))
                     if request.fork_from is not None and launch.rank == 0:
-                        info = replace(info, parent=find_parent(request.store, info.project, *request.fork_from))
+                        info = info._replace(parent=find_parent(request.store, info.project, *request.fork_from))
                 attempt = _this_attempt(launch, info.attempts, request.resume_step)
-                info = replace(info, attempts=(*info.attempts, attempt))
+                info = info._replace(attempts=(*info.attempts, attempt))
                 if launch.rank == 0:
                     write_run_info(folder, info, durable=False)
             step = _first_step(request, folder, previous)
@@ -140,7 +140,7 @@ def begin_async(request: InitRequest, launch: Launch, *, warn: Callable[[str], N
     # Where the parent of a fork lies is looked up by the journal's thread; its project is this one as a rule.
     parent = Parent(request.info.project, *request.fork_from) if request.fork_from is not None else None
     name = _name(request.info, run_id)
-    fresh = replace(request.info, id=run_id, name=name, parent=parent, attempts=(attempt,))
+    fresh = request.info._replace(id=run_id, name=name, parent=parent, attempts=(attempt,))
     result: list[Started] = []
     refused: list[UnknownRun] = []
 
@@ -172,7 +172,7 @@ def begin_async(request: InitRequest, launch: Launch, *, warn: Callable[[str], N
 
 def begin_disabled(info: RunInfo) -> Started:
     """A run that takes every call and records nothing."""
-    nothing = replace(info, id="disabled", name=info.name or "disabled", mode="disabled")
+    nothing = info._replace(id="disabled", name=info.name or "disabled", mode="disabled")
     return Started(RunFolder(""), nothing, Attempt(), NullJournal())
 
 
@@ -182,7 +182,7 @@ def begin_child(folder: RunFolder, attempt: AttemptRow, step: int, warn: Callabl
 
     pid = os.getpid()
     rank = next_child_rank(folder)
-    mine = replace(attempt.attempt, pid=pid, process_start=process_start(pid), world_size=1)
+    mine = attempt.attempt._replace(pid=pid, process_start=process_start(pid), world_size=1)
     journal = Journal(folder, rank, AttemptRow(mine, rank), step=step, warn=warn)
     journal.begin_segment()
     if journal.segment != 1:
@@ -229,8 +229,7 @@ def _is_overtaken(folder: RunFolder, previous: RunInfo | None, current: RunInfo 
 
 def _gone_on_with(current: RunInfo, asked: RunInfo) -> RunInfo:
     """What `run.json` says of a run that is resumed with these arguments."""
-    return replace(
-        current,
+    return current._replace(
         config=merge_config(current.config, asked.config),
         tags=tuple(dict.fromkeys((*current.tags, *asked.tags))),
         name=asked.name or current.name,

@@ -10,7 +10,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from importlib import import_module
 from types import TracebackType
 from typing import Any
@@ -105,7 +104,7 @@ class Run:
 
     @name.setter
     def name(self, name: str) -> None:
-        self._describe(lambda info: replace(info, name=text_of(name)))
+        self._describe(lambda info: info._replace(name=text_of(name)))
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -115,7 +114,7 @@ class Run:
     @tags.setter
     def tags(self, tags: Iterable[str]) -> None:
         words = tuple(dict.fromkeys([text_of(tags)] if isinstance(tags, str) else map(text_of, tags)))
-        self._describe(lambda info: replace(info, tags=words))
+        self._describe(lambda info: info._replace(tags=words))
 
     @property
     def notes(self) -> str | None:
@@ -124,7 +123,7 @@ class Run:
 
     @notes.setter
     def notes(self, notes: str | None) -> None:
-        self._describe(lambda info: replace(info, notes=None if notes is None else text_of(notes)))
+        self._describe(lambda info: info._replace(notes=None if notes is None else text_of(notes)))
 
     @property
     def group(self) -> str | None:
@@ -495,7 +494,7 @@ class Run:
 
     def __reduce__(self) -> tuple[object, ...]:
         # Where nothing is recorded, the configuration cannot be read back from the run's folder.
-        info = self._info if self.path else replace(self._info, config=plain_object(self.config))
+        info = self._info if self.path else self._info._replace(config=plain_object(self.config))
         return attach_child, (self.path, info, self._journal.attempt, self._journal.step)
 
 
@@ -506,7 +505,7 @@ def attach_child(path: str, info: RunInfo, attempt: AttemptRow, step: int) -> Ru
     folder = RunFolder(path)
     found = read_run_info(folder)[0]
     journal = Journal(folder, -1, attempt, step=step, warn=say)
-    run = Run(Started(folder, replace(found, name=info.name), attempt.attempt, journal), console=False)
+    run = Run(Started(folder, found._replace(name=info.name), attempt.attempt, journal), console=False)
     run.become_child(attempt, step)
     return run
 

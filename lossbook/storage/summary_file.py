@@ -7,7 +7,8 @@ this version does not know are kept and written back as they were.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 from lossbook.errors import DamagedFile
@@ -36,7 +37,10 @@ from lossbook.paths import FORMAT, RunFolder, read_json, write_json
 _NOT_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 
 
-@dataclass(frozen=True, slots=True)
+_NOTHING: JsonMapping = MappingProxyType({})
+
+
+@dataclass(frozen=True)
 class MetricStatistics:
     """One metric of a run in numbers, over the rows that count; extremes and mean over its finite values.
 
@@ -113,8 +117,7 @@ class ReadTo(NamedTuple):
     next_row: int
 
 
-@dataclass(frozen=True, slots=True)
-class RunSummary:
+class RunSummary(NamedTuple):
     """How a run stands: the contents of its `summary.json`. Times in µs since 1970, UTC.
 
     Attributes:
@@ -140,14 +143,14 @@ class RunSummary:
     rows: int = 0
     last_step: int | None = None
     last_time: int | None = None
-    config: JsonObject = field(default_factory=dict)
-    summary: JsonObject = field(default_factory=dict)
+    config: JsonObject = {}  # noqa: RUF012  # nobody changes it in place
+    summary: JsonObject = {}  # noqa: RUF012
     define: tuple[JsonObject, ...] = ()
-    metrics: MetricTable = field(default_factory=MetricTable)
+    metrics: MetricTable = MetricTable()
     alerts: int = 0
     problems: tuple[str, ...] = ()
-    cursor: Mapping[str, ReadTo | None] = field(default_factory=dict)
-    more: JsonMapping = field(default_factory=dict, repr=False)
+    cursor: Mapping[str, ReadTo | None] = MappingProxyType({})
+    more: JsonMapping = _NOTHING
 
     def to_json(self) -> JsonObject:
         """As it stands in `summary.json`."""
@@ -236,7 +239,7 @@ def _whole(value: Json) -> int | None:
     return int(value) if isinstance(value, (int, float)) else None
 
 
-_KNOWN = frozenset((*(one.name for one in fields(RunSummary)), "format"))
+_KNOWN = frozenset((*RunSummary._fields, "format"))
 
 # -- checks -----------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,6 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 from lossbook.errors import LossbookError, StoreError
 from lossbook.journal.reader import journal_segments
@@ -163,8 +162,7 @@ def _info_of(folder: RunFolder, source: Source, run: ForeignRun, project: str) -
 
 def _refreshed(known: RunInfo, info: RunInfo) -> RunInfo:
     """What is known of the run, with what the source says anew; what people may have changed here is theirs."""
-    return replace(
-        known,
+    return known._replace(
         config=info.config,
         source=info.source,
         git=info.git,

@@ -311,7 +311,7 @@ def publish(folder: RunFolder, cursor: ImportCursor) -> bool:
     stage = StagedFolder(folder.path)
     later = tuple(parse_attempt(one) for one in cursor.attempts)
     if later:
-        edit_run_info(folder, lambda now: dataclasses.replace(now, attempts=(*now.attempts[:1], *later)))
+        edit_run_info(folder, lambda now: now._replace(attempts=(*now.attempts[:1], *later)))
     for name in file_names(stage.console):
         make_folder(folder.console)
         before = (cursor.publishing or {}).get(name, 0)

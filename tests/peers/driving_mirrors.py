@@ -16,7 +16,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,7 @@ def subject(folder: Path, **changes: Any) -> Subject:
         argv=("train.py", "--lr", "3e-4"),
     )
     config = changes.pop("config", {"lr": 3e-4, "model": {"depth": 12}})
-    return Subject(RunFolder(str(folder / "run")), replace(info, **changes), config)
+    return Subject(RunFolder(str(folder / "run")), info._replace(**changes), config)
 
 
 def scalars(i: int, step: int | None, metrics: dict[str, float], *, rank: int = 0, attempt: int = 0) -> LoggedRow:

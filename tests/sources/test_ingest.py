@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -159,7 +158,7 @@ def test_a_death_while_the_rows_are_moved_into_the_run_is_mended(
 
 def test_what_was_changed_here_stays_and_what_the_source_says_anew_arrives(store: Path) -> None:
     folder = import_all(store, Recorded("memory", rows=10, tags=("theirs",)))
-    edit_run_info(folder, lambda known: replace(known, name="mine", notes="seen", tags=("theirs", "own")))
+    edit_run_info(folder, lambda known: known._replace(name="mine", notes="seen", tags=("theirs", "own")))
     source = Recorded("memory", rows=10, version="2", tags=("theirs", "new"), config={"lr": 0.2})
     import_all(store, source)
     known = read_json(folder.run_json) or {}
