@@ -53,7 +53,7 @@ class Registry:
         self.base = base
         self.own = own
         self._instances = instances
-        self._reserved = re.compile(reserved)
+        self._reserved = reserved
 
     def names(self) -> tuple[str, ...]:
         """Every name: Lossbook's own, then those of other packages. Imports none of them."""
@@ -103,7 +103,7 @@ class Registry:
         sentences = []
         used = self._added()
         for entry in _entry_points(self.group):
-            if entry.name in self.own or self._reserved.match(entry.name):
+            if entry.name in self.own or re.match(self._reserved, entry.name):
                 sentences.append(f"{self._origin(entry)} is not used: that name is Lossbook's own")
             elif not _NAME.match(entry.name):
                 sentences.append(f"{self._origin(entry)} is not used: a name has small letters, digits, - and _ alone")
@@ -122,7 +122,7 @@ class Registry:
         """Other packages' entries that have a usable name; the first of each name counts."""
         found: dict[str, EntryPoint] = {}
         for entry in _entry_points(self.group):
-            if entry.name not in self.own and _NAME.match(entry.name) and not self._reserved.match(entry.name):
+            if entry.name not in self.own and _NAME.match(entry.name) and not re.match(self._reserved, entry.name):
                 found.setdefault(entry.name, entry)
         return found
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import cache
-from types import MappingProxyType
 from typing import NamedTuple
 
 from lossbook.errors import LossbookError
@@ -38,7 +37,8 @@ from lossbook.json_shapes import (
 )
 from lossbook.paths import FORMAT, RunFolder, folder_lock, read_json, write_json
 
-_NOTHING: JsonMapping = MappingProxyType({})
+#: A plain dictionary, because a run is pickled for its child processes; nobody changes it in place.
+_NOTHING: JsonMapping = {}
 
 
 class Host(NamedTuple):

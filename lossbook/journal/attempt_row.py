@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from lossbook.journal.line import Row
 from lossbook.json_shapes import JsonMapping, JsonObject, text_or_none, whole_or_none
@@ -13,8 +13,7 @@ from lossbook.run_info import Attempt, parse_attempt
 _OF_THE_ROW = frozenset(("rank", "format", "continues", "spill", "imported", "monitor"))
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptRow:
+class AttemptRow(NamedTuple):
     """The contents of an `attempt` row.
 
     Attributes:
@@ -59,7 +58,7 @@ class AttemptRow:
 
     def continued(self, spill: str | None = None) -> AttemptRow:
         """The same attempt's row in its next segment, which holds the rows of a spill file where one is named."""
-        return replace(self, continues=True, spill=spill or self.spill)
+        return self._replace(continues=True, spill=spill or self.spill)
 
 
 def parse_attempt_row(values: JsonMapping) -> AttemptRow:

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from lossbook.errors import LossbookError, StoreError, UnknownRun
@@ -124,7 +123,7 @@ def begin(
             f"instead: mend the store, then `lossbook --store {rescue} mv RUN --to {request.store}`"
         )
     try:
-        return begin(replace(request, store=rescue), launch, warn=warn)
+        return begin(request._replace(store=rescue), launch, warn=warn)
     except StoreError as error:
         raise StoreError(f"{request.store} cannot be written, and {error}; nothing of this run is recorded") from error
 
@@ -134,7 +133,7 @@ def begin_async(request: InitRequest, launch: Launch, *, warn: Callable[[str], N
     from lossbook.journal.async_writer import AsyncJournal
 
     run_id = request.id or new_run_id()
-    request = replace(request, id=run_id)
+    request = request._replace(id=run_id)
     folder = run_folder(request.store, request.info.project, run_id)
     attempt = _this_attempt(launch, (), request.resume_step)
     # Where the parent of a fork lies is looked up by the journal's thread; its project is this one as a rule.

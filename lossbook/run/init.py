@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from lossbook.errors import LossbookError, StoreError, UnknownRun
 from lossbook.journal.durability import choose_durability
@@ -107,7 +106,7 @@ def init(
     _end_before_resuming(request)
     try:
         run_id, resume = choose_id(request, launch, runs_begun, say)
-        request = replace(request, id=run_id, resume=resume)
+        request = request._replace(id=run_id, resume=resume)
         may_hang = (request.durability or choose_durability(request.store)[0]) == "async"
         started = (begin_async if may_hang else begin)(request, launch, warn=say)
     except UnknownRun:

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable, Mapping
 
 from lossbook.errors import BadArgument
-from lossbook.registry import MIRRORS
 
 _MODES = ("online", "offline", "disabled")
 
@@ -36,6 +35,9 @@ def mirror_specs(mirrors: object, *, modes: Mapping[str, str] | None = None) -> 
             name, _, mode = (part.strip().lower() for part in word.partition(":"))
             if name in ("", "none"):
                 continue
+            # A run without mirrors does not pay for the registry at its start.
+            from lossbook.registry import MIRRORS
+
             if name not in MIRRORS:
                 raise BadArgument(f"there is no mirror {name!r}: use one of {', '.join(MIRRORS.names())}, or none")
             if mode and mode not in _MODES:

@@ -10,9 +10,8 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from importlib import import_module
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 from lossbook.errors import BadArgument
 from lossbook.paths import default_project, default_store, passing_store
@@ -58,8 +57,7 @@ class InitArguments(TypedDict, total=False):
     mirror_modes: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class InitRequest:
+class InitRequest(NamedTuple):
     """What the user asked of `init()`.
 
     Attributes:
