@@ -145,3 +145,13 @@ def object_or_empty(value: object) -> JsonObject:
 def texts_of(value: object) -> tuple[str, ...]:
     """The texts of a list; none for anything else."""
     return tuple(one for one in value if isinstance(one, str)) if isinstance(value, list) else ()
+
+
+def counts_of(value: object) -> dict[str, int]:
+    """The whole numbers of an object, by name; none for anything else."""
+    return {name: number for name, number in object_or_empty(value).items() if type(number) is int}
+
+
+def list_or_empty(value: object) -> list[Json]:
+    """A list as it is; an empty one for anything else."""
+    return value if isinstance(value, list) else []

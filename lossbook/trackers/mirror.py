@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from lossbook.errors import LossbookError
 from lossbook.json_shapes import JsonObject
@@ -141,7 +141,7 @@ class Mirror(ABC):
     #: Whether it can keep a run in local files for a later upload when its server cannot be reached: Lossbook's own alone.
     has_offline: ClassVar[bool] = False
 
-    def __init__(self, subject: Subject, settings: MirrorSettings, remote: dict[str, Any]) -> None:
+    def __init__(self, subject: Subject, settings: MirrorSettings, remote: JsonObject) -> None:
         """
         Args:
             remote: what this mirror wrote down the last time (remote id, paths, its own counters); empty at first.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import orjson
 
+from lossbook.json_shapes import JsonObject
 from lossbook.paths import RunFolder
 from lossbook.trackers.mirror import Subject
 
@@ -23,9 +23,9 @@ def is_system(key: str) -> bool:
     return key.startswith(("system.", "system/"))
 
 
-def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flattened(config: Mapping[str, object], prefix: str = "") -> JsonObject:
     """A nested configuration as one level, keys joined by "/"; what is no number, boolean or text becomes JSON."""
-    flat: dict[str, Any] = {}
+    flat: JsonObject = {}
     for key, value in config.items():
         if isinstance(value, Mapping) and value:
             flat.update(flattened(value, f"{prefix}{key}/"))
@@ -36,7 +36,7 @@ def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def table_of(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def table_of(columns: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
     """A table in Markdown; of a longer one than `MOST_ROWS` the beginning."""
     lines = [_table_line(columns), _table_line(["---"] * len(columns))]
     lines += [_table_line(row) for row in rows[:MOST_ROWS]]
@@ -45,7 +45,7 @@ def table_of(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join(lines)
 
 
-def config_table(config: Mapping[str, Any]) -> str:
+def config_table(config: Mapping[str, object]) -> str:
     """A configuration, or a summary, as a table in Markdown."""
     return table_of(["key", "value"], list(flattened(config).items()))
 
@@ -82,9 +82,9 @@ def console_end(folder: RunFolder) -> str:
     return "\n".join(f"    {line}" for line in lines)
 
 
-def _table_line(cells: Sequence[Any]) -> str:
+def _table_line(cells: Sequence[object]) -> str:
     return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
 
 
-def _cell(cell: Any) -> str:
+def _cell(cell: object) -> str:
     return str("" if cell is None else cell).replace("\\", "\\\\").replace("|", "\\|").replace("\n", "<br>")

@@ -67,6 +67,6 @@ def signed(value: int) -> int:
     return value - (1 << 64) if value >= 1 << 63 else value
 
 
-def text(value: Any) -> str:
+def text(value: object) -> str:
     """A field of text; empty where it is none."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else ""

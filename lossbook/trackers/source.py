@@ -9,9 +9,10 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from lossbook.errors import StoreError
+from lossbook.json_shapes import Json
 
 
 class Rewritten(StoreError):
@@ -34,7 +35,7 @@ class ForeignRow(NamedTuple):
     key: str | None
     body: Mapping[str, object]
     rank: int = 0
-    place: Any = None
+    place: Json = None
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ class ForeignRun:
     notes: str | None = None
     url: str | None = None
     origin: Mapping[str, object] = field(default_factory=dict)
-    place: Any = None
-    after: Any = None
+    place: object = None
+    after: Json = None
 
 
 class Source(ABC):

@@ -87,7 +87,8 @@ def source_of(location: str) -> type[Source] | None:
                 if not one.is_general:
                     return one
                 general = general or one
-    return general
+    # A store whose runs are all deleted may have a table beside them. (MLflow's folders have a .trash as well.)
+    return None if is_marked_store(location) else general
 
 
 def _source_of_scheme(scheme: str, location: str) -> type[Source]:
@@ -109,7 +110,7 @@ def _places(location: str) -> Iterator[str]:
     if not os.path.isdir(location):
         return
     runs = itertools.islice(run_folders(location), _MOST_RUNS)
-    if is_marked_store(location) or any(RunFolder(one.path).exists() for one in runs):
+    if any(RunFolder(one.path).exists() for one in runs):
         return
     is_first = True
     for root, folders, files in itertools.islice(os.walk(location), _MOST_FOLDERS):

@@ -23,6 +23,7 @@ from lossbook.json_shapes import (
     Json,
     JsonMapping,
     JsonObject,
+    counts_of,
     object_or_empty,
     text_or_none,
     whole_or_none,
@@ -119,15 +120,15 @@ class ImportCursor:
             place=values.get("place"),
             complete=complete if isinstance(complete, bool) else None,
             attempts=[one for one in attempts if isinstance(one, dict)] if isinstance(attempts, list) else [],
-            steps=_counts(values.get("steps")),
+            steps=counts_of(values.get("steps")),
             summary=object_or_empty(values.get("summary")),
             ends={
                 rank: (end[0], end[1])
                 for rank, end in object_or_empty(values.get("parts")).items()
                 if isinstance(end, list) and len(end) == 2 and isinstance(end[0], int) and isinstance(end[1], int)
             },
-            consoles=_counts(values.get("consoles")),
-            publishing=_counts(values["publishing"]) if values.get("publishing") else None,
+            consoles=counts_of(values.get("consoles")),
+            publishing=counts_of(values["publishing"]) if values.get("publishing") else None,
         )
 
     def save(self, folder: RunFolder) -> None:
@@ -139,10 +140,6 @@ class ImportCursor:
         values = dataclasses.asdict(self)
         values["parts"] = {rank: list(end) for rank, end in values.pop("ends").items()}
         write_json(self.path(folder), values)
-
-
-def _counts(values: object) -> dict[str, int]:
-    return {name: value for name, value in object_or_empty(values).items() if isinstance(value, int)}
 
 
 class Staging:

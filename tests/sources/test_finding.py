@@ -28,6 +28,14 @@ def test_a_store_is_no_source(store: Path) -> None:
     assert type(lossbook.open(store)).__name__ == "Book"
 
 
+def test_a_store_whose_runs_are_all_deleted_is_one_whatever_lies_in_it(store: Path) -> None:
+    with lossbook.init(project="p", store=str(store)) as run:
+        run.log({"loss": 1.0}, step=0)
+    assert main(["--store", str(store), "rm", run.id, "--yes"]) == 0
+    (store / "table.csv").write_text("step,loss\n1,2\n")
+    assert kind_of(str(store)) is None
+
+
 def test_an_empty_folder_and_one_that_is_not_there_are_no_source(tmp_path: Path) -> None:
     assert kind_of(str(tmp_path)) is None
     assert kind_of(str(tmp_path / "nowhere")) is None

@@ -7,10 +7,14 @@ import heapq
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from lossbook.errors import MissingLibrary, StoreError
+from lossbook.json_shapes import Json, JsonObject, counts_of
 from lossbook.trackers.mlflow.tracking import Listed, Point, largest_as_infinity
+
+if TYPE_CHECKING:
+    import mlflow.entities
 
 Answer = TypeVar("Answer")
 #: Runs and points that one request asks for.
@@ -32,7 +36,7 @@ class ClientTracking:
 
     def runs(self, experiment: str | None) -> Iterator[Listed]:
         by_id: dict[str, str] = {}
-        token: Any = None
+        token: str | None = None
         while True:
             page = self._ask(lambda token=token: self._client.search_experiments(page_token=token))  # type: ignore[misc]
             by_id.update({one.experiment_id: one.name for one in page})
@@ -57,7 +61,7 @@ class ClientTracking:
                 if not token:
                     break
 
-    def _listed(self, run: Any, experiment: str) -> Listed:
+    def _listed(self, run: mlflow.entities.Run, experiment: str) -> Listed:
         about, values = run.info, run.data
         last = {key: largest_as_infinity(float(value)) for key, value in values.metrics.items()}
         latest = sorted((one.key, one.timestamp, one.step, one.value) for one in values._metric_objs)
@@ -76,17 +80,18 @@ class ClientTracking:
             hashlib.sha256(repr(parts).encode("utf-8", "replace")).hexdigest()[:16],
         )
 
-    def points(self, run_id: str, after: Any) -> Iterator[Point]:
-        counts: dict[str, int] = dict(after or {})
+    def points(self, run_id: str, after: Json) -> Iterator[Point]:
+        counts = counts_of(after)
         keys = sorted(self._ask(lambda: self._client.get_run(run_id)).data.metrics)
         series = [self._series(run_id, key, counts.get(key, 0)) for key in keys]
         for point in heapq.merge(*series, key=lambda one: (one.time_ms, one.step)):
             counts = {**counts, point.key: counts.get(point.key, 0) + 1}
-            yield point._replace(place=counts)
+            place: JsonObject = {**counts}
+            yield point._replace(place=place)
 
     def _series(self, run_id: str, key: str, skip: int) -> Iterator[Point]:
         """One metric's points, in pages, in the order of their times, behind the first `skip`."""
-        token: Any = None
+        token: str | None = None
         while True:
             page = self._ask(
                 lambda token=token: self._client._tracking_client.store.get_metric_history(  # type: ignore[misc]

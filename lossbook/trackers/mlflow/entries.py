@@ -13,8 +13,9 @@ import posixpath
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from lossbook.json_shapes import Json, JsonMapping, JsonObject, list_or_empty, whole_or_none
 from lossbook.trackers.mirror import LoggedRow
 
 #: MLflow's limits (`mlflow.utils.validation`), in characters. A changed key is kept shorter, because its note is a
@@ -80,15 +81,18 @@ class DistinctTimes:
     one point there, and the second is dropped in silence. The same rows in the same order give the same times.
     """
 
-    def __init__(self, remembered: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, remembered: JsonMapping | None = None) -> None:
         """
         Args:
             remembered: what `to_json` gave at the last flush.
         """
-        self._newest_ms: int = (remembered or {}).get("newest_ms", 0)
-        self._last_ms: dict[tuple[str, int, str], int] = {
-            (key, step, value): last for key, step, value, last in (remembered or {}).get("points", ())
-        }
+        known = remembered or {}
+        self._newest_ms = whole_or_none(known.get("newest_ms")) or 0
+        self._last_ms: dict[tuple[str, int, str], int] = {}
+        for point in list_or_empty(known.get("points")):
+            match point:
+                case [str(key), int(step), str(value), int(last)]:
+                    self._last_ms[key, step, value] = last
 
     def place(self, key: str, value: float, time_ms: int, step: int) -> Point:
         if time_ms > self._newest_ms + REMEMBERED_MS:
@@ -105,8 +109,8 @@ class DistinctTimes:
     def _forget(self, now_ms: int) -> None:
         self._last_ms = {one: last for one, last in self._last_ms.items() if last >= now_ms - REMEMBERED_MS}
 
-    def to_json(self) -> dict[str, Any]:
-        points = [
+    def to_json(self) -> JsonObject:
+        points: list[Json] = [
             [key, step, value, last]
             for (key, step, value), last in self._last_ms.items()
             if last >= self._newest_ms - REMEMBERED_MS
@@ -114,12 +118,12 @@ class DistinctTimes:
         return {"newest_ms": self._newest_ms, "points": points}
 
 
-def flat_config(config: Mapping[str, Any]) -> dict[str, str]:
+def flat_config(config: Mapping[str, object]) -> dict[str, str]:
     """A configuration as MLflow's parameters: nested keys joined by dots, values as `mlflow.log_params` has them."""
     return dict(_flatten(config, ""))
 
 
-def _flatten(config: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+def _flatten(config: Mapping[str, object], prefix: str) -> Iterator[tuple[str, str]]:
     for name, value in config.items():
         key = f"{prefix}{name}"
         if isinstance(value, Mapping) and value:
@@ -130,7 +134,7 @@ def _flatten(config: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]
             yield key, json.dumps(value, ensure_ascii=False) if inside else str(value)
 
 
-def summary_points(body: Mapping[str, Any]) -> Iterator[tuple[str, float | str]]:
+def summary_points(body: Mapping[str, object]) -> Iterator[tuple[str, float | str]]:
     """The summary's values: numbers as floats, anything else as text."""
     for name, value in body.items():
         if isinstance(value, Mapping):
@@ -168,12 +172,12 @@ def artifacts_of(row: LoggedRow, run_path: str) -> Iterable[Artifact]:
     return []
 
 
-def _about(row: LoggedRow) -> dict[str, Any]:
+def _about(row: LoggedRow) -> JsonObject:
     about = {"key": row.key, "step": row.step, "time": row.time_us / 1e6, "rank": row.rank}
     return {name: value for name, value in about.items() if value is not None}
 
 
-def _json(value: Any) -> bytes:
+def _json(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False, indent=1).encode("utf-8", "replace")
 
 

@@ -11,10 +11,10 @@ import heapq
 import os
 import sqlite3
 from collections.abc import Iterator
-from typing import Any
 from urllib.parse import unquote, urlparse
 
 from lossbook.errors import StoreError
+from lossbook.json_shapes import Json, JsonObject, counts_of, whole_or_none
 from lossbook.trackers.mlflow.tracking import Listed, Point, largest_as_infinity
 from lossbook.trackers.source import Rewritten
 from lossbook.trackers.sqlite import connect_read_only
@@ -68,8 +68,8 @@ class SqliteTracking:
                     version,
                 )
 
-    def points(self, run_id: str, after: Any) -> Iterator[Point]:
-        last, count = after or (0, 0)
+    def points(self, run_id: str, after: Json) -> Iterator[Point]:
+        last, count = (whole_or_none(one) or 0 for one in after) if isinstance(after, list) else (0, 0)
         with self._opened() as connection:
             connection.execute("BEGIN")
             if last:
@@ -118,6 +118,10 @@ class SqliteTracking:
             ) from error
 
 
+#: How a folder store writes a run's status.
+_STATUS = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}
+
+
 def _pairs(connection: sqlite3.Connection, query: str, run_id: str) -> dict[str, str]:
     return {str(key): str(value or "") for key, value in connection.execute(query, [run_id])}
 
@@ -155,8 +159,8 @@ class FolderTracking:
         if not described or "run_id" not in described or described.get("lifecycle_stage", "active") != "active":
             return None
         params, tags = _small_files(os.path.join(folder, "params")), _small_files(os.path.join(folder, "tags"))
-        status = described.get("status", 3)
-        status = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}.get(status, str(status))
+        said = described.get("status", 3)
+        status = _STATUS.get(said, str(said)) if isinstance(said, int) else str(said)
         metrics = os.path.join(folder, "metrics")
         sizes = [(key, os.path.getsize(os.path.join(metrics, key))) for key in _relative_files(metrics)]
         artifacts = str(described.get("artifact_uri") or "")
@@ -180,8 +184,8 @@ class FolderTracking:
             str(described.get("run_name") or tags.get("mlflow.runName") or described["run_id"]),
             experiment,
             status,
-            int(described.get("start_time") or 0),
-            described.get("end_time"),
+            whole_or_none(described.get("start_time")) or 0,
+            whole_or_none(described.get("end_time")),
             params,
             tags,
             last,
@@ -189,8 +193,8 @@ class FolderTracking:
             version,
         )
 
-    def points(self, run_id: str, after: Any) -> Iterator[Point]:
-        offsets: dict[str, int] = dict(after or {})
+    def points(self, run_id: str, after: Json) -> Iterator[Point]:
+        offsets = counts_of(after)
         found = next(
             (one for outer in _folders(self.path) for one in [os.path.join(outer, run_id)] if os.path.isdir(one)), None
         )
@@ -199,8 +203,9 @@ class FolderTracking:
         metrics = os.path.join(found, "metrics")
         series = [_lines(os.path.join(metrics, key), key, offsets.get(key, 0)) for key in _relative_files(metrics)]
         for point in heapq.merge(*series, key=lambda one: (one.time_ms, one.step)):
-            offsets = {**offsets, point.key: point.place}
-            yield point._replace(place=offsets)
+            offsets = {**offsets, point.key: whole_or_none(point.place) or 0}
+            place: JsonObject = {**offsets}
+            yield point._replace(place=place)
 
     def files(self, run: Listed) -> Iterator[tuple[str, int]]:
         return _files_in(_local(run.artifacts, self.path))
@@ -269,7 +274,7 @@ def _small_files(folder: str) -> dict[str, str]:
     return values
 
 
-def _yaml(path: str) -> dict[str, Any]:
+def _yaml(path: str) -> JsonObject:
     import yaml
 
     try:
@@ -319,5 +324,5 @@ def _look(folder: str) -> list[tuple[str, int]]:
     return list(_files_in(folder))
 
 
-def _digest(*parts: Any) -> str:
+def _digest(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode("utf-8", "replace")).hexdigest()[:16]

@@ -14,10 +14,11 @@ import os
 import sqlite3
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 from lossbook.journal.line import merge_config
+from lossbook.json_shapes import JsonObject, object_or_empty, text_or_none
 from lossbook.trackers.mirror import Ending, LoggedRow, Mirror, MirrorUnavailable
 from lossbook.trackers.mlflow.entries import (
     LONGEST_PARAMETER,
@@ -32,6 +33,9 @@ from lossbook.trackers.mlflow.entries import (
     safe_key,
     summary_points,
 )
+
+if TYPE_CHECKING:
+    import mlflow.entities
 
 #: MLflow takes 1,000 entities a request; the rest is for the tags that go with them. Its client cuts a longer list
 #: itself and sends the tags with the first part, which would count metrics that are not there yet.
@@ -96,8 +100,8 @@ class MlflowMirror(Mirror):
             self.remote.pop("config", None)
         self._arrived = dict(self._marks)
         self._sent_marks = dict(self._marks)
-        self._times = DistinctTimes(self.remote.get("times"))
-        self._config: dict[str, Any] = self.remote.get("config", self.subject.config)
+        self._times = DistinctTimes(object_or_empty(self.remote.get("times")))
+        self._config = object_or_empty(self.remote.get("config", self.subject.config))
         self._parameters: dict[str, str] = dict(run.data.params)
         self._tags = tags
         self._new_tags: dict[str, str] = {}
@@ -203,7 +207,7 @@ class MlflowMirror(Mirror):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(partial)
 
-    def _address(self, default: Any) -> str:
+    def _address(self, default: Callable[[], object]) -> str:
         """MLflow's own tracking URI as seen from the training's working directory, made absolute."""
         chosen = os.environ.get("MLFLOW_TRACKING_URI")
         if not chosen and self.settings.folder is not None:
@@ -229,11 +233,11 @@ class MlflowMirror(Mirror):
         with contextlib.chdir(home):
             yield
 
-    def _find_or_create(self) -> Any:
+    def _find_or_create(self) -> mlflow.entities.Run:
         """The remote run: the one noted, else one that carries our id, else a new one."""
         from mlflow.entities import ViewType
 
-        run_id = self.remote.get("run_id")
+        run_id = text_or_none(self.remote.get("run_id"))
         if run_id is not None:
             run = self._known_run(run_id)
             if run is not None:
@@ -260,7 +264,7 @@ class MlflowMirror(Mirror):
         self.remote["run_id"] = run.info.run_id
         return self._client.get_run(run.info.run_id)
 
-    def _known_run(self, run_id: str) -> Any:
+    def _known_run(self, run_id: str) -> mlflow.entities.Run | None:
         from mlflow.exceptions import MlflowException
 
         try:
@@ -277,7 +281,7 @@ class MlflowMirror(Mirror):
             )
         return run
 
-    def _reopened(self, run: Any) -> Any:
+    def _reopened(self, run: mlflow.entities.Run) -> mlflow.entities.Run:
         if self.settings.live and run.info.status != "RUNNING":
             self._client.update_run(run.info.run_id, status="RUNNING")
         return run
@@ -401,7 +405,7 @@ class MlflowMirror(Mirror):
             del listed[0]
         self._tag("mlflow.loggedArtifacts", json.dumps(listed))
 
-    def _note_parameters(self, config: dict[str, Any]) -> None:
+    def _note_parameters(self, config: JsonObject) -> None:
         """New keys become parameters; MLflow lets none be changed, so another value becomes a tag."""
         for name, value in flat_config(config).items():
             key = self._safe(name)

@@ -15,9 +15,10 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from lossbook.errors import StoreError
+from lossbook.json_shapes import JsonObject, list_or_empty, object_or_empty, texts_of
 from lossbook.trackers.machine_names import from_mlflow
 from lossbook.trackers.mlflow.tracking import Listed, Point, Tracking
 from lossbook.trackers.source import ForeignRow, ForeignRun, Source, scheme_of
@@ -76,23 +77,24 @@ class MlflowStore(Source):
         return itertools.islice(found, start, None) if run.after is None else found
 
     def _rows(self, run: ForeignRun) -> Iterator[ForeignRow]:
-        after = dict(run.after or {})
-        place: dict[str, Any] = {"points": after.get("points"), "files": list(after.get("files") or [])}
-        listed: Listed = run.place
+        assert isinstance(run.place, Listed)
+        listed, after = run.place, object_or_empty(run.after)
+        points, files = after.get("points"), list_or_empty(after.get("files"))
         renamed = dict(_renamed(listed.tags))
-        for group in _together(self.store.points(run.id, place["points"])):
+        for group in _together(self.store.points(run.id, points)):
             scalars = {}
             for point in group:
                 key, value = from_mlflow(renamed.get(point.key, point.key), point.value)
                 scalars[key] = value
-            place = {**place, "points": group[-1].place}
+            points = group[-1].place
+            place: JsonObject = {"points": points, "files": files}
             yield ForeignRow(group[0].time_ms * 1000, group[0].step, None, None, scalars, place=place)
-        done = set(place["files"])
+        done = set(texts_of(files))
         for path, size in self.store.files(listed):
             if path in done or size > LARGEST_FILE_BYTES or _THUMBNAIL.search(path):
                 continue
-            place = {**place, "files": [*place["files"], path]}
-            yield self._file(listed, path)._replace(place=place)
+            files = [*files, path]
+            yield self._file(listed, path)._replace(place={"points": points, "files": files})
 
     def _file(self, run: Listed, path: str) -> ForeignRow:
         contents = self.store.contents(run, path)
@@ -130,7 +132,7 @@ def _make_run(one: Listed, group: str | None) -> ForeignRun:
         if key.startswith(("mlflow.", "lossbook.")) or ours:
             continue
         words.append(key if value in ("", "true", "True") else f"{key}={value}")
-    summary: dict[str, Any] = {
+    summary: JsonObject = {
         key: value for key, value in (from_mlflow(*pair) for pair in one.last.items()) if not key.startswith("system.")
     }
     git = {
@@ -172,7 +174,7 @@ def _renamed(tags: dict[str, str]) -> Iterator[tuple[str, str]]:
             yield tag.removeprefix("lossbook.key."), key
 
 
-def parameter_value(text: str) -> Any:
+def parameter_value(text: str) -> object:
     """A parameter, which MLflow keeps as text, as what it was written from."""
     if text in ("True", "False", "None"):
         return {"True": True, "False": False, "None": None}[text]

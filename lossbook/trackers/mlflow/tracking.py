@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
+
+from lossbook.json_shapes import Json
 
 
 class Point(NamedTuple):
@@ -15,7 +17,7 @@ class Point(NamedTuple):
     step: int
     key: str
     value: float
-    place: Any
+    place: Json
 
 
 class Listed(NamedTuple):
@@ -40,7 +42,7 @@ class Tracking(Protocol):
     def runs(self, experiment: str | None) -> Iterator[Listed]:
         """All runs that are not deleted, of one experiment or of all."""
 
-    def points(self, run_id: str, after: Any) -> Iterator[Point]:
+    def points(self, run_id: str, after: Json) -> Iterator[Point]:
         """A run's metrics behind a place, in the order in which they were logged, as nearly as the store knows it."""
 
     def files(self, run: Listed) -> Iterator[tuple[str, int]]:

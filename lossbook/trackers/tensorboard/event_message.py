@@ -9,8 +9,9 @@ import itertools
 import math
 import struct
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NamedTuple
 
+from lossbook.json_shapes import Json, JsonObject
 from lossbook.trackers.protobuf import BadMessage, fields, signed, text, varint
 
 HPARAMS_START, HPARAMS_END = "_hparams_/session_start_info", "_hparams_/session_end_info"
@@ -33,6 +34,21 @@ class Tensor:
     texts: list[bytes] | None = None
 
 
+class Picture(NamedTuple):
+    """A picture's file, and its size in pixels."""
+
+    contents: bytes
+    width: int
+    height: int
+
+
+class HistogramBins(NamedTuple):
+    """As `docs/format.md` has a histogram: one edge more than counts."""
+
+    edges: list[float]
+    counts: list[float]
+
+
 @dataclass
 class Value:
     """One value of a summary under its tag; of the fields, one is set."""
@@ -41,8 +57,8 @@ class Value:
     plugin: str = ""
     contents: bytes = b""
     scalar: float | None = None
-    image: dict[str, Any] | None = None
-    histogram: dict[str, Any] | None = None
+    image: Picture | None = None
+    histogram: HistogramBins | None = None
     tensor: Tensor | None = None
 
 
@@ -83,9 +99,9 @@ def picture_ending(contents: bytes) -> str:
     return next((ending for sign, ending in _SIGNS.items() if contents.startswith(sign)), ".png")
 
 
-def hyperparameters(contents: bytes) -> dict[str, Any]:
+def hyperparameters(contents: bytes) -> JsonObject:
     """The configuration in what the HPARAMS plugin keeps at the beginning of a session."""
-    config: dict[str, Any] = {}
+    config: JsonObject = {}
     for number, session in fields(contents):
         if number != 3:
             continue
@@ -106,7 +122,7 @@ def session_end(contents: bytes) -> tuple[str, float | None]:
     return "finished", None
 
 
-def _packed(value: Any, letter: str) -> list[float]:
+def _packed(value: int | bytes, letter: str) -> list[float]:
     """Repeated numbers, packed or one by one."""
     if isinstance(value, int):
         return [signed(value)]
@@ -133,7 +149,7 @@ def _value(message: bytes) -> Value:
             value.scalar = _FLOAT.unpack(contents)[0]
         elif number == 4:
             picture = dict(fields(contents))
-            value.image = {"height": picture.get(1, 0), "width": picture.get(2, 0), "contents": picture.get(4, b"")}
+            value.image = Picture(picture.get(4, b""), picture.get(2, 0), picture.get(1, 0))
         elif number == 5:
             value.histogram = _histogram(contents)
         elif number == 8:
@@ -199,7 +215,7 @@ def _from_content(content: bytes, kind: int) -> list[float]:
     ]
 
 
-def _histogram(message: bytes) -> dict[str, Any]:
+def _histogram(message: bytes) -> HistogramBins:
     """As `docs/format.md` has a histogram; bins that are empty at either end are left out."""
     low = high = 0.0
     limits: list[float] = []
@@ -217,27 +233,27 @@ def _histogram(message: bytes) -> dict[str, Any]:
     counts = counts[: len(limits)]
     filled = [index for index, count in enumerate(counts) if count]
     if not filled:
-        return {"edges": [low, high], "counts": [0.0]}
+        return HistogramBins([low, high], [0.0])
     edges, counts = edges[filled[0] : filled[-1] + 2], counts[filled[0] : filled[-1] + 1]
     # The outermost bins reach to infinity, or nearly: the smallest and the largest value say where they end.
     edges[0] = max(edges[0], min(low, edges[1]))
     edges[-1] = min(edges[-1], max(high, edges[-2]))
-    return {"edges": edges, "counts": counts}
+    return HistogramBins(edges, counts)
 
 
-def histogram_of(tensor: Tensor) -> dict[str, Any] | None:
+def histogram_of(tensor: Tensor) -> HistogramBins | None:
     """A histogram that is kept as a tensor of left edge, right edge and count; None where it is something else."""
     if tensor.numbers is None or len(tensor.shape) != 2 or tensor.shape[1] != 3 or len(tensor.numbers) < 3:
         return None
     bins = list(itertools.batched(tensor.numbers, 3)) if hasattr(itertools, "batched") else _threes(tensor.numbers)
-    return {"edges": [bins[0][0], *(one[1] for one in bins)], "counts": [one[2] for one in bins]}
+    return HistogramBins([bins[0][0], *(one[1] for one in bins)], [one[2] for one in bins])
 
 
 def _threes(numbers: list[float]) -> list[tuple[float, ...]]:
     return [tuple(numbers[at : at + 3]) for at in range(0, len(numbers) - 2, 3)]
 
 
-def _json(message: bytes) -> Any:
+def _json(message: bytes) -> Json:
     """google.protobuf.Value"""
     for number, value in fields(message):
         if number == 2:

@@ -14,7 +14,6 @@ import itertools
 import os
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from lossbook.trackers.tensorboard.tfrecord import record
 
@@ -277,7 +276,7 @@ def histogram(tag: str, edges: Sequence[float], counts: Sequence[float]) -> byte
     return _value(tag, _bytes_field(5, contents))
 
 
-def hyperparameters(values: Mapping[str, Any], group: str, started: float) -> bytes:
+def hyperparameters(values: Mapping[str, object], group: str, started: float) -> bytes:
     """What the HPARAMS page shows of a run.
 
     Args:
@@ -292,7 +291,7 @@ def hyperparameters(values: Mapping[str, Any], group: str, started: float) -> by
     return _value("_hparams_/session_start_info", b"", _metadata("hparams", _bytes_field(3, contents)))
 
 
-def _json(value: Any) -> bytes:
+def _json(value: object) -> bytes:
     """google.protobuf.Value"""
     if isinstance(value, bool):
         return _varint_field(4, int(value))

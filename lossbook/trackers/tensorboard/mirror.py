@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import orjson
 
 from lossbook.journal.line import decode_number, merge_config
+from lossbook.json_shapes import JsonObject, counts_of, list_or_empty, object_or_empty, text_or_none, whole_or_none
 from lossbook.metrics import EVAL_SPLITS, TRAIN_SPLITS
 from lossbook.paths import safe_name
 from lossbook.trackers.mirror import Ending, LoggedRow, Mirror, MirrorUnavailable
@@ -55,17 +56,21 @@ class TensorBoardMirror(Mirror):
     def open(self, delivered: dict[int, int]) -> dict[int, int]:
         remote = self.remote
         folder = self._folder()
-        if self.settings.folder is None and remote.get("folder") and os.path.isdir(remote["folder"]):
+        noted = text_or_none(remote.get("folder"))
+        if self.settings.folder is None and noted and os.path.isdir(noted):
             # The training's working directory may be known by another path here; the files are where they are.
-            folder = remote["folder"]
+            folder = noted
         filename = f"events.out.tfevents.{int(self.subject.created)}.lossbook.{self.subject.id}"
         self._main = EventFile(os.path.join(folder, filename))
         self._system = EventFile(os.path.join(folder, "system", filename))
         try:
             whole = (
                 remote.get("folder") == folder
-                and self._main.cut(int(remote.get("main", 0)), event_writer.ENDING)
-                and ("system" not in remote or self._system.cut(int(remote["system"]), event_writer.ENDING))
+                and self._main.cut(whole_or_none(remote.get("main")) or 0, event_writer.ENDING)
+                and (
+                    "system" not in remote
+                    or self._system.cut(whole_or_none(remote["system"]) or 0, event_writer.ENDING)
+                )
             )
             if not whole:
                 remote.clear()
@@ -74,11 +79,11 @@ class TensorBoardMirror(Mirror):
         except OSError as error:
             raise self._unavailable(error) from error
         self._has_system = "system" in remote
-        self._held = {int(rank): int(i) for rank, i in remote.get("held", {}).items()}
-        self._last_step = int(remote.get("last_step", 0))
-        self._attempt = int(remote.get("attempt", 0))
-        self._resumed = {int(attempt): int(step) for attempt, step in remote.get("resumed", {}).items()}
-        self._config: dict[str, Any] = remote.get("config", self.subject.config)
+        self._held = {int(rank): i for rank, i in counts_of(remote.get("held")).items()}
+        self._last_step = whole_or_none(remote.get("last_step")) or 0
+        self._attempt = whole_or_none(remote.get("attempt")) or 0
+        self._resumed = {int(attempt): step for attempt, step in counts_of(remote.get("resumed")).items()}
+        self._config = object_or_empty(remote.get("config", self.subject.config))
         self._introduced = bool(remote.get("introduced"))
         remote["folder"] = folder
         if not whole:
@@ -101,15 +106,16 @@ class TensorBoardMirror(Mirror):
             system = self._system.sync() if self._has_system else None
         except OSError as error:
             raise self._unavailable(error) from error
-        self.remote.update(
-            main=main,
-            held={str(rank): i for rank, i in self._held.items()},
-            last_step=self._last_step,
-            attempt=self._attempt,
-            resumed={str(attempt): step for attempt, step in self._resumed.items()},
-            config=self._config,
-            introduced=self._introduced,
-        )
+        noted: JsonObject = {
+            "main": main,
+            "held": {str(rank): i for rank, i in self._held.items()},
+            "last_step": self._last_step,
+            "attempt": self._attempt,
+            "resumed": {str(attempt): step for attempt, step in self._resumed.items()},
+            "config": self._config,
+            "introduced": self._introduced,
+        }
+        self.remote.update(noted)
         if system is not None:
             self.remote["system"] = system
 
@@ -129,7 +135,7 @@ class TensorBoardMirror(Mirror):
 
     @property
     def url(self) -> str | None:
-        folder = self.remote.get("folder")
+        folder = text_or_none(self.remote.get("folder"))
         return Path(folder).absolute().as_uri() if folder else None
 
     # -- rows ---------------------------------------------------------------------------------------------------
@@ -201,25 +207,29 @@ class TensorBoardMirror(Mirror):
             return [event_writer.text("lossbook/warnings", body.get("message", ""))]
         return []
 
-    def _image(self, key: str, body: dict[str, Any]) -> list[bytes]:
-        path = os.path.join(self.subject.folder.path, body["file"])
+    def _image(self, key: str, body: JsonObject) -> list[bytes]:
+        path = os.path.join(self.subject.folder.path, str(body["file"]))
         try:
             contents = Path(path).read_bytes()
         except OSError as error:
             return [event_writer.text(f"{key}/missing", f"{body['file']} could not be read: {error.strerror}")]
-        values = [event_writer.image(key, contents, int(body.get("width", 0)), int(body.get("height", 0)))]
+        values = [
+            event_writer.image(
+                key, contents, whole_or_none(body.get("width")) or 0, whole_or_none(body.get("height")) or 0
+            )
+        ]
         if body.get("caption"):
-            values.append(event_writer.text(f"{key}/caption", body["caption"]))
+            values.append(event_writer.text(f"{key}/caption", str(body["caption"])))
         return values
 
-    def _table(self, body: dict[str, Any]) -> str:
-        if "file" not in body:
-            return table_of(body["columns"], body["rows"])
-        try:
-            contents = orjson.loads(Path(self.subject.folder.path, body["file"]).read_bytes())
-        except (OSError, ValueError) as error:
-            return f"{body['file']} could not be read: {error}"
-        return table_of(contents["columns"], contents["rows"])
+    def _table(self, body: JsonObject) -> str:
+        if "file" in body:
+            try:
+                body = orjson.loads(Path(self.subject.folder.path, str(body["file"])).read_bytes())
+            except (OSError, ValueError) as error:
+                return f"{body['file']} could not be read: {error}"
+        rows = [row for row in list_or_empty(body["rows"]) if isinstance(row, list)]
+        return table_of(list_or_empty(body["columns"]), rows)
 
     # -- the run ------------------------------------------------------------------------------------------------
 

@@ -10,11 +10,12 @@ import hashlib
 import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from lossbook.errors import StoreError
+from lossbook.json_shapes import JsonObject, counts_of, object_or_empty, whole_or_none
 from lossbook.paths import safe_name
 from lossbook.trackers.protobuf import BadMessage
 from lossbook.trackers.source import ForeignRow, ForeignRun, Rewritten, Source, scheme_of
@@ -22,6 +23,7 @@ from lossbook.trackers.tensorboard.event_message import (
     HPARAMS_END,
     HPARAMS_START,
     Event,
+    Picture,
     Value,
     decode_event,
     histogram_of,
@@ -87,7 +89,7 @@ class TensorBoardLogs(Source):
         if not found:
             raise StoreError(f"there are no event files (*.tfevents.*) in {self.path}")
         by_folder = {place.folder: place for place in found}
-        configs: dict[str, list[dict[str, Any]]] = {}
+        configs: dict[str, list[JsonObject]] = {}
         made = []
         for place in found:
             parent = os.path.dirname(place.folder)
@@ -125,13 +127,14 @@ class TensorBoardLogs(Source):
         return itertools.islice(found, start, None) if run.after is None else found
 
     def _rows(self, run: ForeignRun) -> Iterator[ForeignRow]:
-        place: dict[str, Any] = {"files": {}, "part": 0, "any": False, **(run.after or {})}
-        offsets: dict[str, int] = dict(place["files"])
-        part, logged = int(place["part"]), bool(place["any"])
-        of_part = place.get("of")
+        assert isinstance(run.place, _Place)
+        after = object_or_empty(run.after)
+        offsets = counts_of(after.get("files"))
+        part, logged = whole_or_none(after.get("part")) or 0, bool(after.get("any"))
+        of_part = after.get("of")
         for name in run.place.files:
             path = os.path.join(run.place.folder, name)
-            offset = int(offsets.get(name, 0))
+            offset = offsets.get(name, 0)
             try:
                 with open(path, "rb") as file:
                     if os.fstat(file.fileno()).st_size < offset:
@@ -147,8 +150,8 @@ class TensorBoardLogs(Source):
                             row = made[index]
                             logged = logged or row.kind is None
                             whole = index + 1 == len(made)
-                            at = {**offsets, name: record.end if whole else record.start}
-                            here: dict[str, Any] = {"files": at, "any": logged}
+                            at: JsonObject = {**offsets, name: record.end if whole else record.start}
+                            here: JsonObject = {"files": at, "any": logged}
                             if not whole:
                                 here.update(part=index + 1, of=name)
                             yield row._replace(place=here)
@@ -170,7 +173,7 @@ def _is_mirrored(system: list[str], main: list[str]) -> bool:
     return bool(system) and all(".lossbook." in name and name in main for name in system)
 
 
-def _make_run(root: str, place: _Place, created: float, config: dict[str, Any]) -> ForeignRun:
+def _make_run(root: str, place: _Place, created: float, config: JsonObject) -> ForeignRun:
     relative = os.path.relpath(place.folder, root)
     project = os.path.basename(root) or "tensorboard"
     name = project if relative == "." else relative.replace(os.sep, "/")
@@ -202,7 +205,7 @@ def _make_run(root: str, place: _Place, created: float, config: dict[str, Any]) 
     )
 
 
-def _head(path: str) -> tuple[float, dict[str, Any]]:
+def _head(path: str) -> tuple[float, JsonObject]:
     """When a file was begun (Unix seconds), and the hyperparameters that stand at its beginning."""
     created, config = 0.0, {}
     try:
@@ -296,7 +299,7 @@ def _scalar(value: Value) -> float | None:
 def _others(event: Event, time_us: int, value: Value, run: ForeignRun) -> list[ForeignRow]:
     """The rows of a value that is no scalar."""
 
-    def row(kind: str, body: dict[str, Any], key: str | None = value.tag) -> ForeignRow:
+    def row(kind: str, body: Mapping[str, object], key: str | None = value.tag) -> ForeignRow:
         return ForeignRow(time_us, event.step, kind, key, body)
 
     if value.tag == HPARAMS_START:
@@ -306,9 +309,9 @@ def _others(event: Event, time_us: int, value: Value, run: ForeignRun) -> list[F
     if value.tag.startswith("_hparams_/") or value.plugin in ("custom_scalars", "audio", "mesh", "pr_curves"):
         return []
     if value.histogram is not None:
-        return [row("histogram", value.histogram)]
+        return [row("histogram", value.histogram._asdict())]
     if value.image is not None:
-        return [row("image", _picture(value.image["contents"], value.image["width"], value.image["height"]))]
+        return [row("image", _picture(value.image))]
     tensor = value.tensor
     if tensor is None:
         return []
@@ -316,20 +319,24 @@ def _others(event: Event, time_us: int, value: Value, run: ForeignRun) -> list[F
         return _texts(value, tensor.texts, row)
     histogram = histogram_of(tensor)
     if histogram is not None and value.plugin in ("", "histograms"):
-        return [row("histogram", histogram)]
+        return [row("histogram", histogram._asdict())]
     return []
 
 
-def _texts(value: Value, texts: list[bytes], row: Any) -> list[ForeignRow]:
+def _texts(
+    value: Value, texts: list[bytes], row: Callable[[str, Mapping[str, object], str | None], ForeignRow]
+) -> list[ForeignRow]:
     """A text, or the pictures that a tensor of strings holds: width, height, then a file each."""
     if len(texts) > 2 and texts[0].isdigit() and texts[1].isdigit() and value.plugin in ("", "images"):
         width, height = int(texts[0]), int(texts[1])
         keys = [value.tag if index == 0 else f"{value.tag}/{index}" for index in range(len(texts) - 2)]
-        return [row("image", _picture(one, width, height), key) for one, key in zip(texts[2:], keys, strict=True)]
+        return [
+            row("image", _picture(Picture(one, width, height)), key) for one, key in zip(texts[2:], keys, strict=True)
+        ]
     if value.plugin not in ("", "text"):
         return []
-    return [row("text", {"text": "\n".join(text.decode("utf-8", "replace") for text in texts)})]
+    return [row("text", {"text": "\n".join(text.decode("utf-8", "replace") for text in texts)}, value.tag)]
 
 
-def _picture(contents: bytes, width: int, height: int) -> dict[str, Any]:
-    return {"contents": contents, "ending": picture_ending(contents), "width": width, "height": height}
+def _picture(picture: Picture) -> dict[str, object]:
+    return {**picture._asdict(), "ending": picture_ending(picture.contents)}

@@ -10,11 +10,12 @@ import os
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import orjson
 
 from lossbook.journal.line import merge_config
+from lossbook.json_shapes import Json, JsonObject, list_or_empty, object_or_empty, text_or_none, whole_or_none
 from lossbook.paths import safe_name
 from lossbook.trackers.mirror import Ending, LoggedRow, Mirror
 from lossbook.trackers.mirror_text import console_end, is_system
@@ -52,16 +53,19 @@ class TrackioMirror(Mirror):
         if remote.get("place") != self._place.name:
             remote.clear()
         if "project" not in remote:
-            remote["said"] = []
-            remote["project"] = self._project(self._place)
-            remote["run"] = self._run(self._place, remote["project"])
+            self._said: list[Json] = []
+            remote["said"] = self._said
+            remote["project"] = self._choose_project(self._place)
+            remote["run"] = self._choose_run(self._place, str(remote["project"]))
             remote["place"] = self._place.name
+        self._said = list_or_empty(remote.get("said"))
+        self._project, self._run = str(remote["project"]), str(remote["run"])
         self._waiting = Entries()
-        self._config: dict[str, Any] = remote.get("config", self.subject.config)
-        self._last_step = int(remote.get("last_step", 0))
-        self._last_log = remote.get("last_log")
+        self._config = object_or_empty(remote.get("config", self.subject.config))
+        self._last_step = whole_or_none(remote.get("last_step")) or 0
+        self._last_log = text_or_none(remote.get("last_log"))
         # What the engine calls delivered may have been removed with the project, or never have been written here.
-        lost = self._last_log is not None and not self._place.holds(remote["project"], self._last_log)
+        lost = self._last_log is not None and not self._place.holds(self._project, self._last_log)
         if lost or (self._last_log is None and delivered):
             self._last_log = None
             delivered = {}
@@ -85,11 +89,11 @@ class TrackioMirror(Mirror):
 
     @property
     def url(self) -> str | None:
-        return self._place.url(self.remote["project"])
+        return self._place.url(self._project)
 
     # -- names --------------------------------------------------------------------------------------------------
 
-    def _project(self, place: Place) -> str:
+    def _choose_project(self, place: Place) -> str:
         """The name of the project at Trackio: the run's own, as far as no other is kept under its short form."""
         from trackio.sqlite_storage import SQLiteStorage
         from trackio.utils import REGISTRY_PROJECT_PREFIX, canonical_project_name
@@ -114,10 +118,10 @@ class TrackioMirror(Mirror):
         if chosen.startswith(REGISTRY_PROJECT_PREFIX):
             chosen = f"project-{chosen}"
         place.claim(chosen, wanted)
-        self.remote["said"].append(f"{why}: the project {wanted!r} is called {chosen!r} there")
+        self._said.append(f"{why}: the project {wanted!r} is called {chosen!r} there")
         return chosen
 
-    def _run(self, place: Place, project: str) -> str:
+    def _choose_run(self, place: Place, project: str) -> str:
         subject = self.subject
         known = place.runs(project)
         if subject.id in known:
@@ -125,7 +129,7 @@ class TrackioMirror(Mirror):
         if subject.name not in known.values():
             return subject.name
         chosen = f"{subject.name}-{subject.id}"
-        self.remote["said"].append(
+        self._said.append(
             f"Trackio has a run {subject.name!r} in {project!r} already, and would add to it: this one is called {chosen!r} there"
         )
         return chosen
@@ -160,7 +164,7 @@ class TrackioMirror(Mirror):
                 key, what = value
                 self._log(row, {_allowed(key + suffix): what})
 
-    def _value(self, row: LoggedRow) -> tuple[str, dict[str, Any]] | None:
+    def _value(self, row: LoggedRow) -> tuple[str, JsonObject] | None:
         body, key = row.body, row.key or row.kind or ""
         if row.kind == "text":
             return key, _report(body.get("text", ""))
@@ -181,28 +185,28 @@ class TrackioMirror(Mirror):
             return "lossbook/warnings", _report(body.get("message", ""))
         return None
 
-    def _image(self, row: LoggedRow) -> dict[str, Any]:
+    def _image(self, row: LoggedRow) -> JsonObject:
         path = os.path.join(self.subject.folder.path, row.body["file"])
         if not os.path.isfile(path):
             return _report(f"{row.body['file']} is not there any more")
         # Trackio makes a folder of the run's name; one that is no folder name would end up elsewhere.
-        run = self.remote["run"]
-        folder = run if safe_name(run) == run else self.subject.id
-        kept = self._place.keep_file(path, self.remote["project"], folder, self._step(row), self.subject.id)
+        folder = self._run if safe_name(self._run) == self._run else self.subject.id
+        kept = self._place.keep_file(path, self._project, folder, self._step(row), self.subject.id)
         return {"_type": "trackio.image", "file_path": kept, "caption": row.body.get("caption")}
 
-    def _table(self, body: dict[str, Any]) -> dict[str, Any]:
+    def _table(self, body: JsonObject) -> JsonObject:
         if "file" in body:
             try:
-                body = orjson.loads(Path(self.subject.folder.path, body["file"]).read_bytes())
+                body = orjson.loads(Path(self.subject.folder.path, str(body["file"])).read_bytes())
             except (OSError, ValueError) as error:
                 return _report(f"{body['file']} could not be read: {error}")
         columns: list[str] = []
-        for column in body["columns"]:
+        for column in map(str, list_or_empty(body["columns"])):
             columns.append(column if column not in columns else f"{column} ({len(columns) + 1})")
-        return {"_type": "trackio.table", "_value": [dict(zip(columns, row, strict=False)) for row in body["rows"]]}
+        rows = [row for row in list_or_empty(body["rows"]) if isinstance(row, list)]
+        return {"_type": "trackio.table", "_value": [dict(zip(columns, row, strict=False)) for row in rows]}
 
-    def _log(self, row: LoggedRow, metrics: dict[str, Any]) -> None:
+    def _log(self, row: LoggedRow, metrics: JsonObject) -> None:
         self._waiting.logs.append(self._entry(row, metrics=metrics, step=self._step(row)))
 
     def _step(self, row: LoggedRow) -> int:
@@ -210,14 +214,13 @@ class TrackioMirror(Mirror):
             self._last_step = row.step
         return self._last_step
 
-    def _entry(self, row: LoggedRow, **fields: Any) -> dict[str, Any]:
+    def _entry(self, row: LoggedRow, **fields: Json) -> JsonObject:
         return self._named(f"{self.subject.id}/{row.rank}/{row.i}", row.time_us, **fields)
 
-    def _named(self, log_id: str, time_us: int, **fields: Any) -> dict[str, Any]:
-        remote = self.remote
+    def _named(self, log_id: str, time_us: int, **fields: Json) -> JsonObject:
         return {
-            "project": remote["project"],
-            "run": remote["run"],
+            "project": self._project,
+            "run": self._run,
             "run_id": self.subject.id,
             "timestamp": timestamp(time_us),
             "log_id": log_id,
@@ -234,14 +237,14 @@ class TrackioMirror(Mirror):
         if entries:
             self._place.write(entries)
         if entries.logs:
-            self._last_log = entries.logs[-1]["log_id"]
+            self._last_log = str(entries.logs[-1]["log_id"])
 
     # -- the run ------------------------------------------------------------------------------------------------
 
-    def _whole_config(self, ending: Ending | None = None) -> dict[str, Any]:
+    def _whole_config(self, ending: Ending | None = None) -> JsonObject:
         """The run's configuration, and behind it what Trackio has no other place for."""
         subject = self.subject
-        extra: dict[str, Any] = {"tags": list(subject.tags), "notes": subject.notes}
+        extra: JsonObject = {"tags": list(subject.tags), "notes": subject.notes}
         if ending is not None:
             extra.update(state=ending.state, error=ending.error, summary=ending.summary)
         extra["lossbook"] = {
@@ -251,7 +254,7 @@ class TrackioMirror(Mirror):
             "command": list(subject.info.argv),
             "git": subject.git.commit,
             "host": subject.info.host.name,
-            "said": self.remote["said"],
+            "said": self._said,
         }
         config = dict(self._config)
         for key, value in extra.items():
@@ -266,7 +269,7 @@ class TrackioMirror(Mirror):
     def _end(self, ending: Ending) -> None:
         time_us = round(ending.ended * 1e6)
         state = ending.state if ending.error is None else f"{ending.state}\n\n    {ending.error}"
-        metrics = {"lossbook/state": _report(state)}
+        metrics: JsonObject = {"lossbook/state": _report(state)}
         console = console_end(self.subject.folder)
         if console:
             metrics["lossbook/console"] = _report(console)
@@ -282,5 +285,5 @@ def _allowed(key: str) -> str:
     return f"__{key}" if key in RESERVED or key.startswith("__") else key
 
 
-def _report(markdown: str) -> dict[str, Any]:
+def _report(markdown: str) -> JsonObject:
     return {"_type": "trackio.markdown", "_value": markdown}

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from lossbook.json_shapes import JsonObject
 from lossbook.trackers.mirror import MirrorSettings, MirrorUnavailable
 
 #: An answer of a server is waited for that long.
@@ -31,9 +32,9 @@ REFUSALS = frozenset((400, 401, 403))
 class Entries:
     """What is to be written: dictionaries in the form of Trackio's LogEntry, SystemLogEntry and AlertEntry."""
 
-    logs: list[dict[str, Any]] = field(default_factory=list)
-    system: list[dict[str, Any]] = field(default_factory=list)
-    alerts: list[dict[str, Any]] = field(default_factory=list)
+    logs: list[JsonObject] = field(default_factory=list)
+    system: list[JsonObject] = field(default_factory=list)
+    alerts: list[JsonObject] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.logs) + len(self.system) + len(self.alerts)
@@ -230,7 +231,7 @@ class InboxPlace(DatabasePlace):
             self._writer.write_local(records)
 
 
-def _who(entries: list[dict[str, Any]]) -> Mapping[str, Any]:
+def _who(entries: list[JsonObject]) -> Mapping[str, object]:
     first = entries[0]
     return {"project": first["project"], "run": first["run"], "run_id": first["run_id"]}
 
@@ -353,7 +354,7 @@ def _said_by(response: Any) -> str:
         return ""
 
 
-def _sendable(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _sendable(entries: list[JsonObject]) -> list[JsonObject]:
     """Entries as JSON can hold them: values that are not finite by name."""
     from trackio.utils import serialize_values
 

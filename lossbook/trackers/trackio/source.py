@@ -15,12 +15,22 @@ import re
 import sqlite3
 import zlib
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import orjson
 
 from lossbook.errors import StoreError
 from lossbook.journal.line import DamagedLine, decode_number
+from lossbook.json_shapes import (
+    JsonObject,
+    counts_of,
+    list_or_empty,
+    object_or_empty,
+    text_or_none,
+    texts_of,
+    whole_or_none,
+)
 from lossbook.trackers.machine_names import from_trackio
 from lossbook.trackers.source import ForeignRow, ForeignRun, Source, scheme_of
 from lossbook.trackers.sqlite import connect_read_only, tables_of
@@ -31,6 +41,15 @@ _LEVELS = {"warn": "warning", "info": "info", "error": "error"}
 #: What Trackio's `init` puts into each configuration itself.
 _OWN = ("_Username", "_Created", "_Group")
 _MEDIA = ("trackio.image", "trackio.video", "trackio.audio", "trackio.html", "trackio.object3d")
+
+
+@dataclass
+class _Listed:
+    """What the tables say of one run: by table its last id and its number of entries, and the times of some entries."""
+
+    name: str | None
+    ids: dict[str, tuple[int, int]] = field(default_factory=dict)
+    times: list[float] = field(default_factory=list)
 
 
 class TrackioProject(Source):
@@ -85,22 +104,22 @@ class TrackioProject(Source):
 
     def _runs_of(self, connection: sqlite3.Connection, path: str) -> Iterator[ForeignRun]:
         project = os.path.basename(path).removesuffix(".db")
-        found: dict[str, dict[str, Any]] = {}
+        found: dict[str, _Listed] = {}
         for table in TABLES:
-            identity = _identity_column(connection, table)
-            if identity is None:
+            column = _run_column(connection, table)
+            if column is None:
                 continue
             query = (
-                f"SELECT {identity}, max(run_name), max(id), count(*), min(timestamp), max(timestamp) FROM {table} "
-                f"GROUP BY {identity}"
+                f"SELECT {column}, max(run_name), max(id), count(*), min(timestamp), max(timestamp) FROM {table} "
+                f"GROUP BY {column}"
             )
             for run_id, name, last, count, first_time, last_time in connection.execute(query):
-                one = found.setdefault(str(run_id), {"name": name, "ids": {}, "times": []})
-                one["ids"][table] = [last, count]
-                one["times"] += [_seconds(first_time), _seconds(last_time)]
+                one = found.setdefault(str(run_id), _Listed(name))
+                one.ids[table] = (last, count)
+                one.times += [_seconds(first_time), _seconds(last_time)]
         configs = dict(_configs(connection))
         for run_id, (name, _) in configs.items():
-            found.setdefault(run_id, {"name": name, "ids": {}, "times": []})
+            found.setdefault(run_id, _Listed(name))
         made = [
             _make_run(project, path, run_id, one, configs.get(run_id, (None, {}))[1]) for run_id, one in found.items()
         ]
@@ -111,39 +130,40 @@ class TrackioProject(Source):
         return itertools.islice(found, start, None) if run.after is None else found
 
     def _rows(self, run: ForeignRun) -> Iterator[ForeignRow]:
-        after: dict[str, Any] = dict(run.after or {})
-        skip: dict[str, int] = dict(after.pop("part", None) or {})
-        with _opened(run.place) as connection:
+        known = object_or_empty(run.after)
+        after: JsonObject = {table: known[table] for table in TABLES if table in known}
+        skip = counts_of(known.get("part"))
+        with _opened(_database(run)) as connection:
             # One view of the database, however long the reading takes and whoever writes meanwhile.
             connection.execute("BEGIN")
-            series = [_entries(connection, table, run.id, int(after.get(table, 0))) for table in TABLES]
+            series = [_entries(connection, table, run.id, whole_or_none(after.get(table)) or 0) for table in TABLES]
             for _, table, number, fields in heapq.merge(*series, key=lambda entry: entry[0]):
                 made = list(self._expand(table, fields))
                 first = skip.pop(table, 0)
                 for index in range(first, len(made)):
                     last = index + 1 == len(made)
-                    place = (
-                        {**after, table: number} if last else {**after, table: number - 1, "part": {table: index + 1}}
-                    )
+                    place: JsonObject = {**after, table: number}
+                    if not last:
+                        place.update({table: number - 1, "part": {table: index + 1}})
                     yield made[index]._replace(place=place)
                 after[table] = number
 
     def row_count(self, run: ForeignRun) -> int | None:
-        with _opened(run.place) as connection:
+        with _opened(_database(run)) as connection:
             counts = 0
             for table in TABLES:
-                identity = _identity_column(connection, table)
-                if identity is not None:
-                    query = f"SELECT count(*) FROM {table} WHERE {identity} = ?"
+                column = _run_column(connection, table)
+                if column is not None:
+                    query = f"SELECT count(*) FROM {table} WHERE {column} = ?"
                     counts += int(connection.execute(query, [run.id]).fetchone()[0])
             return counts
 
     # -- one entry ------------------------------------------------------------------------------------------------
 
-    def _expand(self, table: str, fields: Mapping[str, Any]) -> Iterator[ForeignRow]:
+    def _expand(self, table: str, fields: Mapping[str, object]) -> Iterator[ForeignRow]:
         """The rows that one entry becomes: its scalars, then whatever else it holds."""
         time_us = round(_seconds(fields["timestamp"]) * 1e6)
-        step = fields["step"] if isinstance(fields.get("step"), int) else None
+        step = whole_or_none(fields.get("step"))
         if table == "alerts":
             body = {
                 "title": str(fields["title"]),
@@ -153,8 +173,9 @@ class TrackioProject(Source):
             yield ForeignRow(time_us, step, "alert", None, body)
             return
         try:
-            metrics = orjson.loads(fields["metrics"])
-        except (orjson.JSONDecodeError, TypeError):
+            encoded = fields["metrics"]
+            metrics = orjson.loads(encoded if isinstance(encoded, (str, bytes)) else "")
+        except orjson.JSONDecodeError:
             body = {"message": f"an entry of Trackio's table {table} is damaged (its id is {fields['id']})"}
             yield ForeignRow(time_us, step, "warning", None, body)
             return
@@ -172,27 +193,31 @@ class TrackioProject(Source):
             yield ForeignRow(time_us, step, None, None, scalars)
         yield from others
 
-    def _other(self, time_us: int, step: int | None, key: str, value: Any) -> ForeignRow:
+    def _other(self, time_us: int, step: int | None, key: str, value: object) -> ForeignRow:
         """A value that is no number."""
-        kind = value.get("_type") if isinstance(value, dict) else None
+        fields = object_or_empty(value)
+        kind = fields.get("_type")
         if kind in _MEDIA:
-            return self._media(time_us, step, key, value)
+            return self._media(time_us, step, key, fields)
         if kind == "trackio.histogram":
-            body = {"edges": list(value.get("bins") or []), "counts": list(value.get("values") or [])}
-            if value.get("nonfinite"):
-                body["nonfinite"] = value["nonfinite"]
+            body: JsonObject = {
+                "edges": list_or_empty(fields.get("bins")),
+                "counts": list_or_empty(fields.get("values")),
+            }
+            if fields.get("nonfinite"):
+                body["nonfinite"] = fields["nonfinite"]
             return ForeignRow(time_us, step, "histogram", key, body)
         if kind == "trackio.table":
-            rows = [row for row in value.get("_value") or [] if isinstance(row, dict)]
+            rows = [row for row in list_or_empty(fields.get("_value")) if isinstance(row, dict)]
             columns = list(dict.fromkeys(column for row in rows for column in row))
             cells = [[_cell(row.get(column)) for column in columns] for row in rows]
             return ForeignRow(time_us, step, "table", key, {"columns": columns, "rows": cells})
         if kind == "trackio.markdown":
-            return ForeignRow(time_us, step, "text", key, {"text": str(value.get("_value") or "")})
+            return ForeignRow(time_us, step, "text", key, {"text": str(fields.get("_value") or "")})
         text = value if isinstance(value, str) else orjson.dumps(value).decode()
         return ForeignRow(time_us, step, "text", key, {"text": text})
 
-    def _media(self, time_us: int, step: int | None, key: str, value: Mapping[str, Any]) -> ForeignRow:
+    def _media(self, time_us: int, step: int | None, key: str, value: Mapping[str, object]) -> ForeignRow:
         named = str(value.get("file_path") or "")
         root = os.path.realpath(os.path.join(self.folder, "media"))
         path = os.path.realpath(os.path.join(root, named))
@@ -202,7 +227,7 @@ class TrackioProject(Source):
             with open(path, "rb") as file:
                 contents = file.read()
         except OSError:
-            body: dict[str, Any] = {"message": f"Trackio's file {named} of {key} is not there any more"}
+            body: dict[str, object] = {"message": f"Trackio's file {named} of {key} is not there any more"}
             return ForeignRow(time_us, step, "warning", key, body)
         if value.get("_type") != "trackio.image":
             return ForeignRow(time_us, step, "file", key, {"name": named, "contents": contents})
@@ -235,7 +260,7 @@ def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
     return [str(row[1]) for row in connection.execute(f"PRAGMA table_info({table})")]
 
 
-def _identity_column(connection: sqlite3.Connection, table: str) -> str | None:
+def _run_column(connection: sqlite3.Connection, table: str) -> str | None:
     """What tells runs apart in a table: before Trackio 0.24 their names; None where there is no such table."""
     columns = _columns(connection, table)
     if not columns:
@@ -245,25 +270,25 @@ def _identity_column(connection: sqlite3.Connection, table: str) -> str | None:
 
 def _entries(
     connection: sqlite3.Connection, table: str, run_id: str, after: int
-) -> Iterator[tuple[str, str, int, dict[str, Any]]]:
+) -> Iterator[tuple[str, str, int, JsonObject]]:
     """The entries of one table behind an id: time (text that sorts), table, id, columns."""
-    identity = _identity_column(connection, table)
-    if identity is None:
+    column = _run_column(connection, table)
+    if column is None:
         return
     columns = _columns(connection, table)
     cursor = connection.execute(
-        f"SELECT {', '.join(columns)} FROM {table} WHERE {identity} = ? AND id > ? ORDER BY id", [run_id, after]
+        f"SELECT {', '.join(columns)} FROM {table} WHERE {column} = ? AND id > ? ORDER BY id", [run_id, after]
     )
     for row in cursor:
         fields = dict(zip(columns, row, strict=True))
         yield str(fields["timestamp"]), table, int(fields["id"]), fields
 
 
-def _configs(connection: sqlite3.Connection) -> Iterator[tuple[str, tuple[str, dict[str, Any]]]]:
-    identity = _identity_column(connection, "configs")
-    if identity is None:
+def _configs(connection: sqlite3.Connection) -> Iterator[tuple[str, tuple[str, JsonObject]]]:
+    column = _run_column(connection, "configs")
+    if column is None:
         return
-    for run_id, name, text in connection.execute(f"SELECT {identity}, run_name, config FROM configs ORDER BY id"):
+    for run_id, name, text in connection.execute(f"SELECT {column}, run_name, config FROM configs ORDER BY id"):
         try:
             config = orjson.loads(text)
         except (orjson.JSONDecodeError, TypeError):
@@ -271,14 +296,19 @@ def _configs(connection: sqlite3.Connection) -> Iterator[tuple[str, tuple[str, d
         yield str(run_id), (str(name), config if isinstance(config, dict) else {})
 
 
-def _make_run(project: str, path: str, run_id: str, found: dict[str, Any], config: dict[str, Any]) -> ForeignRun:
+def _database(run: ForeignRun) -> str:
+    assert isinstance(run.place, str)
+    return run.place
+
+
+def _make_run(project: str, path: str, run_id: str, found: _Listed, config: JsonObject) -> ForeignRun:
     digest = zlib.crc32(orjson.dumps(config))
-    ids = ",".join(f"{table}:{last}/{count}" for table, (last, count) in sorted(found["ids"].items()))
+    ids = ",".join(f"{table}:{last}/{count}" for table, (last, count) in sorted(found.ids.items()))
     own = {name: config.get(name) for name in _OWN}
     plain = {key: value for key, value in config.items() if key not in _OWN}
-    times = [one for one in (*found["times"], _seconds(own["_Created"])) if one]
+    times = [one for one in (*found.times, _seconds(own["_Created"])) if one]
     ours = plain.pop("lossbook", None) if isinstance(plain.get("lossbook"), dict) else None
-    extra: dict[str, Any] = {}
+    extra: JsonObject = {}
     if isinstance(ours, dict):
         # What Lossbook's mirror keeps in the configuration, because Trackio has no other place for it.
         for name in ("tags", "notes", "state", "error", "summary"):
@@ -288,18 +318,18 @@ def _make_run(project: str, path: str, run_id: str, found: dict[str, Any], confi
         origin.update(host=ours.get("host"), argv=ours.get("command"))
     return ForeignRun(
         id=run_id,
-        name=str(found["name"] or run_id),
+        name=str(found.name or run_id),
         project=project,
         created=min(times, default=0.0),
         version=f"{ids} {digest}",
         state=str(extra.get("state") or "finished"),
-        ended=max(found["times"], default=None),
-        error=extra.get("error"),
+        ended=max(found.times, default=None),
+        error=text_or_none(extra.get("error")),
         config=plain,
-        summary=extra.get("summary") or {},
-        tags=tuple(extra.get("tags") or ()),
+        summary=object_or_empty(extra.get("summary")),
+        tags=texts_of(extra.get("tags")),
         group=str(own["_Group"]) if own["_Group"] else None,
-        notes=extra.get("notes"),
+        notes=text_or_none(extra.get("notes")),
         origin={key: value for key, value in origin.items() if value},
         place=path,
     )
@@ -308,7 +338,7 @@ def _make_run(project: str, path: str, run_id: str, found: dict[str, Any], confi
 # -- values -----------------------------------------------------------------------------------------------------------
 
 
-def _flattened(metrics: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flattened(metrics: object, prefix: str = "") -> Iterator[tuple[str, object]]:
     """Key and value, nested dictionaries joined by "/"; what has a `_type` is one value."""
     for key, value in metrics.items() if isinstance(metrics, dict) else ():
         if isinstance(value, dict) and "_type" not in value and value:
@@ -317,19 +347,19 @@ def _flattened(metrics: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{key}", value
 
 
-def _number(value: Any) -> float | None:
+def _number(value: object) -> float | None:
     try:
         return decode_number(value)
     except (DamagedLine, OverflowError):
         return None
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: object) -> object:
     # Trackio's tables come from pandas, which has NaN for an empty cell of text.
     return value if not isinstance(value, dict) else orjson.dumps(value).decode()
 
 
-def _seconds(timestamp: Any) -> float:
+def _seconds(timestamp: object) -> float:
     try:
         moment = datetime.datetime.fromisoformat(str(timestamp))
     except ValueError:
@@ -371,6 +401,6 @@ def _databases(folder: str) -> list[str]:
 def _is_project(path: str) -> bool:
     try:
         with _opened(path) as connection:
-            return _identity_column(connection, "metrics") is not None
+            return _run_column(connection, "metrics") is not None
     except StoreError:
         return False

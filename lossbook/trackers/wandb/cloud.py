@@ -15,12 +15,13 @@ import os
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import orjson
 
 from lossbook.errors import BadArgument, MissingLibrary, StoreError
+from lossbook.json_shapes import JsonObject, object_or_empty, whole_or_none
 from lossbook.trackers.source import ForeignRow, ForeignRun, Source
 from lossbook.trackers.wandb.values import (
     GPU_ADVICE,
@@ -34,6 +35,11 @@ from lossbook.trackers.wandb.values import (
     state_of,
     system_rows,
 )
+
+if TYPE_CHECKING:
+    from wandb import Api as WandbApi
+    from wandb.apis.public import File as WandbFile
+    from wandb.apis.public import Run as WandbRun
 
 #: How long a server that is busy or out of reach is tried again, in seconds, from one answer to the next.
 PATIENCE_SECONDS = 300.0
@@ -50,6 +56,7 @@ _COUNTS = """query RunCounts($entity: String!, $project: String!, $name: String!
   project(name: $project, entityName: $entity) { run(name: $name) { historyLineCount eventsLineCount } } }"""
 
 _Answer = TypeVar("_Answer")
+_Listed = TypeVar("_Listed")
 
 
 class WandbCloud(Source):
@@ -94,22 +101,23 @@ class WandbCloud(Source):
 
     def row_count(self, run: ForeignRun) -> int | None:
         """About how many: a row of W&B's may become more than one."""
-        counts = self._counts(run.place)
+        counts = self._counts(_of_wandb(run))
         return sum(counts) if counts is not None else None
 
     def _rows(self, run: ForeignRun) -> Iterator[ForeignRow]:
         """A row's place says what is known of each stream: rows that come later never stand in front of known ones."""
-        place: dict[str, Any] = dict(run.after or {})
+        place = object_or_empty(run.after)
         series = heapq.merge(self._history(run, place), self._events(run, place), key=lambda row: row.time_us)
         for row in itertools.chain(series, self._console(run, place), self._files(run, place)):
-            place = {**place, **(row.place or {})}
+            place = {**place, **object_or_empty(row.place)}
             yield row._replace(place=place)
 
     # -- the streams --------------------------------------------------------------------------------------------
 
-    def _history(self, run: ForeignRun, place: dict[str, Any]) -> Iterator[ForeignRow]:
+    def _history(self, run: ForeignRun, place: JsonObject) -> Iterator[ForeignRow]:
         """The rows from a step of W&B's on, without those of that step that are known."""
-        wandb_run, first, known = run.place, int(place.get("step", 0)), int(place.get("rows", 0))
+        wandb_run = _of_wandb(run)
+        first, known = whole_or_none(place.get("step")) or 0, whole_or_none(place.get("rows")) or 0
         counts = self._counts(wandb_run)
         lines = counts[0] if counts is not None else 0
         # W&B pages by steps, not by rows: where few steps have rows, a page of the usual size would be nearly empty.
@@ -135,10 +143,11 @@ class WandbCloud(Source):
                 time_us, None, "warning", None, {"message": message}, place={"step": current, "rows": of_step}
             )
 
-    def _events(self, run: ForeignRun, place: dict[str, Any]) -> Iterator[ForeignRow]:
+    def _events(self, run: ForeignRun, place: JsonObject) -> Iterator[ForeignRow]:
         """The samples of the system stream from a time on, without those of that time that are known."""
-        known_us, known = int(place.get("events", -1)), int(place.get("of_time", 0))
-        found = self._ask(lambda: run.place.history(samples=_ALL_SAMPLES, pandas=False, stream="system"))
+        known_us, known = whole_or_none(place.get("events")), whole_or_none(place.get("of_time")) or 0
+        known_us = -1 if known_us is None else known_us
+        found = self._ask(lambda: _of_wandb(run).history(samples=_ALL_SAMPLES, pandas=False, stream="system"))
         current, of_time = -1, 0
         for time_us, sample in sorted(((_sample_time_us(run, one), one) for one in found), key=lambda one: one[0]):
             if time_us != current:
@@ -147,7 +156,7 @@ class WandbCloud(Source):
                 of_time += 1
                 if time_us > known_us or (time_us == known_us and of_time > known):
                     yield row._replace(place={"events": time_us, "of_time": of_time})
-        counts = self._counts(run.place)
+        counts = self._counts(_of_wandb(run))
         if "events" not in place and counts is not None and len(found) < counts[1]:
             message = (
                 f"W&B gave {len(found)} of the {counts[1]} samples of this run's system stream: it thins out long ones"
@@ -156,10 +165,10 @@ class WandbCloud(Source):
                 current, None, "warning", None, {"message": message}, place={"events": current, "of_time": of_time}
             )
 
-    def _console(self, run: ForeignRun, place: dict[str, Any]) -> Iterator[ForeignRow]:
-        known = int(place.get("console", 0))
+    def _console(self, run: ForeignRun, place: JsonObject) -> Iterator[ForeignRow]:
+        known = whole_or_none(place.get("console")) or 0
         try:
-            pages = run.place.console_logs()
+            pages = _of_wandb(run).console_logs()
         except AttributeError:
             return  # a library that cannot
         lines: list[str] = []
@@ -176,11 +185,11 @@ class WandbCloud(Source):
         if lines:
             yield ForeignRow(time_us, None, "console", None, {"text": "".join(lines)}, place={"console": number})
 
-    def _files(self, run: ForeignRun, place: dict[str, Any]) -> Iterator[ForeignRow]:
+    def _files(self, run: ForeignRun, place: JsonObject) -> Iterator[ForeignRow]:
         """The files that were kept with the run, again where they have changed; media come with the rows that show them."""
-        known: dict[str, Any] = dict(place.get("files") or {})
+        known = object_or_empty(place.get("files"))
         time_us = int((run.ended or run.created) * 1e6)
-        for file in self._each(run.place.files(per_page=_RUNS_PER_PAGE)):
+        for file in self._each(_of_wandb(run).files(per_page=_RUNS_PER_PAGE)):
             version = file.md5 or file.updated_at
             if (
                 file.name in OWN_FILES
@@ -194,7 +203,7 @@ class WandbCloud(Source):
 
     # -- asking -------------------------------------------------------------------------------------------------
 
-    def _reader(self, wandb_run: Any) -> Callable[[str], bytes | None]:
+    def _reader(self, wandb_run: WandbRun) -> Callable[[str], bytes | None]:
         def read(name: str) -> bytes | None:
             try:
                 return self._download(self._ask(lambda: wandb_run.files(names=[name])[0]))
@@ -203,7 +212,7 @@ class WandbCloud(Source):
 
         return read
 
-    def _download(self, file: Any) -> bytes | None:
+    def _download(self, file: WandbFile) -> bytes | None:
         if file.size > LARGEST_FILE_BYTES:
             return None
         with tempfile.TemporaryDirectory() as folder:
@@ -211,7 +220,7 @@ class WandbCloud(Source):
             with open(os.path.join(folder, file.name), "rb") as downloaded:
                 return downloaded.read()
 
-    def _counts(self, wandb_run: Any) -> tuple[int, int] | None:
+    def _counts(self, wandb_run: WandbRun) -> tuple[int, int] | None:
         """How many rows of the history and samples of the system stream there are; None where W&B does not say."""
         key = f"{wandb_run.id}"
         if key not in self._known_counts:
@@ -222,7 +231,7 @@ class WandbCloud(Source):
                 self._known_counts[key] = None
         return self._known_counts[key]
 
-    def _each(self, pages: Any, *, optional: bool = False) -> Iterator[Any]:
+    def _each(self, pages: Sequence[_Listed], *, optional: bool = False) -> Iterator[_Listed]:
         """Every object of a listing. By number: W&B's own iterator leaves one out when a page is asked for again.
 
         Args:
@@ -266,7 +275,7 @@ class WandbCloud(Source):
         return f"{server} cannot be reached or is busy ({_first_line(error)}): what was read is kept, try again later"
 
 
-def _log_in(location: str) -> Any:
+def _log_in(location: str) -> WandbApi:
     """W&B's own object, logged in; nobody is asked for anything."""
     try:
         import wandb
@@ -295,7 +304,12 @@ def _log_in(location: str) -> Any:
             wait_seconds = min(2 * wait_seconds, _LONGEST_WAIT_SECONDS)
 
 
-def _make_run(run: Any) -> ForeignRun:
+def _of_wandb(run: ForeignRun) -> WandbRun:
+    """W&B's own object of a run that this source listed."""
+    return run.place
+
+
+def _make_run(run: WandbRun) -> ForeignRun:
     summary, config = dict(run.summary_metrics or {}), dict(run.config or {})
     state = state_of(str(run.state), summary)
     created = _seconds(run.created_at) or 0.0
@@ -333,7 +347,7 @@ def _make_run(run: Any) -> ForeignRun:
     )
 
 
-def _sample_time_us(run: ForeignRun, sample: dict[str, Any]) -> int:
+def _sample_time_us(run: ForeignRun, sample: JsonObject) -> int:
     stamp = sample.get("_timestamp")
     if not is_number(stamp):
         since = sample.get("_runtime")

@@ -14,15 +14,20 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from types import ModuleType
+from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import quote
 
+from lossbook.json_shapes import JsonObject, object_or_empty, text_or_none, whole_or_none
 from lossbook.paths import is_monitor
 from lossbook.trackers.mirror import Ending, LoggedRow, Mirror, MirrorSettings, MirrorUnavailable, Subject
 from lossbook.trackers.wandb import mirror_records as records
+from lossbook.trackers.wandb.mirror_state import MirrorState, PendingRow
 from lossbook.trackers.wandb.transaction_log import TransactionLog, read_records
 from lossbook.trackers.wandb.upload import CONNECT_SECONDS, Upload, UploadFailed
+
+if TYPE_CHECKING:
+    from wandb.proto.wandb_internal_pb2 import Record
 
 #: A step beyond what JavaScript holds exactly would end the numbers of W&B: such a row gets the next one.
 _LARGEST_STEP = 1 << 53
@@ -32,17 +37,6 @@ _CONSOLE_BYTES = 1 << 16
 _PATIENCE_SECONDS = 60.0
 #: How often W&B's client sends what it has collected, unless its settings say otherwise.
 _SENDING_SECONDS = 15.0
-
-
-@dataclass
-class _Pending:
-    """Rows of one step that have no record yet: the next row may belong to the same step."""
-
-    step: int | None
-    time_us: int
-    values: dict[str, str] = field(default_factory=dict)  # JSON text by series
-    rows: dict[str, int] = field(default_factory=dict)  # by rank the last row in here
-    count: int = 0
 
 
 class WandbMirror(Mirror):
@@ -71,24 +65,16 @@ class WandbMirror(Mirror):
         "W&B: files and artifacts that were kept with the run stay in it",
     )
 
-    def __init__(self, subject: Subject, settings: MirrorSettings, remote: dict[str, Any]) -> None:
+    def __init__(self, subject: Subject, settings: MirrorSettings, remote: JsonObject) -> None:
         """`settings.options` may name `entity`, and `patience_seconds` for a server that does not answer."""
         super().__init__(subject, settings, remote)
-        self._messages: Any = None
+        self._messages: ModuleType  # W&B's own, from `open` on
         self._log: TransactionLog | None = None
         self._upload: Upload | None = None
         self._rest: TransactionLog | None = None  # what goes to a server that has the beginning already
         self._rest_skips = 0
-        self._pending: _Pending | None = None
         self._latest: dict[str, str] = {}  # series with a value that the summary does not have yet
-        self._own: set[str] = set()  # what the training itself set in the summary
-        self._held: dict[int, int] = {}  # by rank the last row that was taken
-        self._number = 0  # of the last record
-        self._history_rows = 0
-        self._remote_step = -1
-        self._logged_step = 0
-        self._console_bytes = 0
-        self._time_us = round(subject.created * 1e6)
+        self._state = MirrorState(round(subject.created * 1e6))
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -111,7 +97,7 @@ class WandbMirror(Mirror):
             raise self._unwritable(error) from error
         except UploadFailed as error:
             raise self._unreachable(error) from None
-        return dict(self._held)
+        return dict(self._state.held)
 
     def deliver(self, rows: Sequence[LoggedRow]) -> None:
         try:
@@ -133,7 +119,7 @@ class WandbMirror(Mirror):
             self._flush_files()
         except OSError as error:
             raise self._unwritable(error) from error
-        self.remote.update(offset=self._file.offset, state=self._state())
+        self.remote.update(offset=self._file.offset, state=self._state.to_json())
 
     def close(self, ending: Ending | None) -> None:
         try:
@@ -146,7 +132,7 @@ class WandbMirror(Mirror):
                 if ending is None:
                     # The client sends every 15 seconds and does not say what it holds back; the server is asked.
                     seconds = self._patience_seconds + _SENDING_SECONDS
-                    self._upload.wait_for(self._history_rows, seconds)
+                    self._upload.wait_for(self._state.history_rows, seconds)
                     self._upload.kill()
                 else:
                     self._upload.finish(self._patience_seconds)
@@ -163,7 +149,7 @@ class WandbMirror(Mirror):
 
     @property
     def url(self) -> str | None:
-        return self.remote.get("url")
+        return text_or_none(self.remote.get("url"))
 
     # -- the server ---------------------------------------------------------------------------------------------
 
@@ -176,7 +162,7 @@ class WandbMirror(Mirror):
             os.path.join(os.path.dirname(self._path), "logs"),
             self.settings.cwd,
             self.subject.project,
-            self.remote["id"],
+            self._remote_id,
             program=self.subject.info.script or "",
             entity=self._entity,
             connect_seconds=min(CONNECT_SECONDS, self._patience_seconds),
@@ -205,7 +191,7 @@ class WandbMirror(Mirror):
         self._rest.flush()
         return self._rest.path
 
-    def _pass_on(self, record: Any, contents: bytes) -> None:
+    def _pass_on(self, record: Record, contents: bytes) -> None:
         if self._rest is None or (self._rest_skips and record.HasField("alert")):
             return
         if self._rest_skips and record.HasField("history"):
@@ -235,6 +221,10 @@ class WandbMirror(Mirror):
     # -- the file -----------------------------------------------------------------------------------------------
 
     @property
+    def _remote_id(self) -> str:
+        return str(self.remote["id"])
+
+    @property
     def _path(self) -> str:
         return str(self.remote["file"])
 
@@ -251,7 +241,7 @@ class WandbMirror(Mirror):
         self._give_up()
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         return MirrorUnavailable(
-            f"the W&B folder {os.path.dirname(self.remote.get('file', ''))} cannot be written "
+            f"the W&B folder {os.path.dirname(str(self.remote.get('file', '')))} cannot be written "
             f"({error.strerror or error}){': free some space' if full else ''}; `lossbook sync {self.subject.id} --to "
             "wandb` delivers the rest later"
         )
@@ -264,13 +254,13 @@ class WandbMirror(Mirror):
         os.makedirs(os.path.join(os.path.dirname(self._path), "logs"), exist_ok=True)
         self._log = TransactionLog(self._path)  # nobody else may write from here on, so what is read now is so
         self._recover()
-        if self._number:
-            self._log.go_on(self.remote["offset"])
+        if self._state.number:
+            self._log.go_on(whole_or_none(self.remote["offset"]) or 0)
             return
         self._log.begin()
         import wandb
 
-        first = records.beginning(self._messages, self.subject, self.remote["id"], self._entity, wandb.__version__)
+        first = records.beginning(self._messages, self.subject, self._remote_id, self._entity, wandb.__version__)
         captured = records.captured_files(self._messages, self.subject, self._files)
         for record in [*first[:-1], *captured]:
             self._append(record)
@@ -288,77 +278,39 @@ class WandbMirror(Mirror):
 
     def _recover(self) -> None:
         """Find out what the file holds, and the last place in it that can be gone on from."""
-        offset = int(self.remote.get("offset") or 0)
+        offset = whole_or_none(self.remote.get("offset")) or 0
         try:
             size = os.path.getsize(self._path)
         except FileNotFoundError:
             size = 0
         if 0 < offset <= size:
-            self._set_state(self.remote["state"])
+            self._state = MirrorState.parse(object_or_empty(self.remote["state"]))
         else:  # never flushed, or the file was removed or lost its end: it says itself what it holds
             offset = 0
-        kept, state = offset, self._state()
+        kept, state = offset, self._state.to_json()
         for end, contents in read_records(self._path, offset):
             record = self._messages.Record.FromString(contents)
-            self._replay(record)
+            self._latest.update(
+                (key, text) for key, text in self._state.follow(record).items() if key not in self._state.own
+            )
             waiting = record.uuid.partition("|")[2]
             # Records of no row, a summary say, are made again; rows that waited in a dead process are not here.
-            if waiting and int(waiting) == (self._pending.count if self._pending else 0):
-                kept, state = end, self._state()
-        self._set_state(state)
+            if waiting and int(waiting) == self._state.pending_count:
+                kept, state = end, self._state.to_json()
+        self._state = MirrorState.parse(state)
         self.remote.update(offset=kept, state=state)
 
-    def _state(self) -> dict[str, Any]:
-        """All that going on behind the last record needs, as JSON holds it."""
-        return {
-            "number": self._number,
-            "history_rows": self._history_rows,
-            "remote_step": self._remote_step,
-            "logged_step": self._logged_step,
-            "console": self._console_bytes,
-            "time_us": self._time_us,
-            "own": sorted(self._own),
-            "held": {str(rank): i for rank, i in self._held.items()},
-            "pending": asdict(self._pending) if self._pending else None,
-        }
-
-    def _set_state(self, state: dict[str, Any]) -> None:
-        self._number, self._history_rows = int(state["number"]), int(state["history_rows"])
-        self._remote_step, self._logged_step = int(state["remote_step"]), int(state["logged_step"])
-        self._console_bytes, self._time_us = int(state["console"]), int(state["time_us"])
-        self._own = set(state["own"])
-        self._held = {int(rank): int(i) for rank, i in state["held"].items()}
-        self._pending = _Pending(**state["pending"]) if state["pending"] else None
-
-    def _replay(self, record: Any) -> None:
-        """Follow a record that a predecessor wrote behind its last `flush`."""
-        self._number = record.num
-        if record.HasField("history"):
-            values = {item.nested_key[0]: item.value_json for item in record.history.item if item.nested_key}
-            self._remote_step, self._logged_step = record.history.step.num, int(values[records.STEP])
-            self._latest.update((key, text) for key, text in values.items() if key not in self._own)
-            self._history_rows += 1
-            self._pending = None
-        elif record.uuid and record.HasField("summary"):
-            self._own.update(item.nested_key[0] for item in record.summary.update)
-        for one in record.uuid.partition("|")[0].split(","):
-            who, _, number = one.partition(":")
-            if who == "console":
-                self._console_bytes = int(number)
-            elif number:
-                self._held[int(who)] = max(self._held.get(int(who), -1), int(number))
-
-    def _append(self, record: Any, mark: str = "") -> None:
+    def _append(self, record: Record, mark: str = "") -> None:
         """Write a record.
 
         Args:
             mark: which rows are complete with it; empty for one that is no row's, or not its last.
         """
-        self._number += 1
-        record.num = self._number
-        record._info.stream_id = self.remote["id"]
+        self._state.number += 1
+        record.num = self._state.number
+        record._info.stream_id = self._remote_id
         if mark:
-            record.uuid = f"{mark}|{self._pending.count if self._pending else 0}"
+            record.uuid = f"{mark}|{self._state.pending_count}"
         contents = record.SerializeToString()
         self._file.append(contents)
         self._pass_on(record, contents)
@@ -377,13 +329,13 @@ class WandbMirror(Mirror):
     # -- rows ---------------------------------------------------------------------------------------------------
 
     def _take(self, row: LoggedRow) -> None:
-        self._held[row.rank] = row.i
-        self._time_us = max(self._time_us, row.time_us)
+        self._state.held[row.rank] = row.i
+        self._state.time_us = max(self._state.time_us, row.time_us)
         mark = f"{row.rank}:{row.i}"
         if row.kind == "config":
             self._append(records.config(self._messages, row.body), mark)
         elif row.kind == "summary":
-            self._own.update(row.body)
+            self._state.own.update(row.body)
             self._append(records.summary(self._messages, row.body), mark)
         elif row.kind == "define":
             self._append(records.definition(self._messages, row.body), mark)
@@ -407,7 +359,7 @@ class WandbMirror(Mirror):
         A row of its own in the history would take a step that the training is about to log.
         """
         values, _ = records.history_values(row, self._files, self.subject)
-        pending = self._pending
+        pending = self._state.pending
         joins = bool(values) and pending is not None and pending.values.keys().isdisjoint(values)
         system = {key if key.startswith("system") else f"system.{key}": value for key, value in row.body.items()}
         measured = records.stats(self._messages, row._replace(body=system))
@@ -416,13 +368,13 @@ class WandbMirror(Mirror):
         if joins and pending is not None:
             self._join(row._replace(step=pending.step), values)
 
-    def _alert(self, record: Any, mark: str) -> None:
+    def _alert(self, record: Record, mark: str) -> None:
         """Send a notification now when there is a server; one in the file is sent by each sync of the file."""
         alert = record.alert
         if self._upload is not None and self._upload.alert(
             {
                 "projectName": self.subject.project,
-                "runName": self.remote["id"],
+                "runName": self._remote_id,
                 "title": alert.title,
                 "text": alert.text,
                 "severity": alert.level,
@@ -436,7 +388,7 @@ class WandbMirror(Mirror):
 
     def _join(self, row: LoggedRow, values: dict[str, str]) -> None:
         """Put a row to the others of its step, when they leave room for it."""
-        pending = self._pending
+        pending = self._state.pending
         if pending is not None:
             elsewhere = None not in (pending.step, row.step) and pending.step != row.step
             clash = pending.values.keys() & values.keys()
@@ -448,7 +400,7 @@ class WandbMirror(Mirror):
                 self._write_pending()
                 pending = None
         if pending is None:
-            pending = self._pending = _Pending(row.step, row.time_us)
+            pending = self._state.pending = PendingRow(row.step, row.time_us)
         pending.step = row.step if pending.step is None else pending.step
         pending.time_us = max(pending.time_us, row.time_us)
         pending.values.update(values)
@@ -456,20 +408,20 @@ class WandbMirror(Mirror):
         pending.count += 1
 
     def _write_pending(self) -> None:
-        pending, self._pending = self._pending, None
+        pending, self._state.pending = self._state.pending, None
         if pending is None:
             return
-        step = self._logged_step if pending.step is None else pending.step
-        rising = self._remote_step + 1
-        self._remote_step = max(step, rising) if step < _LARGEST_STEP else rising
-        self._logged_step = step
-        self._history_rows += 1
-        self._latest.update((key, text) for key, text in pending.values.items() if key not in self._own)
+        step = self._state.logged_step if pending.step is None else pending.step
+        rising = self._state.remote_step + 1
+        self._state.remote_step = max(step, rising) if step < _LARGEST_STEP else rising
+        self._state.logged_step = step
+        self._state.history_rows += 1
+        self._latest.update((key, text) for key, text in pending.values.items() if key not in self._state.own)
         record = records.history(
             self._messages,
             pending.values,
             step=step,
-            remote_step=self._remote_step,
+            remote_step=self._state.remote_step,
             time=pending.time_us / 1e6,
             since=self._since_seconds(pending.time_us),
         )
@@ -488,17 +440,17 @@ class WandbMirror(Mirror):
         """
         try:
             with open(os.path.join(self.subject.folder.console, "r0.log"), "rb") as file:
-                file.seek(self._console_bytes)
+                file.seek(self._state.console_bytes)
                 while text := file.read(_CONSOLE_BYTES):
                     # Whole lines, so that they are the same lines however often a delivery is begun again.
                     lines = text.rfind(b"\n") + 1
                     if lines == 0 and len(text) < _CONSOLE_BYTES and not whole:
                         return
                     ends = len(text) if lines == 0 or (whole and len(text) < _CONSOLE_BYTES) else lines
-                    self._console_bytes += ends
-                    record = records.output(self._messages, text[:ends].decode("utf-8", "replace"), self._time_us)
-                    self._append(record, f"console:{self._console_bytes}")
-                    file.seek(self._console_bytes)
+                    self._state.console_bytes += ends
+                    record = records.output(self._messages, text[:ends].decode("utf-8", "replace"), self._state.time_us)
+                    self._append(record, f"console:{self._state.console_bytes}")
+                    file.seek(self._state.console_bytes)
         except FileNotFoundError:
             return
 
@@ -507,9 +459,9 @@ class WandbMirror(Mirror):
         if self._latest:
             values = {
                 **self._latest,
-                "_step": str(self._remote_step),
-                "_runtime": repr(self._since_seconds(self._time_us)),
-                "_timestamp": repr(self._time_us / 1e6),
+                "_step": str(self._state.remote_step),
+                "_runtime": repr(self._since_seconds(self._state.time_us)),
+                "_timestamp": repr(self._state.time_us / 1e6),
             }
             self._append(records.latest(self._messages, values))
             self._latest = {}
@@ -518,7 +470,11 @@ class WandbMirror(Mirror):
         self._write_console(whole=True)
         self._write_summary()
         runtime_seconds = max(0.0, ending.ended - self.subject.created)
-        final = {**ending.summary, "lossbook/state": ending.state, "_wandb": {"runtime": int(runtime_seconds)}}
+        final: JsonObject = {
+            **ending.summary,
+            "lossbook/state": ending.state,
+            "_wandb": {"runtime": int(runtime_seconds)},
+        }
         if ending.error:
             final["lossbook/error"] = ending.error
         self._append(records.summary(self._messages, final))

@@ -12,12 +12,17 @@ import math
 import os
 import shutil
 from collections.abc import Iterator
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import orjson
 
+from lossbook.json_shapes import Json, JsonObject, list_or_empty, number_or_none
 from lossbook.paths import read_json, safe_name
 from lossbook.trackers.mirror import Ending, LoggedRow, Subject
+
+if TYPE_CHECKING:
+    from wandb.proto.wandb_internal_pb2 import Record
 
 #: The series that holds the step as it was logged; every other series is drawn over it.
 STEP = "lossbook/step"
@@ -39,7 +44,7 @@ def remote_id(subject: Subject) -> str:
     return f"{subject.id[:48]}-{digest}"
 
 
-def beginning(messages: Any, subject: Subject, run_id: str, entity: str | None, version: str) -> list[Any]:
+def beginning(messages: ModuleType, subject: Subject, run_id: str, entity: str | None, version: str) -> list[Record]:
     """The records that a file begins with: header, run, surroundings, and the step as everybody's x axis."""
     header = messages.Record()
     header.header.version_info.producer = version
@@ -74,7 +79,7 @@ def beginning(messages: Any, subject: Subject, run_id: str, entity: str | None, 
     return [header, run, _environment(messages, subject, run_id), step, everything]
 
 
-def _environment(messages: Any, subject: Subject, run_id: str) -> Any:
+def _environment(messages: ModuleType, subject: Subject, run_id: str) -> Record:
     """Where the training ran, as run.json has it: not where this process does."""
     info, host, git = subject.info, subject.info.host, subject.git
     captured = read_json(os.path.join(subject.folder.code, "environment.json")) or {}
@@ -98,7 +103,7 @@ def _environment(messages: Any, subject: Subject, run_id: str) -> Any:
     return record
 
 
-def captured_files(messages: Any, subject: Subject, files: str) -> list[Any]:
+def captured_files(messages: ModuleType, subject: Subject, files: str) -> list[Record]:
     """Copy what was captured of the code to where W&B's pages look for it, and the record that names it."""
     record = messages.Record()
     for name, shown in (("packages.txt", "requirements.txt"), ("diff.patch", "diff.patch")):
@@ -169,12 +174,13 @@ def history_values(row: LoggedRow, files: str, subject: Subject) -> tuple[dict[s
     return ({} if value is None else {series_name(f"lossbook/{row.kind}", row.rank): to_json(value)}), []
 
 
-def _histogram(body: dict[str, Any]) -> dict[str, Any]:
-    counts, edges = list(body.get("counts") or [0]), list(body.get("edges") or [0.0, 0.0])
+def _histogram(body: JsonObject) -> JsonObject:
+    counts = [number_or_none(one) or 0 for one in list_or_empty(body.get("counts")) or [0]]
+    edges = list_or_empty(body.get("edges")) or [0.0, 0.0]
     while len(counts) > _MOST_BINS:
         counts = [sum(counts[at : at + 2]) for at in range(0, len(counts), 2)]
         edges = [*edges[:-1:2], edges[-1]]
-    return {"_type": "histogram", "values": counts, "bins": edges}
+    return {"_type": "histogram", "values": [*counts], "bins": edges}
 
 
 def _image(row: LoggedRow, key: str, files: str, subject: Subject) -> tuple[dict[str, str], list[str]]:
@@ -232,7 +238,9 @@ def _place(files: str, kind: str, key: str, step: int | None, contents: bytes, e
     return path, digest
 
 
-def history(messages: Any, values: dict[str, str], *, step: int, remote_step: int, time: float, since: float) -> Any:
+def history(
+    messages: ModuleType, values: dict[str, str], *, step: int, remote_step: int, time: float, since: float
+) -> Record:
     """One row of W&B's history.
 
     Args:
@@ -251,7 +259,7 @@ def history(messages: Any, values: dict[str, str], *, step: int, remote_step: in
     return record
 
 
-def stats(messages: Any, row: LoggedRow) -> Any | None:
+def stats(messages: ModuleType, row: LoggedRow) -> Record | None:
     """A row's system metrics for W&B's event stream; None when it has none."""
     named = {system_name(key, row.rank): value for key, value in row.body.items()}
     if set(named) == {None} or not named:
@@ -272,7 +280,7 @@ def joined(first: str, second: str) -> str:
     return to_json("\n".join(texts))
 
 
-def config(messages: Any, change: dict[str, Any]) -> Any:
+def config(messages: ModuleType, change: JsonObject) -> Record:
     """A change of the configuration, leaf by leaf, because an object merges with what is there."""
     record = messages.Record()
     for path, value in _leaves(change, ()):
@@ -283,7 +291,7 @@ def config(messages: Any, change: dict[str, Any]) -> Any:
     return record
 
 
-def summary(messages: Any, values: dict[str, Any]) -> Any:
+def summary(messages: ModuleType, values: JsonObject) -> Record:
     """Values of W&B's summary; an object is given leaf by leaf, as W&B's library does."""
     record = messages.Record()
     for path, value in _leaves(values, ()):
@@ -293,7 +301,7 @@ def summary(messages: Any, values: dict[str, Any]) -> Any:
     return record
 
 
-def latest(messages: Any, values: dict[str, str]) -> Any:
+def latest(messages: ModuleType, values: dict[str, str]) -> Record:
     """The last values of series, as JSON text, for the summary."""
     record = messages.Record()
     for key, text in values.items():
@@ -303,7 +311,7 @@ def latest(messages: Any, values: dict[str, str]) -> Any:
     return record
 
 
-def _leaves(value: dict[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+def _leaves(value: JsonObject, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Json]]:
     for key, inner in value.items():
         if isinstance(inner, dict) and inner:
             yield from _leaves(inner, (*path, key))
@@ -311,7 +319,7 @@ def _leaves(value: dict[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tupl
             yield (*path, key), inner
 
 
-def definition(messages: Any, body: dict[str, Any]) -> Any:
+def definition(messages: ModuleType, body: JsonObject) -> Record:
     """What was said of a series, or of all whose names match."""
     record = messages.Record()
     metric = record.metric
@@ -324,12 +332,12 @@ def definition(messages: Any, body: dict[str, Any]) -> Any:
     metric.step_metric = _AXES.get(axis, axis)
     metric.options.defined = metric.options.step_sync = True
     goals = {"minimize": messages.MetricRecord.GOAL_MINIMIZE, "maximize": messages.MetricRecord.GOAL_MAXIMIZE}
-    if body.get("goal") in goals:
-        metric.goal = goals[body["goal"]]
+    if (goal := str(body.get("goal"))) in goals:
+        metric.goal = goals[goal]
     return record
 
 
-def alert(messages: Any, body: dict[str, Any]) -> Any:
+def alert(messages: ModuleType, body: JsonObject) -> Record:
     """A notification; W&B's server sends it as the project's settings say."""
     record = messages.Record()
     record.alert.title = str(body.get("title") or "alert")
@@ -338,7 +346,7 @@ def alert(messages: Any, body: dict[str, Any]) -> Any:
     return record
 
 
-def output(messages: Any, text: str, time_us: int) -> Any:
+def output(messages: ModuleType, text: str, time_us: int) -> Record:
     """A piece of what the training printed."""
     record = messages.Record()
     record.output_raw.output_type = messages.OutputRawRecord.OutputType.STDOUT
@@ -347,7 +355,7 @@ def output(messages: Any, text: str, time_us: int) -> Any:
     return record
 
 
-def file_names(messages: Any, paths: list[str]) -> Any:
+def file_names(messages: ModuleType, paths: list[str]) -> Record:
     """Files to upload at once, by their paths within the folder of files."""
     record = messages.Record()
     for path in paths:
@@ -358,7 +366,7 @@ def file_names(messages: Any, paths: list[str]) -> Any:
     return record
 
 
-def leaving(messages: Any, ending: Ending, runtime_seconds: float) -> Any:
+def leaving(messages: ModuleType, ending: Ending, runtime_seconds: float) -> Record:
     """The end of a run: W&B calls 0 finished and everything else failed."""
     record = messages.Record()
     record.exit.exit_code = ending.exit_code if ending.state == "finished" else (ending.exit_code or 1)
@@ -373,6 +381,6 @@ def number_json(value: float) -> str:
     return "NaN" if value != value else ("Infinity" if value > 0 else "-Infinity")
 
 
-def to_json(value: Any) -> str:
+def to_json(value: object) -> str:
     """JSON text, with bare NaN and Infinity as W&B's library writes them."""
     return json.dumps(value, separators=(",", ":"))

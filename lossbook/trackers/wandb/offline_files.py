@@ -15,10 +15,11 @@ import os
 import time
 import zlib
 from collections.abc import Iterator
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from lossbook.errors import StoreError
 from lossbook.journal.liveness import SILENT_SECONDS
+from lossbook.json_shapes import JsonObject, object_or_empty, text_or_none, whole_or_none
 from lossbook.paths import cache_folder, replace_file
 from lossbook.trackers.protobuf import BadMessage
 from lossbook.trackers.source import ForeignRow, ForeignRun, Rewritten, Source
@@ -83,39 +84,39 @@ class WandbFiles(Source):
         return itertools.islice(found, start, None) if run.after is None else found
 
     def _rows(self, run: ForeignRun) -> Iterator[ForeignRow]:
-        files: list[_File] = run.place
-        first = int(run.after["file"]) if run.after else 0
-        if run.after and [file.name for file in files[first : first + 1]] != [run.after["name"]]:
+        files, after = _files_of(run), object_or_empty(run.after)
+        first = whole_or_none(after.get("file")) or 0
+        if after and [file.name for file in files[first : first + 1]] != [after["name"]]:
             raise Rewritten(f"{self.location} does not have the files of run {run.id} any more that were read before")
         for number in range(first, len(files)):
             file = files[number]
-            place: dict[str, Any] = {
-                "file": number,
-                "name": file.name,
-                "start": 0,
-                "time_us": round(file.head.started * 1e6),
-            }
-            if run.after and number == first:
-                place = run.after
+            time_us = round(file.head.started * 1e6)
+            place: JsonObject = {"file": number, "name": file.name, "start": 0, "time_us": time_us}
+            if after and number == first:
+                place = after
             elif number:
                 resumed = file.head.starting_step
                 body = {"resume_step": resumed - 1 if resumed > 0 else None}
-                yield ForeignRow(int(place["time_us"]), None, "attempt", None, body, place=place)
+                yield ForeignRow(time_us, None, "attempt", None, body, place=place)
             yield from _rows_of_file(file, place)
 
     def row_count(self, run: ForeignRun) -> int | None:
         """About how many: a record of W&B's may become more than one row."""
-        files: list[_File] = run.place
-        return sum(file.head.rows for file in files)
+        return sum(file.head.rows for file in _files_of(run))
 
 
-def _rows_of_file(file: _File, place: dict[str, Any]) -> Iterator[ForeignRow]:
+def _files_of(run: ForeignRun) -> tuple[_File, ...]:
+    assert isinstance(run.place, tuple)
+    return run.place
+
+
+def _rows_of_file(file: _File, place: JsonObject) -> Iterator[ForeignRow]:
     """The rows of a file behind a place in it.
 
     A place says where its record starts, the checksum of that record, and how many of its rows were read.
     """
-    start, mark, known = int(place["start"]), place.get("mark"), int(place.get("rows", 0))
-    time_us = int(place["time_us"])
+    start, mark = whole_or_none(place["start"]) or 0, place.get("mark")
+    known, time_us = whole_or_none(place.get("rows")) or 0, whole_or_none(place["time_us"]) or 0
     try:
         for end, record in read_records(file.path, start, past_damage=True):
             checksum = zlib.crc32(record)
@@ -123,7 +124,7 @@ def _rows_of_file(file: _File, place: dict[str, Any]) -> Iterator[ForeignRow]:
                 break
             made = _expand(file, record, time_us)
             for index in range(known, len(made)):
-                where = {**place, "start": start, "mark": checksum, "rows": index + 1, "time_us": time_us}
+                where: JsonObject = {**place, "start": start, "mark": checksum, "rows": index + 1, "time_us": time_us}
                 yield made[index]._replace(place=where)
             if made:
                 time_us = max(time_us, made[-1].time_us)
@@ -212,8 +213,8 @@ def _memory_of(path: str) -> str:
 def _make_run(files: list[_File]) -> ForeignRun:
     heads = [file.head for file in files]
     last = heads[-1]
-    config: dict[str, Any] = {}
-    summary: dict[str, Any] = {}
+    config: JsonObject = {}
+    summary: JsonObject = {}
     for head in heads:
         config.update(head.config)
         summary.update(head.summary)
@@ -232,7 +233,7 @@ def _make_run(files: list[_File]) -> ForeignRun:
         "argv": [program, *last.arguments] if program else [],
         "files": [file.path for file in files],
     }
-    error = summary.get("lossbook/error")
+    error = text_or_none(summary.get("lossbook/error"))
     if error is None and last.exit_code:
         error = f"it ended with exit code {last.exit_code}"
     return ForeignRun(
@@ -250,5 +251,5 @@ def _make_run(files: list[_File]) -> ForeignRun:
         group=last.group or None,
         notes=last.notes or None,
         origin={key: value for key, value in origin.items() if value},
-        place=files,
+        place=tuple(files),
     )

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from lossbook.journal.line import merge_config
+from lossbook.json_shapes import Json, JsonObject
 from lossbook.trackers.protobuf import BadMessage, fields, signed, text
 from lossbook.trackers.source import ForeignRow
 from lossbook.trackers.wandb.values import OWN_FILES, ReadFile, alert_row, axis_of, file_row, history_rows, system_rows
@@ -65,9 +66,9 @@ class Head:
     job_type: str = ""
     sweep: str = ""
     tags: tuple[str, ...] = ()
-    config: dict[str, Any] = field(default_factory=dict)
-    summary: dict[str, Any] = field(default_factory=dict)
-    origin: dict[str, Any] = field(default_factory=dict)
+    config: JsonObject = field(default_factory=dict)
+    summary: JsonObject = field(default_factory=dict)
+    origin: JsonObject = field(default_factory=dict)
     arguments: list[str] = field(default_factory=list)
     git: dict[str, str] = field(default_factory=dict)
     started: float = 0.0
@@ -110,7 +111,7 @@ def rows_of(kind: int, contents: bytes, time_us: int, read_file: ReadFile) -> li
         BadMessage: it is no such record.
     """
     if kind == HISTORY:
-        values: dict[str, Any] = {}
+        values: JsonObject = {}
         step = None
         for number, value in fields(contents):
             if number == 1:
@@ -148,7 +149,7 @@ def _definition(found: dict[int, Any], time_us: int) -> list[ForeignRow]:
     # What a pattern brought about is said by the pattern; the mirror's own step is what steps are here.
     if not pattern or found.get(10) or pattern == "lossbook/step" or (pattern == "*" and axis == "lossbook/step"):
         return []
-    body: dict[str, Any] = {"pattern": pattern}
+    body: JsonObject = {"pattern": pattern}
     if axis:
         body["x"] = axis_of(axis)
     if found.get(8) in _GOALS:
@@ -226,11 +227,11 @@ def _take_git(head: Head, contents: bytes) -> None:
             head.git["remote" if number == 1 else "commit"] = text(value)
 
 
-def _configure(config: dict[str, Any], contents: bytes) -> None:
+def _configure(config: JsonObject, contents: bytes) -> None:
     for number, item in fields(contents):
         path, encoded = _item(item)
         if number == 1:
-            change: dict[str, Any] = {}
+            change: JsonObject = {}
             _put(change, path, _json(encoded))
             # As W&B's service does: objects merge, everything else replaces.
             config.update(merge_config(config, change))
@@ -275,7 +276,7 @@ def _item(contents: bytes) -> tuple[tuple[str, ...], bytes]:
     return tuple(nested) or (key,), encoded
 
 
-def _put(target: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+def _put(target: JsonObject, path: tuple[str, ...], value: Json) -> None:
     for part in path[:-1]:
         inner = target.get(part)
         if not isinstance(inner, dict):
@@ -284,7 +285,7 @@ def _put(target: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     target[path[-1]] = value
 
 
-def _remove(target: dict[str, Any], path: tuple[str, ...]) -> None:
+def _remove(target: JsonObject, path: tuple[str, ...]) -> None:
     for part in path[:-1]:
         inner = target.get(part)
         if not isinstance(inner, dict):
@@ -293,15 +294,15 @@ def _remove(target: dict[str, Any], path: tuple[str, ...]) -> None:
     target.pop(path[-1], None)
 
 
-def _json(encoded: bytes) -> Any:
+def _json(encoded: bytes) -> Json:
     try:
-        return orjson.loads(encoded)
+        value: Json = orjson.loads(encoded)
     except orjson.JSONDecodeError:
-        pass
-    try:
-        return json.loads(encoded)  # bare NaN and Infinity, as W&B's library writes them
-    except ValueError:
-        return text(encoded)
+        try:
+            value = json.loads(encoded)  # bare NaN and Infinity, as W&B's library writes them
+        except ValueError:
+            return text(encoded)
+    return value
 
 
 def _seconds(timestamp: bytes) -> float:

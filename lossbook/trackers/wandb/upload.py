@@ -19,8 +19,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Protocol
+
+from lossbook.json_shapes import Json, JsonMapping, JsonObject, whole_or_none
+
+if TYPE_CHECKING:
+    from wandb.proto.wandb_sync_pb2 import ServerSyncMessage
+    from wandb.sdk.wandb_setup import _WandbSetup as WandbSetup
 
 #: The first answer must come within this: the client starts in two, and the server must say who logs in.
 CONNECT_SECONDS = 30.0
@@ -97,7 +103,7 @@ class Upload:
             )
         self._log_path = log_path
         self._beat = beat
-        self._answers: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._answers: queue.Queue[JsonObject] = queue.Queue()
         self._heard = time.monotonic()
         threading.Thread(target=self._listen, daemon=True).start()
         try:
@@ -105,7 +111,11 @@ class Upload:
         except UploadFailed:
             self.kill()
             raise
-        self.entity, self.app_url, self.rows = str(ready["entity"]), str(ready["app_url"]), int(ready["rows"])
+        self.entity, self.app_url, self.rows = (
+            str(ready["entity"]),
+            str(ready["app_url"]),
+            whole_or_none(ready["rows"]) or 0,
+        )
 
     def start(self, path: str) -> None:
         """Upload a transaction log, which may grow until its exit record.
@@ -125,7 +135,7 @@ class Upload:
             while True:
                 self._take(self._answers.get_nowait())
 
-    def alert(self, variables: dict[str, Any], seconds: float) -> bool:
+    def alert(self, variables: JsonObject, seconds: float) -> bool:
         """Have a notification sent; False when the server refuses it.
 
         Args:
@@ -168,7 +178,7 @@ class Upload:
                 assert pipe is not None
                 pipe.close()
 
-    def _await(self, word: str, seconds: float) -> dict[str, Any]:
+    def _await(self, word: str, seconds: float) -> JsonObject:
         self._heard = time.monotonic()
         while True:
             left = self._heard + seconds - time.monotonic()
@@ -180,13 +190,13 @@ class Upload:
             if word in answer:
                 return answer
 
-    def _take(self, answer: dict[str, Any]) -> None:
+    def _take(self, answer: JsonObject) -> None:
         self._heard = time.monotonic()
         self._beat()
         if "failed" in answer:
             raise UploadFailed(str(answer["failed"]), login=bool(answer.get("login")))
 
-    def _say(self, request: dict[str, Any]) -> None:
+    def _say(self, request: JsonObject) -> None:
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
@@ -211,7 +221,7 @@ def _main(project: str, run: str) -> None:
 
     one_at_a_time = threading.Lock()
 
-    def answer(**words: Any) -> None:
+    def answer(**words: Json) -> None:
         with one_at_a_time:
             answers.write(json.dumps(words) + "\n")
             answers.flush()
@@ -273,14 +283,14 @@ def _serve(project: str, run: str, answer: Callable[..., None]) -> None:
             answer(arrived=True)
 
 
-def _run_upload(singleton: Any, path: str, entity: str, answer: Callable[..., None]) -> None:
+def _run_upload(singleton: WandbSetup, path: str, entity: str, answer: Callable[..., None]) -> None:
     try:
         singleton.asyncer.run(lambda: _sync(singleton, path, entity, answer))
     except Exception as error:
         answer(failed=_first_line(error) or type(error).__name__)
 
 
-async def _sync(singleton: Any, path: str, entity: str, answer: Callable[..., None]) -> None:
+async def _sync(singleton: WandbSetup, path: str, entity: str, answer: Callable[..., None]) -> None:
     """Have the service upload the file, and tell what it says on the way."""
     import asyncio
     import pathlib
@@ -320,7 +330,7 @@ async def _sync(singleton: Any, path: str, entity: str, answer: Callable[..., No
         answer(done=True)
 
 
-def _wrong(messages: Any) -> str:
+def _wrong(messages: Iterable[ServerSyncMessage]) -> str:
     """The first error among what the service says; empty when there is none."""
     from wandb.proto.wandb_sync_pb2 import ServerSyncMessage
 
@@ -333,7 +343,13 @@ def _wrong(messages: Any) -> str:
     return ""
 
 
-def _alerted(api: Any, variables: dict[str, Any]) -> bool:
+class _Api(Protocol):
+    """What is used of W&B's API: `execute_graphql` returns the answer's `data`."""
+
+    def execute_graphql(self, query: str, variables: JsonMapping) -> dict[str, dict[str, dict[str, int]]]: ...
+
+
+def _alerted(api: _Api, variables: JsonObject) -> bool:
     for _ in range(_ALERT_TRIES):
         try:
             api.execute_graphql(_ALERT, variables)
@@ -344,7 +360,7 @@ def _alerted(api: Any, variables: dict[str, Any]) -> bool:
     return False
 
 
-def _rows(api: Any, of: dict[str, Any]) -> int:
+def _rows(api: _Api, of: JsonObject) -> int:
     """How many rows of the run's history the server has; 0 when it does not know the run."""
     try:
         project = api.execute_graphql(_ROWS, of)["project"] or {}
@@ -355,7 +371,7 @@ def _rows(api: Any, of: dict[str, Any]) -> int:
     return int((project.get("run") or {}).get("historyLineCount") or 0)
 
 
-def _settled_rows(api: Any, of: dict[str, Any]) -> int:
+def _settled_rows(api: _Api, of: JsonObject) -> int:
     """As `_rows`, when the last that a killed predecessor sent has been taken in."""
     rows, before = _rows(api, of), 0
     while rows != before:
@@ -364,7 +380,7 @@ def _settled_rows(api: Any, of: dict[str, Any]) -> int:
     return rows
 
 
-def _has_rows(api: Any, of: dict[str, Any], rows: int) -> bool:
+def _has_rows(api: _Api, of: JsonObject, rows: int) -> bool:
     try:
         return _rows(api, of) >= rows
     except Exception:

@@ -10,10 +10,11 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 import orjson
 
+from lossbook.json_shapes import JsonObject, list_or_empty, number_or_none, object_or_empty, whole_or_none
 from lossbook.trackers.source import ForeignRow
 
 #: What a run without GPU metrics lacked where it was trained.
@@ -46,7 +47,7 @@ ReadFile = Callable[[str], bytes | None]
 
 
 def history_rows(
-    values: Mapping[str, Any], time_us: int, step: int | None, read_file: ReadFile, *, strict: bool
+    values: Mapping[str, object], time_us: int, step: int | None, read_file: ReadFile, *, strict: bool
 ) -> Iterator[ForeignRow]:
     """The rows that one row of the history becomes: scalars of each rank, then whatever else it holds.
 
@@ -59,7 +60,7 @@ def history_rows(
     flat = dict(_flattened(values))
     stamp, own_step = flat.get("_timestamp"), flat.pop(STEP, None)
     time_us = round(float(stamp) * 1e6) if is_number(stamp) else time_us
-    step = flat["_step"] if isinstance(flat.get("_step"), int) else step
+    step = own if (own := whole_or_none(flat.get("_step"))) is not None else step
     ours = is_number(own_step)
     step = int(own_step) if is_number(own_step) else step
     scalars: dict[int, dict[str, float]] = {}
@@ -70,8 +71,8 @@ def history_rows(
         key, rank = _ranked(_RANK, name) if ours else (name, 0)
         if ours and key in _OURS:
             kind, field = _OURS[key]
-            body = {"resume_step": None} if kind == "attempt" else {field: value}
-            others.append(ForeignRow(time_us, step, kind, None, body, rank))
+            said = {"resume_step": None} if kind == "attempt" else {field: value}
+            others.append(ForeignRow(time_us, step, kind, None, said, rank))
             continue
         key = key.removeprefix("logged/") if ours and key.removeprefix("logged/") in (*_CLOCK, STEP) else key
         number = to_number(value, strict=strict)
@@ -86,7 +87,7 @@ def history_rows(
     yield from (row for row in others if row.kind != "attempt")
 
 
-def system_rows(values: Mapping[str, Any], time_us: int, *, strict: bool) -> Iterator[ForeignRow]:
+def system_rows(values: Mapping[str, object], time_us: int, *, strict: bool) -> Iterator[ForeignRow]:
     """The rows of one sample of the system stream, under `system.` names."""
     scalars: dict[int, dict[str, float]] = {}
     for name, value in values.items():
@@ -120,7 +121,7 @@ def axis_of(step_metric: str) -> str:
     return _AXES.get(step_metric, step_metric)
 
 
-def state_of(state: str, summary: Mapping[str, Any]) -> str:
+def state_of(state: str, summary: Mapping[str, object]) -> str:
     """How a run ended, as Lossbook says it: what its mirror left in the summary, else what W&B's state means."""
     own = summary.get("lossbook/state")
     if isinstance(own, str) and state not in ("running", "pending"):
@@ -136,12 +137,12 @@ def state_of(state: str, summary: Mapping[str, Any]) -> str:
     }.get(state, "crashed")
 
 
-def plain_config(config: Mapping[str, Any]) -> dict[str, Any]:
+def plain_config(config: Mapping[str, object]) -> dict[str, object]:
     """A configuration without what W&B's library keeps in it for itself."""
     return {key: value for key, value in config.items() if key not in ("_wandb", "wandb_version")}
 
 
-def plain_summary(summary: Mapping[str, Any], *, strict: bool = False) -> dict[str, Any]:
+def plain_summary(summary: Mapping[str, object], *, strict: bool = False) -> dict[str, object]:
     """A summary under the names of the series, without media, which are rows, and without what is W&B's or Lossbook's."""
     return {
         key: _NOT_FINITE.get(value, value) if strict and isinstance(value, str) else value
@@ -150,12 +151,12 @@ def plain_summary(summary: Mapping[str, Any], *, strict: bool = False) -> dict[s
     }
 
 
-def is_number(value: Any) -> TypeGuard[float]:
+def is_number(value: object) -> TypeGuard[float]:
     """Whether a value is a number of JSON's."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def to_number(value: Any, *, strict: bool) -> float | None:
+def to_number(value: object, *, strict: bool) -> float | None:
     """A value as a scalar has it; None for one that is no number."""
     if isinstance(value, (int, float)):
         try:
@@ -170,7 +171,7 @@ def _ranked(pattern: re.Pattern[str], name: str) -> tuple[str, int]:
     return (found[1], int(found[2])) if found is not None else (name, 0)
 
 
-def _flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flattened(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
     """Nested series by the names that W&B's pages have for them, joined by dots; what has a `_type` is one value."""
     for key, value in values.items():
         if isinstance(value, dict) and value and "_type" not in value and key not in _CLOCK:
@@ -179,28 +180,35 @@ def _flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
             yield f"{prefix}{key}", value
 
 
-def _objects(key: str, value: Any, time_us: int, step: int | None, read_file: ReadFile) -> list[ForeignRow]:
+def _objects(key: str, value: object, time_us: int, step: int | None, read_file: ReadFile) -> list[ForeignRow]:
     """The rows of one value that is no number."""
-    kind = str(value.get("_type") or "") if isinstance(value, dict) else ""
+    fields = object_or_empty(value)
+    kind = str(fields.get("_type") or "")
     if kind == "histogram":
-        edges = value.get("bins")
-        counts = list(value.get("values") or [])
-        if edges is None and isinstance(value.get("packedBins"), dict):
-            # The cloud keeps bins of equal width this way.
-            packed = value["packedBins"]
-            edges = [packed["min"] + packed["size"] * at for at in range(int(packed["count"]) + 1)]
-        return [ForeignRow(time_us, step, "histogram", key, {"edges": list(edges or []), "counts": counts})]
+        return [ForeignRow(time_us, step, "histogram", key, _histogram(fields))]
     if kind in ("table-file", "table"):
-        return [_table(key, value, time_us, step, read_file)]
-    if kind and (paths := _paths(value)):
+        return [_table(key, fields, time_us, step, read_file)]
+    if kind and (paths := _paths(fields)):
         if kind in ("image-file", "images/separated"):
-            return [_image(key, path, value, at, time_us, step, read_file) for at, path in enumerate(paths)]
+            return [_image(key, path, fields, at, time_us, step, read_file) for at, path in enumerate(paths)]
         return [file_row(path, time_us, read_file, key)._replace(step=step) for path in paths]
     text = value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
     return [ForeignRow(time_us, step, "text", key, {"text": text})]
 
 
-def _paths(value: Mapping[str, Any]) -> list[str]:
+def _histogram(value: JsonObject) -> dict[str, object]:
+    packed = value.get("packedBins")
+    if value.get("bins") is None and isinstance(packed, dict):
+        # The cloud keeps bins of equal width this way.
+        low, size, count = (number_or_none(packed.get(name)) or 0.0 for name in ("min", "size", "count"))
+        return {
+            "edges": [low + size * at for at in range(int(count) + 1)],
+            "counts": list_or_empty(value.get("values")),
+        }
+    return {"edges": list_or_empty(value.get("bins")), "counts": list_or_empty(value.get("values"))}
+
+
+def _paths(value: Mapping[str, object]) -> list[str]:
     """The files of a value: one, or those of a list of media."""
     named = value.get("filenames")
     if isinstance(named, list):
@@ -209,12 +217,12 @@ def _paths(value: Mapping[str, Any]) -> list[str]:
 
 
 def _image(
-    key: str, path: str, value: Mapping[str, Any], at: int, time_us: int, step: int | None, read_file: ReadFile
+    key: str, path: str, value: Mapping[str, object], at: int, time_us: int, step: int | None, read_file: ReadFile
 ) -> ForeignRow:
     contents = read_file(path)
     if contents is None:
         return _missing(key, path, time_us, step)
-    body: dict[str, Any] = {"contents": contents, "ending": os.path.splitext(path)[1] or ".png"}
+    body: dict[str, object] = {"contents": contents, "ending": os.path.splitext(path)[1] or ".png"}
     body.update((name, value[name]) for name in ("width", "height") if is_number(value.get(name)))
     captions = value.get("captions")
     caption = captions[at] if isinstance(captions, list) and at < len(captions) else value.get("caption")
@@ -223,7 +231,7 @@ def _image(
     return ForeignRow(time_us, step, "image", key, body)
 
 
-def _table(key: str, value: Mapping[str, Any], time_us: int, step: int | None, read_file: ReadFile) -> ForeignRow:
+def _table(key: str, value: Mapping[str, object], time_us: int, step: int | None, read_file: ReadFile) -> ForeignRow:
     path = str(value.get("path") or "")
     contents = read_file(path) if path else orjson.dumps({key: value.get(key) for key in ("columns", "data")})
     try:
