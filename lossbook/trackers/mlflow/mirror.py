@@ -11,10 +11,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sqlite3
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from lossbook.journal.line import merge_config
@@ -33,6 +32,7 @@ from lossbook.trackers.mlflow.entries import (
     safe_key,
     summary_points,
 )
+from lossbook.trackers.mlflow.place import INSTALL, LATER, at_home, ready_database, tracking_address
 
 if TYPE_CHECKING:
     import mlflow.entities
@@ -51,8 +51,6 @@ _MARK = "lossbook.delivered."
 _OUR_ID = "lossbook.run_id"
 #: What only a person can mend: (MLflow's error code).
 _REFUSED = ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "ENDPOINT_NOT_FOUND")
-_LATER = "`lossbook sync RUN --to mlflow` delivers the run later"
-_INSTALL = "pip install 'lossbook[mlflow]'"
 
 
 class MlflowMirror(Mirror):
@@ -61,7 +59,7 @@ class MlflowMirror(Mirror):
     kind: ClassVar[str] = "mlflow"
     title: ClassVar[str] = "MLflow"
     packages: ClassVar[tuple[str, ...]] = ("mlflow", "mlflow-skinny")
-    library: ClassVar[str] = _INSTALL
+    library: ClassVar[str] = INSTALL
     lacks: ClassVar[tuple[str, ...]] = (
         "Infinities become the largest number that a double holds (1.8e308) in MLflow's databases; NaN stays NaN.",
         "Times are whole milliseconds; rows that agree in key, step and value within one are set 1 ms apart.",
@@ -157,12 +155,10 @@ class MlflowMirror(Mirror):
             from mlflow.store.db.db_types import DATABASE_ENGINES
             from mlflow.tracking import MlflowClient
         except ImportError as error:
-            raise MirrorUnavailable(
-                f"MLflow is not installed ({error}): {_INSTALL}; {_LATER}", may_pass=False
-            ) from error
-        address = self._address(mlflow.get_tracking_uri)
+            raise MirrorUnavailable(f"MLflow is not installed ({error}): {INSTALL}; {LATER}", may_pass=False) from error
+        address = tracking_address(mlflow.get_tracking_uri, self.settings)
         if self.settings.mode == "offline" and address.startswith(("http://", "https://", "databricks")):
-            raise MirrorUnavailable(f"the mirror is offline and MLflow's server is not asked; {_LATER}", may_pass=False)
+            raise MirrorUnavailable(f"the mirror is offline and MLflow's server is not asked; {LATER}", may_pass=False)
         scheme = address.partition(":")[0].partition("+")[0]
         self._drops_equal_points = scheme in DATABASE_ENGINES
         if self.remote.get("uri") != address:
@@ -170,68 +166,11 @@ class MlflowMirror(Mirror):
             self.remote.clear()
             self.remote["uri"] = address
         if address.startswith("sqlite:///"):
-            self._ready_database(address.removeprefix("sqlite:///"))
-        with self._at_home():
+            ready_database(address.removeprefix("sqlite:///"), self.subject.id, self.settings)
+        with at_home(self.settings):
             # The store fixes the folder of its artifacts, relative to the working directory, when it is made.
             self._client = MlflowClient(address)
             self._client.search_experiments(max_results=1)
-
-    def _ready_database(self, path: str) -> None:
-        """Have MLflow's database there, whole: two processes that make it at once, or one that is killed, tear it.
-
-        MLflow takes a second to make one, a hundred changes of tables one after the other.
-        """
-        if os.path.exists(path):
-            # MLflow tries a database that cannot be opened again and again, for more than a minute.
-            with contextlib.closing(sqlite3.connect(path, timeout=5.0)) as database:
-                database.execute("pragma schema_version")
-            return
-        from mlflow.tracking import MlflowClient
-
-        partial = f"{path}.{self.subject.id}.tmp"
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(partial)
-        # A file that cannot be made is said at once, for the same reason.
-        open(partial, "wb").close()
-        try:
-            with self._at_home():
-                MlflowClient(f"sqlite:///{partial}").search_experiments(max_results=1)
-            try:
-                os.link(partial, path)
-            except FileExistsError:
-                pass  # another run's mirror was faster
-            except OSError:  # a file system without hard links
-                if not os.path.exists(path):
-                    os.rename(partial, path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(partial)
-
-    def _address(self, default: Callable[[], object]) -> str:
-        """MLflow's own tracking URI as seen from the training's working directory, made absolute."""
-        chosen = os.environ.get("MLFLOW_TRACKING_URI")
-        if not chosen and self.settings.folder is not None:
-            os.makedirs(self.settings.folder, exist_ok=True)
-            return f"sqlite:///{os.path.abspath(os.path.join(self.settings.folder, 'mlflow.db'))}"
-        with self._at_home():
-            address = str(default())
-            path = address.removeprefix("sqlite:///")
-            if path != address and not path.startswith((":", "/")):
-                return f"sqlite:///{os.path.abspath(path)}"
-            if "://" not in address and not address.startswith(("databricks", "file:")):
-                return f"file://{os.path.abspath(address)}"
-        return address
-
-    @contextlib.contextmanager
-    def _at_home(self) -> Iterator[None]:
-        home = self.settings.folder or self.settings.cwd
-        if not os.path.isdir(home):
-            raise MirrorUnavailable(
-                f"the run's working directory {home}, where MLflow keeps its runs, is gone: set MLFLOW_TRACKING_URI; {_LATER}",
-                may_pass=False,
-            )
-        with contextlib.chdir(home):
-            yield
 
     def _find_or_create(self) -> mlflow.entities.Run:
         """The remote run: the one noted, else one that carries our id, else a new one."""
@@ -276,7 +215,7 @@ class MlflowMirror(Mirror):
         if run.info.lifecycle_stage != "active":
             raise MirrorUnavailable(
                 f"the run {self.subject.name} was deleted at MLflow: `mlflow runs restore --run-id {run_id}`, then "
-                f"{_LATER}",
+                f"{LATER}",
                 may_pass=False,
             )
         return run
@@ -293,7 +232,7 @@ class MlflowMirror(Mirror):
         experiment = self._client.get_experiment_by_name(name)
         if experiment is None:
             try:
-                with self._at_home():
+                with at_home(self.settings):
                     return str(self._client.create_experiment(name))
             except MlflowException as error:
                 # Another run of the project may have made it in between.
@@ -303,7 +242,7 @@ class MlflowMirror(Mirror):
         if experiment.lifecycle_stage != "active":
             raise MirrorUnavailable(
                 f"the experiment {name!r} was deleted at MLflow: `mlflow experiments restore --experiment-id "
-                f"{experiment.experiment_id}`, then {_LATER}",
+                f"{experiment.experiment_id}`, then {LATER}",
                 may_pass=False,
             )
         return str(experiment.experiment_id)
@@ -512,11 +451,11 @@ class MlflowMirror(Mirror):
             code = getattr(error, "error_code", None)
             if "sqlite" in str(self.remote.get("uri")) and _no_database_library():
                 raise MirrorUnavailable(
-                    f"MLflow's database needs SQLAlchemy: {_INSTALL}; {_LATER}", may_pass=False
+                    f"MLflow's database needs SQLAlchemy: {INSTALL}; {LATER}", may_pass=False
                 ) from error
             where = self.remote.get("uri") or "its tracking URI"
             raise MirrorUnavailable(
-                f"MLflow at {where} did not take the run ({said}); {_LATER}", may_pass=code not in _REFUSED
+                f"MLflow at {where} did not take the run ({said}); {LATER}", may_pass=code not in _REFUSED
             ) from error
 
 
