@@ -44,7 +44,7 @@ class Section:
 
 def examine(store: str) -> list[Section]:
     """Look at everything; never raises for what is missing or broken, it is reported."""
-    return [_installation(), _devices(), _mirrors(), _plugins(), _store(store), _runs(store)]
+    return [_installation(), _devices(), _mirrors(), _sources(), _detectors(), _plugins(), _store(store), _runs(store)]
 
 
 def _installation() -> Section:
@@ -87,6 +87,20 @@ def _mirrors() -> Section:
         for number, sentence in enumerate(mirror.lacks, 1):
             section.facts[f"{name} lacks {number}"] = sentence
     return section
+
+
+def _sources() -> Section:
+    """Whose runs can be read here."""
+    from lossbook.trackers.sources import SOURCES, source_class
+
+    return Section("sources", {name: source_class(name).title for name in SOURCES.usable()})
+
+
+def _detectors() -> Section:
+    """What a diagnosis looks for."""
+    from lossbook.diagnosis import detector_classes
+
+    return Section("detectors", {detector.kind: detector.title for detector in detector_classes()})
 
 
 # -- plugins ------------------------------------------------------------------------------------------------------
