@@ -115,8 +115,13 @@ def test_its_files_are_read_as_a_store_is(example: Place, location: str) -> None
     assert [(one["id"], one["name"], one["project"], one["state"]) for one in listed] == [
         (run.name, "first", "lab", "finished")
     ]
-    losses = example.lossbook("sql", "select count(*) as n, min(value) as low from metrics where key = 'train/loss'",
-                              "--json", "--store", location)  # fmt: skip
+    losses = example.lossbook(
+        "sql",
+        "select count(*) as n, min(value) as low from metrics where key = 'train/loss'",
+        "--json",
+        "--store",
+        location,
+    )
     assert json.loads(losses.stdout) == [{"n": STEPS, "low": 1 / STEPS}]
 
 

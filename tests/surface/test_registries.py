@@ -67,8 +67,15 @@ def test_the_files_that_the_page_on_extending_names_are_there_and_at_most_three_
     sections = page("extending.md").split("\n## ")[1:]
     walks = {section.splitlines()[0]: section for section in sections if "\nFiles:" in section}
     assert {name.split(" ")[-1] for name in walks} >= {
-        "alias", "mirror", "source", "chart", "command", "detector", "sink", "optimizer"
-    }  # fmt: skip
+        "alias",
+        "mirror",
+        "source",
+        "chart",
+        "command",
+        "detector",
+        "sink",
+        "optimizer",
+    }
     for name, section in walks.items():
         listed = section.split("\nFiles:\n\n")[1].split("\n\n")[0].splitlines()
         files = [line for line in listed if line.startswith(("1. ", "2. ", "3. ", "4. ", "5. "))]
