@@ -19,17 +19,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from lossbook import errors
-from lossbook.run.init import finish, init, log
-from lossbook.run.live_module import LiveModule
-from lossbook.run.run import Run
-from lossbook.run.values import Histogram, Image, Table, Text
+from lossbook.run import Histogram, Image, LiveModule, Run, Table, Text, finish, init, log
 
 if TYPE_CHECKING:
     from lossbook.book import Book
-    from lossbook.curves.downsample import Curve
-    from lossbook.reading.run import RecordedRun
-    from lossbook.run.mapping import RecordedMapping
-    from lossbook.trackers.sources import open
+    from lossbook.curves import Curve
+    from lossbook.reading import RecordedRun
+    from lossbook.run import RecordedMapping
+    from lossbook.trackers import open
 
     #: The current run's configuration and summary, by attribute and by key; empty before `init()`.
     config: RecordedMapping
@@ -59,10 +56,10 @@ __all__ = [
 
 #: Where the names of the reading side are: loaded when they are first asked for.
 _READING = {
-    "open": "lossbook.trackers.sources",
+    "open": "lossbook.trackers",
     "Book": "lossbook.book",
-    "Curve": "lossbook.curves.downsample",
-    "RecordedRun": "lossbook.reading.run",
+    "Curve": "lossbook.curves",
+    "RecordedRun": "lossbook.reading",
 }
 
 

@@ -9,18 +9,23 @@ from typing import TYPE_CHECKING
 from lossbook.errors import StoreError, UnknownRun
 from lossbook.metrics import nearest
 from lossbook.paths import RunFolder, default_store
-from lossbook.reading.cache import RunCache, share_memory
-from lossbook.reading.context import ReadContext
-from lossbook.reading.index import IndexEntry, read_index
-from lossbook.reading.run import RecordedRun
-from lossbook.reading.where import compile_value, compile_where, sorted_places
+from lossbook.reading import (
+    IndexEntry,
+    ReadContext,
+    RecordedRun,
+    RunCache,
+    compile_value,
+    compile_where,
+    read_index,
+    share_memory,
+    sorted_places,
+)
 
 if TYPE_CHECKING:
     import duckdb
 
-    from lossbook.analysis.comparison import Comparison
-    from lossbook.reading.listing import Listing
-    from lossbook.reading.query_result import QueryResult
+    from lossbook.analysis import Comparison
+    from lossbook.reading import Listing, QueryResult
 
 
 def open(store: str | os.PathLike[str] | None = None, *, memory_bytes: int | None = None) -> Book:
@@ -142,7 +147,7 @@ class Book:
 
     def listing(self) -> Listing:
         """A live table of all runs, which knows what changed since the last look; see `Listing`."""
-        from lossbook.reading.listing import Listing
+        from lossbook.reading import Listing
 
         return Listing(self.context)
 
@@ -165,16 +170,16 @@ class Book:
         Args:
             runs: these, or what answers to these names; None for all that fit `project` and `where`.
             limit: the newest so many at the most, where no runs are named.
-            metric, losses, columns, baseline, sort, goal: see `lossbook.analysis.compare.compare`.
+            metric, losses, columns, baseline, sort, goal: see `lossbook.analysis.compare_runs`.
 
         Raises:
             UnknownRun, UnknownKey, BadArgument, BadQuery: something that was named is not there or cannot be meant.
         """
-        from lossbook.analysis.compare import compare
+        from lossbook.analysis import compare_runs
 
         chosen = self._named(runs, project) if runs is not None else self.runs(project, where, limit=limit)
         held = self._named([baseline], project)[0] if baseline is not None else None
-        return compare(chosen, metric=metric, losses=losses, columns=columns, baseline=held, sort=sort, goal=goal)
+        return compare_runs(chosen, metric=metric, losses=losses, columns=columns, baseline=held, sort=sort, goal=goal)
 
     def best(
         self,
@@ -197,7 +202,7 @@ class Book:
             UnknownKey: none has a finite value of it.
             BadArgument: which way is better is not known.
         """
-        from lossbook.analysis.best import best_run
+        from lossbook.analysis import best_run
 
         return best_run(self._named(runs, project) if runs is not None else self.runs(project, where), metric, goal)
 
@@ -210,8 +215,7 @@ class Book:
         Raises:
             BadQuery: the query cannot be run; the message is DuckDB's first sentence.
         """
-        from lossbook.reading.query_result import QueryResult
-        from lossbook.reading.sql import prepare
+        from lossbook.reading import QueryResult, prepare
 
         connection = self.context.cursor()
         prepare(connection, query, self.runs())

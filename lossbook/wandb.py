@@ -11,10 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from lossbook import errors
-from lossbook.run.init import finish, init, log
-from lossbook.run.live_module import LiveModule
-from lossbook.run.run import Run
-from lossbook.run.values import Histogram, Image, Table
+from lossbook.run import Histogram, Image, LiveModule, Run, Table, finish, init, log
 
 if TYPE_CHECKING:
     from lossbook.compat.wandb.artifact import Artifact
@@ -39,7 +36,7 @@ if TYPE_CHECKING:
     )
     from lossbook.compat.wandb.unsupported import Audio, Html, Plot, Video
     from lossbook.errors import CommError, Error, UsageError
-    from lossbook.run.mapping import RecordedMapping
+    from lossbook.run import RecordedMapping
 
     config: RecordedMapping
     summary: RecordedMapping

@@ -28,8 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from scripts.kconfig import config_path, remark
 from scripts.matrix_plan import Cell, Matrix, plan, words
-from scripts.train import main as train_one
-from scripts.train import own_arguments
+from scripts.train import main as train_one, own_arguments
 from trainers.configuration import ROOT, ConfigError, load
 
 #: How often the progress is looked at, and told where it cannot be rewritten in place, in seconds.

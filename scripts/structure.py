@@ -110,9 +110,8 @@ def _module_name(path: Path) -> str:
 
 
 def _top(name: str) -> str:
-    """The package below `lossbook` that a module belongs to; a tracker's folder counts as its own."""
-    parts = name.split(".")
-    return ".".join(parts[:3] if parts[1:2] == ["trackers"] and len(parts) > 3 else parts[:2])
+    """The package below `lossbook` that a module belongs to."""
+    return ".".join(name.split(".")[:2])
 
 
 def _components(edges: dict[str, set[str]]) -> list[list[str]]:

@@ -14,7 +14,7 @@ import pytest
 from journals import BEGIN, WrittenRun
 
 import lossbook
-from lossbook.analysis.compare import compare, differing_settings
+from lossbook.analysis.compare import compare_runs, differing_settings
 from lossbook.analysis.table_formats import Cells, latex, markdown, plain_text
 from lossbook.analysis.time_to_target import first_reached
 from lossbook.book import Book
@@ -301,7 +301,7 @@ def test_the_baseline_comes_first_and_the_others_show_the_change_from_it(book: B
     assert "1.2 @3 (-0.9)" in shown
     assert "600 (+100%)" in shown
     with pytest.raises(UnknownRun, match="none of the 3 runs"):
-        compare(book.runs(), baseline="other")
+        compare_runs(book.runs(), baseline="other")
 
 
 @pytest.mark.usefixtures("three")

@@ -6,14 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 import lossbook
 from lossbook.errors import BadArgument, StoreError
 from lossbook.paths import RunFolder
-from lossbook.reading import console as console_module
-from lossbook.reading import console_file
+from lossbook.reading import console as console_module, console_file
 from lossbook.reading.ansi import ConsoleSpan, show_line
 from lossbook.reading.console import follow_console, list_consoles, read_console, search_console
 

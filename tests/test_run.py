@@ -22,7 +22,7 @@ import lossbook
 from lossbook.errors import BadArgument
 from lossbook.journal.reader import journal_segments, read_segment
 from lossbook.paths import RunFolder, read_json
-from lossbook.run import init
+from lossbook.run import current
 from lossbook.run.distributed import Launch, detect, shared_run_id
 
 
@@ -537,7 +537,7 @@ def test_a_run_that_cannot_be_recorded_still_takes_every_call(
     def refuse(*arguments: Any, **named: Any) -> Any:
         raise RuntimeError("no such thing")
 
-    monkeypatch.setattr(init, "begin", refuse)
+    monkeypatch.setattr(current, "begin", refuse)
     run = lossbook.init(store=store, config={"lr": 0.1})
     run.log({"loss": 1.0})
     assert run.config["lr"] == 0.1
@@ -605,7 +605,7 @@ def test_rank_0_writes_the_run_and_the_others_what_is_asked_of_all(
     for rank in (0, 1):
         place(monkeypatch, rank)
         # Each rank is a process of its own: none of them has begun a run before.
-        monkeypatch.setattr(init, "runs_begun", 0)
+        monkeypatch.setattr(current, "runs_begun", 0)
         runs.append(lossbook.init(store=store, project="p", config={"lr": rank}, console=False))
     first, second = runs
     assert first.path == second.path
@@ -629,7 +629,7 @@ def test_a_restart_by_torchrun_is_another_attempt_of_the_same_run(store: Path, m
     for restart in (0, 1):
         for rank in (0, 1):
             place(monkeypatch, rank, TORCHELASTIC_RESTART_COUNT=str(restart))
-            monkeypatch.setattr(init, "runs_begun", 0)
+            monkeypatch.setattr(current, "runs_begun", 0)
             run = lossbook.init(store=store, project="p", console=False)
             run.log({"memory": 1.0}, step=restart, ranks="all")
             run.finish()

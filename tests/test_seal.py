@@ -16,8 +16,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from journals import BEGIN, WrittenRun, all_rows
 
 from lossbook.errors import StoreError

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from journals import BEGIN, WrittenRun
 
 import lossbook

@@ -19,8 +19,7 @@ from typing import Any
 
 import numpy
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import lossbook
 from lossbook.run.split import Split, split

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from lossbook.errors import BadArgument, UnknownKey, UnknownRun
 from lossbook.json_shapes import Json
 from lossbook.metrics import find_key, nearest
-from lossbook.reading.where import nested, plain_number
+from lossbook.reading import nested, plain_number
 
 if TYPE_CHECKING:
-    from lossbook.reading.run import RecordedRun
+    from lossbook.reading import RecordedRun
 
 GOALS = ("minimize", "maximize")
 

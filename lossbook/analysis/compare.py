@@ -17,16 +17,16 @@ from lossbook.analysis.gpus import read_gpus
 from lossbook.errors import BadArgument, LossbookError, UnknownRun
 from lossbook.json_shapes import Json, JsonMapping, JsonObject
 from lossbook.metrics import find_key, key_metrics, percent_factor
-from lossbook.reading.where import FIELDS, compile_value, nested, sorted_places
-from lossbook.storage.summary_file import MetricStatistics, MetricTable
+from lossbook.reading import FIELDS, compile_value, nested, sorted_places
+from lossbook.storage import MetricStatistics, MetricTable
 
 if TYPE_CHECKING:
-    from lossbook.reading.run import RecordedRun
+    from lossbook.reading import RecordedRun
 
 LOSSES = ("val/loss", "train/loss")
 
 
-def compare(
+def compare_runs(
     runs: Sequence[RecordedRun],
     *,
     metric: str | None = None,

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from lossbook.errors import LossbookError
-from lossbook.storage.summary_file import MetricStatistics
+from lossbook.storage import MetricStatistics
 
 if TYPE_CHECKING:
-    from lossbook.reading.run import RecordedRun
+    from lossbook.reading import RecordedRun
 
 _GIBIBYTE_BYTES = 2.0**30
 _MEBIBYTE_BYTES = 2.0**20
@@ -228,7 +228,7 @@ def peak_memory_bytes(run: RecordedRun, gpus: Sequence[Gpu]) -> float | None:
         return None
     if len(factors) == 1:
         return next(gpu.readings["memory_bytes"].maximum for gpu in gpus if "memory_bytes" in gpu.readings)
-    from lossbook.storage.schema import quote_name
+    from lossbook.storage import quote_name
 
     held = " + ".join(
         f"CASE WHEN isfinite({quote_name(key)}) THEN {quote_name(key)} * {factor} ELSE 0 END"

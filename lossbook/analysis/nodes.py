@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 import numpy
 
 from lossbook.analysis.gpus import Gpu, Reading, read_gpus
-from lossbook.curves.downsample import gather
+from lossbook.curves import gather
 from lossbook.errors import LossbookError
 from lossbook.metrics import is_speed, is_step_time
 from lossbook.paths import MONITOR_RANK, is_monitor
 from lossbook.run_info import Attempt, parse_attempt
-from lossbook.storage.summary_file import MetricTable
+from lossbook.storage import MetricTable
 
 if TYPE_CHECKING:
-    from lossbook.reading.run import RecordedRun
+    from lossbook.reading import RecordedRun
 
 #: Step times are taken from this part of the steps at the end of the run, and from so many steps at the least.
 RECENT_SHARE, RECENT_STEPS = 0.1, 200

@@ -22,7 +22,7 @@ from lossbook.json_shapes import JsonMapping, number_or_none
 from lossbook.metrics import goal_of
 
 if TYPE_CHECKING:
-    from lossbook.reading.run import RecordedRun
+    from lossbook.reading import RecordedRun
 
 _MARKER = re.compile(r"\s*<!--\s*lossbook:(?P<verb>[a-z]*)(?:[ \t]+(?P<key>[^\s<>]+))?(?P<rest>.*?)-->\s*\Z")
 _LOOKS_LIKE_MARKER = re.compile(r"\s*<!--\s*lossbook:")
@@ -69,10 +69,10 @@ class ReportEntry:
 
 def entries_of_runs(runs: Iterable[RecordedRun]) -> list[ReportEntry]:
     """What a report says of recorded runs: their losses, speed, time, and what was noted while they trained."""
-    from lossbook.analysis.compare import compare
+    from lossbook.analysis.compare import compare_runs
 
     chosen = list(runs)
-    compared = {row["path"]: row for row in compare(chosen).rows} if chosen else {}
+    compared = {row["path"]: row for row in compare_runs(chosen).rows} if chosen else {}
     return [_entry(run, compared[run.path]) for run in chosen]
 
 

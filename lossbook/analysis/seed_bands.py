@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy
 
-from lossbook.curves.downsample import Curve, check_points
+from lossbook.curves import Curve, check_points
 from lossbook.errors import BadArgument, UnknownKey
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lossbook.curves.smoothing import Smoothing
-    from lossbook.reading.run import RecordedRun
+    from lossbook.curves import Smoothing
+    from lossbook.reading import RecordedRun
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy
 
-from lossbook.curves.downsample import Source, gather
+from lossbook.curves import Source, gather
 from lossbook.metrics import AXES, find_key
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lossbook.reading.run import RecordedRun
-    from lossbook.storage.buckets import Buckets
+    from lossbook.reading import RecordedRun
+    from lossbook.storage import Buckets
 
 #: Buckets in which the searched range is looked at; each look leaves about one of them.
 _POINTS = 1000

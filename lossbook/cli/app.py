@@ -22,7 +22,7 @@ from lossbook.registry import COMMANDS, BrokenPlugin
 
 if TYPE_CHECKING:
     from lossbook.book import Book
-    from lossbook.reading.run import RecordedRun
+    from lossbook.reading import RecordedRun
 
     TextType = click.ParamType[str]
 else:
@@ -68,7 +68,7 @@ class Settings:
             raise StoreError(
                 f"there is no store at {self.location}: name one with --store or LOSSBOOK_STORE, or log a run first"
             )
-        from lossbook.trackers.sources import open as open_book
+        from lossbook.trackers import open as open_book
 
         return open_book(self.location, memory_bytes=memory_bytes)
 
@@ -78,7 +78,7 @@ class Settings:
         Raises:
             BadArgument: the runs are another tracker's, and here is but a copy of them in the cache.
         """
-        from lossbook.trackers.sources import find_source, only_read
+        from lossbook.trackers import find_source, only_read
 
         if find_source(self.location) is not None:
             raise BadArgument(only_read(self.location))

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 from lossbook.cli.format import Screen
 from lossbook.errors import UnknownKey
-from lossbook.terminal.drawing import Line, Look, legend, to_line
-from lossbook.terminal.drawing import draw as draw_pieces
+from lossbook.terminal import Line, Look, draw as draw_pieces, legend, to_line
 
 if TYPE_CHECKING:
-    from lossbook.curves.downsample import Curve
-    from lossbook.reading.run import RecordedRun
+    from lossbook.curves import Curve
+    from lossbook.reading import RecordedRun
 
 _WIDTH, _HEIGHT = 100, 20
 

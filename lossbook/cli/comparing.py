@@ -14,8 +14,8 @@ from lossbook.cli.run_output import plain_run
 from lossbook.errors import BadArgument, StoreError
 
 if TYPE_CHECKING:
-    from lossbook.analysis.comparison import Comparison
-    from lossbook.reading.run import RecordedRun
+    from lossbook.analysis import Comparison
+    from lossbook.reading import RecordedRun
 
 #: Runs that are compared where none are named, unless more are asked for.
 COMPARED_RUNS = 50
@@ -192,7 +192,7 @@ def best_command(
 
     METRIC is val/loss unless it is named. NaN never wins.
     """
-    from lossbook.analysis.best import best_value, direction
+    from lossbook.analysis import best_value, direction
 
     runs = _fitting(settings, where, group, tags)
     run, value = settings.book().best(metric, runs=runs, goal=goal)
@@ -238,7 +238,7 @@ def report_command(
     settings: Settings, where: str | None, group: str | None, tags: tuple[str, ...], limit: int | None, output: str
 ) -> None:
     """Write or refresh an experiment log in Markdown."""
-    from lossbook.analysis.report import entries_of_runs, write_report
+    from lossbook.analysis import entries_of_runs, write_report
 
     runs = _fitting(settings, where, group, tags)
     runs = runs[: len(runs) if limit is None else limit]

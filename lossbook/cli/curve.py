@@ -14,7 +14,7 @@ from lossbook.cli.format import screen, to_json
 from lossbook.errors import UnknownKey, UnknownRun
 
 if TYPE_CHECKING:
-    from lossbook.reading.run import RecordedRun
+    from lossbook.reading import RecordedRun
 
 _CURVE_COLUMNS = ("x", "first", "last", "min", "max", "mean", "count", "nonfinite")
 

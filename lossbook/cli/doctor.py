@@ -16,7 +16,7 @@ import orjson
 from lossbook.cli.followers import living_followers
 from lossbook.cli.format import age, plural, size
 from lossbook.errors import LossbookError
-from lossbook.journal.durability import choose_durability, file_system
+from lossbook.journal import choose_durability, file_system
 from lossbook.paths import RunFolder, run_folders
 from lossbook.registry import MIRRORS, REGISTRIES
 
@@ -76,7 +76,7 @@ def _version(distribution: str) -> str | None:
 
 def _mirrors() -> Section:
     """Which trackers a run can be mirrored to here, and what of a run each cannot hold."""
-    from lossbook.trackers.mirrors import mirror_class
+    from lossbook.trackers import mirror_class
 
     section = Section("mirrors")
     for name in MIRRORS.usable():
@@ -91,7 +91,7 @@ def _mirrors() -> Section:
 
 def _sources() -> Section:
     """Whose runs can be read here."""
-    from lossbook.trackers.sources import SOURCES, source_class
+    from lossbook.trackers import SOURCES, source_class
 
     return Section("sources", {name: source_class(name).title for name in SOURCES.usable()})
 
@@ -280,7 +280,7 @@ def _measure_append(folder: str, section: Section) -> None:
 
 
 def _check_index(store: str, section: Section) -> None:
-    from lossbook.reading.index import index_path
+    from lossbook.reading import index_path
 
     path = index_path(store)
     try:

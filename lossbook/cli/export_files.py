@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 
 from lossbook.errors import LossbookError, StoreError
 from lossbook.metrics import find_key
-from lossbook.reading.query_result import QueryResult
-from lossbook.reading.sql import prepare
-from lossbook.storage.schema import quote, quote_name
+from lossbook.reading import QueryResult, prepare
+from lossbook.storage import quote, quote_name
 
 if TYPE_CHECKING:
     from lossbook.book import Book
-    from lossbook.reading.run import RecordedRun
+    from lossbook.reading import RecordedRun
 
 _LONG = ("run", "name", "project", "key", "row", "step", "time", "value", "rank", "attempt")
 
@@ -94,7 +93,7 @@ def export_page(
     """
     from lossbook.formatting import plural
     from lossbook.paths import replace_file
-    from lossbook.web.html_export import POINTS, make_html_page
+    from lossbook.web import POINTS, make_html_page
 
     page = make_html_page(book, runs, keys=keys, points=points or POINTS)
     if output == "-":

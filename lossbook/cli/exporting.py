@@ -15,7 +15,7 @@ from lossbook.cli.format import plural
 from lossbook.errors import BadArgument, StoreError, UnknownKey, UnknownRun
 
 if TYPE_CHECKING:
-    from lossbook.reading.run import RecordedRun
+    from lossbook.reading import RecordedRun
 
 FORMATS = ("csv", "parquet", "json", "jsonl")
 

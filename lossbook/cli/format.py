@@ -9,18 +9,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from lossbook.formatting import age as age
-from lossbook.formatting import clip as clip
-from lossbook.formatting import clock as clock
-from lossbook.formatting import duration as duration
-from lossbook.formatting import number as number
-from lossbook.formatting import pad as pad
-from lossbook.formatting import plural as plural
-from lossbook.formatting import printable as printable
-from lossbook.formatting import short_number as short_number
-from lossbook.formatting import size as size
-from lossbook.formatting import text_width as text_width
-from lossbook.terminal.styled_text import STATE_COLORS as STATE_COLORS
+from lossbook.formatting import (
+    age as age,
+    clip as clip,
+    clock as clock,
+    duration as duration,
+    number as number,
+    pad as pad,
+    plural as plural,
+    printable as printable,
+    short_number as short_number,
+    size as size,
+    text_width as text_width,
+)
+from lossbook.terminal import STATE_COLORS as STATE_COLORS
 
 GAP = "  "
 _MIN_COLUMN = 8

@@ -15,8 +15,8 @@ from lossbook.cli.run_output import heading, print_json
 from lossbook.errors import UnknownKey
 
 if TYPE_CHECKING:
-    from lossbook.analysis.gpus import Gpu, GpuFigures, Reading
-    from lossbook.reading.run import RecordedRun
+    from lossbook.analysis import Gpu, GpuFigures, Reading
+    from lossbook.reading import RecordedRun
 
 _GIBIBYTE_BYTES = 2.0**30
 _MEBIBYTE_BYTES = 2.0**20
@@ -67,7 +67,7 @@ _Lines = Callable[["RecordedRun", "GpuFigures"], Iterator[str]]
 
 
 def _answer(run: RecordedRun, as_json: bool, lines_of: _Lines) -> None:
-    from lossbook.analysis.gpus import read_gpus, total_memory
+    from lossbook.analysis import read_gpus, total_memory
 
     figures = read_gpus(run.statistics)
     if not figures:
@@ -119,7 +119,7 @@ def _of_gpu(gpu: Gpu) -> Iterator[str]:
 
 def _overall(run: RecordedRun, figures: GpuFigures) -> Iterator[list[str]]:
     """What is known of all GPUs together: sums, and such means as no single GPU has."""
-    from lossbook.analysis.gpus import total_memory
+    from lossbook.analysis import total_memory
 
     overall, lines = figures.overall, list[str]()
     if not any("utilisation_percent" in gpu.readings for gpu in figures.gpus):
@@ -238,7 +238,7 @@ def _nothing(run: RecordedRun) -> str:
 
 def _advice(run: RecordedRun, keys: Sequence[str]) -> str:
     """What to turn on so that the next run has GPU metrics."""
-    from lossbook.trackers.sources import SOURCES, source_class
+    from lossbook.trackers import SOURCES, source_class
 
     info = run.known_info
     kind = (info.source.kind if info.source is not None else None) or ""

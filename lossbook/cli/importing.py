@@ -15,7 +15,7 @@ from lossbook.cli.progress import Bar
 from lossbook.errors import BadArgument, LossbookError, UnknownRun
 
 if TYPE_CHECKING:
-    from lossbook.trackers.source import ForeignRun, Source
+    from lossbook.trackers import ForeignRun, Source
 
 
 @click.command(
@@ -44,7 +44,7 @@ def import_command(
     wandb://ENTITY/PROJECT. Each row arrives exactly once: cut off anywhere, the same command goes on; called again
     later, it brings what is new.
     """
-    from lossbook.trackers.sources import find_source
+    from lossbook.trackers import find_source
 
     store = os.path.abspath((target or settings.location).removeprefix("file://"))
     if "://" in (target or settings.location).removeprefix("file://"):
@@ -103,7 +103,7 @@ class ImportResult:
 
 def _import(source: Source, run: ForeignRun, store: str, project: str | None, *, quiet: bool) -> ImportResult:
     """Bring one run; what goes wrong with it is one sentence, and the others go on."""
-    from lossbook.trackers.ingest import import_rows, import_run, rows_imported
+    from lossbook.trackers import import_rows, import_run, rows_imported
 
     result = ImportResult(None, run.name, project or run.project, run.id)
     try:

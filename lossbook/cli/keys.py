@@ -14,7 +14,7 @@ from lossbook.formatting import flatten
 from lossbook.metrics import EVAL_SPLITS, TRAIN_SPLITS
 
 if TYPE_CHECKING:
-    from lossbook.reading.run import RecordedRun
+    from lossbook.reading import RecordedRun
 
 _GROUPS = ("training", "validation", "GPU", "system", "other")
 

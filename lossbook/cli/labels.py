@@ -7,7 +7,7 @@ import click
 from lossbook.cli.app import RUN, Settings, common_options
 from lossbook.cli.format import printable, to_json
 from lossbook.errors import BadArgument
-from lossbook.reading.edit import edit_run, name_of, set_name, set_notes, writable
+from lossbook.reading import edit_run, name_of, set_name, set_notes, writable
 from lossbook.run_info import RunInfo
 
 

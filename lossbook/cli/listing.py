@@ -26,10 +26,10 @@ from lossbook.cli.run_output import plain_run
 from lossbook.errors import BadArgument
 from lossbook.json_shapes import number_or_none
 from lossbook.metrics import find_key
-from lossbook.reading.where import compile_value
+from lossbook.reading import compile_value
 
 if TYPE_CHECKING:
-    from lossbook.reading.run import RecordedRun
+    from lossbook.reading import RecordedRun
 
 #: Runs listed on a terminal unless more are asked for.
 SHOWN_RUNS = 50

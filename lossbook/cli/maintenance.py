@@ -13,7 +13,7 @@ from lossbook.errors import LossbookError, StoreError
 from lossbook.paths import RunFolder, run_folders
 
 if TYPE_CHECKING:
-    from lossbook.storage.compaction import SealReport
+    from lossbook.storage import SealReport
 
 
 def _chosen(settings: Settings, refs: tuple[str, ...], everything: bool) -> list[RunFolder]:
@@ -84,11 +84,8 @@ def seal_folder(folder: RunFolder) -> tuple[SealReport, list[str]]:
     Raises:
         StoreError: the folder cannot be written or the disk is full; the journal is as it was.
     """
-    from lossbook.journal.liveness import live_writers
-    from lossbook.journal.spill import bring_home
-    from lossbook.storage.compaction import seal_run
-    from lossbook.storage.resume_point import next_row
-    from lossbook.storage.summary import LiveSummary
+    from lossbook.journal import bring_home, live_writers
+    from lossbook.storage import LiveSummary, next_row, seal_run
 
     try:
         added = bring_home(folder, next_row=next_row)
@@ -141,7 +138,7 @@ Examples:
 @click.pass_obj
 def verify_command(settings: Settings, refs: tuple[str, ...], everything: bool, quiet: bool) -> int:
     """Check every file: what is damaged, and what was saved."""
-    from lossbook.storage.verify import verify_run
+    from lossbook.storage import verify_run
 
     view = screen()
     found, damaged, files = [], 0, 0

@@ -33,7 +33,7 @@ from lossbook.paths import (
 from lossbook.run_info import edit_run_info
 
 if TYPE_CHECKING:
-    from lossbook.reading.run import RecordedRun
+    from lossbook.reading import RecordedRun
 
 #: How long a follower that still seals a finished run is waited for, in seconds.
 FOLLOWER_SECONDS = 15.0

@@ -15,7 +15,7 @@ from lossbook.metrics import find_key, nearest
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from lossbook.reading.run import RecordedRun
+    from lossbook.reading import RecordedRun
 
 
 class _RunOrKeyType(RunType):
@@ -83,7 +83,7 @@ def plot_command(
     height: float,
 ) -> None:
     """Draw metrics of one or more runs into a file."""
-    from lossbook.plots.figure import loss_keys, plot
+    from lossbook.plots import loss_keys, plot
 
     book = settings.book()
     candidates = book.runs(project=settings.project, where=where)

@@ -15,7 +15,7 @@ from lossbook.paths import read_json
 from lossbook.registry import MIRRORS
 
 if TYPE_CHECKING:
-    from lossbook.reading.run import RecordedRun
+    from lossbook.reading import RecordedRun
 
 RULE = "-" * 80
 #: A key may be 10 kB long; a table is for reading, and `--json` has it whole.

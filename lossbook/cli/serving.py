@@ -102,7 +102,7 @@ def serve_command(
         place = Place(_named(host, is_anywhere), taken, token)
         names = {host, *allowed, *(_own_names() if not is_local else ())}
 
-        from lossbook.web.server import Server, make_app
+        from lossbook.web import Server, make_app
 
         app = make_app(book, editable=edit, token=token, hosts=names, any_address=is_anywhere)
 

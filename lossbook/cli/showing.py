@@ -28,7 +28,7 @@ from lossbook.metrics import importance_of
 from lossbook.run_info import RunInfo
 
 if TYPE_CHECKING:
-    from lossbook.reading.run import RecordedRun
+    from lossbook.reading import RecordedRun
 
 _SHOWN_METRICS = 40
 _SHOWN_EVENTS = 10

@@ -82,8 +82,8 @@ def _ask(settings: Settings, query: str) -> tuple[list[str], list[tuple[object, 
     import duckdb
     import orjson
 
-    from lossbook.reading.query_result import first_sentence
-    from lossbook.storage.schema import quote_name
+    from lossbook.reading import first_sentence
+    from lossbook.storage import quote_name
 
     book = settings.book()
     try:

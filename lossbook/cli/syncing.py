@@ -14,7 +14,7 @@ from lossbook.errors import BadArgument, UnknownRun
 from lossbook.registry import MIRRORS
 
 if TYPE_CHECKING:
-    from lossbook.reading.run import RecordedRun
+    from lossbook.reading import RecordedRun
 
 
 @click.command(
@@ -42,7 +42,7 @@ def sync_command(
     Each row arrives exactly once. Ctrl-C is safe: the next call goes on.
     """
     from lossbook.compat.wandb.init_arguments import mirror_modes
-    from lossbook.run.mirror_request import mirror_specs
+    from lossbook.run import mirror_specs
 
     wanted = mirror_specs(targets, modes=mirror_modes()) if targets is not None else None
     if targets is not None and not wanted:
@@ -68,8 +68,7 @@ def _work(
     settings: Settings, refs: tuple[str, ...], wanted: list[str] | None, every: bool
 ) -> tuple[list[RecordedRun], list[tuple[RecordedRun, str]]]:
     """Which run is to be delivered where."""
-    from lossbook.follower.cursor import load_cursor
-    from lossbook.follower.deliver import cursor_name, is_complete
+    from lossbook.follower import cursor_name, is_complete, load_cursor
 
     if refs:
         runs = settings.own_store().runs(refs)
@@ -118,8 +117,8 @@ class DeliveryResult:
 
 def _deliver(run: RecordedRun, spec: str, options: dict[str, str], *, quiet: bool) -> DeliveryResult:
     """Deliver one run to one mirror; what goes wrong is one sentence of the result."""
-    from lossbook.follower.deliver import Busy, Delivery, ending_of, undelivered_rows
-    from lossbook.trackers.mirror import MirrorUnavailable
+    from lossbook.follower import Busy, Delivery, ending_of, undelivered_rows
+    from lossbook.trackers import MirrorUnavailable
 
     name, _, mode = spec.partition(":")
     delivery = Delivery(run.folder, name, mode=mode or "online", options=options)

@@ -16,7 +16,7 @@ from lossbook.cli.format import plural
 from lossbook.errors import BadArgument, UnknownRun
 
 if TYPE_CHECKING:
-    from lossbook.reading.run import RecordedRun
+    from lossbook.reading import RecordedRun
 
 #: Answers one question about a run, as JSON where that is asked for.
 Answer = Callable[["RecordedRun", bool], None]

@@ -14,7 +14,7 @@ from lossbook.errors import MissingLibrary
 
 if TYPE_CHECKING:
     from lossbook.book import Book
-    from lossbook.reading.run import RecordedRun
+    from lossbook.reading import RecordedRun
 
 #: Runs that --once lists where none are named, and draws.
 _LISTED, _DRAWN = 20, 6
@@ -82,16 +82,16 @@ def watch_command(
     if os.environ.get("TERM", "dumb") == "dumb":
         raise click.UsageError("this terminal (TERM=dumb) cannot be drawn on; --once prints what watch shows")
     if where:
-        from lossbook.reading.where import compile_where
+        from lossbook.reading import compile_where
 
         compile_where(where)
     try:
-        from lossbook.terminal.app import Watch
+        from lossbook.terminal import Watch
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in ("textual", "rich"):
             raise
         raise MissingLibrary("the terminal page needs textual: pip install 'lossbook[watch]'") from None
-    from lossbook.terminal.model import Model
+    from lossbook.terminal import Model
 
     book, runs = _named(settings, refs)
     model = Model(
@@ -189,11 +189,7 @@ def _print_once(settings: Settings, refs: tuple[str, ...], where: str | None, ke
 
 def _table(runs: list[RecordedRun], view: Screen) -> list[str]:
     """The runs as the page lists them, at the width of the output or of 120 columns."""
-    from lossbook.terminal.model import Model
-    from lossbook.terminal.runs import run_line
-    from lossbook.terminal.snapshot import Snapshot
-    from lossbook.terminal.styled_text import plain_text
-    from lossbook.terminal.table import runs_table
+    from lossbook.terminal import Model, Snapshot, plain_text, run_line, runs_table
 
     if not runs:
         return ["No run fits."]

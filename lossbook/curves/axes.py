@@ -20,16 +20,13 @@ from lossbook.curves.downsample import (
 )
 from lossbook.curves.smoothing import Smoothing
 from lossbook.run_info import Parent
-from lossbook.storage.attempts import NEVER
-from lossbook.storage.buckets import Buckets
-from lossbook.storage.rollup import FINEST_LEVEL
-from lossbook.storage.series_reader import RunRows
+from lossbook.storage import FINEST_LEVEL, NEVER, Buckets, RunRows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lossbook.curves.downsample import Places
-    from lossbook.storage.schema import Column
+    from lossbook.storage import Column
 
 #: Axes that are made of the time at which a row was logged.
 CLOCKS = ("time", "wallclock", "elapsed")

@@ -14,7 +14,7 @@ import numpy
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lossbook.storage.schema import Columns
+    from lossbook.storage import Columns
 
 #: Steps of which the cell is worked out beforehand, at the most.
 _MOST_STEPS = 4_000_000

@@ -14,15 +14,12 @@ import numpy
 
 from lossbook.curves.smoothing import Smoothing, smooth, smooth_buckets
 from lossbook.errors import BadArgument
-from lossbook.storage.buckets import BUCKET_COLUMNS, Buckets, between
-from lossbook.storage.chunks import SeriesPart
-from lossbook.storage.rollup import FINEST_LEVEL, LEVEL_STEP
-from lossbook.storage.series_reader import RunRows
+from lossbook.storage import BUCKET_COLUMNS, FINEST_LEVEL, LEVEL_STEP, Buckets, RunRows, SeriesPart, between
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lossbook.storage.schema import Column
+    from lossbook.storage import Column
 
 MOST_POINTS = 100_000
 #: A coarser level is taken only when it still has that many buckets for each drawn one.

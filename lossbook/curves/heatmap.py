@@ -17,16 +17,21 @@ import numpy
 from lossbook.curves.cells import Cells, Matrix
 from lossbook.curves.downsample import Source, gather
 from lossbook.errors import BadArgument, StoreError, UnknownKey
-from lossbook.storage.array_cache import FilesReplaced
-from lossbook.storage.chunks import SeriesPart
-from lossbook.storage.rollup import FINEST_LEVEL, LEVEL_STEP
-from lossbook.storage.schema import METRICS_ROW_GROUP, fetch_columns, parquet
+from lossbook.storage import (
+    FINEST_LEVEL,
+    LEVEL_STEP,
+    METRICS_ROW_GROUP,
+    FilesReplaced,
+    SeriesPart,
+    fetch_columns,
+    parquet,
+)
 
 if TYPE_CHECKING:
     import duckdb
     from numpy.typing import NDArray
 
-    from lossbook.storage.schema import Columns
+    from lossbook.storage import Columns
 
 MOST_KEYS = 20_000
 MOST_COLUMNS = 2_000

@@ -9,7 +9,7 @@ from lossbook.diagnosis.detector import Detector
 from lossbook.diagnosis.finding import Report, Take
 from lossbook.diagnosis.thresholds import Thresholds
 from lossbook.registry import DETECTORS
-from lossbook.run.messages import say_once
+from lossbook.run import say_once
 
 __all__ = ["DETECTORS", "detector_class", "detector_classes", "make_detector"]
 

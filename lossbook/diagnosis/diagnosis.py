@@ -15,7 +15,7 @@ from lossbook.paths import is_monitor
 
 if TYPE_CHECKING:
     from lossbook.paths import RunFolder
-    from lossbook.storage.scan import LoggedRow
+    from lossbook.storage import LoggedRow
 
 #: Sets of keys of which it is remembered who wants what; a run that makes ever new ones begins again from none.
 _MOST_SHAPES = 4096
@@ -211,7 +211,7 @@ def diagnose(folder: RunFolder, *, now_us: int | None = None, limits: Thresholds
     Raises:
         StoreError: a file of the run cannot be read.
     """
-    from lossbook.storage.scan import Replay
+    from lossbook.storage import Replay
 
     diagnosis = Diagnosis(limits)
     diagnosis.feed(Replay(folder).rows())

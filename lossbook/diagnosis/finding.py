@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from lossbook.journal.line import encode_number
+from lossbook.journal import encode_number
 from lossbook.json_shapes import JsonObject
 from lossbook.registry import DETECTORS
 

@@ -14,12 +14,11 @@ from typing import Protocol
 from lossbook.diagnosis import Diagnosis, Finding
 from lossbook.errors import LossbookError
 from lossbook.follower.sinks import Alert, RunName, Sinks
-from lossbook.journal.reader import first_row
+from lossbook.journal import first_row
 from lossbook.json_shapes import JsonMapping, JsonObject, object_or_empty, whole_or_none
 from lossbook.paths import RunFolder, is_monitor, make_folder, read_json, write_json
 from lossbook.run_info import read_run_info
-from lossbook.storage.resume_point import next_row
-from lossbook.storage.scan import LoggedRow, Replay
+from lossbook.storage import LoggedRow, Replay, next_row
 
 #: Rows are looked at every so often, and never for more than a twentieth of the time.
 LOOK_SECONDS = 2.0
@@ -188,10 +187,8 @@ def _read_state(folder: RunFolder) -> JsonMapping:
 
 def _said_before(folder: RunFolder) -> set[tuple[str, str, int]]:
     """The identities of findings that a follower of this run has written down already."""
-    from lossbook.reading.events import read_events
-    from lossbook.storage.schema import connect
-    from lossbook.storage.segments import list_segments
-    from lossbook.storage.series_reader import RunRows
+    from lossbook.reading import read_events
+    from lossbook.storage import RunRows, connect, list_segments
 
     if not any(is_monitor(segment.name.rank) for segment in list_segments(folder)):
         return set()
@@ -208,7 +205,7 @@ def _said_before(folder: RunFolder) -> set[tuple[str, str, int]]:
 
 def _where_live_rows_begin(folder: RunFolder) -> dict[int, int]:
     """By rank the last row that is sealed: a follower that begins late, or again, need not read a whole long run."""
-    from lossbook.storage.segments import list_segments
+    from lossbook.storage import list_segments
 
     sealed: set[int] = set()
     journals: dict[int, str] = {}

@@ -12,14 +12,13 @@ from contextlib import contextmanager
 
 from lossbook.errors import BadArgument, LossbookError
 from lossbook.follower.cursor import Cursor, load_cursor
-from lossbook.journal.line import merge_config
+from lossbook.journal import merge_config
 from lossbook.json_shapes import JsonMapping, JsonObject, object_or_empty, texts_of
 from lossbook.paths import RunFolder, folder_lock, make_folder, read_json
 from lossbook.registry import BrokenPlugin
 from lossbook.run_info import RunInfo, read_run_info
-from lossbook.storage.scan import LoggedRow, Replay
-from lossbook.trackers.mirror import Ending, Mirror, MirrorSettings, MirrorUnavailable, Subject
-from lossbook.trackers.mirrors import has_offline, mirror_class
+from lossbook.storage import LoggedRow, Replay
+from lossbook.trackers import Ending, Mirror, MirrorSettings, MirrorUnavailable, Subject, has_offline, mirror_class
 
 #: Rows between two cursors: what a killed mirror has to find out, or deliver again, is no more than that.
 BATCH_ROWS = 1000
@@ -210,8 +209,7 @@ def is_complete(folder: RunFolder, cursor: Cursor) -> bool:
 
 def undelivered_rows(folder: RunFolder, cursor: Cursor) -> int:
     """How many rows a mirror does not have yet."""
-    from lossbook.storage.resume_point import next_row
-    from lossbook.storage.segments import list_segments
+    from lossbook.storage import list_segments, next_row
 
     ranks = {segment.name.rank for segment in list_segments(folder)}
     return sum(max(0, next_row(folder, rank) - 1 - cursor.delivered.get(rank, -1)) for rank in ranks)
@@ -219,7 +217,7 @@ def undelivered_rows(folder: RunFolder, cursor: Cursor) -> int:
 
 def ending_of(folder: RunFolder) -> Ending | None:
     """How a run ended and what it came to; None while it runs."""
-    from lossbook.storage.summary import compute_summary
+    from lossbook.storage import compute_summary
 
     summary = compute_summary(folder)
     state = summary.state or "crashed"

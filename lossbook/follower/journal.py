@@ -11,14 +11,12 @@ from contextlib import ExitStack
 from itertools import islice
 
 from lossbook.errors import LossbookError
-from lossbook.journal.attempt_row import AttemptRow
-from lossbook.journal.reader import journal_segments, rows_backwards
-from lossbook.journal.writer import Journal
+from lossbook.journal import AttemptRow, Journal, journal_segments, rows_backwards
 from lossbook.json_shapes import JsonObject
 from lossbook.paths import MONITOR_RANK, RunFolder, folder_lock
 from lossbook.processes import boot_id, host_name, process_start
 from lossbook.run_info import Attempt, load_run_info
-from lossbook.storage.resume_point import last_step, next_row
+from lossbook.storage import last_step, next_row
 
 #: The training's step is the highest among so many of its last rows: rows from a device may come a little late.
 _LAST_ROWS = 16

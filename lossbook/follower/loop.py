@@ -12,9 +12,7 @@ from lossbook.follower.alerts import Alerts
 from lossbook.follower.capture import capture
 from lossbook.follower.mirror_process import Mirrors
 from lossbook.follower.system import SystemMetrics
-from lossbook.journal.liveness import live_writers
-from lossbook.journal.segment_numbers import next_segment
-from lossbook.journal.spill import bring_home
+from lossbook.journal import bring_home, live_writers, next_segment
 from lossbook.paths import RunFolder, passing_store, write_json
 from lossbook.processes import boot_id, host_name, is_alive, process_start
 from lossbook.run_info import load_run_info
@@ -32,8 +30,7 @@ def follow(folder: RunFolder, pid: int, *, attempt: int, rank: int) -> None:
         attempt: the attempt it writes.
         rank: its rank; the follower of rank 0 also keeps `summary.json` and says when the run has crashed.
     """
-    from lossbook.storage.compaction import seal_run
-    from lossbook.storage.summary import LiveSummary
+    from lossbook.storage import LiveSummary, seal_run
 
     start, boot = process_start(pid), boot_id()
     host = host_name()
@@ -96,9 +93,7 @@ def _mirrors(folder: RunFolder, pid: int, attempt: int) -> Mirrors | None:
 
 
 def write_end(folder: RunFolder, *, attempt: int, main: bool) -> None:
-    from lossbook.storage.compaction import seal_run
-    from lossbook.storage.resume_point import next_row
-    from lossbook.storage.summary import LiveSummary
+    from lossbook.storage import LiveSummary, next_row, seal_run
 
     if main and not _has_finished(folder):
         # Only training writes the journal, so that it died is said beside it.
@@ -113,7 +108,7 @@ def write_end(folder: RunFolder, *, attempt: int, main: bool) -> None:
 
 def _rotated_segments(folder: RunFolder) -> int:
     """How many journal segments have been left behind by their writers."""
-    from lossbook.journal.reader import journal_segments
+    from lossbook.journal import journal_segments
 
     segments = journal_segments(folder.journal)
     return len(segments) - len({segment.name.rank for segment in segments})
@@ -121,7 +116,7 @@ def _rotated_segments(folder: RunFolder) -> int:
 
 def _has_finished(folder: RunFolder) -> bool:
     """Whether rank 0 said how it ended."""
-    from lossbook.journal.reader import journal_segments, last_row
+    from lossbook.journal import journal_segments, last_row
 
     segments = [segment for segment in journal_segments(folder.journal) if segment.name.rank == 0]
     if not segments:

@@ -20,10 +20,10 @@ from lossbook.follower.alerts import is_diagnosed
 from lossbook.follower.cursor import load_cursor
 from lossbook.follower.deliver import beat_path, cursor_name, is_complete, mirror_live
 from lossbook.follower.terminal_notice import tell
-from lossbook.journal.liveness import live_writers
+from lossbook.journal import live_writers
 from lossbook.paths import RunFolder
 from lossbook.processes import boot_id, is_alive, process_start
-from lossbook.trackers.mirrors import has_offline
+from lossbook.trackers import has_offline
 
 #: A mirror that is not heard of for so long is taken for hung; `LOSSBOOK_MIRROR_TIMEOUT` says otherwise.
 STUCK_SECONDS = 120.0

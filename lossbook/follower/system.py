@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from lossbook.follower.journal import OwnRows
 from lossbook.follower.terminal_notice import tell
-from lossbook.journal.reader import journal_segments, last_row
+from lossbook.journal import journal_segments, last_row
 from lossbook.monitor import Monitor, aggregates
 from lossbook.paths import RunFolder, is_monitor
 from lossbook.run_info import load_run_info

@@ -7,3 +7,19 @@
 
 A framework is imported by its own file alone. None of them raises into training.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lossbook.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from lossbook.integrations.torch import Watched as Watched, watch as watch
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "torch": "Watched watch",
+        },
+    )

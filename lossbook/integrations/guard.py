@@ -6,9 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from lossbook.run.messages import say
-from lossbook.run.run import Run
-from lossbook.run.text import describe
+from lossbook.run import Run, describe, say
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")

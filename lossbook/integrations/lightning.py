@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 import lossbook
 from lossbook.errors import MissingLibrary
 from lossbook.integrations.guard import harmless, is_over
-from lossbook.run import exit_hooks
-from lossbook.run.run import Run
+from lossbook.run import Run, last_lines
 
 try:
     try:
@@ -120,7 +119,7 @@ class LossbookLogger(Logger):  # type: ignore[misc]
         if isinstance(error, KeyboardInterrupt):
             self._run.end("interrupted", "KeyboardInterrupt")
         elif status == "failed":
-            self._run.end("failed", exit_hooks.last_lines(error) if error is not None else None)
+            self._run.end("failed", last_lines(error) if error is not None else None)
         else:
             self.save()
 

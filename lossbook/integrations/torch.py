@@ -21,8 +21,7 @@ import lossbook
 from lossbook.errors import BadArgument, MissingLibrary
 from lossbook.integrations.guard import harmless, is_over
 from lossbook.json_shapes import JsonObject
-from lossbook.run.run import Run
-from lossbook.run.values import Event, Media
+from lossbook.run import Event, Media, Run
 
 try:
     import torch

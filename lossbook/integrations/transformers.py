@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import lossbook
 from lossbook.errors import MissingLibrary
 from lossbook.integrations.guard import harmless, is_over
-from lossbook.run.run import Run
+from lossbook.run import Run
 
 try:
     from transformers import TrainerCallback

@@ -4,3 +4,63 @@
 append survives SIGKILL, `async_writer` and `spill` the same for a file system that may hang, `reader` the reading of
 whatever is there, damaged or not, `liveness` whether somebody still writes.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lossbook.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from lossbook.journal.async_writer import AsyncJournal as AsyncJournal
+    from lossbook.journal.attempt_row import AttemptRow as AttemptRow, attempt_of as attempt_of
+    from lossbook.journal.durability import choose_durability as choose_durability, file_system as file_system
+    from lossbook.journal.line import (
+        DamagedLine as DamagedLine,
+        Row as Row,
+        decode as decode,
+        decode_number as decode_number,
+        encode_number as encode_number,
+        is_place as is_place,
+        is_step as is_step,
+        merge_config as merge_config,
+    )
+    from lossbook.journal.liveness import (
+        SILENT_SECONDS as SILENT_SECONDS,
+        live_writers as live_writers,
+        writer_is_over as writer_is_over,
+    )
+    from lossbook.journal.null_journal import NullJournal as NullJournal
+    from lossbook.journal.reader import (
+        CHUNK_BYTES as CHUNK_BYTES,
+        JournalSegment as JournalSegment,
+        Reading as Reading,
+        find_gaps as find_gaps,
+        first_row as first_row,
+        journal_segments as journal_segments,
+        last_row as last_row,
+        read_segment as read_segment,
+        rows_backwards as rows_backwards,
+    )
+    from lossbook.journal.segment_numbers import next_child_rank as next_child_rank, next_segment as next_segment
+    from lossbook.journal.spill import bring_home as bring_home
+    from lossbook.journal.writer import Journal as Journal, NotPlain as NotPlain
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "async_writer": "AsyncJournal",
+            "attempt_row": "AttemptRow attempt_of",
+            "durability": "choose_durability file_system",
+            "line": "DamagedLine Row decode decode_number encode_number is_place is_step merge_config",
+            "liveness": "SILENT_SECONDS live_writers writer_is_over",
+            "null_journal": "NullJournal",
+            "reader": (
+                "CHUNK_BYTES JournalSegment Reading find_gaps first_row journal_segments last_row read_segment "
+                "rows_backwards"
+            ),
+            "segment_numbers": "next_child_rank next_segment",
+            "spill": "bring_home",
+            "writer": "Journal NotPlain",
+        },
+    )

@@ -16,8 +16,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lossbook.analysis.report import write_report
-    from lossbook.curves.smoothing import exponential_moving_average, gaussian, moving_average, moving_median
+    from lossbook.analysis import write_report
+    from lossbook.curves import exponential_moving_average, gaussian, moving_average, moving_median
     from lossbook.lm.analyzer import ExperimentAnalyzer, LossTrajectories, Trajectory, print_experiment_summary
     from lossbook.lm.config import ExperimentConfig
     from lossbook.lm.devices import peak_flops
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lossbook.lm.snapshots import MetricsSnapshot
     from lossbook.lm.throughput import flops_per_token, model_flops_utilisation, perplexity, tokens_per_second
     from lossbook.lm.tracker import ExperimentTracker
-    from lossbook.plots.figure import plot
+    from lossbook.plots import plot
 
 __all__ = [
     "ExperimentAnalyzer",

@@ -341,7 +341,7 @@ class ExperimentAnalyzer:
         Raises:
             DamagedFile: a marker in the file was damaged; nothing is changed then.
         """
-        from lossbook.analysis.report import ReportEntry, write_report
+        from lossbook.analysis import ReportEntry, write_report
         from lossbook.json_shapes import object_or_empty
 
         entries = [

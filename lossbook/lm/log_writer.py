@@ -16,7 +16,7 @@ from typing import IO
 import orjson
 
 from lossbook.errors import LossbookError
-from lossbook.journal.line import encode_number
+from lossbook.journal import encode_number
 from lossbook.json_shapes import Json, JsonObject
 from lossbook.lm.snapshots import MetricsSnapshot, snapshots_of
 from lossbook.paths import read_json, replace_file

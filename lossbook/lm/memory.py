@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol, TypeGuard
 
-from lossbook.monitor.cgroups import container_memory_bytes
+from lossbook.monitor import container_memory_bytes
 
 GIBIBYTE_BYTES = 2**30
 

@@ -10,7 +10,7 @@ from lossbook.paths import RunFolder, replace_file
 from lossbook.run_info import load_run_info
 
 if TYPE_CHECKING:
-    from lossbook.storage.scan import LoggedRow
+    from lossbook.storage import LoggedRow
 
 COLUMNS = (
     "iteration", "gradient_step", "wallclock_time", "train_loss", "val_loss", "learning_rate", "tokens_per_sec",
@@ -47,7 +47,7 @@ class MetricsSnapshot(NamedTuple):
 
 def snapshots_of(folder: str) -> Iterator[MetricsSnapshot]:
     """The rows of a run as a log has them, in the order in which they were logged; hidden ones left out."""
-    from lossbook.storage.scan import visible
+    from lossbook.storage import visible
 
     where = RunFolder(folder)
     info = load_run_info(where)
@@ -76,7 +76,7 @@ def snapshots_of(folder: str) -> Iterator[MetricsSnapshot]:
 
 def _marked(where: RunFolder) -> Iterator[LoggedRow]:
     """The rows of a run that a log has, hidden ones among them."""
-    from lossbook.storage.scan import Replay
+    from lossbook.storage import Replay
 
     for row in Replay(where).rows():
         if row.kind is None and row.rank <= 0 and row.step is not None and _MARKS & row.body.keys():

@@ -23,11 +23,7 @@ from lossbook.lm.losses import Losses
 from lossbook.lm.memory import gpu_memory, system_memory
 from lossbook.lm.model_cost import ModelCost
 from lossbook.lm.resume import counts_of_run, state_of_log, store_of
-from lossbook.run import init
-from lossbook.run.distributed import detect
-from lossbook.run.messages import say
-from lossbook.run.request import InitArguments, InitRequest
-from lossbook.run.run import Run
+from lossbook.run import InitArguments, InitRequest, Run, detect, init, say
 
 if TYPE_CHECKING:
     from lossbook.lm.log_writer import LogHeading
@@ -160,7 +156,7 @@ class TrackedRun:
                 resume_step = iteration - 1
             elif self._resume_from:
                 resume_step = self._resume_from
-        run = init.init(
+        run = init(
             name=self.config.name,
             config=self._recorded_config(),
             id=self._run_id,

@@ -347,7 +347,7 @@ class ExperimentTracker(TrackedRun):
             UnknownKey: nothing of that name was logged yet.
         """
         from lossbook.book import Book
-        from lossbook.plots.figure import plot
+        from lossbook.plots import plot
 
         run = self.run
         if not run.path:

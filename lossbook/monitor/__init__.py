@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from lossbook.monitor.amd import Amd
 from lossbook.monitor.base import Family, FamilyLost, Say
+from lossbook.monitor.cgroups import container_memory_bytes
 from lossbook.monitor.gpus import aggregates, first_gpu
 from lossbook.monitor.host import Host
 from lossbook.monitor.nvidia import Nvidia
@@ -20,7 +21,7 @@ from lossbook.monitor.process import TrainingProcess, node_environment
 #: A family that was there and has failed is looked for again after so long.
 RETRY_SECONDS = 30.0
 
-__all__ = ["Family", "FamilyLost", "Monitor", "aggregates"]
+__all__ = ["Family", "FamilyLost", "Monitor", "aggregates", "container_memory_bytes"]
 
 
 class Monitor:

@@ -32,8 +32,8 @@ from lossbook.plots.style import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from lossbook.curves.smoothing import Smoothing
-    from lossbook.reading.run import RecordedRun
+    from lossbook.curves import Smoothing
+    from lossbook.reading import RecordedRun
 
 ENDINGS = ("png", "svg", "pdf")
 #: Okabe and Ito's colours (2008), which people who see fewer colours tell apart too.
@@ -179,7 +179,7 @@ def _lines(
     raw: bool,
     reading: dict[str, Any],
 ) -> list[Drawn]:
-    from lossbook.curves.smoothing import parse_smoothing
+    from lossbook.curves import parse_smoothing
 
     filtering = parse_smoothing(smoothing)
     same_name = len({run.name for run in runs}) < len(runs)
@@ -214,8 +214,8 @@ def _bands(
     by: str,
     reading: dict[str, Any],
 ) -> list[Drawn]:
-    from lossbook.analysis.seed_bands import seed_band
-    from lossbook.reading.where import compile_value
+    from lossbook.analysis import seed_band
+    from lossbook.reading import compile_value
 
     value_of = compile_value(by)
     values = {run.path: value_of(run.record) for run in runs}

@@ -11,7 +11,7 @@ from lossbook.metrics import find_key
 from lossbook.plots.style import Drawn, Picture, one_line
 
 if TYPE_CHECKING:
-    from lossbook.reading.run import RecordedRun
+    from lossbook.reading import RecordedRun
 
 LEVELS = {"info": "#3b7dd8", "warning": "#d98200", "error": "#c62828"}
 #: Marks of one kind and run that a picture can hold; of more, some are left out evenly, best checkpoints last.

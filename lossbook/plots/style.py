@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
     from numpy.typing import ArrayLike, NDArray
 
-    from lossbook.analysis.seed_bands import Band
-    from lossbook.curves.downsample import Curve
-    from lossbook.reading.run import RecordedRun
+    from lossbook.analysis import Band
+    from lossbook.curves import Curve
+    from lossbook.reading import RecordedRun
 
 #: So few points are drawn as points as well: a validation loss of three values is no mere bend in a line.
 FEW_POINTS = 40

@@ -7,13 +7,13 @@ import threading
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from lossbook.storage.array_cache import ArrayCache
+from lossbook.storage import ArrayCache
 
 if TYPE_CHECKING:
     import duckdb
 
     from lossbook.paths import RunFolder
-    from lossbook.storage.summary import LiveSummary
+    from lossbook.storage import LiveSummary
 
 
 class ReadContext:
@@ -42,7 +42,7 @@ class ReadContext:
             if self._connection is None:
                 import tempfile
 
-                from lossbook.storage.schema import connect
+                from lossbook.storage import connect
 
                 # A history of a hundred million rows is sorted on disk rather than not at all.
                 spill = os.path.join(tempfile.gettempdir(), f"lossbook-sort-{os.getpid()}")
@@ -56,7 +56,7 @@ class ReadContext:
 
     def live_summary(self, folder: RunFolder) -> LiveSummary:
         """The summary of a running run, read on and on: one for all who hold it."""
-        from lossbook.storage.summary import LiveSummary
+        from lossbook.storage import LiveSummary
 
         with self._lock:
             found = self._summaries.get(folder.path)

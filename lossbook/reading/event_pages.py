@@ -19,13 +19,12 @@ import orjson
 from lossbook.errors import BadArgument, StoreError
 from lossbook.paths import RunFolder
 from lossbook.reading.live_events import EventPlace, LiveEvents, read_live_value
-from lossbook.storage.schema import parquet
-from lossbook.storage.segments import list_segments
+from lossbook.storage import list_segments, parquet
 
 if TYPE_CHECKING:
     import duckdb
 
-    from lossbook.storage.schema import Rows
+    from lossbook.storage import Rows
 
 #: So many events are given at once, at the most, and so much of their values (bytes of JSON).
 MOST_EVENTS = 10_000

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from lossbook.journal.reader import read_segment
-from lossbook.storage.schema import parquet
-from lossbook.storage.series_reader import RunRows
+from lossbook.journal import read_segment
+from lossbook.storage import RunRows, parquet
 
 if TYPE_CHECKING:
     import duckdb

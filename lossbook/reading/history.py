@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lossbook.journal.reader import first_row
-from lossbook.storage.attempts import is_shared
-from lossbook.storage.schema import METRICS, parquet, quote, quote_name
+from lossbook.journal import first_row
+from lossbook.storage import METRICS, is_shared, parquet, quote, quote_name
 
 if TYPE_CHECKING:
-    from lossbook.curves.downsample import Source
-    from lossbook.storage.segments import Segment
-    from lossbook.storage.series_reader import RunRows
+    from lossbook.curves import Source
+    from lossbook.storage import RunRows, Segment
 
 COLUMNS = ", ".join(METRICS)
 # JSON text of a journal line; the largest object is bounded by DuckDB, not by the format.

@@ -27,15 +27,14 @@ from lossbook.json_shapes import Json
 from lossbook.paths import RunFolder, is_settled, safe_name
 from lossbook.reading.columns import ColumnCache, ColumnName, NameSets
 from lossbook.reading.index import IndexEntry, MappedText, load_index, read_index
-from lossbook.reading.project_folders import ProjectFolders
-from lossbook.reading.project_folders import RunKey as RunKey
+from lossbook.reading.project_folders import ProjectFolders, RunKey as RunKey
 from lossbook.reading.record import IndexRecord, parse_record, read_record
 from lossbook.reading.record_file import FilePlace, RecordFile
 from lossbook.reading.where import FIELDS, compile_value, compile_where, sorted_places
 
 if TYPE_CHECKING:
     from lossbook.reading.context import ReadContext
-    from lossbook.storage.summary import LiveSummary
+    from lossbook.storage import LiveSummary
 
 #: Within so many seconds every folder is looked at; running runs, and those that changed lately, at each look.
 LOOK_SECONDS = 5.0

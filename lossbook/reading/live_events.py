@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 import orjson
 
-from lossbook.journal.line import DamagedLine, decode
-from lossbook.journal.reader import CHUNK_BYTES
+from lossbook.journal import CHUNK_BYTES, DamagedLine, decode
 
 #: What every line of an event has and no line of scalars, but one with a metric of that name.
 _MARK = b'"k":'

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lossbook.errors import BadArgument, BadQuery, MissingLibrary, StoreError
-from lossbook.storage.schema import quote
+from lossbook.storage import quote
 
 if TYPE_CHECKING:
     import duckdb
 
-    from lossbook.storage.schema import Columns, Rows
+    from lossbook.storage import Columns, Rows
 
 FORMATS = {
     "csv": "FORMAT csv, HEADER true",

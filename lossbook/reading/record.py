@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import orjson
 
 from lossbook.errors import LossbookError
-from lossbook.journal.line import merge_config
+from lossbook.journal import merge_config
 from lossbook.json_shapes import JsonObject
 from lossbook.paths import FORMAT, RunFolder, file_names
 from lossbook.run_info import RunInfo, read_run_info
-from lossbook.storage.summary_file import MetricTable, RunSummary, read_summary
+from lossbook.storage import MetricTable, RunSummary, read_summary
 
 if TYPE_CHECKING:
-    from lossbook.storage.summary import LiveSummary
+    from lossbook.storage import LiveSummary
 
 _ENDED = ("finished", "failed", "interrupted", "killed")
 
@@ -172,7 +172,7 @@ def _bring_up_to_date(
     summary: RunSummary | None, folder: RunFolder, problems: list[str], live: LiveSummary | None
 ) -> RunSummary:
     # It brings DuckDB along, which a listing of runs that have ended does without.
-    from lossbook.storage.summary import LiveSummary, overlay
+    from lossbook.storage import LiveSummary, overlay
 
     try:
         live = live or LiveSummary(folder)

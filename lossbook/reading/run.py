@@ -13,20 +13,16 @@ from lossbook.paths import RunFolder, SegmentName
 from lossbook.reading.index import IndexEntry, read_index
 from lossbook.reading.record import IndexRecord, read_record
 from lossbook.run_info import Attempt, Parent, RunInfo, load_run_info, parse_run_info, read_run_info
-from lossbook.storage.array_cache import FilesReplaced
+from lossbook.storage import FilesReplaced
 
 if TYPE_CHECKING:
     import numpy
     from numpy.typing import NDArray
 
-    from lossbook.curves.cells import Matrix
-    from lossbook.curves.downsample import Curve, Source
-    from lossbook.curves.smoothing import Smoothing
+    from lossbook.curves import Curve, Matrix, Smoothing, Source
     from lossbook.reading.context import ReadContext
     from lossbook.reading.query_result import QueryResult
-    from lossbook.storage.series_reader import RunRows
-    from lossbook.storage.summary import LiveSummary
-    from lossbook.storage.summary_file import MetricTable
+    from lossbook.storage import LiveSummary, MetricTable, RunRows
 
 Answer = TypeVar("Answer")
 #: A run's files are merged while it is read so many times in a row at the most.
@@ -190,7 +186,7 @@ class RecordedRun:
         return self._rows
 
     def _make_rows(self, folder: RunFolder) -> RunRows:
-        from lossbook.storage.series_reader import RunRows
+        from lossbook.storage import RunRows
 
         return RunRows(folder, self._context.cursor(), self._context.arrays)
 
@@ -267,10 +263,8 @@ class RecordedRun:
             UnknownKey: the run never logged `key`; the message lists the nearest names.
             BadArgument: `points`, the range or the smoothing cannot be meant.
         """
-        from lossbook.curves.axes import CLOCKS, draw_on_axis
-        from lossbook.curves.downsample import check_points, level_for
-        from lossbook.curves.smoothing import parse_smoothing
-        from lossbook.storage.schema import TOP_LEVEL
+        from lossbook.curves import CLOCKS, check_points, draw_on_axis, level_for, parse_smoothing
+        from lossbook.storage import TOP_LEVEL
 
         points = check_points(points)
         smoothed = parse_smoothing(smoothing)
@@ -319,8 +313,7 @@ class RecordedRun:
             UnknownKey: the run never logged one of the keys.
             BadArgument: too many cells, or a range or axis that cannot be meant.
         """
-        from lossbook.curves.axes import CLOCKS
-        from lossbook.curves.heatmap import draw_matrix
+        from lossbook.curves import CLOCKS, draw_matrix
 
         def drawn() -> Matrix:
             sources = self.sources()
@@ -406,7 +399,7 @@ class RecordedRun:
         Raises:
             UnknownKey: as `curve`.
         """
-        from lossbook.curves.axes import CLOCKS, place_events
+        from lossbook.curves import CLOCKS, place_events
 
         def placed() -> NDArray[numpy.float64]:
             sources = self.sources()
@@ -425,7 +418,7 @@ class RecordedRun:
 
     def problems(self) -> list[str]:
         """What is damaged or missing in the run's files, a sentence each; empty for a whole run."""
-        from lossbook.storage.run_state import sealed_problems
+        from lossbook.storage import sealed_problems
 
         found = [*self.record.problems, *sealed_problems(self.folder)]
         rows = self.rows()
@@ -442,7 +435,7 @@ class RecordedRun:
     def sources(self) -> list[Source]:
         """This run and those that it was forked from, the oldest first."""
 
-        from lossbook.curves.axes import make_sources
+        from lossbook.curves import make_sources
 
         return make_sources(self.rows(), self._rows_of_parent)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from lossbook.reading.history import COLUMNS, rows_query, visible_query
-from lossbook.storage.schema import METRICS, parquet, quote, quote_name
+from lossbook.storage import METRICS, parquet, quote, quote_name
 
 if TYPE_CHECKING:
     import duckdb

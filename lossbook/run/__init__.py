@@ -1,1 +1,48 @@
 """The training process's side: `init()`, `Run` and the values that can be logged."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lossbook.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from lossbook.run.config import plain as plain, plain_config as plain_config
+    from lossbook.run.current import current_run as current_run, finish as finish, init as init, log as log
+    from lossbook.run.distributed import detect as detect
+    from lossbook.run.exit_hooks import last_lines as last_lines
+    from lossbook.run.live_module import LiveModule as LiveModule
+    from lossbook.run.mapping import RecordedMapping as RecordedMapping
+    from lossbook.run.messages import say as say, say_once as say_once
+    from lossbook.run.mirror_request import mirror_specs as mirror_specs
+    from lossbook.run.request import InitArguments as InitArguments, InitRequest as InitRequest
+    from lossbook.run.run import Run as Run
+    from lossbook.run.saved_files import copy_by_content as copy_by_content
+    from lossbook.run.text import describe as describe
+    from lossbook.run.values import (
+        Event as Event,
+        Histogram as Histogram,
+        Image as Image,
+        Media as Media,
+        Table as Table,
+        Text as Text,
+    )
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "config": "plain plain_config",
+            "current": "current_run finish init log",
+            "distributed": "detect",
+            "exit_hooks": "last_lines",
+            "live_module": "LiveModule",
+            "mapping": "RecordedMapping",
+            "messages": "say say_once",
+            "mirror_request": "mirror_specs",
+            "request": "InitArguments InitRequest",
+            "run": "Run",
+            "saved_files": "copy_by_content",
+            "text": "describe",
+            "values": "Event Histogram Image Media Table Text",
+        },
+    )

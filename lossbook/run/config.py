@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 from lossbook.errors import BadArgument
-from lossbook.journal.line import encode_number
+from lossbook.journal import encode_number
 from lossbook.json_shapes import Json, JsonObject
 from lossbook.redaction import mask_config
 from lossbook.run.text import text_of

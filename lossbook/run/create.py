@@ -12,10 +12,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 from lossbook.errors import LossbookError, StoreError, UnknownRun
-from lossbook.journal.attempt_row import AttemptRow
-from lossbook.journal.line import merge_config
-from lossbook.journal.null_journal import NullJournal
-from lossbook.journal.writer import Journal
+from lossbook.journal import AttemptRow, Journal, NullJournal, merge_config
 from lossbook.json_shapes import JsonObject
 from lossbook.paths import RunFolder, cache_folder, folder_lock, new_run_id, run_folder, safe_name
 from lossbook.processes import boot_id, host_name, process_start
@@ -27,7 +24,7 @@ from lossbook.run.text import text_of
 from lossbook.run_info import Attempt, Parent, RunInfo, load_run_info, write_run_info
 
 if TYPE_CHECKING:
-    from lossbook.journal.async_writer import AsyncJournal
+    from lossbook.journal import AsyncJournal
 
 #: How long `init()` waits for a network file system before it goes on without it, in seconds.
 OPEN_SECONDS = 5.0
@@ -130,7 +127,7 @@ def begin(
 
 def begin_async(request: InitRequest, launch: Launch, *, warn: Callable[[str], None]) -> Started:
     """`begin` on a file system that may hang: everything that touches it happens on the journal's own thread."""
-    from lossbook.journal.async_writer import AsyncJournal
+    from lossbook.journal import AsyncJournal
 
     run_id = request.id or new_run_id()
     request = request._replace(id=run_id)
@@ -177,7 +174,7 @@ def begin_disabled(info: RunInfo) -> Started:
 
 def begin_child(folder: RunFolder, attempt: AttemptRow, step: int, warn: Callable[[str], None]) -> Journal:
     """A journal for a child process that logs through its parent's run; opened with its first row."""
-    from lossbook.journal.segment_numbers import next_child_rank
+    from lossbook.journal import next_child_rank
 
     pid = os.getpid()
     rank = next_child_rank(folder)

@@ -6,7 +6,7 @@ from collections.abc import MutableMapping
 from importlib import import_module
 from types import ModuleType
 
-from lossbook.run import init
+from lossbook.run.current import current_run
 from lossbook.run.run import Run
 
 
@@ -16,7 +16,7 @@ class LiveModule(ModuleType):
     @property
     def run(self) -> Run | None:
         """The run that `init()` began last and `finish()` has not ended; None when there is none."""
-        return init.current
+        return current_run()
 
     @run.setter
     def run(self, package: ModuleType) -> None:
@@ -25,7 +25,7 @@ class LiveModule(ModuleType):
     @property
     def config(self) -> MutableMapping[str, object]:
         """The current run's configuration, by attribute and by key; empty before `init()`."""
-        return _before_init("config") if init.current is None else init.current.config
+        return _before_init("config") if (run := current_run()) is None else run.config
 
     @config.setter
     def config(self, values: MutableMapping[str, object]) -> None:
@@ -36,7 +36,7 @@ class LiveModule(ModuleType):
     @property
     def summary(self) -> MutableMapping[str, object]:
         """The current run's summary, by attribute and by key; empty before `init()`."""
-        return _before_init("summary") if init.current is None else init.current.summary
+        return _before_init("summary") if (run := current_run()) is None else run.summary
 
 
 def _before_init(name: str) -> MutableMapping[str, object]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from importlib import import_module
 from typing import Any
 
-from lossbook.journal.line import encode_number
+from lossbook.journal import encode_number
 from lossbook.json_shapes import JsonObject
 from lossbook.run.config import plain, plain_config
 from lossbook.run.numbers import number_of

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 
 from lossbook.errors import LossbookError, UnknownRun
-from lossbook.journal.attempt_row import attempt_of
-from lossbook.journal.reader import first_row, journal_segments, last_row
+from lossbook.journal import attempt_of, first_row, journal_segments, last_row
 from lossbook.paths import RunFolder, project_folder, run_folders
 from lossbook.processes import host_name, is_alive
 from lossbook.run_info import Attempt, Parent, load_run_info

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from lossbook.journal.writer import Journal
+from lossbook.journal import Journal
 from lossbook.run.deferred import DeferredRows
 from lossbook.run.split import split
 from lossbook.run.text import shown

@@ -14,8 +14,7 @@ from importlib import import_module
 from types import TracebackType
 from typing import Any
 
-from lossbook.journal.attempt_row import AttemptRow
-from lossbook.journal.writer import Journal, NotPlain
+from lossbook.journal import AttemptRow, Journal, NotPlain
 from lossbook.paths import RunFolder
 from lossbook.redaction import mask_config
 from lossbook.run import exit_hooks

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from lossbook.journal.line import encode_number
+from lossbook.journal import encode_number
 from lossbook.json_shapes import Json, JsonObject
 from lossbook.run.messages import say_once
 from lossbook.run.numbers import number_of

@@ -15,8 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lossbook.errors import LossbookError, StoreError
-from lossbook.journal.liveness import writer_is_over
-from lossbook.journal.reader import JournalSegment, journal_segments
+from lossbook.journal import JournalSegment, journal_segments, writer_is_over
 from lossbook.paths import (
     RunFolder,
     SegmentName,

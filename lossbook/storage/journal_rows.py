@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy
 import orjson
 
-from lossbook.journal.line import DamagedLine, decode, decode_number, is_place, is_step
-from lossbook.journal.reader import JournalSegment
+from lossbook.journal import DamagedLine, JournalSegment, decode, decode_number, is_place, is_step
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy
 
-from lossbook.journal.line import Row
-from lossbook.journal.reader import find_gaps, read_segment
+from lossbook.journal import Row, find_gaps, read_segment
 from lossbook.storage.buckets import Buckets, buckets_of_rows
 from lossbook.storage.chunks import SeriesPart
 from lossbook.storage.segments import Segment

@@ -6,8 +6,7 @@ import os
 from itertools import islice
 
 from lossbook.errors import LossbookError
-from lossbook.journal.reader import journal_segments, last_row, rows_backwards
-from lossbook.journal.segment_numbers import next_segment
+from lossbook.journal import journal_segments, last_row, next_segment, rows_backwards
 from lossbook.json_shapes import text_or_none, whole_or_none
 from lossbook.paths import RunFolder, parse_segment_name, read_json
 from lossbook.storage.derived_files import SealNotes, read_seal_notes

@@ -7,8 +7,7 @@ import time
 from dataclasses import dataclass, field
 
 from lossbook.errors import LossbookError
-from lossbook.journal.line import merge_config
-from lossbook.journal.liveness import SILENT_SECONDS
+from lossbook.journal import SILENT_SECONDS, merge_config
 from lossbook.json_shapes import JsonObject, text_or_none
 from lossbook.paths import RunFolder
 from lossbook.processes import host_name, is_alive

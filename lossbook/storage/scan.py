@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 
 from lossbook.errors import StoreError
-from lossbook.journal.reader import read_segment
+from lossbook.journal import read_segment
 from lossbook.paths import RunFolder
 from lossbook.storage.schema import connect, parquet
 from lossbook.storage.segments import Segment, list_segments

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from lossbook.journal.reader import journal_segments
+from lossbook.journal import journal_segments
 from lossbook.paths import RunFolder, SegmentName, file_names, parse_segment_name
 
 

@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from lossbook.journal.line import Row, encode_number
-from lossbook.journal.reader import read_segment
+from lossbook.journal import Row, encode_number, read_segment
 from lossbook.json_shapes import JsonObject
 from lossbook.storage.attempts import NEVER
 from lossbook.storage.schema import TOP_LEVEL, connect, parquet

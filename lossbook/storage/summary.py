@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from lossbook.errors import LossbookError
-from lossbook.journal.reader import first_row, read_segment
+from lossbook.journal import first_row, read_segment
 from lossbook.json_shapes import JsonObject, object_or_empty
 from lossbook.paths import RunFolder, SegmentName, is_monitor, parse_segment_name
 from lossbook.run_info import RunInfo, read_run_info

@@ -14,8 +14,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lossbook.errors import LossbookError
-from lossbook.journal.liveness import writer_is_over
-from lossbook.journal.reader import CHUNK_BYTES, JournalSegment, Reading, find_gaps, journal_segments, read_segment
+from lossbook.journal import (
+    CHUNK_BYTES,
+    JournalSegment,
+    Reading,
+    find_gaps,
+    journal_segments,
+    read_segment,
+    writer_is_over,
+)
 from lossbook.json_shapes import JsonObject
 from lossbook.paths import FORMAT, RunFolder, SegmentName, parse_segment_name, read_json
 from lossbook.run_info import missing_fields, parse_run_info

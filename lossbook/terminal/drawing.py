@@ -17,7 +17,7 @@ from lossbook.terminal.styled_text import Span, TextLine
 from lossbook.terminal.ticks import linear_ticks, log_ticks, steady_ends, x_ticks
 
 if TYPE_CHECKING:
-    from lossbook.curves.downsample import Curve
+    from lossbook.curves import Curve
 
 COLORS = ("cyan", "yellow", "magenta", "green", "red", "blue")
 _SMALLEST = (24, 6)

@@ -75,7 +75,7 @@ class Model(WatchState):
 
     def _set_where(self, text: str) -> None:
         from lossbook.errors import BadQuery
-        from lossbook.reading.where import compile_where
+        from lossbook.reading import compile_where
 
         if text:
             try:

@@ -15,9 +15,9 @@ from lossbook.metrics import importance_of
 from lossbook.run_info import Git
 
 if TYPE_CHECKING:
-    from lossbook.reading.run import RecordedRun
+    from lossbook.reading import RecordedRun
     from lossbook.run_info import RunInfo
-    from lossbook.storage.summary_file import MetricStatistics
+    from lossbook.storage import MetricStatistics
 
 _SHOWN_EVENTS = 200
 _NODE = re.compile(r"/node_(\d+)$")

@@ -18,8 +18,8 @@ from lossbook.terminal.table import significant
 from lossbook.terminal.themes import THEMES
 
 if TYPE_CHECKING:
-    from lossbook.analysis.seed_bands import Band
-    from lossbook.curves.downsample import Curve
+    from lossbook.analysis import Band
+    from lossbook.curves import Curve
 
 #: Panels stand next to each other from so many columns on.
 _WIDE = 90

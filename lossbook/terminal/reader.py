@@ -23,7 +23,7 @@ from lossbook.terminal.snapshot import MOST_DRAWN, Panel, PanelCurve, Snapshot, 
 
 if TYPE_CHECKING:
     from lossbook.book import Book
-    from lossbook.reading.run import RecordedRun
+    from lossbook.reading import RecordedRun
 
 #: The part of one core that each kind of look may take.
 _SHARE = 0.01
@@ -298,7 +298,7 @@ class SnapshotReader:
         choice = {"x": wanted.x, "points": wanted.points, "start": wanted.start, "end": wanted.end}
         try:
             if group is not None and len(paths) > 1:
-                from lossbook.analysis.seed_bands import seed_band
+                from lossbook.analysis import seed_band
 
                 runs = [self._opened(path) for path in paths]
                 return PanelCurve(paths, group, seed_band(runs, key, smoothing=wanted.smoothing, **choice))  # type: ignore[arg-type]
@@ -335,7 +335,7 @@ class SnapshotReader:
         else:
             run = self._opened(focus).refresh()
             if wanted.view == "gpus":
-                from lossbook.analysis.gpus import read_gpus
+                from lossbook.analysis import read_gpus
 
                 figures = read_gpus(run.statistics)
                 if figures != self._snapshot.gpus:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lossbook.metrics import find_key
 
 if TYPE_CHECKING:
-    from lossbook.reading.run import RecordedRun
+    from lossbook.reading import RecordedRun
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,8 @@ from lossbook.terminal.overview import Overview
 from lossbook.terminal.runs import RunLine
 
 if TYPE_CHECKING:
-    from lossbook.analysis.gpus import GpuFigures
-    from lossbook.analysis.seed_bands import Band
-    from lossbook.curves.downsample import Curve
+    from lossbook.analysis import Band, GpuFigures
+    from lossbook.curves import Curve
 
 #: Runs that are drawn over one another at the most, and whose rows are held.
 MOST_DRAWN = 24

@@ -12,7 +12,7 @@ from lossbook.terminal.model import Model
 from lossbook.terminal.styled_text import STATE_COLORS, Span, TextLine, visible
 
 if TYPE_CHECKING:
-    from lossbook.analysis.gpus import Gpu, Reading
+    from lossbook.analysis import Gpu, Reading
 
 _GIBIBYTE_BYTES = 2.0**30
 _HOT_CELSIUS = 83.0

@@ -12,13 +12,12 @@ import time
 from collections.abc import Callable
 
 from lossbook.errors import LossbookError, StoreError
-from lossbook.journal.reader import journal_segments
+from lossbook.journal import journal_segments
 from lossbook.json_shapes import Json, JsonMapping, JsonObject, object_or_empty, whole_or_none
 from lossbook.paths import FORMAT, RunFolder, folder_lock, make_folder, read_json, run_folder, safe_name, write_json
 from lossbook.redaction import mask_config
 from lossbook.run_info import RunInfo, edit_run_info, load_run_info, parse_run_info, write_run_info
-from lossbook.storage.compaction import seal_run
-from lossbook.storage.summary import LiveSummary
+from lossbook.storage import LiveSummary, seal_run
 from lossbook.trackers.source import ForeignRun, Source
 from lossbook.trackers.staging import ImportCursor, Staging, plain_object, publish
 

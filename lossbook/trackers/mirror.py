@@ -15,7 +15,7 @@ from lossbook.errors import LossbookError
 from lossbook.json_shapes import JsonObject
 from lossbook.paths import RunFolder
 from lossbook.run_info import Git, RunInfo
-from lossbook.storage.scan import LoggedRow
+from lossbook.storage import LoggedRow
 
 __all__ = ["Ending", "LoggedRow", "Mirror", "MirrorSettings", "MirrorUnavailable", "Subject"]
 

@@ -14,16 +14,13 @@ from typing import TYPE_CHECKING
 from lossbook.book import Book
 from lossbook.errors import DamagedFile, LossbookError
 from lossbook.paths import RunFolder, cache_folder, run_folders, write_json
-from lossbook.reading.index import IndexEntry
-from lossbook.reading.listing import Changes, Listing, RunKey
-from lossbook.reading.run import RecordedRun
+from lossbook.reading import Changes, IndexEntry, Listing, RecordedRun, RunKey
 from lossbook.trackers.ingest import import_rows, import_run, is_imported
 from lossbook.trackers.source import ForeignRun, Rewritten, Source
 
 if TYPE_CHECKING:
-    from lossbook.reading.query_result import QueryResult
-    from lossbook.storage.series_reader import RunRows
-    from lossbook.storage.summary_file import MetricTable
+    from lossbook.reading import QueryResult
+    from lossbook.storage import MetricTable, RunRows
 
 #: What one look at a listing may spend on rows that are not here yet; one run is imported in any case.
 _IMPORT_SECONDS = 0.5

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from lossbook.errors import BadArgument
 from lossbook.paths import RunFolder, is_marked_store, run_folders
 from lossbook.registry import SOURCES
-from lossbook.run.messages import say_once
+from lossbook.run import say_once
 from lossbook.trackers.source import Source, is_run_folder, scheme_of
 
 if TYPE_CHECKING:

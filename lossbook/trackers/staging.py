@@ -14,11 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from lossbook.errors import StoreError
-from lossbook.journal.attempt_row import AttemptRow
-from lossbook.journal.line import encode_number
-from lossbook.journal.reader import journal_segments
-from lossbook.journal.segment_numbers import next_segment
-from lossbook.journal.writer import Journal
+from lossbook.journal import AttemptRow, Journal, encode_number, journal_segments, next_segment
 from lossbook.json_shapes import (
     Json,
     JsonMapping,
@@ -39,7 +35,7 @@ from lossbook.paths import (
     write_json,
 )
 from lossbook.run_info import Attempt, edit_run_info, parse_attempt
-from lossbook.storage.resume_point import next_row
+from lossbook.storage import next_row
 from lossbook.trackers.source import ForeignRow, ForeignRun, Source
 
 #: Rows between two cursors: what an import that was killed does again is no more than that.

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from lossbook.book import Book
-    from lossbook.reading.run import RecordedRun
+    from lossbook.reading import RecordedRun
 
 #: Points of each curve where nobody says otherwise.
 POINTS = 1000

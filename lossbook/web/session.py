@@ -15,14 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from lossbook.errors import LossbookError, UnknownRun
-from lossbook.trackers.source_book import SourceBook
+from lossbook.trackers import SourceBook
 from lossbook.web.schemas import RunRow
 
 if TYPE_CHECKING:
     from lossbook.book import Book
-    from lossbook.reading.listing import Listing, RunKey
-    from lossbook.reading.record import IndexRecord
-from lossbook.reading.run import RecordedRun
+    from lossbook.reading import IndexRecord, Listing, RunKey
+from lossbook.reading import RecordedRun
 
 #: The listing is not looked at again sooner than that,
 LOOK_PAUSE_SECONDS = 0.25

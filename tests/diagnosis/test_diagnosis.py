@@ -7,8 +7,7 @@ import math
 import tracemalloc
 from pathlib import Path
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from rows import curves, findings, learning, real_rows, row
 
 import lossbook

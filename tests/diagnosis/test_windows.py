@@ -5,8 +5,7 @@ from __future__ import annotations
 import statistics
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from lossbook.diagnosis.windows import SIGMA_OF_MAD, Held, SortedWindow, median, sigma
 

@@ -104,7 +104,7 @@ def test_tests_use_public_names() -> None:
 @pytest.mark.parametrize(
     ("code", "names"),
     [
-        ("from lossbook.run.init import _started", ["_started"]),
+        ("from lossbook.run.current import _started", ["_started"]),
         ("from lossbook._hidden import name", ["_hidden"]),
         ("from asyncio import _unix", []),
         ("run._journal.close()", ["_journal"]),

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from bitnet.batches import Questions, training_batches, validation_batches
 from bitnet.model import SIZES, BitNet, QDyT, Size

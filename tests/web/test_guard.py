@@ -11,8 +11,7 @@ import pytest
 from serving import Served, serving
 
 import lossbook
-from lossbook.web import pacing
-from lossbook.web import server as server_module
+from lossbook.web import pacing, server as server_module
 from lossbook.web.auth import split_host
 
 TOKEN = "correct-horse-battery"

@@ -13,8 +13,7 @@ import lossbook
 from lossbook.errors import BadArgument, UnknownKey
 from lossbook.follower.journal import OwnRows
 from lossbook.web import schemas
-from lossbook.web.api import gpus as gpus_api
-from lossbook.web.api import matrix as matrix_api
+from lossbook.web.api import gpus as gpus_api, matrix as matrix_api
 from lossbook.web.api.gpus import GpusQuestion
 from lossbook.web.api.matrix import FamiliesQuestion
 from lossbook.web.binary import Frame, decode_frame, split_arrays

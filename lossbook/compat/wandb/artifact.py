@@ -14,9 +14,7 @@ from typing import IO, Any, Protocol
 from lossbook.compat.wandb.artifact_contents import ContentStore, current_contents
 from lossbook.compat.wandb.artifact_entry import ArtifactEntry, inside, sha256_of
 from lossbook.errors import BadArgument, StoreError
-from lossbook.run import init
-from lossbook.run.messages import say_once
-from lossbook.run.values import Image, Table
+from lossbook.run import Image, Table, current_run, say_once
 
 _NAME = re.compile(r"[A-Za-z0-9_.\-]{1,128}\Z")
 
@@ -394,10 +392,11 @@ class Artifact:
         if self.versions is not None and self.number is not None:
             self.versions.write_down(self)
             return
-        if init.current is None:
+        run = current_run()
+        if run is None:
             say_once("an artifact is saved by a run: call init() first")
         else:
-            init.current.log_artifact(self)
+            run.log_artifact(self)
 
     def wait(self, timeout: int | None = None) -> Artifact:
         """Nothing to wait for: it is in the store when `log_artifact` returns."""

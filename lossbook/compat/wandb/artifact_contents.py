@@ -9,8 +9,7 @@ import os
 import tempfile
 
 from lossbook.paths import artifacts_folder
-from lossbook.run import init
-from lossbook.run.saved_files import copy_by_content
+from lossbook.run import copy_by_content, current_run
 
 _staging: tempfile.TemporaryDirectory[str] | None = None
 
@@ -46,8 +45,8 @@ def current_contents() -> ContentStore | None:
     when the process ends. None where the current run records nothing.
     """
     global _staging
-    if init.current is not None:
-        store = store_of(init.current.path)
+    if (run := current_run()) is not None:
+        store = store_of(run.path)
     else:
         if _staging is None:
             _staging = tempfile.TemporaryDirectory(prefix="lossbook-artifacts-")

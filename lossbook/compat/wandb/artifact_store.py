@@ -20,8 +20,7 @@ from lossbook.compat.wandb.artifact_contents import ContentStore, store_of
 from lossbook.compat.wandb.artifact_entry import ArtifactEntry
 from lossbook.errors import BadArgument, StoreError
 from lossbook.paths import read_json, replace_file, safe_name
-from lossbook.run.config import plain
-from lossbook.run.run import Run
+from lossbook.run import Run, plain
 
 FORMAT = 1
 _VERSION = re.compile(r"v(\d+)\.json\Z")

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, TypedDict, cast
 
 from lossbook.errors import BadArgument
 from lossbook.paths import DEFAULT_STORE
-from lossbook.run.config import plain_config
-from lossbook.run.messages import say_once
+from lossbook.run import plain_config, say_once
 
 if TYPE_CHECKING:
-    from lossbook.run.request import InitArguments
+    from lossbook.run import InitArguments
 
 
 class WandbArguments(TypedDict, total=False):

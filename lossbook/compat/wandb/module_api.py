@@ -11,14 +11,12 @@ from lossbook.compat.wandb.unknown_names import Unanswered, answer
 from lossbook.deprecation import warn_deprecated
 from lossbook.errors import LossbookError
 from lossbook.paths import new_run_id
-from lossbook.run import init
-from lossbook.run.messages import say_once
-from lossbook.run.run import Run
+from lossbook.run import Run, current_run, finish as finish_run, say_once
 
 if TYPE_CHECKING:
     from lossbook.book import Book
     from lossbook.compat.wandb.artifact import Artifact
-    from lossbook.reading.run import RecordedRun
+    from lossbook.reading import RecordedRun
 
 
 class AlertLevel(StrEnum):
@@ -52,7 +50,7 @@ class CurrentMapping(MutableMapping[str, Any]):
         object.__setattr__(self, "_name", name)
 
     def _of_run(self) -> MutableMapping[str, Any]:
-        run = init.current
+        run = current_run()
         if run is None:
             say_once(f"{self._name} before init() is empty and takes nothing: call init() first")
             return {}
@@ -87,7 +85,7 @@ class CurrentMapping(MutableMapping[str, Any]):
     def update(self, *others: Any, **named: object) -> None:
         """Pass the changes to the current run."""
         found = self._of_run()
-        if init.current is not None:
+        if current_run() is not None:
             found.update(*others, **named)
 
     def _as_dict(self) -> dict[str, Any]:
@@ -97,15 +95,17 @@ class CurrentMapping(MutableMapping[str, Any]):
 
 
 def _run(word: str) -> Run | None:
-    if init.current is None:
+    run = current_run()
+    if run is None:
         say_once(f"{word}() before init() does nothing: call lossbook.init() first")
-    return init.current
+    return run
 
 
 def _needed(word: str) -> Run:
-    if init.current is None:
+    run = current_run()
+    if run is None:
         raise LossbookError(f"{word}() needs a run: call lossbook.init() first")
-    return init.current
+    return run
 
 
 def alert(title: str, text: str = "", level: str | None = "warning", wait_duration: object = None) -> None:
@@ -203,7 +203,7 @@ def restore(name: str, *arguments: object, **named: object) -> None:
 def join(exit_code: int | None = None) -> None:
     """`finish`, as W&B once called it; deprecated, as there."""
     warn_deprecated("wandb.join()", instead="wandb.finish()", removed_in="0.3")
-    init.finish(exit_code=exit_code)
+    finish_run(exit_code=exit_code)
 
 
 def login(*arguments: object, **named: object) -> bool:
@@ -226,7 +226,7 @@ class Api:
         """The store of the current run, else the default one."""
         from lossbook.book import open
 
-        run = init.current
+        run = current_run()
         return open(os.path.dirname(os.path.dirname(run.path)) if run is not None and run.path else None)
 
     def runs(
@@ -260,7 +260,7 @@ class Api:
         """
         from lossbook.compat.wandb.artifact_store import ArtifactStore
 
-        run = init.current
+        run = current_run()
         return ArtifactStore(self.book.store).find(name, run.project if run is not None else "")
 
 

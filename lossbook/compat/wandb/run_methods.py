@@ -15,9 +15,7 @@ from lossbook.compat.wandb import artifact_store
 from lossbook.compat.wandb.artifact import Artifact
 from lossbook.compat.wandb.unknown_names import RUN, RUN_PRIVATE, answer
 from lossbook.deprecation import warn_deprecated
-from lossbook.run.messages import say_once
-from lossbook.run.run import Run
-from lossbook.run.text import describe
+from lossbook.run import Run, describe, say_once
 
 _Result = TypeVar("_Result")
 

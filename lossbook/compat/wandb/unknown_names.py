@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator
 
-from lossbook.run.messages import say_once
+from lossbook.run import say_once
 
 #: Public names of `wandb.Run`, those of earlier versions included.
 RUN = frozenset(

@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import SimpleNamespace
 
-from lossbook.run.messages import say, say_once
-from lossbook.run.run import Run
-from lossbook.run.values import Event, Media, Table
+from lossbook.run import Event, Media, Run, Table, say, say_once
 
 
 class Absent(Media):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from lossbook.integrations import torch as hooks
-from lossbook.run.messages import say_once
-from lossbook.run.run import Run
+from lossbook.integrations import Watched, watch as watch_model
+from lossbook.run import Run, say_once
 
 WHAT = ("gradients", "parameters", "all")
 #: By run folder: each watched model and what takes its hooks off again.
-_watched: dict[str, list[tuple[object, hooks.Watched]]] = {}
+_watched: dict[str, list[tuple[object, Watched]]] = {}
 
 
 def watch(run: Run, models: object, *, log: str | None, log_freq: int, log_graph: bool) -> None:
@@ -22,7 +21,7 @@ def watch(run: Run, models: object, *, log: str | None, log_freq: int, log_graph
         return
     found = _listed(models)
     for number, model in enumerate(found):
-        watching = hooks.watch(
+        watching = watch_model(
             model,
             run,
             log_every=max(1, int(log_freq)),

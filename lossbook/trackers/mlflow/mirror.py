@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from lossbook.journal.line import merge_config
+from lossbook.journal import merge_config
 from lossbook.json_shapes import JsonObject, object_or_empty, text_or_none
 from lossbook.trackers.mirror import Ending, LoggedRow, Mirror, MirrorUnavailable
 from lossbook.trackers.mlflow.entries import (

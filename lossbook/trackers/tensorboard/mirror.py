@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import orjson
 
-from lossbook.journal.line import decode_number, merge_config
+from lossbook.journal import decode_number, merge_config
 from lossbook.json_shapes import JsonObject, counts_of, list_or_empty, object_or_empty, text_or_none, whole_or_none
 from lossbook.metrics import EVAL_SPLITS, TRAIN_SPLITS
 from lossbook.paths import safe_name

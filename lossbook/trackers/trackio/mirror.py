@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import orjson
 
-from lossbook.journal.line import merge_config
+from lossbook.journal import merge_config
 from lossbook.json_shapes import Json, JsonObject, list_or_empty, object_or_empty, text_or_none, whole_or_none
 from lossbook.paths import safe_name
 from lossbook.trackers.mirror import Ending, LoggedRow, Mirror

@@ -21,7 +21,7 @@ from typing import ClassVar
 import orjson
 
 from lossbook.errors import StoreError
-from lossbook.journal.line import DamagedLine, decode_number
+from lossbook.journal import DamagedLine, decode_number
 from lossbook.json_shapes import (
     JsonObject,
     counts_of,

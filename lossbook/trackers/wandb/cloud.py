@@ -38,8 +38,7 @@ from lossbook.trackers.wandb.values import (
 
 if TYPE_CHECKING:
     from wandb import Api as WandbApi
-    from wandb.apis.public import File as WandbFile
-    from wandb.apis.public import Run as WandbRun
+    from wandb.apis.public import File as WandbFile, Run as WandbRun
 
 #: How long a server that is busy or out of reach is tried again, in seconds, from one answer to the next.
 PATIENCE_SECONDS = 300.0

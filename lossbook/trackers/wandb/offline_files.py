@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import ClassVar, NamedTuple
 
 from lossbook.errors import StoreError
-from lossbook.journal.liveness import SILENT_SECONDS
+from lossbook.journal import SILENT_SECONDS
 from lossbook.json_shapes import JsonObject, object_or_empty, text_or_none, whole_or_none
 from lossbook.paths import cache_folder, replace_file
 from lossbook.trackers.protobuf import BadMessage

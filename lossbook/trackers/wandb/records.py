@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from lossbook.journal.line import merge_config
+from lossbook.journal import merge_config
 from lossbook.json_shapes import Json, JsonObject
 from lossbook.trackers.protobuf import BadMessage, fields, signed, text
 from lossbook.trackers.source import ForeignRow

@@ -13,7 +13,7 @@ import orjson
 
 from lossbook.errors import BadArgument, LossbookError
 from lossbook.json_shapes import JsonObject
-from lossbook.reading.run import RecordedRun
+from lossbook.reading import RecordedRun
 from lossbook.run_info import RunInfo
 from lossbook.web import schemas
 from lossbook.web.file_response import open_inside

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lossbook.analysis.compare import differing_settings, flatten_settings
+from lossbook.analysis import differing_settings, flatten_settings
 from lossbook.errors import BadArgument
 from lossbook.metrics import goal_of, role_of
 from lossbook.web import schemas

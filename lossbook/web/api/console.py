@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from lossbook.errors import BadArgument
 from lossbook.paths import RunFolder
-from lossbook.reading.console import ConsoleLine as Printed
-from lossbook.reading.console import ConsolePage, follow_console, read_console, search_console
+from lossbook.reading import ConsoleLine as Printed, ConsolePage, follow_console, read_console, search_console
 from lossbook.web import schemas
 from lossbook.web.routing import get
 from lossbook.web.session import Session

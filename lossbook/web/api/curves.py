@@ -16,7 +16,7 @@ from lossbook.web.routing import is_awaited, post
 from lossbook.web.session import Session
 
 if TYPE_CHECKING:
-    from lossbook.reading.run import RecordedRun
+    from lossbook.reading import RecordedRun
 
 FIELDS = ("x", "x_end", "first", "last", "min", "max", "min_x", "max_x", "mean", "count", "nonfinite")
 BAND_FIELDS = ("x", "mean", "low", "high", "count")
@@ -65,7 +65,7 @@ def curves(session: Session, question: schemas.CurvesRequest) -> Frame:
 
 def bands(session: Session, question: schemas.BandsRequest) -> Frame:
     """Mean and range over the runs of each group."""
-    from lossbook.analysis.seed_bands import seed_band
+    from lossbook.analysis import seed_band
 
     if sum(len(group.runs) for group in question.groups) > MOST_SERIES:
         raise BadArgument(f"the groups have more than {MOST_SERIES:,} runs together: choose fewer")
@@ -97,7 +97,7 @@ def _points(question: schemas.CurvesRequest | schemas.BandsRequest, lines: int) 
     Raises:
         BadArgument: there are too many lines or points, or the range or the smoothing cannot be meant.
     """
-    from lossbook.curves.smoothing import parse_smoothing
+    from lossbook.curves import parse_smoothing
 
     if lines > MOST_SERIES:
         raise BadArgument(f"{lines:,} series are too many at once: {MOST_SERIES:,} are the most")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lossbook.errors import BadArgument
-from lossbook.reading.edit import set_labels
+from lossbook.reading import set_labels
 from lossbook.web import schemas
 from lossbook.web.routing import Forbidden, post
 from lossbook.web.session import Session, row_of
@@ -27,7 +27,7 @@ def edit(session: Session, question: schemas.Change) -> schemas.RunRow:
         raise Forbidden("this dashboard only reads: start it with `lossbook serve --edit` to change runs")
     source = getattr(session.book, "source", None)
     if source is not None:
-        from lossbook.trackers.sources import only_read
+        from lossbook.trackers import only_read
 
         raise Forbidden(only_read(source.location))
     _check(question)

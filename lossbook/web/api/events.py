@@ -10,8 +10,7 @@ import orjson
 
 from lossbook.errors import BadArgument, DamagedFile
 from lossbook.json_shapes import Json, JsonObject
-from lossbook.reading.event_pages import EventPages
-from lossbook.reading.run import RecordedRun
+from lossbook.reading import EventPages, RecordedRun
 from lossbook.web import schemas
 from lossbook.web.file_response import TooLarge, UnknownFile, open_inside
 from lossbook.web.routing import get

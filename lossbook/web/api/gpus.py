@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lossbook.analysis.gpus import Reading, read_gpus
+from lossbook.analysis import Reading, read_gpus
 from lossbook.diagnosis import detector_classes
 from lossbook.json_shapes import JsonObject, object_or_empty
 from lossbook.metrics import host_charts, step_seconds
-from lossbook.reading.run import RecordedRun
+from lossbook.reading import RecordedRun
 from lossbook.web import schemas
 from lossbook.web.api.events import pages_of
 from lossbook.web.routing import get
 from lossbook.web.session import Session
 
 if TYPE_CHECKING:
-    from lossbook.analysis.nodes import GpuState, NodeState
+    from lossbook.analysis import GpuState, NodeState
 
 _MOST_ALERTS = 1_000
 _MOST_FINDINGS = 50
@@ -31,7 +31,7 @@ class GpusQuestion:
 
 def gpus(session: Session, question: GpusQuestion) -> schemas.Gpus:
     """What each GPU did and how fast each rank is; readings are statistics that the run keeps of its series."""
-    from lossbook.analysis.nodes import read_nodes
+    from lossbook.analysis import read_nodes
 
     run = session.run(question.project, question.run)
     findings = [object_or_empty(alert["value"]["finding"]) for alert in _alerts(session, run)]

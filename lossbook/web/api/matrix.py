@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lossbook.curves.layers import layer_families
+from lossbook.curves import layer_families
 from lossbook.errors import BadArgument
 from lossbook.web import schemas
 from lossbook.web.binary import Frame

@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lossbook.analysis.compare import flatten_settings
-from lossbook.curves.axes import CLOCKS
+from lossbook.analysis import flatten_settings
+from lossbook.curves import CLOCKS
 from lossbook.errors import BadArgument, UnknownRun
 from lossbook.json_shapes import JsonObject
 from lossbook.metrics import AXES, find_key, goal_of, role_of, same_quantities, unit_of, usual_keys
-from lossbook.reading.record import IndexRecord
+from lossbook.reading import IndexRecord
 from lossbook.web import schemas
 from lossbook.web.routing import get
 from lossbook.web.session import Session

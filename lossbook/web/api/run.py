@@ -12,24 +12,23 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
-from lossbook.analysis.gpus import read_gpus
+from lossbook.analysis import read_gpus
 from lossbook.book import Book
 from lossbook.errors import LossbookError
 from lossbook.json_shapes import JsonMapping
 from lossbook.metrics import AXES, find_key, goal_of, key_metrics, percent_factor, role_of, unit_of
 from lossbook.paths import RunFolder, open_plain, project_folder
-from lossbook.reading.console import list_consoles
-from lossbook.reading.run import RecordedRun
+from lossbook.reading import RecordedRun, list_consoles
 from lossbook.registry import MIRRORS
 from lossbook.run_info import RunInfo, load_run_info
-from lossbook.storage.summary_file import MetricTable
+from lossbook.storage import MetricTable
 from lossbook.web import schemas
 from lossbook.web.api.events import pages_of
 from lossbook.web.routing import get
 from lossbook.web.session import Session, row_of
 
 if TYPE_CHECKING:
-    from lossbook.follower.cursor import Cursor
+    from lossbook.follower import Cursor
 
 #: Axes that every curve can be drawn against, beside "step".
 _CLOCKS = ("wallclock", "elapsed", "time")
@@ -227,7 +226,7 @@ def _parent_of(path: str) -> tuple[str, str] | None:
 
 def _followers(folder: RunFolder, info: RunInfo, state: str) -> list[schemas.Follower]:
     """The mirrors that a run asked for or was brought to, as their cursors tell."""
-    from lossbook.follower.cursor import cursors
+    from lossbook.follower import cursors
 
     attempts = len(info.attempts)
     found = [
@@ -251,7 +250,7 @@ def _follower(folder: RunFolder, cursor: Cursor, attempts: int, *, is_running: b
 
 def _rows_behind(folder: RunFolder, cursor: Cursor) -> int | None:
     """How many rows a mirror does not have; None for a job of so many ranks that counting them takes long."""
-    from lossbook.follower.deliver import undelivered_rows
+    from lossbook.follower import undelivered_rows
 
     if len(cursor.delivered) > _MOST_COUNTED_RANKS:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from lossbook.trackers.source_book import SourceBook
+from lossbook.trackers import SourceBook
 from lossbook.web import schemas
 from lossbook.web.routing import Nothing, get
 from lossbook.web.session import Session

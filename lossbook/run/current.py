@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 
 from lossbook.errors import LossbookError, StoreError, UnknownRun
-from lossbook.journal.durability import choose_durability
+from lossbook.journal import choose_durability
 from lossbook.paths import project_folder, safe_name
 from lossbook.run import exit_hooks
 from lossbook.run.create import Started, begin, begin_async, begin_disabled, choose_id
@@ -16,8 +16,13 @@ from lossbook.run.messages import say, say_once
 from lossbook.run.request import InitArguments, InitRequest
 from lossbook.run.run import Run
 
-current: Run | None = None
+_current: Run | None = None
 runs_begun = 0
+
+
+def current_run() -> Run | None:
+    """The run that `init()` began last and `finish()` has not ended; None when there is none."""
+    return _current
 
 
 def init(
@@ -71,7 +76,7 @@ def init(
         TypeError: an argument that neither Lossbook nor W&B knows.
         UnknownRun: `resume="must"` or `fork_from` and there is no such run.
     """
-    global current, runs_begun
+    global _current, runs_begun
     request = InitRequest.from_arguments(
         InitArguments(
             project=project,
@@ -94,13 +99,13 @@ def init(
         ),
         wandb,
     )
-    if current is not None and request.previous == "return_previous":
-        return current
+    if _current is not None and request.previous == "return_previous":
+        return _current
     if request.previous == "finish_previous":
         finish()
     if request.info.mode == "disabled":
-        current = Run(begin_disabled(request.info), console=False)
-        return current
+        _current = Run(begin_disabled(request.info), console=False)
+        return _current
     launch = detect()
     collect_followers()
     _end_before_resuming(request)
@@ -120,16 +125,16 @@ def init(
     except Exception as error:
         started = _nothing(f"nothing of this run is recorded ({type(error).__name__}: {error})", request)
     if not started.folder.path:
-        current = Run(started, console=False)
-        return current
+        _current = Run(started, console=False)
+        return _current
     runs_begun += 1
     run = Run(started, mode=request.info.mode, console=request.console)
     if request.info.system_metrics:
         run.watch_allocator()
     if launch.local_rank == 0:
         start_follower(run.path, attempt=run.attempt, rank=launch.rank)
-    if request.previous != "create_new" or current is None:
-        current = run
+    if request.previous != "create_new" or _current is None:
+        _current = run
     return run
 
 
@@ -158,15 +163,15 @@ def log(
     data: Mapping[str, object] | None = None,
 ) -> None:
     """`Run.log` of the current run."""
-    if current is None:
+    if _current is None:
         say_once("log() before init() records nothing: call lossbook.init() first")
     else:
-        current.log(metrics, step, commit, ranks=ranks, data=data)
+        _current.log(metrics, step, commit, ranks=ranks, data=data)
 
 
 def finish(state: str | int | None = None, *, exit_code: int | None = None, quiet: bool | None = None) -> None:
     """`Run.finish` of the current run, if there is one."""
-    global current
-    if current is not None:
-        current.finish(state, exit_code=exit_code)
-        current = None
+    global _current
+    if _current is not None:
+        _current.finish(state, exit_code=exit_code)
+        _current = None
