@@ -7,10 +7,13 @@ BIN    := $(VENV)/bin
 TRACKING = $(if $(TRACKER),--tracker '$(TRACKER)')
 JOBS    ?= 1
 
+# Python 3.12 and newer count the lines that run at next to no cost; before, tests/conftest.py leaves out the slow tests.
+COVERAGE_CORE = $(shell $(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")')
+
 # The dashboard's page is built as Lossbook is installed: changed sources install it anew where the page may be looked at.
 UI := $(shell find lossbook/web/ui \( -name node_modules -o -name '.*' \) -prune -o -type f -print)
 
-.PHONY: demo test lint bench docs ui format clean help train matrix continue trackio menuconfig defconfig savedefconfig \
+.PHONY: demo test test-fast lint bench docs ui format clean help train matrix continue trackio menuconfig defconfig savedefconfig \
         list-defconfigs oldconfig allyesconfig allnoconfig clean-config kconfig-help
 
 help:                      ## say what there is
@@ -19,8 +22,11 @@ help:                      ## say what there is
 demo: $(VENV)/train.stamp  ## train a small GPT-2 on real text, tracked, in about two minutes
 	$(BIN)/python scripts/demo.py
 
-test: $(VENV)/test.stamp   ## run every test
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 25
+test: $(VENV)/test.stamp   ## run every test, and print which lines of the package they ran
+	COVERAGE_CORE=$(COVERAGE_CORE) $(BIN)/python -m pytest -n 2 --dist loadfile --durations 25 --cov=lossbook
+
+test-fast: $(VENV)/test.stamp ## the tests that start no training, browser or other tracker: the inner loop
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'
 
 lint: $(VENV)/lint.stamp   ## ruff, mypy --strict, the direction of imports; the dashboard's page: biome and tsc
 	$(BIN)/ruff check .
@@ -44,7 +50,7 @@ docs: $(VENV)/bench.stamp  ## measure, and write the table in docs/benchmarks.md
 	$(BIN)/python -m benchmarks --markdown docs/benchmarks.md
 
 clean:                     ## remove what was built here (never a run)
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -rf lossbook/web/static lossbook/web/ui/node_modules lossbook/web/ui/.build
 
 menuconfig: $(VENV)/kconfig.stamp      ## choose what to train in a menu; the result is .config

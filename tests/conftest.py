@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,10 +19,37 @@ settings.load_profile("untimed")
 # A shell that starts a job in the background has it ignore Ctrl-C, and so do that job's children: here it is tested.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+HERE = Path(__file__).resolve().parent
+
 WaitUntil = Callable[..., None]
 
 #: Variables by which a launcher says which process of which job this is: ours are none.
 _LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_")
+
+
+#: Folders whose tests start trainings, followers or other people's clients. `make test-fast` does not even import them.
+SLOW_FOLDERS = frozenset(
+    ("examples", "faults", "install", "integrations", "kconfig", "peers", "plugins", "scripts", "trainers")
+)
+#: What a test asks for that drives a browser.
+_BROWSER = frozenset(("page", "browser"))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    if config.option.markexpr == "not slow" and collection_path.parent == HERE and collection_path.name in SLOW_FOLDERS:
+        return True
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests in a slow folder or in a browser are slow; elsewhere a file or a test says so itself."""
+    for item in items:
+        folder = item.path.relative_to(HERE).parts[0] if item.path.is_relative_to(HERE) else ""
+        if folder in SLOW_FOLDERS or not _BROWSER.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+        # Before sys.monitoring (Python 3.12), counting lines doubles what Python code takes: there the fast tests count.
+        if sys.version_info < (3, 12) and item.get_closest_marker("slow"):
+            item.add_marker("no_cover")
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ from lossbook.storage.compaction import seal_run
 REPOSITORY = Path(__file__).resolve().parents[1]
 WaitUntil = Callable[..., None]
 
-pytestmark = pytest.mark.usefixtures("follower")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("follower")]
 
 TRAIN = """
 import sys, time, lossbook

@@ -288,6 +288,7 @@ def test_strange_keys_survive(run: WrittenRun) -> None:
     assert stored == sorted(keys, key=str.encode)
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_keys_survive(run: WrittenRun) -> None:
     run.segment(({f"layer/{at}/norm": float(at)} for at in range(100_000)), end="finished")
     report = seal_run(run.folder, finished=True)
@@ -480,6 +481,7 @@ def event_rows(folder: RunFolder) -> list[tuple[int, str]]:
     return sorted(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True])
 def test_a_process_killed_between_any_two_file_operations_loses_and_doubles_nothing(
     tmp_path: Path, after: bool
@@ -503,6 +505,7 @@ def test_a_process_killed_between_any_two_file_operations_loses_and_doubles_noth
         assert {name for name in files_of(folder) if not name.endswith(".tmp")} == final, f"after operation {at}"
 
 
+@pytest.mark.slow
 def test_the_next_row_number_is_right_wherever_sealing_was_cut_off(tmp_path: Path) -> None:
     from lossbook.storage.resume_point import next_row
 

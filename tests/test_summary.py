@@ -137,6 +137,7 @@ def test_live_half_sealed_and_sealed_runs_have_the_same_summary(run: WrittenRun)
     assert (live.config, live.summary, live.alerts) == ({"number": 5}, {"best": 5}, 6)
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_keys_fit(run: WrittenRun) -> None:
     run.segment(({f"layer/{at}": float(at)} for at in range(100_000)), end="finished")
     live = compute_summary(run.folder).metrics.to_json()

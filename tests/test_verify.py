@@ -101,6 +101,7 @@ def test_a_sealed_file_that_cannot_be_read_is_named(sealed: WrittenRun, name: st
     assert "cannot be read" in fault.message
 
 
+@pytest.mark.slow
 def test_a_flipped_byte_is_noticed_or_changes_no_curve(run: WrittenRun) -> None:
     run.segment([{"loss": 1.0 / (at + 1)} for at in range(1_000)], end="finished")
     seal_run(run.folder, finished=True)

@@ -114,6 +114,7 @@ def checkout(slurm, tmp_path: Path) -> Path:  # type: ignore[no-untyped-def]
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_matrix_becomes_a_task_for_each_run_with_a_copy_of_the_configuration(
     checkout: Path, slurm, command: Command
 ) -> None:  # type: ignore[no-untyped-def]

@@ -311,6 +311,7 @@ def test_what_is_found_in_the_very_last_row_reaches_a_mirror(
     assert written.count(b"**warning: loss spike: train/loss**") == 1
 
 
+@pytest.mark.slow
 def test_a_follower_that_is_killed_and_replaced_says_nothing_twice(
     store: Path, train: Callable[..., subprocess.Popen[bytes]], wait_until: WaitUntil
 ) -> None:

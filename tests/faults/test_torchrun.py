@@ -76,7 +76,7 @@ if restart == 0:
     # torchrun ends the others when one fails: each waits until all have written their rows.
     open(f"{store}.{rank}", "w").close()
     while not all(os.path.exists(f"{store}.{one}") for one in (0, 1)):
-        time.sleep(0.01)
+        time.sleep(0.01)  # polls: this program has no test to wait with
     raise RuntimeError("a device has fallen off the bus")
 """
     status, _, err = launch(code, store, "--max-restarts", "1")

@@ -43,6 +43,7 @@ def test_the_published_llama_sizes_are_met_exactly(name: str) -> None:
     assert estimate_parameters(architecture="llama", **shape) == published  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("size", ["nano", "micro", "gpt2"])
 def test_it_counts_what_our_own_gpt2_has(size: str, bias: bool) -> None:

@@ -14,6 +14,8 @@ import lossbook
 from lossbook.errors import BadArgument
 from lossbook.lm import load_experiment_log
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

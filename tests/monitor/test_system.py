@@ -31,6 +31,8 @@ from lossbook.storage.resume_point import next_row
 from lossbook.storage.segments import list_segments
 from lossbook.storage.verify import verify_run
 
+pytestmark = pytest.mark.slow
+
 WaitUntil = Callable[..., None]
 
 TRAIN = """

@@ -100,6 +100,7 @@ def test_an_update_that_breaks_off_leaves_the_run_as_it_was(store: Path, monkeyp
     assert Path(folder.console, "r0.log").read_text() == "".join(f"line {n}\n" for n in range(7, 60, 10))
 
 
+@pytest.mark.slow
 def test_an_import_killed_anywhere_is_exact_after_the_next(store: Path) -> None:
     rows, chance = 30_000, random.Random(5)
     program = f"from made_up_source import import_all; import_all({str(store)!r}, {rows}, '1')"

@@ -149,6 +149,7 @@ def test_files_that_are_no_logs_are_passed_over(tmp_path: Path) -> None:
         lossbook.open(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_rows_need_no_memory_of_their_own(tmp_path: Path, program) -> None:
     path = tmp_path / "log.jsonl"
     with path.open("w") as file:

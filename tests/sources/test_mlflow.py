@@ -20,7 +20,7 @@ from lossbook.trackers.sources import find_source
 
 pytest.importorskip("mlflow")
 # MLflow's own use of its database library.
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")]
 
 WRITE = """
 import sys, math, os, time, mlflow, numpy

@@ -11,6 +11,8 @@ import lossbook
 from lossbook.reading.listing import Listing, RunKey
 from lossbook.trackers.source_book import SourceBook
 
+pytestmark = pytest.mark.slow
+
 WaitUntil = Callable[..., None]
 
 WRITE = """

@@ -17,6 +17,8 @@ from lossbook.errors import StoreError
 from lossbook.trackers.sources import find_source
 from lossbook.trackers.tensorboard import tfrecord
 
+pytestmark = pytest.mark.slow
+
 WRITE = """
 import sys, math, numpy
 from tensorboardX import SummaryWriter

@@ -17,6 +17,8 @@ from lossbook.trackers.sources import find_source
 
 pytest.importorskip("trackio")
 
+pytestmark = pytest.mark.slow
+
 WRITE = """
 import sys, math, numpy, pandas, trackio
 for name, scale in (("first", 1.0), ("second", 2.0)):

@@ -20,6 +20,8 @@ from lossbook.trackers.sources import find_source
 
 pytest.importorskip("wandb")
 
+pytestmark = pytest.mark.slow
+
 WRITE = """
 import math, numpy, time, wandb
 for name, scale in (("first", 1.0), ("second", 2.0)):

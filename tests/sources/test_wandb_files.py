@@ -25,6 +25,8 @@ from lossbook.trackers.wandb.transaction_log import TransactionLog, read_records
 
 pytest.importorskip("wandb")
 
+pytestmark = pytest.mark.slow
+
 WRITE = """
 import math, os, sys, time
 import numpy as np

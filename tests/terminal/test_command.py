@@ -20,6 +20,8 @@ import pytest
 
 from lossbook.cli import main
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 Record = Callable[..., Any]
 

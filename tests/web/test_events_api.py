@@ -228,6 +228,7 @@ def test_a_run_that_is_written_is_read_on_from_where_the_last_answer_ended(
     session.close()
 
 
+@pytest.mark.slow
 def test_events_are_complete_while_segments_are_sealed_and_merged_under_the_reader(
     store: Path, begun: lossbook.Run
 ) -> None:
