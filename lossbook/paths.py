@@ -315,13 +315,22 @@ def write_json(path: str, value: dict[str, Any], *, durable: bool = True) -> Non
 
 def replace_file(path: str, contents: bytes, *, durable: bool = True) -> None:
     """Write `contents` beside `path` and rename it into place."""
+    with replacing(path) as partial, open(partial, "wb") as file:
+        file.write(contents)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+@contextmanager
+def replacing(path: str) -> Iterator[str]:
+    """A path beside `path` to write to: renamed into place at the end, removed where that fails.
+
+    Readers see the old file or the new one, never a part. Readers of a run pass over names that end in `.tmp`.
+    """
     partial = f"{path}.{os.getpid()}-{os.urandom(3).hex()}.tmp"
     try:
-        with open(partial, "wb") as file:
-            file.write(contents)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
+        yield partial
         os.replace(partial, path)
     except BaseException:
         try:

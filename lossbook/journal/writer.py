@@ -20,7 +20,7 @@ from lossbook.journal.attempt_row import AttemptRow
 from lossbook.journal.line import NEWLINE, encode_event, encode_scalars
 from lossbook.journal.segment_numbers import next_segment
 from lossbook.json_shapes import JsonObject
-from lossbook.paths import RunFolder, SegmentName, fsync_folder, make_folder
+from lossbook.paths import RunFolder, SegmentName, fsync_folder, make_folder, replace_file
 
 #: A live segment is read as JSON by everybody who looks at a running run: 8 MB parse in about 0.1 s.
 SEGMENT_BYTES = 8 << 20
@@ -371,14 +371,4 @@ def write_once(path: str, contents: bytes) -> None:
     if os.path.exists(path):
         return
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    partial = f"{path}.{os.getpid()}.tmp"
-    try:
-        with open(partial, "wb") as file:
-            file.write(contents)
-        os.replace(partial, path)
-    except OSError:
-        try:
-            os.unlink(partial)
-        except OSError:
-            pass
-        raise
+    replace_file(path, contents, durable=False)

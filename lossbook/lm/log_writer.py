@@ -19,7 +19,7 @@ from lossbook.errors import LossbookError
 from lossbook.journal import encode_number
 from lossbook.json_shapes import Json, JsonObject
 from lossbook.lm.snapshots import MetricsSnapshot, snapshots_of
-from lossbook.paths import read_json, replace_file
+from lossbook.paths import read_json, replace_file, replacing
 
 
 @dataclass(frozen=True)
@@ -97,18 +97,13 @@ def write_log(path: Path, heading: LogHeading, *, folder: str | None) -> None:
         tail = {"notes": heading.notes, "run": heading.run}
         before = orjson.dumps(plain_json(head), option=orjson.OPT_INDENT_2)[:-2]  # without the closing brace
         after = orjson.dumps(plain_json(tail), option=orjson.OPT_INDENT_2)[2:]
-        partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
         history.seek(0)
-        try:
-            with partial.open("wb") as file:
-                file.write(before + b',\n  "metrics_history": [')
-                shutil.copyfileobj(history, file, 1 << 20)
-                file.write(b"\n  ],\n" + after + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with replacing(os.fspath(path)) as partial, open(partial, "wb") as file:
+            file.write(before + b',\n  "metrics_history": [')
+            shutil.copyfileobj(history, file, 1 << 20)
+            file.write(b"\n  ],\n" + after + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _write_history(file: IO[bytes], snapshots: Iterator[MetricsSnapshot]) -> dict[str, float]:

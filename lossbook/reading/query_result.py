@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lossbook.errors import BadArgument, BadQuery, MissingLibrary, StoreError
+from lossbook.paths import replacing
 from lossbook.storage import quote
 
 if TYPE_CHECKING:
@@ -117,15 +118,11 @@ class QueryResult:
         if format not in FORMATS:
             raise BadArgument(f"format={format!r} is not known: use one of {', '.join(FORMATS)}")
         target = os.fspath(path)
-        partial = f"{target}.{os.getpid()}.tmp"
         try:
-            self._connection.execute(f"COPY ({self._query}) TO {quote(partial)} ({FORMATS[format]})", self._parameters)
-            os.replace(partial, target)
+            with replacing(target) as partial:
+                copy = f"COPY ({self._query}) TO {quote(partial)} ({FORMATS[format]})"
+                self._connection.execute(copy, self._parameters)
         except (duckdb.Error, OSError) as error:
-            try:
-                os.unlink(partial)
-            except OSError:
-                pass
             raise StoreError(f"{target} could not be written: {first_sentence(error)}") from None
 
     def __len__(self) -> int:

@@ -14,6 +14,7 @@ from typing import IO, Any, Protocol
 from lossbook.compat.wandb.artifact_contents import ContentStore, current_contents
 from lossbook.compat.wandb.artifact_entry import ArtifactEntry, inside, sha256_of
 from lossbook.errors import BadArgument, StoreError
+from lossbook.paths import replacing
 from lossbook.run import Image, Table, current_run, say_once
 
 _NAME = re.compile(r"[A-Za-z0-9_.\-]{1,128}\Z")
@@ -369,9 +370,8 @@ class Artifact:
             raise StoreError(f"the contents of {entry.path} in {self.name} are not in the store any more ({source})")
         target = os.path.join(root, *inside(entry.path).split("/"))
         os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
-        partial = f"{target}.{os.getpid()}.tmp"
-        shutil.copyfile(source, partial)
-        os.replace(partial, target)
+        with replacing(target) as partial:
+            shutil.copyfile(source, partial)
 
     def verify(self, root: str | os.PathLike[str] | None = None) -> None:
         """Compare a downloaded folder with what was logged.
