@@ -12,6 +12,7 @@ from recorded import Command
 import lossbook
 from lossbook.analysis.gpus import read_gpus
 from lossbook.cli.app import main
+from lossbook.storage import MetricStatistics, MetricTable
 
 GIB = 2**30
 HEADING = """\
@@ -290,8 +291,8 @@ def test_a_run_without_gpu_metrics_says_what_it_has_and_what_to_turn_on(
 # -- names of others ----------------------------------------------------------------------------------------------
 
 
-def statistics(last: float, mean: float | None = None, most: float | None = None, count: int = 1) -> dict[str, object]:
-    return {"last": last, "mean": last if mean is None else mean, "max": last if most is None else most, "count": count}
+def statistics(last: float) -> MetricStatistics:
+    return MetricStatistics(last=last, mean=last, max=last, count=1)
 
 
 def test_gpus_that_only_others_used_are_not_active() -> None:
@@ -328,10 +329,12 @@ def test_memory_activity_is_never_taken_for_memory_in_use() -> None:
 
 def test_values_that_are_not_finite_are_left_out() -> None:
     figures = read_gpus(
-        {
-            "system.gpu.0.temp": {"last": "NaN", "mean": None, "max": None, "count": 3},
-            "gpu/compute_util_avg": {"last": float("nan"), "mean": 50.0, "max": 60.0, "count": 3},
-        }
+        MetricTable(
+            {
+                "system.gpu.0.temp": {"last": "NaN", "mean": None, "max": None, "count": 3},
+                "gpu/compute_util_avg": {"last": float("nan"), "mean": 50.0, "max": 60.0, "count": 3},
+            }
+        )
     )
     assert figures.gpus == ()
     assert figures.overall["utilisation_percent"].values == (None, 50.0, 60.0)
