@@ -37,7 +37,8 @@ HEADING = """\
 
 Every public name of `lossbook`, written from the docstrings by `python scripts/api_reference.py`.
 [Stability](stability.md) says what a public name promises. The names of `lossbook.lm` are in
-[language-models.md](language-models.md), those of the frameworks in [integrations.md](integrations.md), W&B's in [wandb.md](wandb.md).
+[language-models.md](language-models.md), those of the frameworks in [integrations.md](integrations.md),
+W&B's in [wandb.md](wandb.md).
 """
 
 
