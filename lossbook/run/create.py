@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from lossbook.errors import LossbookError, StoreError, UnknownRun
 from lossbook.journal import AttemptRow, Journal, NullJournal, merge_config
 from lossbook.json_shapes import JsonObject
-from lossbook.paths import RunFolder, cache_folder, folder_lock, new_run_id, run_folder, safe_name
+from lossbook.paths import RunFolder, cache_folder, file_names, folder_lock, new_run_id, run_folder, safe_name
 from lossbook.processes import boot_id, host_name, process_start
 from lossbook.run.claim import Wanted, claim_run
 from lossbook.run.distributed import Launch, shared_run_id
@@ -190,7 +190,9 @@ def begin_child(folder: RunFolder, attempt: AttemptRow, step: int, warn: Callabl
 
 
 def _next_row(folder: RunFolder, rank: int) -> int:
-    from lossbook.storage.resume_point import next_row  # what reads a store is not loaded by `import lossbook`
+    if not file_names(folder.journal) and not os.path.exists(folder.followers) and not os.path.exists(folder.metrics):
+        return 0  # a new run
+    from lossbook.storage.resume_point import next_row  # what reads a store is loaded for a run that goes on
 
     return next_row(folder, rank)
 
