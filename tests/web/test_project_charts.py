@@ -124,7 +124,7 @@ def test_a_zoom_in_the_link_is_taken_back_with_one_button(site: Site, page: Page
     show(page, site.at("charts", range="5,10"))
     page.get_by_role("toolbar").get_by_role("button", name="Reset zoom").click()
     wait_for_page(page, lambda: "range=" not in settings_of(page))
-    assert page.get_by_role("button", name="Reset zoom").count() == 0
+    wait_for_page(page, lambda: page.get_by_role("button", name="Reset zoom").count() == 0)
 
 
 def test_enter_shows_a_chart_large_and_escape_puts_it_back(site: Site, page: Page) -> None:
@@ -136,7 +136,7 @@ def test_enter_shows_a_chart_large_and_escape_puts_it_back(site: Site, page: Pag
     assert "large=val/loss" in settings_of(page)
     page.keyboard.press("Escape")
     wait_for_page(page, lambda: "large=" not in settings_of(page))
-    assert card.evaluate("it => it === document.activeElement"), "the focus is where it was"
+    wait_for_page(page, lambda: card.evaluate("it => it === document.activeElement"))  # the focus is where it was
 
 
 def test_the_list_is_hidden_and_comes_back(site: Site, page: Page) -> None:
