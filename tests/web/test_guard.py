@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from serving import Served, serving
+from waiting import wait_until
 
 import lossbook
 from lossbook.web import pacing, server as server_module
@@ -262,6 +263,8 @@ def test_a_browser_is_let_in_by_the_printed_address_and_by_links_from_then_on(
     locked: Served, store: Path, page: Any, complaints: list[str]
 ) -> None:
     lossbook.init(store=store, project="tiny", console=False).finish()
+    # The server looks at its store a few times a second, and this page asks once.
+    wait_until(lambda: b"tiny" in locked.raw("GET", STORE, authorization=f"Bearer {TOKEN}").body)
     page.goto(f"{locked.url}?token={TOKEN}#a=1")
     page.get_by_text("tiny#a=1", exact=True).wait_for()
     assert page.url == f"{locked.url}#a=1"
