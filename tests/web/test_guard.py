@@ -283,6 +283,8 @@ def test_a_browser_is_let_in_by_the_printed_address_and_by_links_from_then_on(
     page.get_by_role("button").click()
     page.get_by_text("tiny", exact=True).wait_for()
     # The page for those without a token has that status, and the browser asks for an icon that this page has not.
+    page.wait_for_load_state("networkidle")  # the answer about the icon may come last of all
+    page.close()
     assert all("401" in one or "404" in one for one in complaints), complaints
     complaints.clear()
 
