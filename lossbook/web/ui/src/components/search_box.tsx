@@ -1,9 +1,6 @@
 // A search field whose text is in the address; `/` focuses it, Escape clears it.
 
-import { useEffect, useRef } from "preact/hooks";
-
-import { bindShortcuts } from "../shortcuts";
-import { useUrlText } from "./url_text_field";
+import { useSlashField, useUrlText } from "./url_text_field";
 
 export function SearchBox(props: {
   setting: string;
@@ -13,14 +10,7 @@ export function SearchBox(props: {
   placeholder?: string;
 }) {
   const { text, type } = useUrlText(props.setting);
-  const field = useRef<HTMLInputElement>(null);
-  useEffect(
-    () =>
-      props.slash
-        ? bindShortcuts([{ key: "/", description: props.label.toLowerCase(), action: () => field.current?.select() }])
-        : undefined,
-    [props.slash, props.label],
-  );
+  const field = useSlashField(props.slash, props.label);
   return (
     <input
       ref={field}

@@ -1,6 +1,7 @@
 // A text field whose text is in the address, updated shortly after the last key: browsers limit how often it may
 // change.
 
+import type { RefObject } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import { route, setSettings } from "../router";
@@ -30,6 +31,19 @@ export function useUrlText(setting: string): UrlText {
   return { text: typed ?? inLink, type };
 }
 
+/** A field that `/` selects, if `enabled`. */
+export function useSlashField(enabled: boolean | undefined, label: string): RefObject<HTMLInputElement | null> {
+  const field = useRef<HTMLInputElement>(null);
+  useEffect(
+    () =>
+      enabled
+        ? bindShortcuts([{ key: "/", description: label.toLowerCase(), action: () => field.current?.select() }])
+        : undefined,
+    [enabled, label],
+  );
+  return field;
+}
+
 export function UrlTextField(props: {
   setting: string;
   label: string;
@@ -38,14 +52,7 @@ export function UrlTextField(props: {
   slash?: boolean;
 }) {
   const { text, type } = useUrlText(props.setting);
-  const field = useRef<HTMLInputElement>(null);
-  useEffect(
-    () =>
-      props.slash
-        ? bindShortcuts([{ key: "/", description: props.label.toLowerCase(), action: () => field.current?.select() }])
-        : undefined,
-    [props.slash, props.label],
-  );
+  const field = useSlashField(props.slash, props.label);
   return (
     <input
       ref={field}
