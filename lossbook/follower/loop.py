@@ -16,6 +16,7 @@ from lossbook.journal import bring_home, live_writers, next_segment
 from lossbook.paths import RunFolder, passing_store, write_json
 from lossbook.processes import boot_id, host_name, is_alive, process_start
 from lossbook.run_info import load_run_info
+from lossbook.storage import seal_run
 
 POLL_SECONDS = 0.5
 #: `summary.json` is written at the most every so often, and never for more than a fiftieth of the time.
@@ -23,60 +24,102 @@ SUMMARY_SECONDS = 2.0
 
 
 def follow(folder: RunFolder, pid: int, *, attempt: int, rank: int) -> None:
-    """Follow one node's part of a run until every process that writes it here has ended.
+    """Follow one node's part of a run until every process that writes it here has ended, and its mirrors have it.
 
     Args:
         pid: the training process that started this follower.
         attempt: the attempt it writes.
         rank: its rank; the follower of rank 0 also keeps `summary.json` and says when the run has crashed.
     """
-    from lossbook.storage import LiveSummary, seal_run
+    run = FollowedRun(folder, pid, attempt=attempt, rank=rank)
+    while run.tick():
+        time.sleep(POLL_SECONDS)
+    run.close()
 
-    start, boot = process_start(pid), boot_id()
-    host = host_name()
-    summary = LiveSummary(folder) if rank == 0 else None
-    mirrors = _mirrors(folder, pid, attempt) if rank == 0 else None
-    if mirrors is not None:
-        # First of all: a follower that is killed is missed by its mirrors.
-        _quietly(mirrors.tend)
-    _quietly(lambda: capture(folder, attempt=attempt, main=rank == 0))
-    system = SystemMetrics(folder, pid, rank)
-    alerts = Alerts(folder, pid, attempt, system.rows) if rank == 0 else None
-    next_summary = 0.0
-    sealed_at = 0
-    while True:
-        alive = is_alive(pid, start, boot)
-        writers = live_writers(folder.journal, host=host)
-        if not os.path.isdir(folder.path):
+
+class FollowedRun:
+    """One node's part of a run, from its first row to the last that its mirrors have.
+
+    `tick()` does what is due and does not wait; nothing of it raises.
+
+    Args:
+        pid, attempt, rank: as `follow`.
+    """
+
+    def __init__(self, folder: RunFolder, pid: int, *, attempt: int, rank: int) -> None:
+        from lossbook.storage import LiveSummary
+
+        self.folder = folder
+        self.rank = rank
+        self._pid = pid
+        self._attempt = attempt
+        self._is_main = rank == 0
+        self._start, self._boot, self._host = process_start(pid), boot_id(), host_name()
+        self._summary = LiveSummary(folder) if self._is_main else None
+        self._next_summary = 0.0
+        self._sealed_at = 0
+        self._has_ended = False
+        self._mirrors = _mirrors(folder, pid, attempt) if self._is_main else None
+        if self._mirrors is not None:
+            # First of all: a follower that is killed is missed by its mirrors.
+            _quietly(self._mirrors.tend)
+        _quietly(lambda: capture(folder, attempt=attempt, main=self._is_main))
+        self._system = SystemMetrics(folder, pid, rank)
+        self._alerts = Alerts(folder, pid, attempt, self._system.rows) if self._is_main else None
+
+    def tick(self) -> bool:
+        """Do what is due; False when there is nothing left to do."""
+        if not self._has_ended:
+            is_written = self._is_written()
+            if not os.path.isdir(self.folder.path):
+                return False
+            if is_written:
+                self._accompany()
+                return True
+            self._end()
+        return self._mirrors is not None and self._mirrors.tend() and os.path.isdir(self.folder.path)
+
+    def close(self) -> None:
+        """Let go of the run; one that was to be kept only until its mirrors have it is removed."""
+        if not self._has_ended:
             return
+        if self._alerts is not None:
+            self._alerts.wait()
+        if self._mirrors is not None and self._mirrors.all_delivered() and _only_passes(self.folder):
+            shutil.rmtree(self.folder.path, ignore_errors=True)
+
+    def _is_written(self) -> bool:
+        """Whether a process of this node may still write the run."""
+        alive = is_alive(self._pid, self._start, self._boot)
         # The training process may have ended its run and live on (a notebook, a sweep): its journal says so.
-        begun = rank == 0 or next_segment(folder, rank) > 1  # other ranks write nothing until they have something
-        if not writers and (begun or not alive):
-            break
-        _quietly(system.tick)
-        rotated = _rotated_segments(folder)
-        if rotated and rotated != sealed_at:
-            _quietly(lambda: seal_run(folder, finished=False))
-            sealed_at = _rotated_segments(folder)
+        if live_writers(self.folder.journal, host=self._host):
+            return True
+        # Other ranks than 0 write nothing until they have something.
+        return alive and not self._is_main and next_segment(self.folder, self.rank) <= 1
+
+    def _accompany(self) -> None:
+        """What is done while training goes on."""
+        _quietly(self._system.tick)
+        rotated = _rotated_segments(self.folder)
+        if rotated and rotated != self._sealed_at:
+            _quietly(lambda: seal_run(self.folder, finished=False))
+            self._sealed_at = _rotated_segments(self.folder)
         now = time.monotonic()
-        if summary is not None and now >= next_summary:
-            _quietly(summary.write)
-            next_summary = now + max(SUMMARY_SECONDS, 50 * (time.monotonic() - now))
-        if alerts is not None:
-            _quietly(alerts.tick)
-        if mirrors is not None:
-            _quietly(mirrors.tend)
-        time.sleep(POLL_SECONDS)
-    if alerts is not None:
-        _quietly(alerts.close)
-    _quietly(system.close)
-    write_end(folder, attempt=attempt, main=rank == 0)
-    while mirrors is not None and mirrors.tend() and os.path.isdir(folder.path):
-        time.sleep(POLL_SECONDS)
-    if alerts is not None:
-        alerts.wait()
-    if mirrors is not None and mirrors.all_delivered() and _only_passes(folder):
-        shutil.rmtree(folder.path, ignore_errors=True)
+        if self._summary is not None and now >= self._next_summary:
+            _quietly(self._summary.write)
+            self._next_summary = now + max(SUMMARY_SECONDS, 50 * (time.monotonic() - now))
+        if self._alerts is not None:
+            _quietly(self._alerts.tick)
+        if self._mirrors is not None:
+            _quietly(self._mirrors.tend)
+
+    def _end(self) -> None:
+        """What is done once, when nobody here writes the run any more."""
+        self._has_ended = True
+        if self._alerts is not None:
+            _quietly(self._alerts.close)
+        _quietly(self._system.close)
+        write_end(self.folder, attempt=self._attempt, main=self._is_main)
 
 
 def _only_passes(folder: RunFolder) -> bool:
@@ -93,7 +136,8 @@ def _mirrors(folder: RunFolder, pid: int, attempt: int) -> Mirrors | None:
 
 
 def write_end(folder: RunFolder, *, attempt: int, main: bool) -> None:
-    from lossbook.storage import LiveSummary, next_row, seal_run
+    """Do what is done once a run has ended here: say so where training could not, seal, and sum up."""
+    from lossbook.storage import LiveSummary, next_row
 
     if main and not _has_finished(folder):
         # Only training writes the journal, so that it died is said beside it.
