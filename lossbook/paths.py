@@ -157,6 +157,10 @@ class RunFolder(NamedTuple):
     def followers(self) -> str:
         return os.path.join(self.path, "followers")
 
+    @property
+    def digests(self) -> str:
+        return os.path.join(self.path, "digests")
+
     def exists(self) -> bool:
         """Whether a run lies here: its identity, or at least a journal of it."""
         return os.path.exists(self.run_json) or os.path.isdir(self.journal)

@@ -573,6 +573,52 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(run: WrittenRun) -> Non
     assert len(os.listdir(run.folder.journal)) == 1
 
 
+# -- digests --------------------------------------------------------------------------------------------------------
+
+
+def test_each_sealed_file_has_a_digest_that_sha256sum_checks(run: WrittenRun) -> None:
+    for number in range(3):
+        run.segment([{"a": float(number)}, ("note", {"text": "x"})])
+    run.segment([], end="finished")
+    seal_run(run.folder, finished=True)
+    names = os.listdir(run.folder.digests)
+    checked = subprocess.run(
+        ["sha256sum", "-c", *(f"digests/{name}" for name in names)], cwd=run.folder.path, capture_output=True, text=True
+    )
+    assert checked.returncode == 0, checked.stderr
+    assert checked.stdout.count(": OK") == 3 * len(names)
+
+
+def test_a_digest_is_in_place_before_the_file_that_it_covers(run: WrittenRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace = os.replace
+
+    def put(source: str, target: str) -> None:
+        if target.startswith(run.folder.metrics):
+            assert os.path.exists(f"{run.folder.digests}/r0-000001.sha256")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", put)
+    run.segment([{"a": 1.0}], end="finished")
+    seal_run(run.folder, finished=True)
+    assert len(all_rows(run.folder)) == 1
+
+
+def test_a_file_that_is_not_what_was_written_is_left_out_of_merging(run: WrittenRun) -> None:
+    for number in range(4):
+        run.segment([{"a": float(number)}] * 50)
+        seal_run(run.folder, finished=False)
+    run.segment([], end="finished")
+    damaged = Path(run.folder.metrics, "r0-000002.parquet")
+    contents = bytearray(damaged.read_bytes())
+    contents[200] ^= 1
+    damaged.write_bytes(contents)
+    report = seal_run(run.folder, finished=True)
+    assert damaged.read_bytes() == contents
+    assert any(str(damaged) in problem for problem in report.problems)
+    stems = [segment.name.stem for segment in list_segments(run.folder)]
+    assert stems == ["r0-000001", "r0-000002", "r0-000003-000005"]
+
+
 # -- merging --------------------------------------------------------------------------------------------------------
 
 
@@ -598,6 +644,7 @@ def test_small_files_are_merged_and_no_row_is_lost_or_doubled(run: WrittenRun) -
         f"metrics/{segment.name.stem}.parquet",
         f"metrics/{segment.name.stem}.rollup.parquet",
         f"events/{segment.name.stem}.parquet",
+        f"digests/{segment.name.stem}.sha256",
     }
 
 

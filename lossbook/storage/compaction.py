@@ -25,6 +25,13 @@ from lossbook.paths import (
 )
 from lossbook.processes import process_start
 from lossbook.storage.derived_files import SealNotes, read_seal_notes, write_seal_notes
+from lossbook.storage.digests import (
+    disagreement,
+    remove_digests,
+    settle_digests,
+    sha256_of,
+    write_digests,
+)
 from lossbook.storage.resume_point import LAST_ROWS
 from lossbook.storage.segments import Partials, Segment, sealed_segments
 
@@ -156,6 +163,10 @@ def merge_segments(folder: RunFolder, report: SealReport, *, everything: bool = 
         chosen = _choose(sealed, counts, everything and not small)
         if not chosen:
             return
+        if damaged := {segment.name: damage for segment in chosen if (damage := _damage(segment))}:
+            counts.update(dict.fromkeys(damaged, -1))
+            report.problems += [f"{one}; it stays out of merging" for damage in damaged.values() for one in damage]
+            continue
         name = SegmentName(chosen[0].name.rank, chosen[0].name.first, chosen[-1].name.last)
         before = sum(_size(path) for segment in chosen for path in _files(segment))
         after = put_segment(folder, name, partial(write_merged, chosen, _spill_folder(folder)))
@@ -163,8 +174,17 @@ def merge_segments(folder: RunFolder, report: SealReport, *, everything: bool = 
             for path in (segment.metrics, segment.rollup, segment.events):
                 if path is not None:
                     _unlink(path)
+            remove_digests(folder, segment.name)
         report.merged += len(chosen)
         report.bytes_after += after - before
+
+
+def _damage(segment: Segment) -> list[str]:
+    """What is said of those of a segment's files that are not what was written."""
+    try:
+        return [sentence for path in _files(segment) if (sentence := disagreement(path)) is not None]
+    except FileNotFoundError:
+        return []  # merged by another meanwhile
 
 
 def _choose(sealed: list[Segment], counts: dict[SegmentName, int], everything: bool) -> list[Segment]:
@@ -211,12 +231,15 @@ def put_segment(folder: RunFolder, name: SegmentName, write: Callable[[Partials]
         os.makedirs(folder.metrics, exist_ok=True)
         write(partials)
         size = sum(_size(path + ending) for path, _ in targets)
+        digests = {os.path.relpath(path, folder.path): sha256_of(path + ending) for path, _ in targets}
+        write_digests(folder, name, digests)
         for path, _ in targets:
             os.replace(path + ending, path)
             if path.startswith(folder.metrics + os.sep):
                 fsync_folder(folder.metrics)
             else:
                 fsync_folder(folder.events)
+        settle_digests(folder, name, digests)
         return size
     except BaseException as error:
         for path, _ in targets:
@@ -268,7 +291,7 @@ def _remove_leftovers(folder: RunFolder) -> None:
         if any(name.covers(journal.name) for name in sealed):
             _unlink(journal.path)
     _remove_dead_spills(folder)
-    for directory in (folder.metrics, folder.events):
+    for directory in (folder.metrics, folder.events, folder.digests):
         try:
             filenames = os.listdir(directory)
         except OSError:
