@@ -53,6 +53,11 @@ def safe_name(text: str) -> str:
     return f"{kept or 'x'}-{digest}"
 
 
+def is_safe_name(text: object) -> bool:
+    """Whether `safe_name` would leave a text as it is: one folder's name, that leads nowhere else."""
+    return isinstance(text, str) and _SAFE.match(text) is not None
+
+
 def new_run_id() -> str:
     """Return 8 random letters and digits (no 0, 1, l, o), the first a letter; 40 bits of choice."""
     raw = os.urandom(8)
@@ -245,17 +250,23 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def file_names(path: str) -> list[str]:
-    """The names of the plain files in a folder, pipes and devices left out; none where it cannot be read."""
+    """The names of the plain files in a folder: no link, pipe or device; none where it cannot be read or is a link itself."""
     try:
-        with os.scandir(path) as entries:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return []
+    try:
+        with os.scandir(descriptor) as entries:
             return [entry.name for entry in entries if _is_file(entry)]
     except OSError:
         return []
+    finally:
+        os.close(descriptor)
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
     try:
-        return entry.is_file()
+        return entry.is_file(follow_symlinks=False)
     except OSError:
         return False
 
@@ -284,6 +295,8 @@ def read_json(path: str) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise StoreError(f"{path} is a link; links among a run's files are not followed") from None
         raise StoreError(f"{path} cannot be read ({error.strerror}); check who owns it") from error
     try:
         value = orjson.loads(text)
@@ -295,12 +308,13 @@ def read_json(path: str) -> dict[str, Any] | None:
 
 
 def open_plain(path: str, flags: int) -> int:
-    """An opener for `open()` that takes plain files alone: a pipe would be waited for, and a device never ends.
+    """An opener for `open()` that takes plain files alone: a pipe would be waited for, a device never ends, and a link
+    may lead anywhere.
 
     Raises:
         OSError: it cannot be opened, or is something else.
     """
-    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is no plain file", path)
@@ -379,7 +393,7 @@ def folder_lock(folder: RunFolder, name: str, *, seconds: float = 2.0) -> Iterat
     fd = -1
     try:
         make_folder(folder.followers)
-        fd = os.open(os.path.join(folder.followers, f"{name}.lock"), os.O_RDWR | os.O_CREAT, 0o644)
+        fd = os.open(os.path.join(folder.followers, f"{name}.lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         deadline = time.monotonic() + seconds
         while True:
             try:

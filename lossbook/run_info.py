@@ -35,7 +35,7 @@ from lossbook.json_shapes import (
     texts_of,
     whole_or_none,
 )
-from lossbook.paths import FORMAT, RunFolder, folder_lock, read_json, write_json
+from lossbook.paths import FORMAT, RunFolder, folder_lock, is_safe_name, read_json, write_json
 
 #: A plain dictionary, because a run is pickled for its child processes; nobody changes it in place.
 _NOTHING: JsonMapping = {}
@@ -419,7 +419,7 @@ _ATTEMPT = is_object_with(
 _REQUIRED = ("format", "id", "name", "project", "created", "config", "attempts")
 _RUN: Shape = {
     "format": (is_count, "a number"),
-    "id": (is_text, "a text"),
+    "id": (is_safe_name, "a folder's name"),
     "name": (is_text, "a text"),
     "project": (is_text, "a text"),
     "created": (is_time, "a time in microseconds"),

@@ -16,6 +16,7 @@ from lossbook.journal import merge_config
 from lossbook.json_shapes import JsonMapping, JsonObject, object_or_empty, texts_of
 from lossbook.paths import RunFolder, folder_lock, make_folder, read_json
 from lossbook.registry import BrokenPlugin
+from lossbook.run_files import refuse_linked_folders
 from lossbook.run_info import RunInfo, read_run_info
 from lossbook.storage import LoggedRow, Replay
 from lossbook.trackers import Ending, Mirror, MirrorSettings, MirrorUnavailable, Subject, has_offline, mirror_class
@@ -70,6 +71,7 @@ class Delivery:
         Raises:
             Busy: somebody else is at it.
         """
+        refuse_linked_folders(self.folder)
         with folder_lock(self.folder, f"mirror-{self.cursor.name}", seconds=0.2) as held:
             if not held:
                 raise Busy(f"the run {os.path.basename(self.folder.path)} is being delivered to {self.name} already")
@@ -92,7 +94,8 @@ class Delivery:
             pid=self._pid,
             options=self._options,
             beat=self._beat,
-            cwd=info.cwd if info.cwd and os.path.isdir(info.cwd) else os.getcwd(),
+            # Beside a training its own words are taken; a run that lies there may be anybody's, and names no place here.
+            cwd=info.cwd if self._live and info.cwd and os.path.isdir(info.cwd) else os.getcwd(),
         )
         try:
             mirror_type = mirror_class(self.name)

@@ -15,6 +15,7 @@ from lossbook.errors import BadArgument
 from lossbook.paths import RunFolder
 from lossbook.reading.ansi import WIDEST, ConsoleSpan, show_line
 from lossbook.reading.console_file import CHUNK_BYTES, OpenConsole, open_console
+from lossbook.run_files import walk_run_files
 
 #: Lines of one page, at the most.
 MOST_LINES = 5_000
@@ -91,16 +92,11 @@ class ConsoleMatches:
 
 def list_consoles(folder: RunFolder) -> list[ConsoleFile]:
     """What there is of each rank, sorted; empty where nothing was printed."""
-    found = []
-    try:
-        with os.scandir(folder.console) as entries:
-            for entry in entries:
-                matched = _NAME.match(entry.name)
-                if matched is not None and entry.is_file(follow_symlinks=False):
-                    status = entry.stat(follow_symlinks=False)
-                    found.append(ConsoleFile(int(matched[1]), status.st_size, status.st_mtime))
-    except OSError:
-        return []
+    found = [
+        ConsoleFile(int(matched[1]), one.size_bytes, one.changed_ns / 1e9)
+        for one in walk_run_files(folder.path, "console")
+        if (matched := _NAME.match(one.name.removeprefix("console/"))) is not None
+    ]
     return sorted(found, key=lambda one: (one.rank < 0, abs(one.rank)))
 
 

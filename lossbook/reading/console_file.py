@@ -113,6 +113,8 @@ def open_console(folder: RunFolder, rank: int) -> Iterator[OpenConsole]:
         StoreError: it cannot be read, or is no plain file.
     """
     path = os.path.join(folder.console, f"r{int(rank)}.log")
+    if os.path.islink(folder.console):
+        raise StoreError(f"{folder.console} is a link; links in a run's folder are not followed")
     try:
         # A link may lead out of the store, and a pipe would wait for ever.
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

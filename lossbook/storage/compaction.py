@@ -19,11 +19,13 @@ from lossbook.journal import JournalSegment, journal_segments, writer_is_over
 from lossbook.paths import (
     RunFolder,
     SegmentName,
+    file_names,
     folder_lock,
     fsync_folder,
     parse_segment_name,
 )
 from lossbook.processes import process_start
+from lossbook.run_files import refuse_linked_folders
 from lossbook.storage.derived_files import SealNotes, read_seal_notes, write_seal_notes
 from lossbook.storage.digests import (
     disagreement,
@@ -72,6 +74,7 @@ def seal_run(folder: RunFolder, *, finished: bool) -> SealReport:
         StoreError: the folder cannot be written, or the disk is full; the journal is untouched.
     """
     report = SealReport()
+    refuse_linked_folders(folder)
     with folder_lock(folder, "seal", seconds=60.0):
         _remove_leftovers(folder)
         journals = journal_segments(folder.journal)
@@ -292,11 +295,7 @@ def _remove_leftovers(folder: RunFolder) -> None:
             _unlink(journal.path)
     _remove_dead_spills(folder)
     for directory in (folder.metrics, folder.events, folder.digests):
-        try:
-            filenames = os.listdir(directory)
-        except OSError:
-            continue
-        for filename in filenames:
+        for filename in file_names(directory):
             path = os.path.join(directory, filename)
             if filename.endswith(".tmp"):
                 try:

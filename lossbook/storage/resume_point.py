@@ -8,7 +8,7 @@ from itertools import islice
 from lossbook.errors import LossbookError
 from lossbook.journal import journal_segments, last_row, next_segment, rows_backwards
 from lossbook.json_shapes import text_or_none, whole_or_none
-from lossbook.paths import RunFolder, parse_segment_name, read_json
+from lossbook.paths import RunFolder, file_names, parse_segment_name, read_json
 from lossbook.storage.derived_files import SealNotes, read_seal_notes
 
 #: A run that goes on counts from the highest step among that many of its last rows: rows from a device may come a
@@ -79,8 +79,7 @@ def _next_sealed_row(folder: RunFolder, rank: int) -> int:
     paths = [
         os.path.join(directory, filename)
         for directory in (folder.metrics, folder.events)
-        if os.path.isdir(directory)
-        for filename in os.listdir(directory)
+        for filename in file_names(directory)
         if filename.endswith(".parquet")
         and ".rollup." not in filename
         and (name := parse_segment_name(filename)) is not None

@@ -44,24 +44,24 @@ def list_segments(folder: RunFolder) -> list[Segment]:
 
 def sealed_segments(folder: RunFolder) -> list[Segment]:
     """The sealed pieces alone."""
+    metrics, events = frozenset(file_names(folder.metrics)), frozenset(file_names(folder.events))
     names = set()
-    for filename in file_names(folder.metrics):
+    for filename in metrics:
         name = parse_segment_name(filename)
         if name is not None and filename == f"{name.stem}.parquet":
             names.add(name)
     outer = [name for name in names if not any(other != name and other.covers(name) for other in names)]
-    return [_sealed(folder, name) for name in sorted(outer)]
-
-
-def _sealed(folder: RunFolder, name: SegmentName) -> Segment:
-    rollup = os.path.join(folder.metrics, f"{name.stem}.rollup.parquet")
-    events = os.path.join(folder.events, f"{name.stem}.parquet")
-    return Segment(
-        name,
-        metrics=os.path.join(folder.metrics, f"{name.stem}.parquet"),
-        rollup=rollup if os.path.isfile(rollup) else None,
-        events=events if os.path.isfile(events) else None,
-    )
+    return [
+        Segment(
+            name,
+            metrics=os.path.join(folder.metrics, f"{name.stem}.parquet"),
+            rollup=os.path.join(folder.metrics, f"{name.stem}.rollup.parquet")
+            if f"{name.stem}.rollup.parquet" in metrics
+            else None,
+            events=os.path.join(folder.events, f"{name.stem}.parquet") if f"{name.stem}.parquet" in events else None,
+        )
+        for name in sorted(outer)
+    ]
 
 
 @dataclass(frozen=True)

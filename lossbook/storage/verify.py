@@ -24,7 +24,8 @@ from lossbook.journal import (
     writer_is_over,
 )
 from lossbook.json_shapes import JsonObject
-from lossbook.paths import FORMAT, RunFolder, SegmentName, parse_segment_name, read_json
+from lossbook.paths import FORMAT, RunFolder, SegmentName, file_names, parse_segment_name, read_json
+from lossbook.run_files import links_of_run, open_run_file, walk_run_files
 from lossbook.run_info import missing_fields, parse_run_info
 from lossbook.storage.derived_files import read_seal_notes
 from lossbook.storage.schema import EVENTS, METRICS, ROLLUP, TOP_LEVEL, connect, parquet
@@ -58,7 +59,7 @@ def verify_run(folder: RunFolder) -> list[Finding]:
     """
     return [
         Finding(os.path.relpath(finding.path, folder.path), finding.ok, finding.message)
-        for check in (_run_info, _summary, _sealed, _journals, _missing, _media)
+        for check in (_run_info, _summary, _sealed, _journals, _missing, _media, _links)
         for finding in check(folder)
     ]
 
@@ -107,20 +108,28 @@ def _summary(folder: RunFolder) -> Iterator[Finding]:
 
 def _media(folder: RunFolder) -> Iterator[Finding]:
     stored = set()
-    for path in _files_below(folder.media):
+    for one in walk_run_files(folder.path, "media"):
+        path = os.path.join(folder.path, one.name)
         checksum = os.path.basename(path).split(".", 1)[0]
         if not _CHECKSUM.match(checksum):
             continue
-        stored.add(os.path.relpath(path, folder.path))
+        stored.add(one.name)
         try:
-            found = _sha256(path)
+            found = _sha256(folder.path, one.name)
         except OSError as error:
-            yield Finding(path, False, f"it cannot be read ({error.strerror})")
+            yield Finding(path, False, f"it cannot be read ({error.strerror or error})")
             continue
         well = found == checksum
         yield Finding(path, well, "contents as named" if well else "it has been altered: its name is another SHA-256")
     for file in sorted(_media_named(folder) - stored):
         yield Finding(os.path.join(folder.path, file), False, "a row names this file, and it is not there")
+
+
+def _links(folder: RunFolder) -> Iterator[Finding]:
+    for link in links_of_run(folder):
+        # What the training put into its own folder may be what it likes; it is not read there either.
+        well = link.startswith("files/")
+        yield Finding(os.path.join(folder.path, link), well, "it is a link; links among a run's files are not followed")
 
 
 def _media_named(folder: RunFolder) -> set[str]:
@@ -293,8 +302,8 @@ def _events(connection: duckdb.DuckDBPyConnection, path: str) -> Iterator[Findin
 
 def _leftovers(folder: RunFolder, names: list[SegmentName]) -> Iterator[Finding]:
     for directory in (folder.metrics, folder.events):
-        for path in _files_below(directory):
-            filename = os.path.basename(path)
+        for filename in sorted(file_names(directory)):
+            path = os.path.join(directory, filename)
             name = parse_segment_name(filename)
             if name is None:
                 continue
@@ -409,12 +418,8 @@ def _missing(folder: RunFolder) -> Iterator[Finding]:
 # -- files ------------------------------------------------------------------------------------------------------
 
 
-def _files_below(path: str) -> list[str]:
-    return sorted(os.path.join(directory, name) for directory, _, names in os.walk(path) for name in names)
-
-
-def _sha256(path: str) -> str:
-    with open(path, "rb") as file:
+def _sha256(run_path: str, name: str) -> str:
+    with open(open_run_file(run_path, name), "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -10,6 +10,8 @@ import os
 import re
 from collections import deque
 
+from lossbook.paths import file_names, open_plain
+
 #: Lines and bytes that are kept of one file.
 KEPT_LINES = 20_000
 KEPT_BYTES = 4 << 20
@@ -48,7 +50,7 @@ class ConsoleTail:
         A file that is not there, or cannot be read, has no lines.
         """
         try:
-            with open(self.path, "rb") as file:
+            with open(self.path, "rb", opener=open_plain) as file:
                 found = os.fstat(file.fileno())
                 if found.st_ino != self._inode or found.st_size < self._offset:
                     self._forget()
@@ -93,8 +95,5 @@ def _as_left(raw: bytes) -> str:
 
 def console_files(folder: str) -> list[str]:
     """The names of the console files in a run's folder, rank 0 first."""
-    try:
-        names = [name for name in os.listdir(folder) if name.endswith(".log")]
-    except OSError:
-        return []
+    names = [name for name in file_names(folder) if name.endswith(".log")]
     return sorted(names, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)])

@@ -86,10 +86,10 @@ class MirrorSettings:
 
     Attributes:
         mode: "online" or "offline"; a tracker that only has local files treats both alike.
-        folder: where a tracker that writes local files puts them (None: where its own users would look, relative to
-            the working directory of the training).
-        live: whether the training still runs (it may then be shown as running at the tracker).
-        cwd: the working directory of the training.
+        folder: where a tracker that writes local files puts them (None: where its own users would look, relative to `cwd`).
+        live: whether this is the mirror beside the training (the run may be shown as running at the tracker). Only then are
+            places that the run's files name believed: a run that merely lies there may be anybody's.
+        cwd: the working directory: of the training where it is live, else of whoever delivers.
         pid: the training process on this machine, where there is one.
         options: further settings of one tracker, such as {"entity": "team"}.
         beat: to be called while something takes long but goes on: who is not heard of is taken for hung.

@@ -10,6 +10,7 @@ import orjson
 
 from lossbook.json_shapes import JsonObject
 from lossbook.paths import RunFolder
+from lossbook.run_files import open_run_file
 from lossbook.trackers.mirror import Subject
 
 #: A table is shown up to here.
@@ -71,7 +72,7 @@ def overview(subject: Subject) -> str:
 def console_end(folder: RunFolder) -> str:
     """The end of what rank 0 printed, as a code block in Markdown; empty where nothing was captured."""
     try:
-        with open(os.path.join(folder.console, "r0.log"), "rb") as file:
+        with open(open_run_file(folder.path, "console/r0.log"), "rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - CONSOLE_BYTES))
             printed = file.read().decode("utf-8", "replace")

@@ -1,21 +1,20 @@
 """Files of a run on their way to a browser: opened so that nothing outside the folder is read, sent in pieces.
 
-A file is reached folder by folder without following a link, after links that stay inside were resolved, and it is the
-open file that is looked at and sent: nobody can put another one in its place in between. Nothing but a plain file is
-opened, so a pipe or a device in the folder holds up nobody. Pictures that a browser draws are told by their first
-bytes; everything else is something to save, or plain text, and never runs.
+A file is reached through the one door (`run_files`), after links that stay inside the folder were resolved, and it is the
+open file that is looked at and sent: nobody can put another one in its place in between. Pictures that a browser draws
+are told by their first bytes; everything else is something to save, or plain text, and never runs.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
 from lossbook.errors import BadArgument, StoreError
+from lossbook.run_files import NoSuchRunFile, open_run_file, resolved_inside
 
 #: A path of a question is no longer than this, in characters.
 LONGEST_PATH = 4096
@@ -85,34 +84,11 @@ def open_inside(folder: str, path: str) -> OpenFile:
         UnknownFile: there is none of that name inside the folder, or it is no plain file, or it cannot be read.
         BadArgument: the text is no path within a folder.
     """
-    root = os.path.realpath(folder)
-    parts = _parts(path)
+    parts = _named(folder, _parts(path))
     try:
-        inside = _resolved(root, parts)
-        holder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            for part in inside[:-1]:
-                beneath = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=holder)
-                os.close(holder)
-                holder = beneath
-            # Looked at first: opening a device may do something, and opening a pipe may wait.
-            if not stat.S_ISREG(os.lstat(inside[-1], dir_fd=holder).st_mode):
-                raise UnknownFile(f"{shown(path)} in {folder} is no plain file")
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            descriptor = os.open(inside[-1], flags, dir_fd=holder)
-        finally:
-            os.close(holder)
-    except UnknownFile:
-        raise
-    except PermissionError:
-        raise UnknownFile(f"{shown(path)} in {folder} cannot be read; check who owns it") from None
-    except (OSError, ValueError):
-        raise UnknownFile(f"there is no file {shown(path)} in {folder}") from None
-    opened = OpenFile(descriptor)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        opened.close()
-        raise UnknownFile(f"{shown(path)} in {folder} is no plain file")
-    return opened
+        return OpenFile(open_run_file(folder, resolved_inside(folder, "/".join(parts))))
+    except NoSuchRunFile as error:
+        raise UnknownFile(str(error)) from None
 
 
 def _parts(path: str) -> list[str]:
@@ -124,15 +100,6 @@ def _parts(path: str) -> list[str]:
     if any(part in ("", ".", "..") for part in parts):
         raise BadArgument(f"{shown(path)} is no path within a run's folder: it may not lead out of it")
     return parts
-
-
-def _resolved(root: str, parts: list[str]) -> list[str]:
-    """The path from `root` without links; one that leads out of the folder is refused."""
-    real = os.path.realpath(os.path.join(root, *(_named(root, parts))), strict=True)
-    inside = os.path.relpath(real, root)
-    if inside in (os.curdir, os.pardir) or inside.startswith(os.pardir + os.sep):
-        raise UnknownFile(f"{shown('/'.join(parts))} is a link that leads out of {root}")
-    return inside.split(os.sep)
 
 
 def _named(root: str, parts: list[str]) -> list[str]:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from lossbook.errors import BadArgument, LossbookError, StoreError
+from lossbook.run_files import read_run_file
 from lossbook.web import schemas
 from lossbook.web.api.code import CodeQuestion, code
 from lossbook.web.api.comparing import compare
@@ -290,21 +291,17 @@ class _PageBuilder:
         # The newest first: where they do not all fit, those are missed most.
         for name in dict.fromkeys(name for event in reversed(happened) for name in _files_in(event.value)):
             kind = _PICTURES.get(os.path.splitext(name)[1].lower())
-            path = os.path.join(run.path, name) if "/" in name else os.path.join(run.folder.media, name)
-            if kind is None or not os.path.realpath(path).startswith(os.path.realpath(run.path) + os.sep):
+            if kind is None:
                 continue
+            inside = name if "/" in name else f"media/{name}"
             try:
-                if not os.path.isfile(path) or self.media_bytes + os.path.getsize(path) > MOST_MEDIA_BYTES:
-                    missing += 1
-                    continue
-                with open(path, "rb") as file:
-                    body = file.read(MOST_MEDIA_BYTES)
+                body = read_run_file(run.path, inside, most_bytes=MOST_MEDIA_BYTES - self.media_bytes)
             except OSError:
                 missing += 1
                 continue
             self.media_bytes += len(body)
             address = f"data:{kind};base64,{base64.b64encode(body).decode()}"
-            self.files[f"{id} {os.path.relpath(path, run.path).replace(os.sep, '/')}"] = address
+            self.files[f"{id} {inside}"] = address
         if missing:
             self.left_out.append(f"{run.name}: {missing:,} pictures")
 

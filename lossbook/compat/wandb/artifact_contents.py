@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 
+from lossbook.errors import StoreError
 from lossbook.paths import artifacts_folder
 from lossbook.run import copy_by_content, current_run
 
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _staging: tempfile.TemporaryDirectory[str] | None = None
 
 
@@ -22,6 +25,8 @@ class ContentStore:
 
     def object_path(self, digest: str) -> str:
         """Where contents of that SHA-256 lie."""
+        if not _DIGEST.fullmatch(digest):  # a version's file may be anybody's
+            raise StoreError(f"{digest[:80]!r} is no SHA-256, so nothing in {self.path} has that name")
         return os.path.join(self.path, "objects", digest[:2], digest)
 
     def take(self, source: str) -> tuple[str, int]:

@@ -15,7 +15,8 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from lossbook.json_shapes import Json, JsonMapping, JsonObject, list_or_empty, whole_or_none
+from lossbook.json_shapes import Json, JsonMapping, JsonObject, list_or_empty, object_or_empty, whole_or_none
+from lossbook.run_files import NoSuchRunFile, read_run_file, run_file_path
 from lossbook.trackers.mirror import LoggedRow
 
 #: MLflow's limits (`mlflow.utils.validation`), in characters. A changed key is kept shorter, because its note is a
@@ -203,9 +204,8 @@ def _table(row: LoggedRow, run_path: str, path: str) -> Artifact:
     body = row.body
     if "rows" not in body:
         try:
-            with open(os.path.join(run_path, body["file"]), "rb") as file:
-                body = json.loads(file.read())
-        except (OSError, ValueError, KeyError):
+            body = object_or_empty(json.loads(read_run_file(run_path, str(body.get("file")))))
+        except (OSError, ValueError, RecursionError):
             return _missing(path, str(body.get("file")))
     return Artifact(path, _json({"columns": body.get("columns", []), "data": body.get("rows", [])}))
 
@@ -216,12 +216,13 @@ def _image(row: LoggedRow, run_path: str) -> list[Artifact]:
     MLflow draws a random number for each picture; here it comes from the row, so a second delivery overwrites.
     """
     file = str(row.body.get("file", ""))
-    source = os.path.join(run_path, file)
     key = _FORBIDDEN_IN_PATH.sub("_", (row.key or "image").replace("/", "~"))[:150]
     number = uuid.uuid5(uuid.NAMESPACE_URL, f"lossbook:{file}:{row.rank}:{row.i}")
     stem = f"images/{key}+step+{row.step or 0}+timestamp+{row.time_us // 1000}+{number}"
     ending = os.path.splitext(file)[1] or ".png"
-    if not os.path.exists(source):
+    try:
+        source = run_file_path(run_path, file)
+    except NoSuchRunFile:
         return [_missing(stem, file)]
     result = [Artifact(f"{stem}{ending}", None, source), _thumbnail(f"{stem}+compressed", source, ending)]
     if row.body.get("caption"):

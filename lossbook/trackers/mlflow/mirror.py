@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from lossbook.journal import merge_config
 from lossbook.json_shapes import JsonObject, object_or_empty, text_or_none
+from lossbook.paths import file_names
 from lossbook.trackers.mirror import Ending, LoggedRow, Mirror, MirrorUnavailable
 from lossbook.trackers.mlflow.entries import (
     LONGEST_PARAMETER,
@@ -430,11 +431,7 @@ class MlflowMirror(Mirror):
             self._client.log_artifact(self.remote["run_id"], path, folder or None)
 
     def _put_console(self) -> None:
-        try:
-            names = sorted(os.listdir(self.subject.folder.console))
-        except OSError:
-            return
-        for name in names:
+        for name in sorted(file_names(self.subject.folder.console)):
             if name.endswith(".log"):
                 path = os.path.join(self.subject.folder.console, name)
                 self._put(Artifact(f"console/{name}", None, path))

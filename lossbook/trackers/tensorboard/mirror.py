@@ -18,6 +18,7 @@ from lossbook.journal import decode_number, merge_config
 from lossbook.json_shapes import JsonObject, counts_of, list_or_empty, object_or_empty, text_or_none, whole_or_none
 from lossbook.metrics import EVAL_SPLITS, TRAIN_SPLITS
 from lossbook.paths import safe_name
+from lossbook.run_files import read_run_file
 from lossbook.trackers.mirror import Ending, LoggedRow, Mirror, MirrorUnavailable
 from lossbook.trackers.mirror_text import config_table, console_end, flattened, is_system, overview, table_of
 from lossbook.trackers.tensorboard import event_writer
@@ -57,9 +58,13 @@ class TensorBoardMirror(Mirror):
         remote = self.remote
         folder = self._folder()
         noted = text_or_none(remote.get("folder"))
-        if self.settings.folder is None and noted and os.path.isdir(noted):
-            # The training's working directory may be known by another path here; the files are where they are.
-            folder = noted
+        if (
+            noted
+            and os.path.isdir(noted)
+            and (self.settings.live or os.path.realpath(noted) == os.path.realpath(folder))
+        ):
+            # The working directory may be known by another path here; the files are where they are.
+            folder = noted if self.settings.folder is None else folder
         filename = f"events.out.tfevents.{int(self.subject.created)}.lossbook.{self.subject.id}"
         self._main = EventFile(os.path.join(folder, filename))
         self._system = EventFile(os.path.join(folder, "system", filename))
@@ -208,11 +213,10 @@ class TensorBoardMirror(Mirror):
         return []
 
     def _image(self, key: str, body: JsonObject) -> list[bytes]:
-        path = os.path.join(self.subject.folder.path, str(body["file"]))
         try:
-            contents = Path(path).read_bytes()
+            contents = read_run_file(self.subject.folder.path, str(body.get("file")))
         except OSError as error:
-            return [event_writer.text(f"{key}/missing", f"{body['file']} could not be read: {error.strerror}")]
+            return [event_writer.text(f"{key}/missing", f"{body.get('file')} could not be read: {error}")]
         values = [
             event_writer.image(
                 key, contents, whole_or_none(body.get("width")) or 0, whole_or_none(body.get("height")) or 0
@@ -225,11 +229,11 @@ class TensorBoardMirror(Mirror):
     def _table(self, body: JsonObject) -> str:
         if "file" in body:
             try:
-                body = orjson.loads(Path(self.subject.folder.path, str(body["file"])).read_bytes())
+                body = object_or_empty(orjson.loads(read_run_file(self.subject.folder.path, str(body["file"]))))
             except (OSError, ValueError) as error:
-                return f"{body['file']} could not be read: {error}"
-        rows = [row for row in list_or_empty(body["rows"]) if isinstance(row, list)]
-        return table_of(list_or_empty(body["columns"]), rows)
+                return f"{body.get('file')} could not be read: {error}"
+        rows = [row for row in list_or_empty(body.get("rows")) if isinstance(row, list)]
+        return table_of(list_or_empty(body.get("columns")), rows)
 
     # -- the run ------------------------------------------------------------------------------------------------
 

@@ -6,10 +6,8 @@ takes two runs of one name for the same: where that would merge two of Lossbook'
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from hashlib import sha256
-from pathlib import Path
 from typing import ClassVar
 
 import orjson
@@ -17,6 +15,7 @@ import orjson
 from lossbook.journal import merge_config
 from lossbook.json_shapes import Json, JsonObject, list_or_empty, object_or_empty, text_or_none, whole_or_none
 from lossbook.paths import safe_name
+from lossbook.run_files import NoSuchRunFile, read_run_file, run_file_path
 from lossbook.trackers.mirror import Ending, LoggedRow, Mirror
 from lossbook.trackers.mirror_text import console_end, is_system
 from lossbook.trackers.trackio.places import Entries, Place, place_of, timestamp
@@ -186,9 +185,10 @@ class TrackioMirror(Mirror):
         return None
 
     def _image(self, row: LoggedRow) -> JsonObject:
-        path = os.path.join(self.subject.folder.path, row.body["file"])
-        if not os.path.isfile(path):
-            return _report(f"{row.body['file']} is not there any more")
+        try:
+            path = run_file_path(self.subject.folder.path, str(row.body.get("file")))
+        except NoSuchRunFile:
+            return _report(f"{row.body.get('file')} is not there any more")
         # Trackio makes a folder of the run's name; one that is no folder name would end up elsewhere.
         folder = self._run if safe_name(self._run) == self._run else self.subject.id
         kept = self._place.keep_file(path, self._project, folder, self._step(row), self.subject.id)
@@ -197,13 +197,13 @@ class TrackioMirror(Mirror):
     def _table(self, body: JsonObject) -> JsonObject:
         if "file" in body:
             try:
-                body = orjson.loads(Path(self.subject.folder.path, str(body["file"])).read_bytes())
+                body = object_or_empty(orjson.loads(read_run_file(self.subject.folder.path, str(body["file"]))))
             except (OSError, ValueError) as error:
-                return _report(f"{body['file']} could not be read: {error}")
+                return _report(f"{body.get('file')} could not be read: {error}")
         columns: list[str] = []
-        for column in map(str, list_or_empty(body["columns"])):
+        for column in map(str, list_or_empty(body.get("columns"))):
             columns.append(column if column not in columns else f"{column} ({len(columns) + 1})")
-        rows = [row for row in list_or_empty(body["rows"]) if isinstance(row, list)]
+        rows = [row for row in list_or_empty(body.get("rows")) if isinstance(row, list)]
         return {"_type": "trackio.table", "_value": [dict(zip(columns, row, strict=False)) for row in rows]}
 
     def _log(self, row: LoggedRow, metrics: JsonObject) -> None:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import quote
 
 from lossbook.json_shapes import JsonObject, object_or_empty, text_or_none, whole_or_none
-from lossbook.paths import is_monitor
+from lossbook.paths import is_monitor, is_safe_name
+from lossbook.run_files import NoSuchRunFile, open_run_file
 from lossbook.trackers.mirror import Ending, LoggedRow, Mirror, MirrorSettings, MirrorUnavailable, Subject
 from lossbook.trackers.wandb import mirror_records as records
 from lossbook.trackers.wandb.mirror_state import MirrorState, PendingRow
@@ -247,9 +248,12 @@ class WandbMirror(Mirror):
         )
 
     def _open_file(self) -> None:
-        self.remote.setdefault("id", records.remote_id(self.subject))
-        if "file" not in self.remote:
-            self.remote["file"] = self._new_path()
+        if not is_safe_name(self.remote.get("id")):
+            self.remote["id"] = records.remote_id(self.subject)
+        noted, here = text_or_none(self.remote.get("file")), self._new_path()
+        if noted is None or not (self.settings.live or os.path.realpath(noted) == os.path.realpath(here)):
+            self.remote["file"] = here
+            self.remote.pop("offset", None)  # of another file
         os.makedirs(self._files, exist_ok=True)
         os.makedirs(os.path.join(os.path.dirname(self._path), "logs"), exist_ok=True)
         self._log = TransactionLog(self._path)  # nobody else may write from here on, so what is read now is so
@@ -439,7 +443,7 @@ class WandbMirror(Mirror):
             whole: also a last line without its end.
         """
         try:
-            with open(os.path.join(self.subject.folder.console, "r0.log"), "rb") as file:
+            with open(open_run_file(self.subject.folder.path, "console/r0.log"), "rb") as file:
                 file.seek(self._state.console_bytes)
                 while text := file.read(_CONSOLE_BYTES):
                     # Whole lines, so that they are the same lines however often a delivery is begun again.
@@ -451,7 +455,7 @@ class WandbMirror(Mirror):
                     record = records.output(self._messages, text[:ends].decode("utf-8", "replace"), self._state.time_us)
                     self._append(record, f"console:{self._state.console_bytes}")
                     file.seek(self._state.console_bytes)
-        except FileNotFoundError:
+        except NoSuchRunFile:
             return
 
     def _write_summary(self) -> None:

@@ -10,15 +10,15 @@ import hashlib
 import json
 import math
 import os
-import shutil
 from collections.abc import Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 import orjson
 
-from lossbook.json_shapes import Json, JsonObject, list_or_empty, number_or_none
-from lossbook.paths import read_json, safe_name
+from lossbook.json_shapes import Json, JsonObject, list_or_empty, number_or_none, object_or_empty
+from lossbook.paths import safe_name
+from lossbook.run_files import NoSuchRunFile, copy_run_file, read_run_file
 from lossbook.trackers.mirror import Ending, LoggedRow, Subject
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def beginning(messages: ModuleType, subject: Subject, run_id: str, entity: str |
 def _environment(messages: ModuleType, subject: Subject, run_id: str) -> Record:
     """Where the training ran, as run.json has it: not where this process does."""
     info, host, git = subject.info, subject.info.host, subject.git
-    captured = read_json(os.path.join(subject.folder.code, "environment.json")) or {}
+    captured = _captured_environment(subject)
     record = messages.Record()
     environment = record.environment
     environment.os = str(captured.get("system") or host.os or "")
@@ -103,15 +103,23 @@ def _environment(messages: ModuleType, subject: Subject, run_id: str) -> Record:
     return record
 
 
+def _captured_environment(subject: Subject) -> JsonObject:
+    try:
+        return object_or_empty(orjson.loads(read_run_file(subject.folder.path, "code/environment.json")))
+    except (OSError, ValueError):
+        return {}
+
+
 def captured_files(messages: ModuleType, subject: Subject, files: str) -> list[Record]:
     """Copy what was captured of the code to where W&B's pages look for it, and the record that names it."""
     record = messages.Record()
     for name, shown in (("packages.txt", "requirements.txt"), ("diff.patch", "diff.patch")):
-        source = os.path.join(subject.folder.code, name)
-        if os.path.exists(source):
-            shutil.copyfile(source, os.path.join(files, shown))
-            item = record.files.files.add()
-            item.path, item.type = shown, messages.FilesItem.FileType.WANDB
+        try:
+            copy_run_file(subject.folder.path, f"code/{name}", os.path.join(files, shown))
+        except NoSuchRunFile:
+            continue
+        item = record.files.files.add()
+        item.path, item.type = shown, messages.FilesItem.FileType.WANDB
     return [record] if record.files.files else []
 
 
@@ -184,12 +192,11 @@ def _histogram(body: JsonObject) -> JsonObject:
 
 
 def _image(row: LoggedRow, key: str, files: str, subject: Subject) -> tuple[dict[str, str], list[str]]:
-    source = os.path.join(subject.folder.path, str(row.body.get("file")))
+    source = str(row.body.get("file"))
     try:
-        with open(source, "rb") as file:
-            contents = file.read()
+        contents = read_run_file(subject.folder.path, source)
     except OSError:
-        return {key: to_json(f"(the picture {row.body.get('file')} is not in the run's folder)")}, []
+        return {key: to_json(f"(the picture {source} is not in the run's folder)")}, []
     ending = os.path.splitext(source)[1].lstrip(".")
     path, digest = _place(files, "images", key, row.step, contents, ending)
     value = {
@@ -206,10 +213,11 @@ def _image(row: LoggedRow, key: str, files: str, subject: Subject) -> tuple[dict
 def _table(row: LoggedRow, key: str, files: str, subject: Subject) -> tuple[dict[str, str], list[str]]:
     contents = row.body
     if "file" in contents:
-        contents = read_json(os.path.join(subject.folder.path, str(row.body["file"]))) or {}
-        if not contents:
+        try:
+            contents = object_or_empty(orjson.loads(read_run_file(subject.folder.path, str(contents["file"]))))
+        except (OSError, ValueError):
             return {key: to_json(f"(the table {row.body['file']} is not in the run's folder)")}, []
-    columns, rows = contents.get("columns") or [], contents.get("rows") or []
+    columns, rows = list_or_empty(contents.get("columns")), list_or_empty(contents.get("rows"))
     text = orjson.dumps({"columns": columns, "data": rows})
     path, digest = _place(files, "table", key, row.step, text, "table.json")
     value = {

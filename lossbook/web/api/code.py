@@ -13,6 +13,7 @@ import orjson
 
 from lossbook.errors import BadArgument, LossbookError
 from lossbook.json_shapes import JsonObject
+from lossbook.paths import file_names
 from lossbook.reading import RecordedRun
 from lossbook.run_info import RunInfo
 from lossbook.web import schemas
@@ -86,12 +87,7 @@ def _attempts(folder: str) -> list[int]:
 
 def _script_file(folder: str) -> str | None:
     """The script as it was kept: the one file of a folder of code that is none of ours."""
-    try:
-        with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
-    except OSError:
-        return None
-    return min((name for name in names if name not in _OURS and not name.endswith(".tmp")), default=None)
+    return min((name for name in file_names(folder) if name not in _OURS and not name.endswith(".tmp")), default=None)
 
 
 def _info(run: RecordedRun, problems: list[str]) -> RunInfo:

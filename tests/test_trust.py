@@ -1,0 +1,271 @@
+"""A run's folder may come from anybody: looking at it, delivering it and sealing it touch nothing outside of it."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lossbook
+from lossbook.cli.app import main
+from lossbook.errors import StoreError
+from lossbook.paths import RunFolder, file_names, read_json
+from lossbook.run_files import NoSuchRunFile, has_run_file, open_run_file, read_run_file, run_file_path, walk_run_files
+from lossbook.storage import seal_run, verify_run
+
+SECRET = "planted-outside-secret"
+CODE = Path(lossbook.__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def nothing_waits() -> Iterator[None]:
+    """A pipe that is waited for ends the test instead of the whole suite."""
+
+    def too_late(*_: object) -> None:
+        raise TimeoutError("something waited for a pipe")
+
+    before = signal.signal(signal.SIGALRM, too_late)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def attempt(**more: Any) -> dict[str, Any]:
+    return {"number": 0, "rank": 0, "format": 1, "host": "elsewhere", "pid": 1, "world_size": 1, **more}
+
+
+class ForeignRun:
+    """A run's folder as somebody else may have made it."""
+
+    def __init__(self, store: Path, run_id: str = "foreign") -> None:
+        self.path = store / "p" / run_id
+        (self.path / "journal").mkdir(parents=True)
+        self.identity(id=run_id, name=run_id)
+        self.rows({"s": 1, "m": {"loss": 1.0}})
+
+    def identity(self, **more: Any) -> None:
+        begun = {"format": 1, "id": "foreign", "name": "foreign", "project": "p", "created": 1_700_000_000_000_000}
+        identity = {**begun, "config": {}, "tags": [], "argv": [], "attempts": [attempt()], **more}
+        (self.path / "run.json").write_text(json.dumps(identity))
+
+    def rows(self, *rows: dict[str, Any], name: str = "r0-000001.jsonl") -> None:
+        begin, end = {"k": "attempt", "v": attempt()}, {"k": "finish", "v": {"state": "finished"}}
+        lines = [{"i": i, "t": 1_700_000_000_000_000 + i, **row} for i, row in enumerate([begin, *rows, end])]
+        (self.path / "journal" / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> ForeignRun:
+    return ForeignRun(tmp_path / "store")
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A folder of mine, beside the store."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "key").write_text(SECRET)
+    (folder / "table.json").write_text(json.dumps({"columns": ["x"], "rows": [[SECRET]]}))
+    (folder / "work.tmp").write_text("precious")
+    os.utime(folder / "work.tmp", (1e9, 1e9))
+    return folder
+
+
+def contents_below(folder: Path) -> bytes:
+    """All bytes of all plain files of a tree."""
+    return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
+
+
+# -- the door -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "/etc/hostname",
+        "../mine/key",
+        "media/../../mine/key",
+        "media//x",
+        "./run.json",
+        "media/",
+        "a\0b",
+        "x" * 5000,
+    ],
+)
+def test_a_name_that_leads_out_of_the_run_opens_nothing(foreign: ForeignRun, outside: Path, name: str) -> None:
+    with pytest.raises(NoSuchRunFile):
+        open_run_file(str(foreign.path), name)
+    assert not has_run_file(str(foreign.path), name)
+
+
+def test_no_part_of_a_name_may_be_a_link(foreign: ForeignRun, outside: Path) -> None:
+    (foreign.path / "media").mkdir()
+    (foreign.path / "media/file").symlink_to(outside / "key")
+    (foreign.path / "media/folder").symlink_to(outside)
+    (foreign.path / "media/round").symlink_to(foreign.path / "media/round")
+    (foreign.path / "media/inside").symlink_to(foreign.path / "run.json")
+    for name in ("media/file", "media/folder/key", "media/round", "media/inside"):
+        with pytest.raises(NoSuchRunFile, match="link"):
+            read_run_file(str(foreign.path), name)
+
+
+def test_nothing_but_a_plain_file_is_opened_and_nothing_is_waited_for(foreign: ForeignRun) -> None:
+    (foreign.path / "media").mkdir()
+    os.mkfifo(foreign.path / "media/pipe")
+    for name in ("media/pipe", "media"):
+        with pytest.raises(NoSuchRunFile, match="no plain file"):
+            run_file_path(str(foreign.path), name)
+
+
+def test_a_plain_file_is_read_through_a_run_that_is_linked_into_the_store(foreign: ForeignRun, tmp_path: Path) -> None:
+    (tmp_path / "linked").symlink_to(foreign.path)
+    assert b'"format"' in read_run_file(str(tmp_path / "linked"), "run.json")
+    assert [one.name for one in walk_run_files(str(tmp_path / "linked"))] == ["journal/r0-000001.jsonl", "run.json"]
+
+
+def test_a_listing_shows_no_link_and_looks_into_none(foreign: ForeignRun, outside: Path) -> None:
+    (foreign.path / "journal/r0-000002.jsonl").symlink_to(outside / "key")
+    (foreign.path / "metrics").symlink_to(outside)
+    assert file_names(str(foreign.path / "journal")) == ["r0-000001.jsonl"]
+    assert file_names(str(foreign.path / "metrics")) == []
+
+
+def test_small_files_that_are_links_or_pipes_are_not_read(foreign: ForeignRun, outside: Path) -> None:
+    (outside / "elsewhere.json").write_text('{"a": 1}')
+    (foreign.path / "summary.json").symlink_to(outside / "elsewhere.json")
+    with pytest.raises(StoreError, match="is a link"):
+        read_json(str(foreign.path / "summary.json"))
+    (foreign.path / "summary.json").unlink()
+    os.mkfifo(foreign.path / "summary.json")
+    with pytest.raises(StoreError, match="no plain file"):
+        read_json(str(foreign.path / "summary.json"))
+
+
+# -- who looks ------------------------------------------------------------------------------------------------------
+
+
+def test_looking_at_a_run_full_of_links_changes_nothing_outside(
+    foreign: ForeignRun, outside: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("metrics", "events", "media", "console", "code"):
+        (foreign.path / folder).symlink_to(outside)
+    (foreign.path / "journal/r0-000002.jsonl").symlink_to(outside / "key")
+    before = {path.name: path.read_bytes() for path in outside.iterdir()}
+    store = ["--store", str(tmp_path / "store")]
+    for words in (
+        ["show", "foreign"], ["ls"], ["keys", "foreign"], ["curve", "foreign", "loss", "--csv"], ["check", "foreign"],
+        ["seal"], ["verify", "--all"], ["export", "foreign", "-o", "-"], ["sql", "select count(*) from metrics"],
+        ["export", "foreign", "-o", str(tmp_path / "copy.html")], ["doctor"],
+    ):  # fmt: skip
+        assert main([*words, *store]) in (0, 1), words
+    said = capfd.readouterr()
+    assert "inside Lossbook" not in said.err
+    assert {path.name: path.read_bytes() for path in outside.iterdir()} == before
+    assert SECRET not in said.out + said.err
+    assert SECRET.encode() not in contents_below(tmp_path / "store")
+
+
+def test_sealing_refuses_a_run_whose_folders_are_links(foreign: ForeignRun, outside: Path) -> None:
+    (foreign.path / "metrics").symlink_to(outside)
+    with pytest.raises(StoreError, match="is a link"):
+        seal_run(RunFolder(str(foreign.path)), finished=True)
+    assert (foreign.path / "journal/r0-000001.jsonl").exists()
+    assert sorted(os.listdir(outside)) == ["key", "table.json", "work.tmp"]
+
+
+def test_verify_names_each_link_and_waits_for_no_pipe(foreign: ForeignRun, outside: Path) -> None:
+    (foreign.path / "media").mkdir()
+    (foreign.path / f"media/{'a' * 64}.png").symlink_to(outside / "key")
+    os.mkfifo(foreign.path / f"media/{'b' * 64}.png")
+    (foreign.path / "console").symlink_to(outside)
+    found = {one.path: one.message for one in verify_run(RunFolder(str(foreign.path))) if not one.ok}
+    assert "link" in found[f"media/{'a' * 64}.png"]
+    assert "link" in found["console"]
+
+
+@pytest.mark.parametrize("target", ["tensorboard", "wandb:offline", "trackio", "mlflow"])
+def test_a_mirror_sends_no_file_from_outside_and_writes_nowhere_that_the_run_names(
+    foreign: ForeignRun, outside: Path, tmp_path: Path, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere, here = tmp_path / "elsewhere", tmp_path / "here"
+    elsewhere.mkdir()
+    here.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (foreign.path / "media").mkdir()
+    (foreign.path / "media/linked.png").symlink_to(outside / "key")
+    (foreign.path / "media/linked.json").symlink_to(outside / "table.json")
+    (foreign.path / "console").mkdir()
+    (foreign.path / "console/r0.log").symlink_to(outside / "key")
+    (foreign.path / "code").mkdir()
+    (foreign.path / "code/diff.patch").symlink_to(outside / "key")
+    names = [str(outside / "key"), "../../../mine/key", "media/linked.png", 7, None]
+    tables = [str(outside / "table.json"), "../../../mine/table.json", "media/linked.json"]
+    foreign.identity(cwd=str(elsewhere), script=str(outside / "key"))
+    foreign.rows(
+        {"s": 1, "m": {"loss": 1.0}},
+        *[{"s": 1, "k": "image", "key": f"i{n}", "v": {"file": name}} for n, name in enumerate(names)],
+        *[
+            {"s": 1, "k": "table", "key": f"t{n}", "v": {"columns": ["x"], "count": 1, "file": name}}
+            for n, name in enumerate(tables)
+        ],
+        {"s": 1, "k": "file", "key": "f", "v": {"path": "key", "file": str(outside / "key"), "bytes": 9}},
+    )
+    (foreign.path / "followers").mkdir()
+    kind, _, mode = target.partition(":")
+    remote = {"folder": str(elsewhere), "file": str(elsewhere / "run.wandb"), "id": "../../x", "uri": "sqlite:///x"}
+    cursor = {"format": 1, "mirror": kind, "remote": remote, "delivered": {}}
+    (foreign.path / f"followers/{kind}{'-offline' if mode else ''}.json").write_text(json.dumps(cursor))
+    words = [sys.executable, "-c", "import lossbook.cli; raise SystemExit(lossbook.cli.main())", "sync", "foreign"]
+    done = subprocess.run([*words, "--to", target, "--store", str(tmp_path / "store")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert os.listdir(elsewhere) == []
+    for folder in ("store", "here", "trackio", "cache"):
+        assert SECRET.encode() not in contents_below(tmp_path / folder), folder
+
+
+# -- every door is this door ----------------------------------------------------------------------------------------
+
+
+def test_no_other_module_joins_what_a_row_names_into_a_path() -> None:
+    """A row's `file` is handed to `run_files` as it is: whoever joins it into a path has made a second door."""
+    joins: list[str] = []
+    for path in sorted(CODE.rglob("*.py")):
+        if path.name == "run_files.py" or "node_modules" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("os.path.join", "Path"):
+                joined = [ast.unparse(argument) for argument in node.args]
+                if any(
+                    '["file"]' in one.replace("'", '"') or '.get("file")' in one.replace("'", '"') for one in joined
+                ):
+                    joins.append(f"{path.relative_to(CODE)}:{node.lineno}: {ast.unparse(node)}")
+    assert joins == []
+
+
+def test_no_mirror_and_no_page_opens_a_run_folders_file_by_itself() -> None:
+    """What leaves the machine or is shown to others is opened through the door alone."""
+    opened: list[str] = []
+    openers = ("open", "shutil.copyfile", "shutil.copy", "Path", "read_json", "os.open")
+    for package in ("trackers", "web", "follower", "reading", "terminal"):
+        for path in sorted((CODE / package).rglob("*.py")):
+            if "node_modules" in path.parts:
+                continue
+            for node in ast.walk(ast.parse(path.read_text())):
+                if not isinstance(node, ast.Call) or ast.unparse(node.func) not in openers or not node.args:
+                    continue
+                named = ast.unparse(node.args[0])
+                if any(f"folder.{part}" in named for part in ("media", "files", "console", "code")):
+                    opened.append(f"{path.relative_to(CODE)}:{node.lineno}: {ast.unparse(node)}")
+    assert [one for one in opened if not one.startswith("trackers/staging.py")] == []  # an import's own stage
