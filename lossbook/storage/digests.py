@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from lossbook.errors import DamagedFile
-from lossbook.paths import RunFolder, SegmentName, fsync_folder, make_folder, replace_file
+from lossbook.paths import RunFolder, SegmentName, fsync_folder, make_folder, open_plain, replace_file
 
 #: SHA-256 in hexadecimal, by path relative to the run's folder. Two sealers at once may leave two for one file.
 Digests = dict[str, frozenset[str]]
@@ -103,7 +103,7 @@ def read_digests(path: str) -> Digests:
         OSError: it is not there, or cannot be read.
         DamagedFile: it is not as it was written.
     """
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=open_plain) as file:
         text = file.read()
     head = _HEAD.match(text)
     if head is None or int(head[1], 16) != zlib.crc32(text[head.end() :]):
