@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from journals import BEGIN, WrittenRun, all_rows
 
 from lossbook.errors import StoreError
+from lossbook.journal import extend_digest
 from lossbook.journal.line import encode_scalars
 from lossbook.paths import RunFolder
 from lossbook.storage import compaction as segments_module
@@ -617,6 +618,24 @@ def test_a_file_that_is_not_what_was_written_is_left_out_of_merging(run: Written
     assert any(str(damaged) in problem for problem in report.problems)
     stems = [segment.name.stem for segment in list_segments(run.folder)]
     assert stems == ["r0-000001", "r0-000002", "r0-000003-000005"]
+
+
+def test_a_journal_that_is_not_what_was_written_stays_as_it_is_and_the_others_are_sealed(run: WrittenRun) -> None:
+    for number in range(3):
+        run.segment([{"a": 10 * number + at / 64} for at in range(200)])
+    run.segment([], end="finished")
+    for name in os.listdir(run.folder.journal):
+        extend_digest(run.folder, os.path.join(run.folder.journal, name), to_end=True)
+    path = Path(run.folder.journal, "r0-000002.jsonl")
+    contents = path.read_bytes()
+    path.write_bytes(contents.replace(b'"a":11.5}', b'"a":11.7}'))
+    assert path.read_bytes() != contents
+    report = seal_run(run.folder, finished=True)
+    assert [str(path)] == [problem.split(" ")[0] for problem in report.problems]
+    assert os.listdir(run.folder.journal) == ["r0-000002.jsonl"]
+    values = {row[3] for row in all_rows(run.folder)}
+    assert len(values) == 599
+    assert not values & {11.5, 11.7}
 
 
 # -- merging --------------------------------------------------------------------------------------------------------

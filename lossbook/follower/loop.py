@@ -12,7 +12,7 @@ from lossbook.follower.alerts import Alerts
 from lossbook.follower.capture import capture
 from lossbook.follower.mirror_process import Mirrors
 from lossbook.follower.system import SystemMetrics
-from lossbook.journal import bring_home, live_writers, next_segment
+from lossbook.journal import DigestKeeper, bring_home, live_writers, next_segment
 from lossbook.paths import RunFolder, passing_store, write_json
 from lossbook.processes import boot_id, host_name, is_alive, process_start
 from lossbook.run_info import load_run_info
@@ -58,6 +58,7 @@ class FollowedRun:
         self._summary = LiveSummary(folder) if self._is_main else None
         self._next_summary = 0.0
         self._sealed_at = 0
+        self._digests = DigestKeeper(folder)
         self._has_ended = False
         self._mirrors = _mirrors(folder, pid, attempt) if self._is_main else None
         if self._mirrors is not None:
@@ -100,6 +101,7 @@ class FollowedRun:
     def _accompany(self) -> None:
         """What is done while training goes on."""
         _quietly(self._system.tick)
+        _quietly(self._digests.extend)
         rotated = _rotated_segments(self.folder)
         if rotated and rotated != self._sealed_at:
             _quietly(lambda: seal_run(self.folder, finished=False))
@@ -119,6 +121,7 @@ class FollowedRun:
         if self._alerts is not None:
             _quietly(self._alerts.close)
         _quietly(self._system.close)
+        _quietly(lambda: self._digests.extend(to_end=True))
         write_end(self.folder, attempt=self._attempt, main=self._is_main)
 
 

@@ -1,8 +1,8 @@
 """The journal: append-only JSON Lines, one file per writing process and segment.
 
 `line` owns the format of a line, `attempt_row` the row that begins a segment, `writer` the promise that a returned
-append survives SIGKILL, `async_writer` and `spill` the same for a file system that may hang, `reader` the reading of
-whatever is there, damaged or not, `liveness` whether somebody still writes.
+append survives SIGKILL, `async_writer` and `spill` the same for a file system that may hang, `digest` the checksums that
+tell a flipped byte, `reader` the reading of whatever is there, damaged or not, `liveness` whether somebody still writes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,17 @@ from lossbook.lazy import lazy_exports
 if TYPE_CHECKING:
     from lossbook.journal.async_writer import AsyncJournal as AsyncJournal
     from lossbook.journal.attempt_row import AttemptRow as AttemptRow, attempt_of as attempt_of
+    from lossbook.journal.digest import (
+        DamagedPart as DamagedPart,
+        JournalCheck as JournalCheck,
+        check_journal as check_journal,
+        damaged_parts as damaged_parts,
+        describe_damage as describe_damage,
+        digest_path as digest_path,
+        extend_digest as extend_digest,
+        extend_digests as extend_digests,
+    )
+    from lossbook.journal.digest_keeper import DigestKeeper as DigestKeeper
     from lossbook.journal.durability import choose_durability as choose_durability, file_system as file_system
     from lossbook.journal.line import (
         DamagedLine as DamagedLine,
@@ -37,6 +48,7 @@ if TYPE_CHECKING:
         Reading as Reading,
         find_gaps as find_gaps,
         first_row as first_row,
+        is_damaged as is_damaged,
         journal_segments as journal_segments,
         last_row as last_row,
         read_segment as read_segment,
@@ -51,12 +63,17 @@ else:
         {
             "async_writer": "AsyncJournal",
             "attempt_row": "AttemptRow attempt_of",
+            "digest": (
+                "DamagedPart JournalCheck check_journal damaged_parts describe_damage digest_path extend_digest "
+                "extend_digests"
+            ),
+            "digest_keeper": "DigestKeeper",
             "durability": "choose_durability file_system",
             "line": "DamagedLine Row decode decode_number encode_number is_place is_step merge_config",
             "liveness": "SILENT_SECONDS live_writers writer_is_over",
             "null_journal": "NullJournal",
             "reader": (
-                "CHUNK_BYTES JournalSegment Reading find_gaps first_row journal_segments last_row read_segment "
+                "CHUNK_BYTES JournalSegment Reading find_gaps first_row is_damaged journal_segments last_row read_segment "
                 "rows_backwards"
             ),
             "segment_numbers": "next_child_rank next_segment",

@@ -1,7 +1,7 @@
 """Reading a journal while it is written, after it was cut off, and after it was damaged.
 
-A reader takes whole lines only: a torn last line is not there yet. A damaged line costs that line and one
-sentence; everything else is read.
+A reader takes whole lines only: a torn last line is not there yet. A damaged line, also one that only its digest tells
+(`digest`), costs that line and one sentence; everything else is read.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from lossbook.journal.digest import DamagedPart, damaged_parts
 from lossbook.journal.line import DamagedLine, Row, decode
 from lossbook.paths import SegmentName, file_names, parse_segment_name
 
@@ -80,6 +81,7 @@ def read_segment(path: str, *, offset: int = 0, first_line: int = 1, limit_bytes
     number = first_line
     torn = b""
     taken = 0
+    parts = damaged_parts(path, offset, None if limit_bytes is None else offset + limit_bytes)
     with open(path, "rb") as file:
         file.seek(offset)
         while True:
@@ -92,16 +94,25 @@ def read_segment(path: str, *, offset: int = 0, first_line: int = 1, limit_bytes
                 end = chunk.rfind(b"\n") + 1
                 torn = chunk[end:]
                 chunk = chunk[:end]
+            at = offset + taken
             for line in chunk.split(b"\n")[:-1]:
                 try:
+                    if parts and is_damaged(parts, at, at + len(line) + 1):
+                        raise DamagedLine("it is not what was written, its checksum disagrees")
                     rows.append(decode(line))
                 except DamagedLine as error:
                     problems.append(Problem(path, number, f"damaged line passed over: {error}"))
                 number += 1
+                at += len(line) + 1
             taken += len(chunk)
             if torn or (limit_bytes is not None and taken >= limit_bytes):
                 break
     return Reading(rows, offset + taken, problems, torn)
+
+
+def is_damaged(parts: list[DamagedPart], start: int, end: int) -> bool:
+    """Whether a line between two places, the second behind it, lies in one of these parts in whole or in part."""
+    return any(part.start < end and start < part.end for part in parts)
 
 
 def first_row(path: str) -> Row | None:
@@ -139,10 +150,14 @@ def rows_backwards(path: str) -> Iterator[Row]:
             torn = True
             while start > 0:
                 end, start = start, max(0, start - size)
+                parts = damaged_parts(path, start, end + len(rest))
                 file.seek(start)
-                lines = (file.read(end - start) + rest).split(b"\n")
+                text = file.read(end - start) + rest
+                # `rest` is a line without its end.
+                behind = start + len(text) + (not torn)
+                lines = text.split(b"\n")
                 if torn and len(lines) > 1:
-                    lines.pop()
+                    behind -= len(lines.pop())
                     torn = False
                 # The first piece may be the tail of a longer line, unless the file begins here.
                 rest = lines.pop(0) if start > 0 else b""
@@ -150,6 +165,9 @@ def rows_backwards(path: str) -> Iterator[Row]:
                     size *= 2
                     continue
                 for line in reversed(lines):
+                    behind -= len(line) + 1
+                    if parts and is_damaged(parts, behind, behind + len(line) + 1):
+                        continue
                     try:
                         row = decode(line)
                     except DamagedLine:

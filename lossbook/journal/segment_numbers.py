@@ -22,7 +22,8 @@ def next_child_rank(folder: RunFolder) -> int:
 
 
 def _segment_names(folder: RunFolder) -> Iterator[SegmentName]:
-    for directory in (folder.journal, folder.metrics):
+    # A journal that was deleted has left its digest, and its number stays its own.
+    for directory in (folder.journal, folder.metrics, folder.digests):
         try:
             names = os.listdir(directory)
         except OSError:

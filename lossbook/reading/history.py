@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
+from functools import cache
 from typing import TYPE_CHECKING
 
-from lossbook.journal import first_row
+from lossbook.journal import DamagedPart, damaged_parts, first_row
 from lossbook.storage import METRICS, is_shared, parquet, quote, quote_name
 
 if TYPE_CHECKING:
@@ -38,8 +43,10 @@ def _live(segment: Segment) -> str:
     path = str(segment.journal)
     head = first_row(path)
     attempt = int(head.body["number"]) if head is not None and head.kind == "attempt" else 0
+    parts = damaged_parts(path)
+    read = _without(path, parts) if parts else path
     source = (
-        f"read_json({quote(_escape(path))}, format = 'newline_delimited', ignore_errors = true, "
+        f"read_json({quote(_escape(read))}, format = 'newline_delimited', ignore_errors = true, "
         f"maximum_object_size = {_LARGEST_LINE_BYTES}, hive_partitioning = false, "
         "columns = {i: 'BIGINT', t: 'BIGINT', s: 'BIGINT', m: 'MAP(VARCHAR, DOUBLE)'})"
     )
@@ -48,6 +55,30 @@ def _live(segment: Segment) -> str:
         f"value, {segment.name.rank}::SMALLINT AS rank, {attempt}::SMALLINT AS attempt FROM {source} "
         "WHERE m IS NOT NULL AND i IS NOT NULL AND s IS NOT NULL"
     )
+
+
+def _without(path: str, parts: list[DamagedPart]) -> str:
+    """A copy of a journal without the lines that are not what was written: DuckDB cannot pass over them."""
+    with open(path, "rb") as file:
+        text = file.read()
+    kept, at = [], 0
+    for part in parts:
+        kept.append(text[at : part.start])
+        end = text.find(b"\n", part.end - 1)
+        at = end + 1 if end >= 0 else len(text)
+    kept.append(text[at:])
+    copy = os.path.join(_scratch(os.getpid()), f"{len(os.listdir(_scratch(os.getpid())))}.jsonl")
+    with open(copy, "wb") as file:
+        file.write(b"".join(kept))
+    return copy
+
+
+@cache
+def _scratch(pid: int) -> str:
+    """A folder of this process for copies of damaged journals; it goes with the process."""
+    folder = tempfile.mkdtemp(prefix="lossbook-read-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _escape(path: str) -> str:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import orjson
 
-from lossbook.journal import CHUNK_BYTES, DamagedLine, decode
+from lossbook.journal import CHUNK_BYTES, DamagedLine, damaged_parts, decode, is_damaged
 
 #: What every line of an event has and no line of scalars, but one with a metric of that name.
 _MARK = b'"k":'
@@ -46,13 +46,14 @@ class LiveEvents:
         with open(path, "rb") as file:
             if os.fstat(file.fileno()).st_size <= self.offset:
                 return
+            parts = damaged_parts(path, self.offset)
             file.seek(self.offset)
             while chunk := file.read(CHUNK_BYTES):
                 if not chunk.endswith(b"\n"):
                     chunk += file.readline()
                 # A torn last line is not there yet.
                 for line in chunk.split(b"\n")[:-1]:
-                    if _MARK in line:
+                    if _MARK in line and not (parts and is_damaged(parts, self.offset, self.offset + len(line) + 1)):
                         self._note(line, path, rank)
                     self.offset += len(line) + 1
 

@@ -416,6 +416,7 @@ class Run:
             if self._is_child:
                 self._finished = True
                 self._journal.close()
+                self._cover_journal()
                 exit_hooks.forget(self)
                 return
             try:
@@ -427,11 +428,21 @@ class Run:
                 self._finished = True
                 self._append = self._after_finish
                 # A file system that has just been waited for is not waited for again.
-                self._journal.close(timeout_seconds=5.0 if self.sync() else 0.5)
+                flushed = self.sync()
+                self._journal.close(timeout_seconds=5.0 if flushed else 0.5)
+                if flushed:
+                    self._cover_journal()
             except Exception as problem:
                 say(f"the end of the run {self.name} could not be recorded ({describe(problem)})")
             self._finished = True
             exit_hooks.forget(self)
+
+    def _cover_journal(self) -> None:
+        """Have every byte of this process's journal covered by its digest; the follower has done most of it, where it lives."""
+        if self.path and self._journal.segment:
+            from lossbook.journal import extend_digests
+
+            extend_digests(self._folder, self._journal.rank)
 
     def _after_finish(self, metrics: dict[str, float], step: int | None) -> None:
         raise NotPlain

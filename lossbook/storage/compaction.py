@@ -15,7 +15,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lossbook.errors import LossbookError, StoreError
-from lossbook.journal import JournalSegment, journal_segments, writer_is_over
+from lossbook.journal import (
+    JournalSegment,
+    check_journal,
+    describe_damage,
+    digest_path,
+    journal_segments,
+    writer_is_over,
+)
 from lossbook.paths import (
     RunFolder,
     SegmentName,
@@ -84,10 +91,21 @@ def seal_run(folder: RunFolder, *, finished: bool) -> SealReport:
             for journal in journals
             if newest[journal.name.rank] is not journal or (finished and writer_is_over(journal))
         ]
-        for group in _groups(done):
+        for group in _groups([journal for journal in done if _is_whole(journal, report)]):
             seal_segments(folder, group, report)
         merge_segments(folder, report, everything=finished and not journal_segments(folder.journal))
     return report
+
+
+def _is_whole(journal: JournalSegment, report: SealReport) -> bool:
+    """Whether a journal is what was written; one that is not stays as it is, so that nothing is lost or made to look well."""
+    try:
+        check = check_journal(journal.path)
+    except OSError:
+        return True  # sealing says what is wrong
+    if check.damaged:
+        report.problems.append(f"{journal.path} is not sealed: {describe_damage(check)}")
+    return not check.damaged
 
 
 def _groups(journals: list[JournalSegment]) -> list[list[JournalSegment]]:
@@ -131,6 +149,8 @@ def seal_segments(folder: RunFolder, journals: list[JournalSegment], report: Sea
     try:
         for journal in journals:
             read_journal(journal, rows)
+            if (check := check_journal(journal.path)).missing_bytes:
+                rows.problems.append(f"{journal.path}: {describe_damage(check)}")
     except FileNotFoundError:
         return report  # somebody else has sealed it meanwhile
     name = SegmentName(journals[0].name.rank, journals[0].name.first, journals[-1].name.last)
@@ -139,6 +159,7 @@ def seal_segments(folder: RunFolder, journals: list[JournalSegment], report: Sea
     after = put_segment(folder, name, lambda partials: write_sealed(rows, name.rank, partials))
     for journal in journals:
         _unlink(journal.path)
+        _unlink(digest_path(folder, journal.name))
     report.segments += len(journals)
     report.rows += len(rows.i) + len(rows.events)
     report.scalars += rows.scalars
@@ -293,6 +314,7 @@ def _remove_leftovers(folder: RunFolder) -> None:
     for journal in journal_segments(folder.journal):
         if any(name.covers(journal.name) for name in sealed):
             _unlink(journal.path)
+            _unlink(digest_path(folder, journal.name))
     _remove_dead_spills(folder)
     for directory in (folder.metrics, folder.events, folder.digests):
         for filename in file_names(directory):

@@ -18,6 +18,7 @@ from lossbook.journal import (
     CHUNK_BYTES,
     JournalSegment,
     Reading,
+    check_journal,
     find_gaps,
     journal_segments,
     read_segment,
@@ -373,8 +374,29 @@ def _journal(journal: JournalSegment, state: _Rank) -> Iterator[Finding]:
         yield Finding(journal.path, False, f"the last line is torn off after {len(torn)} bytes; it was no whole row")
     if damaged:
         yield Finding(journal.path, False, f"{_count(damaged, 'line')} damaged, {_count(rows, 'row')} saved")
-    elif not listed:
-        yield Finding(journal.path, True, _count(rows, "row"))
+    yield from _journal_digest(journal, f"{_count(rows, 'row')}" if not listed and not damaged else "")
+
+
+def _journal_digest(journal: JournalSegment, well: str) -> Iterator[Finding]:
+    """How a journal compares with its digest; `well` is what to say of it where nothing else is wrong."""
+    path = os.path.join(os.path.dirname(os.path.dirname(journal.path)), "digests", f"{journal.name.stem}.journal.jsonl")
+    check = check_journal(journal.path)
+    if check.missing_bytes:
+        yield Finding(
+            journal.path, False, f"its last {check.missing_bytes:,} bytes are missing: its digest covers them"
+        )
+    elif well:
+        behind = journal.size_bytes() - check.covered
+        uncovered = f"; the last {behind:,} bytes are not covered by a digest" if behind and check.covered else ""
+        yield Finding(journal.path, True, f"{well}{uncovered if check.covered else '; no digest covers it'}")
+    for number in check.damaged_lines[:_MOST]:
+        yield Finding(path, False, f"line {number} is damaged; the journal that it covers is not")
+    if len(check.damaged_lines) > _MOST:
+        yield Finding(path, False, f"and {len(check.damaged_lines) - _MOST} more of that sort")
+    if check.torn and writer_is_over(journal):
+        yield Finding(path, False, "the last line is torn off; what it covered is not covered")
+    elif check.has_digest and not check.damaged_lines:
+        yield Finding(path, True, f"it covers {check.covered:,} bytes of the journal")
 
 
 def _readings(path: str) -> Iterator[Reading]:
