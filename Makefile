@@ -6,6 +6,8 @@ BIN    := $(VENV)/bin
 # TRACKER=..., ARGS="--steps 100" and JOBS=2 on the make line; docs/kconfig.md says what each does.
 TRACKING = $(if $(TRACKER),--tracker '$(TRACKER)')
 JOBS    ?= 1
+# How many times the usual points `make attack` tries.
+EFFORT  ?= 1
 
 # Python 3.12 and newer count the lines that run at next to no cost; before, tests/conftest.py leaves out the slow tests.
 COVERAGE_CORE = $(shell $(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")')
@@ -13,7 +15,7 @@ COVERAGE_CORE = $(shell $(BIN)/python -c 'import sys; print("sysmon" if sys.vers
 # The dashboard's page is built as Lossbook is installed: changed sources install it anew where the page may be looked at.
 UI := $(shell find lossbook/web/ui \( -name node_modules -o -name '.*' \) -prune -o -type f -print)
 
-.PHONY: demo test test-fast lint bench docs ui format clean help train matrix continue trackio menuconfig defconfig savedefconfig \
+.PHONY: demo test test-fast attack lint bench docs ui format clean help train matrix continue trackio menuconfig defconfig savedefconfig \
         list-defconfigs oldconfig allyesconfig allnoconfig clean-config kconfig-help
 
 help:                      ## say what there is
@@ -32,6 +34,9 @@ ALONE = echo 'Once more, alone, what failed:' && $(BIN)/python -m pytest --last-
 
 test-fast: $(VENV)/test.stamp ## the tests that start no training, browser or other tracker: the inner loop
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'
+
+attack: $(VENV)/test.stamp ## let faults loose on runs, a quarter of an hour (EFFORT=4 for more), and write docs/reliability.md
+	$(BIN)/python -m attack --effort $(EFFORT) --markdown docs/reliability.md
 
 lint: $(VENV)/lint.stamp   ## ruff, mypy --strict, the direction of imports; the dashboard's page: biome and tsc
 	$(BIN)/ruff check .

@@ -257,6 +257,8 @@ def put_segment(folder: RunFolder, name: SegmentName, write: Callable[[Partials]
         size = sum(_size(path + ending) for path, _ in targets)
         digests = {os.path.relpath(path, folder.path): sha256_of(path + ending) for path, _ in targets}
         write_digests(folder, name, digests)
+        # The folders may be new: without their own names, power loss would take what is in them, however well it is synced.
+        fsync_folder(folder.path)
         for path, _ in targets:
             os.replace(path + ending, path)
             if path.startswith(folder.metrics + os.sep):
@@ -266,16 +268,17 @@ def put_segment(folder: RunFolder, name: SegmentName, write: Callable[[Partials]
         settle_digests(folder, name, digests)
         return size
     except BaseException as error:
+        import duckdb
+
         for path, _ in targets:
             _unlink(path + ending)
-        if isinstance(error, LossbookError):
+        if isinstance(error, LossbookError) or not isinstance(error, (OSError, duckdb.Error)):
             raise
-        if isinstance(error, OSError):
-            raise StoreError(
-                f"segment {name.stem} of {folder.path} could not be sealed ({error.strerror or error}); "
-                "its journal is untouched: mend that and run `lossbook seal`"
-            ) from error
-        raise
+        why = (error.strerror if isinstance(error, OSError) else None) or str(error).strip().partition("\n")[0]
+        raise StoreError(
+            f"segment {name.stem} of {folder.path} could not be sealed ({why}); "
+            "what it is made of is untouched: mend that and run `lossbook seal`"
+        ) from error
 
 
 def _read_notes(folder: RunFolder) -> SealNotes:

@@ -1,0 +1,75 @@
+"""`python -m attack`: let the named families of faults (all of them by default) loose on runs, and print what they did."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from importlib import import_module
+from pathlib import Path
+
+from attack.shim import preload
+
+FAMILIES = ("operations", "power_loss")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m attack", description=__doc__)
+    parser.add_argument("families", nargs="*", metavar="FAMILY", help=f"of {', '.join(FAMILIES)}; none: all")
+    parser.add_argument("--short", action="store_true", help="a few points of each kind, as the tests do")
+    parser.add_argument("--effort", type=float, default=1.0, help="how many times the usual points (default 1)")
+    parser.add_argument("--seed", type=int, default=1, help="of every choice that is left to chance (default 1)")
+    parser.add_argument("--only", default="", metavar="POINT", help="one point, as a failure names it")
+    parser.add_argument("--folder", help="where the runs are written (default: in memory, or the temporary folder)")
+    parser.add_argument("--markdown", metavar="FILE", help="put the table into this page")
+    arguments = parser.parse_args()
+    unknown = [family for family in arguments.families if family not in FAMILIES]
+    if unknown:
+        parser.error(f"there is no family {', '.join(unknown)}; there are {', '.join(FAMILIES)}")
+    try:
+        preload()
+    except RuntimeError as error:
+        parser.error(str(error))
+    _be_alone()
+
+    from attack.report import Session, as_line, as_markdown, put_table
+
+    begun = time.monotonic()
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="attack-", dir=arguments.folder or _memory()) as folder:
+        session = Session(folder, arguments.short, arguments.effort, arguments.seed, arguments.only)
+        for family in arguments.families or FAMILIES:
+            print(f"-- {family}", flush=True)
+            for row in import_module(f"attack.{family}").attack(session):
+                rows.append(row)
+                print(as_line(row), *(f"    {one}" for one in row.failures[:20]), sep="\n", flush=True)
+    minutes = (time.monotonic() - begun) / 60
+    failed = sum(len(row.failures) for row in rows)
+    print(
+        f"{sum(row.points for row in rows):,} points in {minutes:.1f} minutes; {failed} failed; seed {arguments.seed}"
+    )
+    if arguments.markdown:
+        page = Path(arguments.markdown)
+        command = "make attack" if not arguments.families and arguments.effort == 1 else "python -m attack"
+        page.write_text(put_table(page.read_text(), as_markdown(rows, minutes=minutes, command=command)))
+    return 1 if failed else 0
+
+
+def _be_alone() -> None:
+    """Nothing of the user's environment, no follower unless an attack starts one, and small segments."""
+    for name in list(os.environ):
+        if name.startswith(("LOSSBOOK_", "WANDB_")):
+            del os.environ[name]
+    os.environ.update(
+        LOSSBOOK_FOLLOWER="off", LOSSBOOK_SYSTEM_INTERVAL="off", LOSSBOOK_SEGMENT_BYTES="1000", OPENBLAS_NUM_THREADS="1"
+    )
+
+
+def _memory() -> str | None:
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
