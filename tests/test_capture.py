@@ -169,6 +169,164 @@ def test_git_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert git_state(str(tmp_path), None) is None
 
 
+# -- a repository of somebody else's ------------------------------------------------------------------------------
+
+
+def program(tmp_path: Path, name: str) -> str:
+    """A command of the shell that leaves a mark when it is run."""
+    return f"touch '{tmp_path}/ran-{name}'; cat"
+
+
+def programs_run(tmp_path: Path) -> list[str]:
+    return sorted(path.name for path in tmp_path.glob("ran-*"))
+
+
+@pytest.fixture
+def hostile(repository: Path, tmp_path: Path) -> Path:
+    """A repository with a changed file of each kind, whose settings name programs for everything."""
+    (repository / "a.bin").write_bytes(bytes(range(256)))
+    (repository / "notes.conv").write_text("one\n")
+    (repository / "data.filtered").write_text("one\n")
+    attributes = "*.conv diff=conv\n*.filtered filter=odd.name\n*.bin diff=outside\n"
+    (repository / ".gitattributes").write_text(attributes)
+    git(repository, "add", ".")
+    git(repository, "commit", "-m", "more")
+    (repository / "train.py").write_text("lr = 1e-3\n")
+    (repository / "a.bin").write_bytes(bytes(reversed(range(256))))
+    (repository / "notes.conv").write_text("two\n")
+    (repository / "data.filtered").write_text("two\n")
+    hooks = tmp_path / "hooks"
+    hooks.mkdir()
+    for name in ("post-index-change", "fsmonitor-watchman", "post-checkout"):
+        (hooks / name).write_text(f"#!/bin/sh\n{program(tmp_path, 'hook')} </dev/null\n")
+        (hooks / name).chmod(0o755)
+    included = tmp_path / "included"
+    included.write_text(f'[diff "conv"]\n\ttextconv = "sh -c \\"touch {tmp_path}/ran-conversion\\""\n')
+    for name, value in {
+        "core.hooksPath": str(hooks),
+        "diff.external": f"touch {tmp_path}/ran-external",
+        "diff.outside.command": f"touch {tmp_path}/ran-driver",
+        "filter.odd.name.clean": f"touch {tmp_path}/ran-clean; cat",
+        "filter.odd.name.process": f"touch {tmp_path}/ran-process",
+        "filter.odd.name.required": "true",
+        "diff.submodule": "diff",
+        "diff.noprefix": "true",
+        "diff.orderFile": str(tmp_path / "no such file"),
+        "core.pager": f"touch {tmp_path}/ran-pager",
+        f"includeIf.gitdir:{repository}/.git.path": str(included),
+    }.items():
+        git(repository, "config", name, value)
+    git(repository, "config", "core.fsmonitor", f"touch {tmp_path}/ran-monitor; true")
+    return repository
+
+
+@needs_git
+def test_no_program_that_a_repository_names_is_run(hostile: Path, tmp_path: Path) -> None:
+    found = state(hostile, hostile / "train.py")
+    assert programs_run(tmp_path) == []
+    assert found["dirty"]
+    assert "+lr = 1e-3" in found["diff"]
+    assert "+two" in found["diff"], "a text conversion is not needed to see a change"
+    assert "data.filtered" not in found["diff"]
+    assert found["left_out"] == ["data.filtered"]
+    subprocess.run(["git", "-C", str(hostile), "status"], capture_output=True)
+    assert programs_run(tmp_path) != [], "git itself would have run them"
+
+
+@needs_git
+def test_the_kept_diff_makes_text_and_binary_changes_again(hostile: Path, tmp_path: Path) -> None:
+    (hostile / "latin.txt").write_bytes("größe\n".encode("latin-1"))
+    fresh = tmp_path / "fresh"
+    config = (hostile / ".git/config").read_text()
+    (hostile / ".git/config").write_text("[core]\n\tbare = false\n")
+    git(hostile, "add", "latin.txt")
+    git(tmp_path, "clone", str(hostile), str(fresh))
+    (hostile / ".git/config").write_text(config)
+    (tmp_path / "diff.patch").write_bytes(os.fsencode(state(hostile)["diff"]))
+    git(fresh, "apply", "--index", str(tmp_path / "diff.patch"))
+    for name in ("train.py", "a.bin", "notes.conv", "latin.txt"):
+        assert (fresh / name).read_bytes() == (hostile / name).read_bytes(), name
+
+
+@needs_git
+def test_a_submodules_own_programs_are_not_run(repository: Path, tmp_path: Path) -> None:
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    git(inner, "init")
+    (inner / "file").write_text("x")
+    git(inner, "add", ".")
+    git(inner, "commit", "-m", "inner")
+    git(repository, "-c", "protocol.file.allow=always", "submodule", "add", str(inner), "sub")
+    git(repository, "commit", "-m", "with a submodule")
+    git(repository / "sub", "config", "core.fsmonitor", f"touch {tmp_path}/ran-inside; true")
+    (repository / "sub/file").write_text("y")
+    (repository / "train.py").write_text("lr = 1\n")
+    git(repository, "config", "diff.submodule", "diff")
+    assert "+lr = 1" in state(repository)["diff"]
+    assert programs_run(tmp_path) == []
+
+
+@needs_git
+def test_a_long_binary_file_leaves_room_for_code(repository: Path) -> None:
+    (repository / "a-weights.bin").write_bytes(b"\0")
+    git(repository, "add", ".")
+    git(repository, "commit", "-m", "weights")
+    (repository / "a-weights.bin").write_bytes(os.urandom(2 << 20))
+    (repository / "train.py").write_text("lr = 1\n")
+    found = state(repository)
+    assert found["left_out"] == ["a-weights.bin"]
+    assert "+lr = 1" in found["diff"]
+    assert len(found["diff"]) < 10_000
+
+
+@needs_git
+def test_masking_leaves_a_binary_patch_whole_unless_a_secret_is_in_it(repository: Path) -> None:
+    (repository / "settings.bin").write_bytes(b"\0")
+    git(repository, "add", ".")
+    git(repository, "commit", "-m", "settings")
+    (repository / "settings.bin").write_bytes(b"\0api_key = '0123456789abcdef'\0" + TOKEN.encode())
+    (repository / "train.py").write_text(f"lr = 1  # {TOKEN}\n")
+    diff = state(repository)["diff"]
+    assert "GIT binary patch" not in diff
+    assert TOKEN not in diff
+    (repository / "settings.bin").write_bytes(bytes(range(200)))
+    assert "GIT binary patch" in state(repository)["diff"]
+
+
+@needs_git
+def test_settings_of_a_repository_cannot_point_at_another_folder(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "private").mkdir()
+    git(repository, "config", "core.worktree", str(tmp_path / "private"))
+    assert git_state(str(repository), None) is None
+
+
+@needs_git
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+@pytest.mark.parametrize("trusts_options", [True, False], ids=["git 2.38 and later", "earlier"])
+def test_a_repository_of_another_owner_is_read(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trusts_options: bool
+) -> None:
+    (repository / "train.py").write_text("lr = 1\n")
+    for path in (repository, *repository.rglob("*")):
+        os.chown(path, 12345, 12345)
+    with pytest.raises(subprocess.CalledProcessError):
+        git(repository, "status")
+    if not trusts_options:
+        # Before 2.38 git passed over what the command line says of this.
+        real = shutil.which("git")
+        wrapper = tmp_path / "bin/git"
+        wrapper.parent.mkdir()
+        wrapper.write_text(
+            f"""#!/bin/bash
+for one in "$@"; do [[ $one == safe.directory=* ]] && one=core.unused=; words+=("$one"); done
+exec {real} "${{words[@]}}"
+"""
+        )
+        wrapper.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{wrapper.parent}{os.pathsep}{os.environ['PATH']}")
+    assert "+lr = 1" in state(repository / "..", repository / "train.py")["diff"]
+
+
 # -- the rest -----------------------------------------------------------------------------------------------------
 
 
