@@ -23,6 +23,12 @@ from lossbook.storage import seal_run, verify_run
 
 SECRET = "planted-outside-secret"
 CODE = Path(lossbook.__file__).parent
+#: What a person asks of a run that somebody gave them.
+LOOKING = [
+    ["show", "foreign"], ["ls"], ["keys", "foreign"], ["curve", "foreign", "loss", "--csv"], ["check", "foreign"],
+    ["seal"], ["verify", "--all"], ["export", "foreign", "-o", "-"], ["sql", "select count(*) from metrics"],
+    ["export", "foreign", "-o", "copy.html"], ["doctor"],
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -155,18 +161,19 @@ def test_small_files_that_are_links_or_pipes_are_not_read(foreign: ForeignRun, o
 
 
 def test_looking_at_a_run_full_of_links_changes_nothing_outside(
-    foreign: ForeignRun, outside: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    foreign: ForeignRun,
+    outside: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     for folder in ("metrics", "events", "media", "console", "code"):
         (foreign.path / folder).symlink_to(outside)
     (foreign.path / "journal/r0-000002.jsonl").symlink_to(outside / "key")
     before = {path.name: path.read_bytes() for path in outside.iterdir()}
     store = ["--store", str(tmp_path / "store")]
-    for words in (
-        ["show", "foreign"], ["ls"], ["keys", "foreign"], ["curve", "foreign", "loss", "--csv"], ["check", "foreign"],
-        ["seal"], ["verify", "--all"], ["export", "foreign", "-o", "-"], ["sql", "select count(*) from metrics"],
-        ["export", "foreign", "-o", str(tmp_path / "copy.html")], ["doctor"],
-    ):  # fmt: skip
+    for words in LOOKING:
         assert main([*words, *store]) in (0, 1), words
     said = capfd.readouterr()
     assert "inside Lossbook" not in said.err

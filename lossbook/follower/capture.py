@@ -321,9 +321,8 @@ def _settings_file(scratch: str, trusted: tuple[str, ...]) -> str:
     """The user's own settings of git, and folders that are safe beside them."""
     home = os.path.expanduser("~")
     base = os.environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
-    own = [os.environ.get("GIT_CONFIG_GLOBAL")] if "GIT_CONFIG_GLOBAL" in os.environ else [
-        os.path.join(base, "git", "config"), os.path.join(home, ".gitconfig")
-    ]  # fmt: skip
+    named = os.environ.get("GIT_CONFIG_GLOBAL")
+    own = [os.path.join(base, "git", "config"), os.path.join(home, ".gitconfig")] if named is None else [named]
     lines = [f"[include]\n\tpath = {_quoted(path)}\n" for path in own if path]
     lines += [f"[safe]\n\tdirectory = {_quoted(path)}\n" for path in trusted]
     path = os.path.join(scratch, "gitconfig")
