@@ -215,11 +215,9 @@ class Book:
         Raises:
             BadQuery: the query cannot be run; the message is DuckDB's first sentence.
         """
-        from lossbook.reading import QueryResult, prepare
+        from lossbook.reading import query_runs
 
-        connection = self.context.cursor()
-        prepare(connection, query, self.runs())
-        return QueryResult(connection, query.strip().rstrip(";"), parameters)
+        return query_runs(self.context.cursor(), query, self.runs(), parameters)
 
     def _recorded(self, entry: IndexEntry) -> RecordedRun:
         """A run of this book; a book of another tracker's runs makes them otherwise."""

@@ -614,4 +614,4 @@ def test_a_sealed_file_that_cannot_be_read_costs_its_own_rows_and_a_sentence(mak
             file.write(b"PAR1")
     found = reading(run)
     assert found.curve("loss").x.tolist() == list(range(10, 20))
-    assert any("metrics" in problem and "cannot be read" in problem for problem in found.problems())
+    assert any("metrics" in problem and "rows are left out" in problem for problem in found.problems())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lossbook.errors import LossbookError, StoreError
 from lossbook.metrics import find_key
-from lossbook.reading import QueryResult, prepare
+from lossbook.reading import QueryResult, query_runs
 from lossbook.storage import quote, quote_name
 
 if TYPE_CHECKING:
@@ -68,10 +68,9 @@ def export_long(book: Book, runs: Sequence[RecordedRun], keys: list[str] | None,
     columns = ", ".join(_LONG)
     query = f"SELECT {columns} FROM metrics{wanted} ORDER BY project, run, key, step, row"
     connection = book.connection().cursor()
-    prepare(connection, query, list(runs))
     with tempfile.TemporaryDirectory(prefix="lossbook-export-") as folder:
         path = os.path.join(folder, "long.parquet")
-        QueryResult(connection, query).write(path, "parquet")
+        query_runs(connection, query, list(runs)).write(path, "parquet")
         rows = f"SELECT * FROM read_parquet({quote(path)}, hive_partitioning = false)"
         return _write(book, rows, format, output, scratch=folder)
 

@@ -6,7 +6,6 @@ the run. Where the rows would be too many, rollup buckets that are far finer tha
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +23,8 @@ from lossbook.storage import (
     FilesReplaced,
     SeriesPart,
     fetch_columns,
+    leave_out,
+    metrics_source,
     parquet,
 )
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     import duckdb
     from numpy.typing import NDArray
 
-    from lossbook.storage import Columns
+    from lossbook.storage import Columns, Segment
 
 MOST_KEYS = 20_000
 MOST_COLUMNS = 2_000
@@ -198,8 +199,14 @@ def _level(pieces: list[_Piece], keys: int, columns: int) -> int:
 
 
 def _add_rows(cells: Cells, pieces: list[_Piece], connection: duckdb.DuckDBPyConnection) -> None:
-    """Put rows of one sealed file into cells, read in the order of the file: by key, step and row."""
+    """Put rows of one sealed file into cells, read in the order of the file: by key, step and row.
+
+    Nothing where the file is damaged, which the run's problems say.
+    """
     path = str(pieces[0].part.segment.metrics)
+    source = _source_of(pieces[0].part.segment)
+    if source is None:
+        return
     wanted: dict[str, list[_Piece]] = {}
     for piece in pieces:
         wanted.setdefault(piece.key, []).append(piece)
@@ -208,15 +215,17 @@ def _add_rows(cells: Cells, pieces: list[_Piece], connection: duckdb.DuckDBPyCon
         for names, lengths in _ranges(pieces[0].source.rows.sealed_lengths(pieces[0].part.segment), set(wanted))
     ]
 
-    def read(chosen: tuple[list[str], list[int], list[list[_Piece]]]) -> Columns:
+    def read(chosen: tuple[list[str], list[int], list[list[_Piece]]]) -> Columns | None:
         names, lengths, owners = chosen
         attempts = ", attempt" if any(len(own) > 1 for own in owners) else ""
         found = _fetch(
             connection,
             path,
-            f"SELECT step, value{attempts} FROM {parquet(path)} WHERE key BETWEEN ? AND ?",
+            f"SELECT step, value{attempts} FROM {source} WHERE key BETWEEN ? AND ?",
             [names[0], names[-1]],
         )
+        if found is None:
+            return None
         if len(found["step"]) != sum(lengths):
             raise StoreError(f"{path} does not hold what its rollup says; `lossbook verify` says more")
         return found
@@ -226,6 +235,8 @@ def _add_rows(cells: Cells, pieces: list[_Piece], connection: duckdb.DuckDBPyCon
         coming = [reader.submit(read, ranges[0])] if ranges else []
         for position, (_, lengths, owners) in enumerate(ranges):
             found = coming.pop().result()
+            if found is None:
+                return
             if position + 1 < len(ranges):
                 coming.append(reader.submit(read, ranges[position + 1]))
             _add_range(cells, numpy.array(lengths), owners, found)
@@ -310,6 +321,9 @@ def _add_buckets(cells: Cells, pieces: list[_Piece], level: int, connection: duc
                 list(range(len(batch))),
             ],
         )
+        if found is None:
+            _add_rows(cells, batch, connection)
+            continue
         number = found["number"]
         low = numpy.array([one.first for one in batch])[number]
         high = numpy.array([one.last for one in batch])[number]
@@ -327,12 +341,22 @@ def _add_buckets(cells: Cells, pieces: list[_Piece], level: int, connection: duc
         _add_rows(cells, short, connection)
 
 
-def _fetch(connection: duckdb.DuckDBPyConnection, path: str, query: str, values: Sequence[object]) -> Columns:
+def _source_of(segment: Segment) -> str | None:
+    try:
+        return metrics_source(segment)
+    except FileNotFoundError:
+        raise FilesReplaced(f"{segment.metrics} went while it was read; ask again") from None
+
+
+def _fetch(connection: duckdb.DuckDBPyConnection, path: str, query: str, values: Sequence[object]) -> Columns | None:
+    """Ask a question of one sealed file; None when it cannot be decoded, which is remembered."""
     import duckdb
 
     try:
         return fetch_columns(connection, query, values)
-    except duckdb.Error as error:
-        if not os.path.exists(path):
+    except (duckdb.Error, UnicodeDecodeError) as error:
+        try:
+            leave_out(path, error)
+        except FileNotFoundError:
             raise FilesReplaced(f"{path} went while it was read; ask again") from None
-        raise StoreError(f"{path} cannot be read ({str(error).splitlines()[0]}); `lossbook verify` says more") from None
+        return None

@@ -116,8 +116,9 @@ class Delivery:
         self._save(state="open")
 
     def remarks(self) -> list[str]:
-        """What the mirror did otherwise than asked (a name that the tracker cannot have), a sentence each."""
-        return list(texts_of(self.cursor.remote.get("said")))
+        """What the mirror did otherwise than asked (a name that the tracker cannot have) and damaged rows, a sentence each."""
+        passed_over = self._replay.problems if self._replay is not None else []
+        return [*texts_of(self.cursor.remote.get("said")), *dict.fromkeys(passed_over)]
 
     def catch_up(self, progress: Callable[[int], None] | None = None) -> int:
         """Deliver every row that is there; returns how many.

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lossbook.reading.query_result import QueryResult as QueryResult, first_sentence as first_sentence
     from lossbook.reading.record import IndexRecord as IndexRecord
     from lossbook.reading.run import RecordedRun as RecordedRun
-    from lossbook.reading.sql import prepare as prepare
+    from lossbook.reading.sql import query_runs as query_runs
     from lossbook.reading.where import (
         FIELDS as FIELDS,
         compile_value as compile_value,
@@ -56,7 +56,7 @@ else:
             "query_result": "QueryResult first_sentence",
             "record": "IndexRecord",
             "run": "RecordedRun",
-            "sql": "prepare",
+            "sql": "query_runs",
             "where": "FIELDS compile_value compile_where nested plain_number sorted_places",
         },
     )

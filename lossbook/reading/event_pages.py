@@ -19,7 +19,7 @@ import orjson
 from lossbook.errors import BadArgument, StoreError
 from lossbook.paths import RunFolder
 from lossbook.reading.live_events import EventPlace, LiveEvents, read_live_value
-from lossbook.storage import list_segments, parquet
+from lossbook.storage import disagreement, known_disagreements, leave_out, list_segments, parquet
 
 if TYPE_CHECKING:
     import duckdb
@@ -65,7 +65,7 @@ class EventPages:
         self._lock = threading.Lock()
         self._journals: dict[str, LiveEvents] = {}
         self._kinds: dict[str, Counter[str]] = {}  # of each sealed file
-        self._damaged: dict[str, tuple[int, str]] = {}  # with the mtime of the file
+        self._first_rows: dict[str, int] = {}  # of files whose earlier rows are in another
 
     def count_kinds(self) -> dict[str, int]:
         """How many rows of each kind there are."""
@@ -78,7 +78,7 @@ class EventPages:
                 if found is None:
                     query = "SELECT kind, count(*) FROM {files} GROUP BY kind"
                     found = Counter(dict(self._fetch([path], query, [])))
-                if not self._is_damaged(path):
+                if disagreement(path) is None:
                     kinds[path] = found
             self._kinds = kinds
             return sum(kinds.values(), Counter(place.kind for place in live))
@@ -171,9 +171,11 @@ class EventPages:
                 if segment.journal is not None:
                     journal = journals[segment.journal] = self._journals.get(segment.journal) or LiveEvents()
                     journal.read_on(segment.journal, segment.name.rank)
-                    live += journal.places
+                    live += [place for place in journal.places if place.row >= (segment.first_row or 0)]
                 elif segment.events is not None:
                     sealed.append(segment.events)
+                    if segment.first_row is not None:
+                        self._first_rows[segment.events] = segment.first_row
             self._journals = journals
         return sealed, live
 
@@ -253,12 +255,12 @@ class EventPages:
         """
         import duckdb
 
-        whole = [path for path in paths if not self._is_damaged(path)]
+        whole = [path for path in paths if disagreement(path) is None]
         if not whole:
             return []
         try:
-            return self._cursor().execute(query.format(files=parquet(whole)), values).fetchall()
-        except duckdb.Error as error:
+            return self._cursor().execute(query.format(files=self._files(whole)), values).fetchall()
+        except (duckdb.Error, UnicodeDecodeError) as error:
             if isinstance(error, duckdb.OutOfMemoryException):
                 raise StoreError(f"the events of {self._folder.path} need more memory than there is") from None
             for path in whole:
@@ -272,29 +274,27 @@ class EventPages:
         if not os.path.exists(path):
             raise _FilesChanged
         try:
-            self._cursor().execute(query.format(files=parquet(path)), values).fetchall()
-        except duckdb.Error as error:
-            first = str(error).strip().splitlines()[0]
-            sentence = f"{path} cannot be read ({first}); its events are missing here"
-            self._damaged[path] = _changed_ns(path), sentence
+            self._cursor().execute(query.format(files=self._files([path])), values).fetchall()
+        except (duckdb.Error, UnicodeDecodeError) as error:
+            leave_out(path, error)
 
-    def _is_damaged(self, path: str) -> bool:
-        known = self._damaged.get(path)
-        return known is not None and known[0] == _changed_ns(path)
+    def _files(self, paths: list[str]) -> str:
+        """What to select the events of some files from."""
+        whole = [path for path in paths if path not in self._first_rows]
+        sources = [f"SELECT * FROM {parquet(whole)}"] if whole else []
+        sources += [
+            f"SELECT * FROM {parquet(path)} WHERE row >= {self._first_rows[path]}"
+            for path in paths
+            if path in self._first_rows
+        ]
+        return f"({' UNION ALL '.join(sources)})" if len(sources) > 1 or not whole else parquet(whole)
 
     def _problems(self, sealed: Iterable[str]) -> list[str]:
-        return [self._damaged[path][1] for path in sealed if self._is_damaged(path)]
+        return known_disagreements(sealed)
 
 
 class _FilesChanged(Exception):
     """A file went, or was found damaged, in the middle of a question."""
-
-
-def _changed_ns(path: str) -> int:
-    try:
-        return os.stat(path).st_mtime_ns
-    except OSError:
-        return -1
 
 
 _PLACE = "epoch_us(time), rank, row, step, kind, key, attempt"

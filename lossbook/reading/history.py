@@ -28,22 +28,29 @@ def rows_query(rows: RunRows, *, keys: list[str] | None = None) -> str:
         keys: only these.
     """
     wanted = f" WHERE key IN ({', '.join(map(quote, keys))})" if keys is not None else ""
-    sealed = [segment.metrics for segment in rows.segments if segment.metrics is not None]
+    sealed = rows.usable_sources()
+    whole = [str(segment.metrics) for segment, _ in sealed if segment.first_row is None]
     parts = []
-    if sealed:
-        parts.append(f"SELECT {COLUMNS} FROM {parquet(sealed)}{wanted}")
-    parts += [f"SELECT * FROM ({_live(segment)}){wanted}" for segment in rows.segments if segment.journal is not None]
+    if whole:
+        parts.append(f"SELECT {COLUMNS} FROM {parquet(whole)}{wanted}")
+    parts += [f"SELECT {COLUMNS} FROM {source}{wanted}" for segment, source in sealed if segment.first_row is not None]
+    parts += [
+        f"SELECT * FROM ({_live(rows, segment)}){wanted}" for segment in rows.segments if segment.journal is not None
+    ]
     if not parts:
         empty = ", ".join(f"NULL::{kind} AS {name}" for name, kind in METRICS.items())
         return f"SELECT {empty} WHERE false"
     return " UNION ALL ".join(parts)
 
 
-def _live(segment: Segment) -> str:
+def _live(rows: RunRows, segment: Segment) -> str:
     path = str(segment.journal)
-    head = first_row(path)
+    try:
+        head = first_row(path)
+        parts = damaged_parts(path)
+    except FileNotFoundError:
+        raise rows.replaced(path) from None
     attempt = int(head.body["number"]) if head is not None and head.kind == "attempt" else 0
-    parts = damaged_parts(path)
     read = _without(path, parts) if parts else path
     source = (
         f"read_json({quote(_escape(read))}, format = 'newline_delimited', ignore_errors = true, "
@@ -53,7 +60,7 @@ def _live(segment: Segment) -> str:
     return (
         "SELECT unnest(map_keys(m)) AS key, i AS row, s AS step, make_timestamp(t) AS time, unnest(map_values(m)) AS "
         f"value, {segment.name.rank}::SMALLINT AS rank, {attempt}::SMALLINT AS attempt FROM {source} "
-        "WHERE m IS NOT NULL AND i IS NOT NULL AND s IS NOT NULL"
+        f"WHERE m IS NOT NULL AND i >= {segment.first_row or 0} AND s IS NOT NULL"
     )
 
 

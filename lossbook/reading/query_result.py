@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lossbook.errors import BadArgument, BadQuery, MissingLibrary, StoreError
 from lossbook.paths import replacing
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from lossbook.storage import Columns, Rows
 
+Answer = TypeVar("Answer")
+#: A query is written anew so many times in a row at the most.
+_MOST_RENEWALS = 20
 FORMATS = {
     "csv": "FORMAT csv, HEADER true",
     "parquet": "FORMAT parquet, COMPRESSION zstd",
@@ -26,41 +29,69 @@ FORMATS = {
 class QueryResult:
     """The rows of one query, read when they are asked for; each call reads them anew.
 
+    Files that the query names may be sealed, merged or found damaged before its rows are asked for: it is then written
+    anew, and answers as of now.
+
+    Args:
+        renew: writes the query anew for the files as they are now; None when they are as they were, and it is the query
+            itself that cannot be run.
+
     Raises (every method):
         BadQuery: the query fails on the rows themselves (a text where a number was needed, say).
     """
 
     def __init__(
-        self, connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[object] | None = None
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        query: str,
+        parameters: Sequence[object] | None = None,
+        *,
+        renew: Callable[[], str | None] | None = None,
     ) -> None:
         if not query.strip(" \n\t;"):
             raise BadQuery("the query is empty; write for example: select run, min(value) from metrics group by run")
         self._connection = connection
         self._query = query
         self._parameters = parameters
+        self._renew = renew
         self._result: Rows | None = None
         if _is_query(connection, query):
-            description = self._execute(f"DESCRIBE {query}").fetchall()
+            description = self._ask(lambda text: self._run(f"DESCRIBE {text}").fetchall())
             self.columns = [str(row[0]) for row in description]
             self.types = [str(row[1]) for row in description]
         else:
             # A statement that does something is run once, here; its rows are kept.
-            result = self._execute(query)
+            result = self._ask(self._run)
             self.columns = [str(column[0]) for column in result.description or ()]
             self.types = [str(column[1]) for column in result.description or ()]
             self._result = result.fetchall() if self.columns else []
 
-    def _execute(self, query: str) -> duckdb.DuckDBPyConnection:
+    def _run(self, query: str) -> duckdb.DuckDBPyConnection:
+        return self._connection.execute(query, self._parameters)
+
+    def _ask(self, question: Callable[[str], Answer]) -> Answer:
+        """Ask something of the query's rows; again with the query written anew where files went under it.
+
+        Args:
+            question: takes the query's text.
+        """
         import duckdb
 
-        try:
-            return self._connection.execute(query, self._parameters)
-        except duckdb.Error as error:
-            raise BadQuery(first_sentence(error)) from None
+        for turn in range(_MOST_RENEWALS + 1):
+            try:
+                return question(self._query)
+            except (duckdb.Error, UnicodeDecodeError) as error:
+                renewed = None
+                if self._renew is not None and turn < _MOST_RENEWALS and not isinstance(error, _lasting_errors()):
+                    renewed = self._renew()
+                if renewed is None:
+                    raise BadQuery(first_sentence(error)) from None
+                self._query = renewed
+        raise AssertionError
 
     def rows(self) -> Rows:
         """All rows as tuples."""
-        return self._result if self._result is not None else self._execute(self._query).fetchall()
+        return self._result if self._result is not None else self._ask(lambda text: self._run(text).fetchall())
 
     def dicts(self) -> list[dict[str, Any]]:
         """All rows as dictionaries."""
@@ -68,7 +99,7 @@ class QueryResult:
 
     def numpy(self) -> Columns:
         """Columns as arrays of shape (number of rows,), masked where they have nulls."""
-        arrays: Columns = self._execute(self._query).fetchnumpy()
+        arrays: Columns = self._ask(lambda text: self._run(text).fetchnumpy())
         return arrays
 
     def df(self) -> Any:
@@ -78,7 +109,7 @@ class QueryResult:
             MissingLibrary: pandas is not installed.
         """
         _need("pandas")
-        return self._execute(self._query).df()
+        return self._ask(lambda text: self._run(text).df())
 
     def pl(self) -> Any:
         """As a Polars DataFrame.
@@ -100,8 +131,11 @@ class QueryResult:
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
         """The Arrow PyCapsule interface: any library that speaks Arrow takes the rows from here."""
-        relation = self._connection.sql(self._query, params=self._parameters)
-        return relation.__arrow_c_stream__(requested_schema)
+
+        def streamed(text: str) -> Any:
+            return self._connection.sql(text, params=self._parameters).__arrow_c_stream__(requested_schema)
+
+        return self._ask(streamed)
 
     def write(self, path: str | os.PathLike[str], format: str) -> None:
         """Write the rows to a file, in one step: a failure leaves what was there before.
@@ -113,24 +147,36 @@ class QueryResult:
             BadArgument: another format.
             StoreError: the file cannot be written.
         """
-        import duckdb
-
         if format not in FORMATS:
             raise BadArgument(f"format={format!r} is not known: use one of {', '.join(FORMATS)}")
         target = os.fspath(path)
         try:
             with replacing(target) as partial:
-                copy = f"COPY ({self._query}) TO {quote(partial)} ({FORMATS[format]})"
-                self._connection.execute(copy, self._parameters)
-        except (duckdb.Error, OSError) as error:
+                into = f"TO {quote(partial)} ({FORMATS[format]})"
+                self._ask(lambda text: self._run(f"COPY ({text}) {into}"))
+        except (BadQuery, OSError) as error:
             raise StoreError(f"{target} could not be written: {first_sentence(error)}") from None
 
     def __len__(self) -> int:
-        found = self._execute(f"SELECT count(*) FROM ({self._query})").fetchone()
+        found = self._ask(lambda text: self._run(f"SELECT count(*) FROM ({text})").fetchone())
         return int(found[0]) if found else 0
 
     def __repr__(self) -> str:
         return f"<lossbook table: {', '.join(self.columns)}>"
+
+
+def _lasting_errors() -> tuple[type[Exception], ...]:
+    """Errors of the query itself, whatever the files."""
+    import duckdb
+
+    return (
+        duckdb.ParserException,
+        duckdb.BinderException,
+        duckdb.CatalogException,
+        duckdb.ConversionException,
+        duckdb.OutOfRangeException,
+        duckdb.OutOfMemoryException,
+    )
 
 
 def first_sentence(error: BaseException) -> str:

@@ -356,12 +356,12 @@ class RecordedRun:
             UnknownKey: as `curve`.
         """
         from lossbook.reading.history import history_query
-        from lossbook.reading.query_result import QueryResult
 
         wanted = [keys] if isinstance(keys, str) else keys
         found = self.keys() if wanted is None else [self.find_key(key) for key in wanted]
-        query = history_query(self.sources(), found, start=start, end=end, ranks=ranks, hidden=hidden)
-        return QueryResult(self._context.cursor(), query)
+        return self._query(
+            lambda: history_query(self.sources(), found, start=start, end=end, ranks=ranks, hidden=hidden)
+        )
 
     def query_history(self, keys: Sequence[str], select: str) -> QueryResult:
         """Ask SQL of this run's history: `select` over a view `history` as `history(keys)` gives it.
@@ -371,10 +371,35 @@ class RecordedRun:
             select: what to select, such as `max("gpu/0/memory")`.
         """
         from lossbook.reading.history import history_query
+
+        def write() -> str:
+            lines = history_query(self.sources(), list(keys), start=None, end=None, ranks=False, hidden=False)
+            return f"SELECT {select} FROM ({lines}) AS history"
+
+        return self._query(write)
+
+    def _query(self, write: Callable[[], str]) -> QueryResult:
+        """A query over the run's files, written anew where they were replaced before its rows are asked for."""
         from lossbook.reading.query_result import QueryResult
 
-        lines = history_query(self.sources(), list(keys), start=None, end=None, ranks=False, hidden=False)
-        return QueryResult(self._context.cursor(), f"SELECT {select} FROM ({lines}) AS history")
+        query = self.consistently(write)
+
+        def renew() -> str | None:
+            nonlocal query
+            fresh = self.consistently(write)
+            if fresh == query and self.consistently(self.find_damage):
+                fresh = self.consistently(write)
+            if fresh == query:
+                return None
+            query = fresh
+            return query
+
+        return QueryResult(self._context.cursor(), query, renew=renew)
+
+    def find_damage(self) -> bool:
+        """Decode every sealed file of scalars, its parents' too; says whether one cannot be, which is left out from now on."""
+        damaged = [source for source in self.sources() if source.rows.find_damage()]
+        return bool(damaged)
 
     def events(self, kind: str | None = None) -> list[dict[str, Any]]:
         """Rows that are no scalars (text, histogram, image, table, alert, checkpoint, note, ...) in order.

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import orjson
 
 from lossbook.reading.history import COLUMNS, rows_query, visible_query
+from lossbook.reading.query_result import QueryResult
 from lossbook.storage import METRICS, parquet, quote, quote_name
 
 if TYPE_CHECKING:
@@ -19,16 +21,49 @@ if TYPE_CHECKING:
     from lossbook.reading.run import RecordedRun
 
 
-def prepare(connection: duckdb.DuckDBPyConnection, query: str, runs: list[RecordedRun]) -> None:
-    """Make those views that a query mentions."""
+def query_runs(
+    connection: duckdb.DuckDBPyConnection,
+    query: str,
+    runs: list[RecordedRun],
+    parameters: Sequence[object] | None = None,
+) -> QueryResult:
+    """Ask SQL of some runs, with the views of `prepare`.
+
+    Raises:
+        BadQuery: the query cannot be run.
+    """
+    text = query.strip().rstrip(";")
+    made = prepare(connection, query, runs)
+
+    def renew() -> str | None:
+        nonlocal made
+        fresh = prepare(connection, query, runs)
+        if fresh == made and [run for run in runs if run.consistently(run.find_damage)]:
+            fresh = prepare(connection, query, runs)
+        if fresh == made:
+            return None
+        made = fresh
+        return text
+
+    return QueryResult(connection, text, parameters, renew=renew)
+
+
+def prepare(connection: duckdb.DuckDBPyConnection, query: str, runs: list[RecordedRun]) -> list[str]:
+    """Make those views that a query mentions.
+
+    Returns:
+        What they select from files: it changes when files take the place of others.
+    """
+    made: list[str] = []
     mentioned = set(re.findall(r"[a-z_]+", query.lower()))
     if "runs" in mentioned:
         _make_runs(connection, runs)
     for name, hidden in (("metrics", False), ("all_metrics", True)):
         if name in mentioned:
-            _make_metrics(connection, name, runs, hidden=hidden)
+            made.append(_make_metrics(connection, name, runs, hidden=hidden))
     if "events" in mentioned:
         _make_events(connection, runs)
+    return made
 
 
 def _make_runs(connection: duckdb.DuckDBPyConnection, runs: list[RecordedRun]) -> None:
@@ -61,23 +96,18 @@ def _make_runs(connection: duckdb.DuckDBPyConnection, runs: list[RecordedRun]) -
     connection.execute(f"CREATE OR REPLACE TEMP VIEW runs AS SELECT {selected} FROM run_rows")
 
 
-def _make_metrics(connection: duckdb.DuckDBPyConnection, view: str, runs: list[RecordedRun], *, hidden: bool) -> None:
+def _make_metrics(connection: duckdb.DuckDBPyConnection, view: str, runs: list[RecordedRun], *, hidden: bool) -> str:
+    """Make a view of scalars; returns its SQL."""
     plain: list[str] = []
     parts: list[str] = []
     owners: list[tuple[str, str, str, str]] = []
     for run in runs:
-        rows = run.rows()
-        resumed = not hidden and len(rows.info.resume_steps()) > 1
+        query, files = run.consistently(partial(_scalars_of, run, hidden))
         owner = (run.project, run.id, run.name)
-        if resumed or any(segment.journal is not None for segment in rows.segments):
-            query = rows_query(rows)
-            query = visible_query(rows, query) if resumed else query
+        if query:
             parts.append(f"SELECT {', '.join(map(quote, owner))}, {COLUMNS} FROM ({query})")
-            continue
-        for segment in rows.segments:
-            if segment.metrics is not None:
-                plain.append(segment.metrics)
-                owners.append((segment.metrics, *owner))
+        plain += files
+        owners += [(path, *owner) for path in files]
     if plain:
         # One scan over all sealed files: ten thousand small queries would take a minute to plan.
         connection.execute(
@@ -91,7 +121,19 @@ def _make_metrics(connection: duckdb.DuckDBPyConnection, view: str, runs: list[R
         empty = ", ".join(f"NULL::{kind} AS {name}" for name, kind in METRICS.items())
         parts = [f"SELECT ''::VARCHAR, ''::VARCHAR, ''::VARCHAR, {empty} WHERE false"]
     names = f"project, run, name, {COLUMNS}"
-    connection.execute(f"CREATE OR REPLACE TEMP VIEW {view}({names}) AS {' UNION ALL '.join(parts)}")
+    query = " UNION ALL ".join(parts)
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW {view}({names}) AS {query}")
+    return query
+
+
+def _scalars_of(run: RecordedRun, hidden: bool) -> tuple[str, list[str]]:
+    """A query of one run's scalars; empty where all rows of some sealed files are it, which are named then."""
+    rows = run.rows()
+    resumed = not hidden and len(rows.info.resume_steps()) > 1
+    if resumed or any(one.journal is not None or one.first_row is not None for one in rows.segments):
+        query = rows_query(rows)
+        return (visible_query(rows, query) if resumed else query), []
+    return "", [str(segment.metrics) for segment, _ in rows.usable_sources()]
 
 
 def _make_events(connection: duckdb.DuckDBPyConnection, runs: list[RecordedRun]) -> None:

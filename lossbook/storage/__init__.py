@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lossbook.storage.buckets import BUCKET_COLUMNS as BUCKET_COLUMNS, Buckets as Buckets, between as between
     from lossbook.storage.chunks import SeriesPart as SeriesPart
     from lossbook.storage.compaction import SealReport as SealReport, seal_run as seal_run
+    from lossbook.storage.digests import disagreement as disagreement, known_disagreements as known_disagreements
     from lossbook.storage.resume_point import (
         last_step as last_step,
         next_row as next_row,
@@ -33,6 +34,11 @@ if TYPE_CHECKING:
         parquet as parquet,
         quote as quote,
         quote_name as quote_name,
+    )
+    from lossbook.storage.sealed_files import (
+        events_source as events_source,
+        leave_out as leave_out,
+        metrics_source as metrics_source,
     )
     from lossbook.storage.segments import Segment as Segment, list_segments as list_segments
     from lossbook.storage.series_reader import RunRows as RunRows
@@ -57,11 +63,13 @@ else:
             "buckets": "BUCKET_COLUMNS Buckets between",
             "chunks": "SeriesPart",
             "compaction": "SealReport seal_run",
+            "digests": "disagreement known_disagreements",
             "resume_point": "last_step next_row recorded_state sealed_at_us",
             "rollup": "FINEST_LEVEL LEVEL_STEP",
             "run_state": "sealed_problems",
             "scan": "LoggedRow Replay visible",
             "schema": ("METRICS METRICS_ROW_GROUP TOP_LEVEL connect fetch_columns parquet quote quote_name"),
+            "sealed_files": "events_source leave_out metrics_source",
             "segments": "Segment list_segments",
             "series_reader": "RunRows",
             "summary": "LiveSummary compute_summary overlay",

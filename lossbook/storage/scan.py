@@ -16,7 +16,9 @@ import orjson
 from lossbook.errors import StoreError
 from lossbook.journal import read_segment
 from lossbook.paths import RunFolder
-from lossbook.storage.schema import connect, parquet
+from lossbook.storage.digests import known_disagreements
+from lossbook.storage.schema import connect
+from lossbook.storage.sealed_files import events_source, leave_out, metrics_source
 from lossbook.storage.segments import Segment, list_segments
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ class Replay:
         self._live: dict[str, tuple[int, int, int]] = {}  # by journal: offset, line, attempt
         self._passed: set[str] = set()  # sealed files of which every row is known
         self._connection: duckdb.DuckDBPyConnection | None = None
-        #: Damaged lines that were passed over, a sentence each.
+        #: Damaged lines and files that were passed over, a sentence each.
         self.problems: list[str] = []
 
     def rows(self) -> Iterator[LoggedRow]:
@@ -120,34 +122,39 @@ class Replay:
         path, rank = str(segment.metrics), segment.name.rank
         if path in self._passed:
             return
-        files = [file for file in (segment.metrics, segment.events) if file is not None]
-        spans = [self._fetch(file, "SELECT min(row), max(row) FROM {file}")[0] for file in files]
+        files = {segment.metrics: metrics_source(segment), segment.events: events_source(segment)}
+        sources = {str(file): source for file, source in files.items() if source is not None}
+        query = "SELECT min(row), max(row) FROM {file}"
+        spans = [span for file, source in sources.items() for span in self._fetch(file, source, query)]
         known = [span for span in spans if span[0] is not None]
         if known:
             first = max(min(span[0] for span in known), self._next.get(rank, 0))
             last = max(span[1] for span in known)
             for start in range(first, last + 1, WINDOW_ROWS):
-                yield from self._window(segment, start, min(start + WINDOW_ROWS - 1, last))
+                yield from self._window(segment, sources, start, min(start + WINDOW_ROWS - 1, last))
+        self.problems += known_disagreements(str(file) for file in files if file is not None)
         self._passed.add(path)
 
-    def _window(self, segment: Segment, first: int, last: int) -> Iterator[LoggedRow]:
+    def _window(self, segment: Segment, sources: dict[str, str], first: int, last: int) -> Iterator[LoggedRow]:
         """The rows of a sealed file between two numbers, both included."""
         rank = segment.name.rank
         events: list[LoggedRow] = []
-        if segment.events is not None:
+        if segment.events in sources:
             for row, step, time_us, kind, key, attempt, value in self._fetch(
                 segment.events,
+                sources[segment.events],
                 "SELECT row, step, epoch_us(time), kind, key, attempt, value FROM {file} "
                 f"WHERE row BETWEEN {first} AND {last} ORDER BY row",
             ):
                 events.append(LoggedRow(rank, row, time_us, step, kind, key, orjson.loads(value), attempt))
         scalars: list[LoggedRow] = []
         number = None
-        for row, step, time_us, key, value, attempt in self._fetch(
-            str(segment.metrics),
-            "SELECT row, step, epoch_us(time), key, value, attempt FROM {file} "
-            f"WHERE row BETWEEN {first} AND {last} ORDER BY row",
-        ):
+        metrics = str(segment.metrics)
+        query = (
+            f"SELECT row, step, epoch_us(time), key, value, attempt FROM {{file}} WHERE row BETWEEN {first} AND {last}"
+        )
+        found = self._fetch(metrics, sources[metrics], f"{query} ORDER BY row") if metrics in sources else []
+        for row, step, time_us, key, value, attempt in found:
             if row != number:
                 number = row
                 scalars.append(LoggedRow(rank, row, time_us, step, None, None, {}, attempt))
@@ -156,18 +163,16 @@ class Replay:
             if self._new(one):
                 yield one
 
-    def _fetch(self, path: str, query: str) -> Rows:
+    def _fetch(self, path: str, source: str, query: str) -> Rows:
         import duckdb
 
         if self._connection is None:
             self._connection = connect()
         try:
-            return self._connection.execute(query.format(file=parquet(path))).fetchall()
-        except duckdb.Error as error:
-            if not os.path.exists(path):
-                raise FileNotFoundError(path) from None
-            first_line = str(error).strip().splitlines()[0]
-            raise StoreError(f"{path} cannot be read ({first_line}); `lossbook verify` says more") from None
+            return self._connection.execute(query.format(file=source)).fetchall()
+        except (duckdb.Error, UnicodeDecodeError) as error:
+            leave_out(path, error)
+            return []
 
 
 def visible(row: LoggedRow, resumed_from: Mapping[int, int | None]) -> bool:

@@ -18,6 +18,8 @@ class Segment:
     metrics: str | None = None
     rollup: str | None = None
     events: str | None = None
+    #: Only its rows from that number on count: those before are in another segment.
+    first_row: int | None = None
 
     @property
     def is_sealed(self) -> bool:

@@ -10,11 +10,12 @@ import os
 import threading
 import time
 from collections import OrderedDict
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy
 
-from lossbook.errors import LossbookError, StoreError
+from lossbook.errors import LossbookError
 from lossbook.paths import RunFolder, SegmentName, is_settled
 from lossbook.run_info import RunInfo, parse_run_info, read_run_info
 from lossbook.storage.array_cache import ArrayCache, FilesReplaced
@@ -22,13 +23,17 @@ from lossbook.storage.attempts import NEVER, cutoffs
 from lossbook.storage.buckets import BUCKET_COLUMNS, BUCKETS_SQL, Buckets, between, buckets_of_rows
 from lossbook.storage.chunks import SealedParts, SeriesPart
 from lossbook.storage.derived_files import read_seal_notes
+from lossbook.storage.digests import known_disagreements
 from lossbook.storage.live_series import LiveSegment
 from lossbook.storage.schema import TOP_LEVEL, fetch_columns, parquet
+from lossbook.storage.sealed_files import is_readable, leave_out, metrics_source, rollup_file
 from lossbook.storage.segments import Segment, list_segments
 
 if TYPE_CHECKING:
     import duckdb
     from numpy.typing import NDArray
+
+    from lossbook.storage.schema import Columns
 
 #: Arrays kept of a run that is read by itself, in bytes; the runs of a book share one cache.
 CACHE_BYTES = 64 << 20
@@ -122,6 +127,9 @@ class RunRows:
     def problems(self) -> list[str]:
         """What could not be read, a sentence each."""
         found = list(self._damaged.values())
+        found += known_disagreements(
+            path for one in self._segments for path in (one.rollup, one.metrics, one.events) if path is not None
+        )
         for live in self._live.values():
             found += live.problems
         return found
@@ -253,6 +261,10 @@ class RunRows:
             if segment.metrics in self._parts or segment.rollup is None:
                 known[str(segment.metrics)] = self._sealed_parts(segment).of(key)
         segments = [one for one in segments if one.metrics not in known]
+        for segment in segments:
+            if self._rollup_of(segment) is None:
+                known[str(segment.metrics)] = self._sealed_parts(segment).of(key)
+        segments = [one for one in segments if one.metrics not in known]
         if not segments:
             return
         wanted = "" if level is None else f" OR level = {int(level)}"
@@ -264,7 +276,7 @@ class RunRows:
                 f"WHERE key = ? AND (level = {TOP_LEVEL}{wanted})",
                 [key],
             )
-        except duckdb.Error:
+        except (duckdb.Error, UnicodeDecodeError):
             # One of them is damaged or gone: which one, each tells by itself.
             for segment in segments:
                 known[str(segment.metrics)] = self._sealed_parts(segment).of(key)
@@ -301,32 +313,41 @@ class RunRows:
         known = self._parts.get(path)
         if known is not None:
             return known
-        import duckdb
-
-        columns = "key, attempt, rank, first_step, last_step, epoch_us(first_time), epoch_us(last_time), count"
-        if segment.rollup is not None:
-            query = f"SELECT {columns} FROM {parquet(segment.rollup)} WHERE level = {TOP_LEVEL}"
+        rollup = self._rollup_of(segment)
+        if rollup is not None:
+            columns = "key, attempt, rank, first_step, last_step, epoch_us(first_time), epoch_us(last_time), count"
+            found = self._fetch(rollup, f"SELECT {columns} FROM {parquet(rollup)} WHERE level = {TOP_LEVEL}", [])
+            if found is None:
+                return self._sealed_parts(segment)
         else:
-            query = (
-                "SELECT key, attempt, rank, min(step), max(step), epoch_us(min(time)), epoch_us(max(time)), count(*) "
-                f"FROM {parquet(path)} GROUP BY key, attempt, rank"
-            )
-        parts = SealedParts(segment, {})
-        try:
-            parts = SealedParts(segment, fetch_columns(self._connection, query))
-        except duckdb.Error as error:
-            if not os.path.exists(path):
-                raise self._replaced(path) from None
-            if segment.rollup is not None:
-                # The rollup can be derived; the rows themselves may be whole.
-                self._damaged[segment.rollup] = f"{segment.rollup} cannot be read; rows are read from {path}"
-                whole = Segment(segment.name, metrics=segment.metrics, events=segment.events)
-                return self._sealed_parts(whole)
-            self._damaged[path] = f"{path} cannot be read ({str(error).splitlines()[0]}); its rows are missing here"
-        self._parts[path] = parts
+            # The rollup can be derived; the rows themselves may be whole.
+            segment = replace(segment, rollup=None)
+            source = self._metrics_source(segment)
+            found = None
+            if source is not None:
+                query = (
+                    "SELECT key, attempt, rank, min(step), max(step), epoch_us(min(time)), epoch_us(max(time)), "
+                    f"count(*) FROM {source} GROUP BY key, attempt, rank"
+                )
+                found = self._fetch(path, query, [])
+        self._parts[path] = parts = SealedParts(segment, found or {})
         return parts
 
-    def _replaced(self, path: str) -> FilesReplaced:
+    def _rollup_of(self, segment: Segment) -> str | None:
+        """The rollup that may stand for a segment's rows; None where there is none, or it is damaged."""
+        try:
+            return rollup_file(segment)
+        except FileNotFoundError:
+            raise self.replaced(str(segment.rollup)) from None
+
+    def _metrics_source(self, segment: Segment) -> str | None:
+        try:
+            return metrics_source(segment)
+        except FileNotFoundError:
+            raise self.replaced(str(segment.metrics)) from None
+
+    def replaced(self, path: str) -> FilesReplaced:
+        """What to raise when a file went that this look at the folder has named: the next look is a new one."""
         # The folder's mtime may be that of this very tick: look again whatever it says.
         self._seen = ()
         return FilesReplaced(f"{path} went while it was read; ask again")
@@ -343,16 +364,17 @@ class RunRows:
             found = self._cache.get(name)
             if found is not None:
                 return found
-            if level == 0 or part.segment.rollup is None:
-                found = self.rows(key, part)
-            else:
+            rollup = self._rollup_of(part.segment) if level > 0 else None
+            if rollup is not None:
                 wanted = level if part.count > 1 << level else TOP_LEVEL
                 found = self._fetch(
-                    f"SELECT {BUCKETS_SQL} FROM {parquet(str(part.segment.rollup))} "
+                    rollup,
+                    f"SELECT {BUCKETS_SQL} FROM {parquet(rollup)} "
                     "WHERE key = ? AND level = ? AND attempt = ? AND rank = ? ORDER BY first_step, first_row",
                     [key, wanted, part.attempt, part.rank],
-                    part,
                 )
+            if found is None:
+                found = self.rows(key, part)
             self._cache.put(name, found)
             return found
 
@@ -366,12 +388,16 @@ class RunRows:
             if first is not None or last is not None:
                 bounds = " AND step BETWEEN ? AND ?"
                 values += [first if first is not None else -(1 << 63), last if last is not None else NEVER]
-            found = self._fetch(
-                f"SELECT step, row, epoch_us(time) AS time, value FROM {parquet(str(part.segment.metrics))} "
-                f"WHERE key = ? AND attempt = ? AND rank = ?{bounds}",
-                values,
-                part,
+            source = self._metrics_source(part.segment)
+            query = (
+                "SELECT step, row, epoch_us(time) AS time, value FROM {} WHERE key = ? AND attempt = ? AND rank = ?{}"
             )
+            found = None
+            if source is not None:
+                found = self._fetch(str(part.segment.metrics), query.format(source, bounds), values)
+            if found is None:
+                none = numpy.zeros(0, dtype=numpy.int64)
+                return buckets_of_rows(none, none, none, numpy.zeros(0))
             return buckets_of_rows(found["step"], found["row"], found["time"], found["value"])
 
     def _live_rows(self, key: str, part: SeriesPart) -> Buckets:
@@ -384,17 +410,33 @@ class RunRows:
             self._cache.put(name, found)
         return found
 
-    def _fetch(self, query: str, values: list[str | int], part: SeriesPart) -> Buckets:
+    def usable_sources(self) -> list[tuple[Segment, str]]:
+        """The sealed segments whose scalars may be used, and what to select them from."""
+        with self._lock:
+            found = [(one, self._metrics_source(one)) for one in self._segments if one.metrics is not None]
+        return [(one, source) for one, source in found if source is not None]
+
+    def find_damage(self) -> bool:
+        """Decode every sealed file of scalars from end to end; says whether one cannot be, which is left out from now on."""
+        with self._lock:
+            try:
+                damaged = [one for one, _ in self.usable_sources() if not is_readable(one)]
+            except FileNotFoundError as error:
+                raise self.replaced(str(error)) from None
+            return bool(damaged)
+
+    def _fetch(self, path: str, query: str, values: list[str | int]) -> Columns | None:
+        """Ask a question of one sealed file; None when it cannot be decoded, which is remembered."""
         import duckdb
 
         try:
             return fetch_columns(self._connection, query, values)
-        except duckdb.Error as error:
-            if not os.path.exists(str(part.segment.metrics)):
-                raise self._replaced(str(part.segment.metrics)) from None
-            raise StoreError(
-                f"{self.folder.path} cannot be read ({str(error).splitlines()[0]}); `lossbook verify` says more"
-            ) from None
+        except (duckdb.Error, UnicodeDecodeError) as error:
+            try:
+                leave_out(path, error)
+            except FileNotFoundError:
+                raise self.replaced(path) from None
+            return None
 
 
 def _mtime(path: str) -> int | None:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from lossbook.journal import Row, encode_number, read_segment
-from lossbook.json_shapes import JsonObject
+from lossbook.json_shapes import JsonObject, object_or_empty
 from lossbook.storage.attempts import NEVER
+from lossbook.storage.digests import known_disagreements
 from lossbook.storage.schema import TOP_LEVEL, connect, parquet
+from lossbook.storage.sealed_files import events_source, leave_out, metrics_source, rollup_file
 from lossbook.storage.segments import Segment
 from lossbook.storage.summary_file import MetricStatistics
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from lossbook.storage.schema import Rows
 
 #: Kinds of rows that say something of the run as a whole.
 KINDS_THAT_COUNT = frozenset(("config", "summary", "define", "finish", "alert", "warning"))
@@ -147,47 +153,63 @@ def read_sealed(segment: Segment, first_row: int | None = None) -> SealedPart:
     Raises:
         FileNotFoundError: it was merged into another.
     """
-    import duckdb
     import orjson
 
     part = SealedPart(next_row=first_row or 0)
-    path = str(segment.metrics)
     later = "" if first_row is None else f" WHERE row >= {int(first_row)}"
+    row_numbers: list[int] = []
     connection = connect()
-    try:
-        if segment.rollup is not None and first_row is None:
-            found = connection.execute(
-                "SELECT key, attempt, rank, first_step, last_step, last_row, last, min, min_step, max, max_step, sum, "
-                f"count, nonfinite, epoch_us(last_time) FROM {parquet(segment.rollup)} WHERE level = {TOP_LEVEL}"
-            ).fetchall()
-        else:
-            found = connection.execute(_top_level_from_rows(path, later)).fetchall()
-        for key, attempt, rank, *numbers, last_time in found:
-            part.series[(key, attempt, rank)] = one = _statistics(*numbers)
-            part.last_time = max(part.last_time, last_time)
-            part.next_row = max(part.next_row, one.last_row + 1)
-        # The range of row numbers stands in the footer; counting them would read a hundred million scalars.
-        found_rows = connection.execute(f"SELECT min(row), max(row) FROM {parquet(path)}{later}").fetchone()
-        row_numbers = [int(number) for number in found_rows or () if number is not None]
-        if segment.events is not None:
-            for row, when, kind, rank, attempt, value in connection.execute(
-                f"SELECT row, epoch_us(time), kind, rank, attempt, value FROM {parquet(segment.events)}{later} "
-                "ORDER BY row"
-            ).fetchall():
-                row_numbers.append(row)
-                part.next_row = max(part.next_row, row + 1)
-                part.last_time = max(part.last_time, when)
-                if kind in KINDS_THAT_COUNT:
-                    part.events.append(Event(when, rank, attempt, kind, orjson.loads(value)))
-        part.rows = max(row_numbers) - min(row_numbers) + 1 if row_numbers else 0
-    except duckdb.Error as error:
-        if not os.path.exists(path):
-            raise FileNotFoundError(path) from None
-        first = str(error).strip().splitlines()[0]
-        part.problems.append(f"{path} cannot be read ({first}); its rows are missing here")
-    finally:
-        connection.close()
+    for key, attempt, rank, first, *numbers, last_time in _top_level(connection, segment, later):
+        part.series[(key, attempt, rank)] = one = _statistics(*numbers)
+        part.last_time = max(part.last_time, last_time)
+        part.next_row = max(part.next_row, one.last_row + 1)
+        row_numbers += [first, one.last_row]
+    events = events_source(segment)
+    query = f"SELECT row, epoch_us(time), kind, rank, attempt, value FROM {events}{later} ORDER BY row"
+    found = _fetch(connection, segment.events, query) if events is not None else None
+    for row, when, kind, rank, attempt, value in found or ():
+        row_numbers.append(row)
+        part.next_row = max(part.next_row, row + 1)
+        part.last_time = max(part.last_time, when)
+        if kind in KINDS_THAT_COUNT:
+            try:
+                part.events.append(Event(when, rank, attempt, kind, object_or_empty(orjson.loads(value))))
+            except orjson.JSONDecodeError:
+                part.problems.append(f"{segment.events}: the contents of row {row} are no JSON; it is left out")
+    connection.close()
+    part.rows = max(row_numbers) - min(row_numbers) + 1 if row_numbers else 0
+    part.problems += known_disagreements(
+        path for path in (segment.rollup, segment.metrics, segment.events) if path is not None
+    )
     return part
+
+
+def _top_level(connection: duckdb.DuckDBPyConnection, segment: Segment, later: str) -> Rows:
+    """Each series of a segment in numbers: from its rollup, or from its rows where there is none or `later` chooses some."""
+    rollup = rollup_file(segment) if not later else None
+    if rollup is not None:
+        query = (
+            "SELECT key, attempt, rank, first_row, first_step, last_step, last_row, last, min, min_step, max, max_step, "
+            f"sum, count, nonfinite, epoch_us(last_time) FROM {parquet(rollup)} WHERE level = {TOP_LEVEL}"
+        )
+        found = _fetch(connection, rollup, query)
+        if found is not None:
+            return found
+    source = metrics_source(segment)
+    if source is None:
+        return []
+    return _fetch(connection, segment.metrics, _top_level_from_rows(source, later)) or []
+
+
+def _fetch(connection: duckdb.DuckDBPyConnection, path: str | None, query: str) -> Rows | None:
+    """Ask a question of one sealed file; None when it cannot be decoded, which is remembered."""
+    import duckdb
+
+    try:
+        return connection.execute(query).fetchall()
+    except (duckdb.Error, UnicodeDecodeError) as error:
+        leave_out(str(path), error)
+        return None
 
 
 def _statistics(
@@ -218,13 +240,13 @@ def _statistics(
     )
 
 
-def _top_level_from_rows(path: str, where: str) -> str:
+def _top_level_from_rows(source: str, where: str) -> str:
     return (
-        "SELECT key, attempt, rank, min(step), max(step), max(row), arg_max(value, (step, row)), "
+        "SELECT key, attempt, rank, min(row), min(step), max(step), max(row), arg_max(value, (step, row)), "
         "min(value) FILTER (isfinite(value)), arg_min(step, (value, step)) FILTER (isfinite(value)), "
         "max(value) FILTER (isfinite(value)), arg_min(step, (-value, step)) FILTER (isfinite(value)), "
         "sum(value) FILTER (isfinite(value)), count(*), count(*) FILTER (NOT isfinite(value)), epoch_us(max(time)) "
-        f"FROM {parquet(path)}{where} GROUP BY key, attempt, rank"
+        f"FROM {source}{where} GROUP BY key, attempt, rank"
     )
 
 
@@ -236,8 +258,6 @@ def statistics_up_to(
     Raises:
         FileNotFoundError: a file was sealed or merged meanwhile.
     """
-    import duckdb
-
     result: dict[str, Statistics] = {}
     for segment in segments:
         if segment.name.rank != rank:
@@ -247,21 +267,19 @@ def statistics_up_to(
             for row in read_segment(segment.journal).rows:
                 if row.kind == "attempt":
                     current = int(row.body["number"])
+                elif row.i < (segment.first_row or 0):
+                    continue
                 elif row.kind is None and current == attempt and (row.step or 0) <= cut:
                     add_row(result, row, keys)
             continue
-        path = str(segment.metrics)
-        connection = connect()
-        try:
-            where = f" WHERE attempt = {int(attempt)} AND rank = {int(rank)} AND step <= {int(cut)}"
-            for key, _, _, *numbers, _ in connection.execute(_top_level_from_rows(path, where)).fetchall():
-                if key in keys:
-                    result.setdefault(key, Statistics()).merge(_statistics(*numbers))
-        except duckdb.Error:
-            if not os.path.exists(path):
-                raise FileNotFoundError(path) from None
-        finally:
-            connection.close()
+        source = metrics_source(segment)
+        if source is None:
+            continue
+        where = f" WHERE attempt = {int(attempt)} AND rank = {int(rank)} AND step <= {int(cut)}"
+        query = _top_level_from_rows(source, where)
+        for key, _, _, _, *numbers, _ in _fetch(connect(), segment.metrics, query) or ():
+            if key in keys:
+                result.setdefault(key, Statistics()).merge(_statistics(*numbers))
     return result
 
 
