@@ -12,7 +12,7 @@ from pathlib import Path
 
 from attack.shim import preload
 
-FAMILIES = ("operations", "power_loss")
+FAMILIES = ("operations", "power_loss", "flips", "truncation", "copies", "nodes", "clocks", "soak")
 
 
 def main() -> int:
@@ -41,7 +41,6 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="attack-", dir=arguments.folder or _memory()) as folder:
         session = Session(folder, arguments.short, arguments.effort, arguments.seed, arguments.only)
         for family in arguments.families or FAMILIES:
-            print(f"-- {family}", flush=True)
             for row in import_module(f"attack.{family}").attack(session):
                 rows.append(row)
                 print(as_line(row), *(f"    {one}" for one in row.failures[:20]), sep="\n", flush=True)

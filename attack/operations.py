@@ -158,7 +158,12 @@ def resume(path: Path, returned: Returned) -> None:
 
 def seal(path: Path, returned: Returned) -> None:
     if os.path.isdir(victim(path / "store").path):
-        seal_folder(victim(path / "store"))
+        seal_and_summarise(path)
+
+
+def seal_and_summarise(path: Path) -> None:
+    """What `lossbook seal` does."""
+    seal_folder(victim(path / "store"))
 
 
 def seal_what_is_left_behind(path: Path, returned: Returned) -> None:

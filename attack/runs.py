@@ -12,6 +12,7 @@ from pathlib import Path
 
 import lossbook
 from attack.child import describe
+from lossbook.cli.maintenance import seal_folder
 from lossbook.errors import LossbookError
 from lossbook.paths import RunFolder, run_folders
 from lossbook.storage import verify_run
@@ -34,7 +35,7 @@ def learning_rate_of(step: int) -> float:
 
 def log_steps(run: lossbook.Run, steps: Iterable[int]) -> None:
     for step in steps:
-        run.log({"loss": value_of(step), "lr": learning_rate_of(step)}, step=step)
+        run.log({"loss": value_of(step), "lr": learning_rate_of(step)}, step=step, ranks="all")
 
 
 def log_events(run: lossbook.Run) -> None:
@@ -92,7 +93,6 @@ def _read_run(store: Path | str, folder: RunFolder, found: Contents) -> None:
         book = lossbook.open(store)
         run = book.run(name)
         found.states[name], found.names[name] = run.state, run.name
-        found.problems += run.problems()
         keys = set(run.keys())
     except LossbookError as error:
         found.errors.append(str(error))
@@ -109,9 +109,6 @@ def _read_run(store: Path | str, folder: RunFolder, found: Contents) -> None:
             found.steps[name].append(step)
             if loss != value_of(step) or rate != learning_rate_of(step):
                 found.wrong.append(f"step {step}: loss {loss}, lr {rate}")
-        count = run.metrics.get("loss", {}).get("count")
-        if count != len(found.steps[name]) and not found.problems:
-            found.wrong.append(f"the summary counts {count} rows of loss, and {len(found.steps[name])} are read")
 
     def curve() -> None:
         if "loss" not in keys:
@@ -124,7 +121,17 @@ def _read_run(store: Path | str, folder: RunFolder, found: Contents) -> None:
     def events() -> None:
         found.events += sorted(event["kind"] for event in run.events())
 
-    for question in (rows, curve, events):
+    def problems() -> None:
+        found.problems += run.problems()
+
+    def statistics() -> None:
+        if run.state == "running" or "loss" not in keys or found.said:
+            return
+        count, there = run.metrics.get("loss", {}).get("count"), len(run.history(["loss"], ranks=True).rows())
+        if count != there:
+            found.wrong.append(f"the summary counts {count} rows of loss, and {there} are read")
+
+    for question in (rows, curve, events, problems, statistics):
         try:
             question()
         except LossbookError as error:
@@ -146,6 +153,17 @@ def complaints(store: Path | str) -> list[str]:
 
 def victim(store: Path | str) -> RunFolder:
     return RunFolder(os.path.join(store, PROJECT, RUN))
+
+
+def seal_quietly(path: Path, run: str = RUN) -> str:
+    """Seal a run of the store below `path` as `lossbook seal` does; returns what it raised, LossbookErrors left out."""
+    try:
+        seal_folder(RunFolder(os.path.join(path, "store", PROJECT, run)))
+    except LossbookError:
+        return ""
+    except Exception as error:
+        return describe(error)
+    return ""
 
 
 def begin(store: Path | str, *, resume: str = "never", **more: object) -> lossbook.Run:

@@ -34,12 +34,12 @@ def attack(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("family", [])
+@pytest.mark.parametrize("family", ["truncation", "copies", "clocks", "nodes", "soak"])
 def test_no_fault_costs_a_row_or_goes_unsaid(family: str) -> None:
     done = attack(family, "--short")
     assert done.returncode == 0, done.stdout
     (points,) = re.findall(r"^(\d+) points in ", done.stdout, re.MULTILINE)
-    assert int(points) > 20
+    assert int(points) > 3
 
 
 def test_a_disk_that_loses_power_keeps_what_was_synced_and_owes_nothing_else(tmp_path: Path) -> None:
