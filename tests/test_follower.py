@@ -229,12 +229,12 @@ def slow_follower(tmp_path: Path) -> Iterator[Path]:
     (folder / "sitecustomize.py").write_text(
         "import os, sys, time\n"
         "if 'lossbook.follower' in sys.orig_argv:\n"
-        "    import lossbook.follower.loop\n"
+        "    import lossbook.follower.service\n"
         "    def work(*arguments, **named):\n"
         f"        with open({str(folder / 'noted')!r}, 'w') as file: file.write(str(os.getpid()))\n"
         f"        os.rename({str(folder / 'noted')!r}, {str(folder / 'alive')!r})\n"
         "        time.sleep(60)  # until it is killed\n"
-        "    lossbook.follower.loop.follow = work\n"
+        "    lossbook.follower.service.serve = work\n"
     )
     yield folder
     if (folder / "alive").exists():
@@ -290,12 +290,12 @@ def test_the_follower_of_another_rank_stays_until_it_has_something_or_training_e
     lossbook.init(store=store, project="p", id="one", console=False).finish()
     looks = 0
 
-    def training_ends(pid: int, start: float | None, boot: str | None) -> bool:
+    def training_ends(pid: int) -> float | None:
         nonlocal looks
         looks += 1
-        return looks < 3
+        return 1.0 if looks < 3 else None
 
-    monkeypatch.setattr("lossbook.follower.loop.is_alive", training_ends)
+    monkeypatch.setattr("lossbook.follower.loop.process_start", training_ends)
     monkeypatch.setattr("lossbook.follower.loop.POLL_SECONDS", 0.0)
     follow(folder, os.getpid(), attempt=0, rank=8)
     assert looks == 3

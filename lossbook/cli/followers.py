@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 
+from lossbook.run import HandoverFolder
+
 
 def living_followers() -> dict[str, list[int]]:
-    """Process ids of the followers that run here, by the path of the run folder that each was given."""
+    """Process ids of the followers that run here, by the paths of the run folders that each looks after."""
     found: dict[str, list[int]] = {}
     for pid, arguments in _command_lines():
         try:
@@ -14,8 +16,14 @@ def living_followers() -> dict[str, list[int]]:
             path = arguments[at + 1]
         except (ValueError, IndexError):
             continue
-        if at and arguments[at - 1] == "-m" and not path.startswith("-"):
-            found.setdefault(os.path.realpath(path), []).append(pid)
+        if not at or path.startswith("-"):
+            continue
+        runs = [path]
+        if arguments[at + 2 : at + 3] == ["--folder"] and len(arguments) > at + 3:
+            folder = HandoverFolder(arguments[at + 3])
+            runs = [one.run for one in folder.waiting()]
+        for run in runs:
+            found.setdefault(os.path.realpath(run), []).append(pid)
     return found
 
 

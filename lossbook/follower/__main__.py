@@ -1,4 +1,6 @@
-"""`python -m lossbook.follower RUN_FOLDER --pid PID --attempt N --rank R`: started by `init()`, ends by itself."""
+"""`python -m lossbook.follower STORE --folder FOLDER` follows the runs of a store that are handed over in a folder;
+`python -m lossbook.follower RUN_FOLDER --pid PID --attempt N --rank R` follows one run. Started by `init()`, ends by itself.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +8,27 @@ import argparse
 import os
 import signal
 import sys
-import time
 
 from lossbook.follower.loop import follow
-from lossbook.paths import RunFolder, folder_lock
+from lossbook.follower.service import run_service
+from lossbook.paths import RunFolder
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m lossbook.follower", description=__doc__)
-    parser.add_argument("folder", help="the run's folder")
-    parser.add_argument("--pid", type=int, required=True, help="the training process")
+    parser.add_argument("path", help="the store, or one run's folder")
+    parser.add_argument("--folder", help="where runs of the store are handed over")
+    parser.add_argument("--pid", type=int, help="the training process")
     parser.add_argument("--attempt", type=int, default=0, help="the attempt it writes")
     parser.add_argument("--rank", type=int, default=0, help="its rank")
     arguments = parser.parse_args()
+    if (arguments.folder is None) == (arguments.pid is None):
+        parser.error("pass --folder for a store, or --pid for one run")
     _settle_in()
-    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} follower {os.getpid()} of process {arguments.pid}", flush=True)
-    folder = RunFolder(arguments.folder)
+    if arguments.folder is not None:
+        return run_service(arguments.folder)
     try:
-        with folder_lock(folder, f"follow-{arguments.rank}-{arguments.attempt}", seconds=0.5) as held:
-            if not held and os.path.isdir(folder.followers):
-                print("another follower is at it already", flush=True)
-                return 0
-            follow(folder, arguments.pid, attempt=arguments.attempt, rank=arguments.rank)
+        follow(RunFolder(arguments.path), arguments.pid, attempt=arguments.attempt, rank=arguments.rank)
     except Exception as error:
         import traceback
 

@@ -37,6 +37,8 @@ class AlertCommand(AlertSink):
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            env=dict(self.run.environment),
+            cwd=self.run.cwd if self.run.cwd and os.path.isdir(self.run.cwd) else None,
             start_new_session=True,
         )
         try:

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from lossbook.diagnosis import Diagnosis, Finding
 from lossbook.errors import LossbookError
 from lossbook.follower.sinks import Alert, RunName, Sinks
+from lossbook.follower.terminal_notice import Note, print_note
 from lossbook.journal import first_row
 from lossbook.json_shapes import JsonMapping, JsonObject, object_or_empty, whole_or_none
 from lossbook.paths import RunFolder, is_monitor, make_folder, read_json, write_json
 from lossbook.run_info import read_run_info
 from lossbook.storage import LoggedRow, Replay, next_row
 
-#: Rows are looked at every so often, and never for more than a twentieth of the time.
-LOOK_SECONDS = 2.0
+#: Rows are looked at every so often, and never for more than a twentieth of the time; while training logs nothing, seldom.
+LOOK_SECONDS, IDLE_LOOK_SECONDS = 2.0, 10.0
 _SHARE = 20
 #: Findings of one kind on one key that are said while the run goes on; `lossbook check` has all of them.
 _MOST_SAID = 5
@@ -58,6 +59,9 @@ class Alerts:
         pid: the training process.
         attempt: the attempt that it writes; what earlier ones came to has been said.
         rows: where alert rows go; None for nowhere.
+        environment: the training's variables; those of this process unless told otherwise.
+        cwd: its working directory.
+        note: takes for a log what is said.
     """
 
     def __init__(
@@ -68,29 +72,41 @@ class Alerts:
         rows: AlertRows | None = None,
         *,
         sinks: Sinks | None = None,
+        environment: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        note: Note = print_note,
     ) -> None:
         self._folder = folder
         self._attempt = attempt
         self._rows = rows
-        self._is_off = os.environ.get("LOSSBOOK_DIAGNOSIS", "").strip().lower() in ("off", "0", "false", "none")
+        self._environment = os.environ if environment is None else environment
+        self._cwd = cwd
+        self._note = note
+        self._is_off = self._environment.get("LOSSBOOK_DIAGNOSIS", "").strip().lower() in ("off", "0", "false", "none")
         self._sinks = sinks
         self._pid = pid
         self._diagnosis = Diagnosis()
         self._replay: Replay | None = None
         self._said: set[tuple[str, str, int]] = set()
         self._sent: dict[int, int] = {}  # by rank, the last alert of the training that was sent on
-        self._next_look = 0.0
+        self._next_look = self._next_idle_look = 0.0
+        self._has_new = True
 
-    def tick(self) -> None:
+    def tick(self, *, is_idle: bool = False) -> None:
         """Look at what was logged since, if it is time to.
+
+        Args:
+            is_idle: whether training has logged nothing since the last time.
 
         Raises:
             LossbookError, OSError: the run's folder cannot be read or written.
         """
         now = time.monotonic()
-        if now < self._next_look:
+        self._has_new |= not is_idle
+        if now < (self._next_look if self._has_new else self._next_idle_look):
             return
-        self._next_look = now + LOOK_SECONDS
+        self._has_new = False
+        self._next_look, self._next_idle_look = now + LOOK_SECONDS, now + IDLE_LOOK_SECONDS
         self._look()
         self._tell(self._diagnosis.clock(time.time_ns() // 1000))
         self._next_look = time.monotonic() + max(LOOK_SECONDS, _SHARE * (time.monotonic() - now))
@@ -103,10 +119,9 @@ class Alerts:
         finally:
             self._save(is_over=True)
 
-    def wait(self) -> None:
-        """Give the sinks a little time for what they still have; the follower ends after this."""
-        if self._sinks is not None:
-            self._sinks.close()
+    def is_sent(self) -> bool:
+        """Whether the sinks have sent on all that they had, or had their time for it; no alert follows."""
+        return self._sinks is None or self._sinks.is_sent()
 
     def _look(self) -> None:
         if self._replay is None:
@@ -120,13 +135,19 @@ class Alerts:
     def _begin(self) -> None:
         if self._sinks is None:
             info = read_run_info(self._folder)[0]
-            self._sinks = Sinks(RunName(info.id, info.name, info.project, self._folder.path), self._pid)
+            self._sinks = Sinks(
+                RunName(info.id, info.name, info.project, self._folder.path, self._cwd, self._environment),
+                self._pid,
+                self._environment,
+                self._note,
+            )
         sent = object_or_empty(_read_state(self._folder).get("sent"))
         self._sent = {int(rank): i for rank, i in sent.items() if isinstance(i, int)}
         if not self._is_off:
             self._said = _said_before(self._folder)
         self._replay = Replay(self._folder, _where_live_rows_begin(self._folder))
-        self._save(is_over=False)
+        if os.path.exists(_state_path(self._folder)):
+            self._save(is_over=False)
 
     def _passing(self, replay: Replay) -> Iterator[LoggedRow]:
         """The rows for the diagnosis; on their way alerts of the training are sent on."""
@@ -162,7 +183,7 @@ class Alerts:
         state = {"attempt": self._attempt, "over": is_over, "sent": {str(rank): i for rank, i in self._sent.items()}}
         try:
             make_folder(self._folder.followers)
-            write_json(_state_path(self._folder), state)
+            write_json(_state_path(self._folder), state, durable=False)
         except (LossbookError, OSError):
             pass  # a full disk: an alert may be sent a second time, no more
 

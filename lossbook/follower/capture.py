@@ -10,11 +10,11 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
-from typing import IO
+from typing import IO, Generic, TypeVar
 
 from lossbook.json_shapes import Json, JsonObject
 from lossbook.paths import RunFolder, make_folder, replace_file, write_json
@@ -56,6 +56,10 @@ _PROGRAMS = frozenset(("GIT_EXTERNAL_DIFF", "GIT_SSH", "GIT_SSH_COMMAND", "GIT_A
 _FIELDS_BEFORE_PATH = {"1": 8, "u": 10}
 _BINARY_PATCH = re.compile(r"^GIT binary patch\n(?:(?:literal|delta) \d+\n(?:[A-Za-z][!-~]+\n)*\n?){1,2}", re.MULTILINE)
 _BINARY_HALF = re.compile(r"^(?:literal|delta) \d+\n((?:[A-Za-z][!-~]+\n)*)", re.MULTILINE)
+#: What was found of a training's repository and of its packages counts for its next runs so long.
+RECENT_SECONDS = 60.0
+_HEAD_BYTES = 4096
+_NAME, _VERSION = re.compile(rb"^Name:(.*)$", re.MULTILINE), re.compile(rb"^Version:(.*)$", re.MULTILINE)
 
 #: Variables worth keeping are named here one by one or by prefix: whatever else is in the environment is nobody's business.
 _KEPT_PREFIXES = (
@@ -70,11 +74,24 @@ _KEPT_NAMES = frozenset(
 )  # fmt: skip
 
 
-def capture(folder: RunFolder, *, attempt: int, main: bool) -> None:
+#: A training process: its id, and when it began.
+Process = tuple[int, float | None]
+
+
+def capture(
+    folder: RunFolder,
+    process: Process | None = None,
+    *,
+    attempt: int,
+    main: bool,
+    variables: Mapping[str, str] | None = None,
+) -> None:
     """Write `code/` (for a resumed run `code/attempt-<n>/`), and the commit into `run.json`.
 
     Args:
+        process: the training process: what was found of the repository counts for its next runs too, for a short while.
         main: whether this is the follower of rank 0; the others have nothing to add.
+        variables: the training's environment; that of this process unless told otherwise.
     """
     if not main:
         return
@@ -82,9 +99,12 @@ def capture(folder: RunFolder, *, attempt: int, main: bool) -> None:
     make_folder(folder.code)
     make_folder(target)
     info = read_run_info(folder)[0]
-    write_json(os.path.join(target, "environment.json"), environment(), durable=False)
+    write_json(os.path.join(target, "environment.json"), environment(variables), durable=False)
     replace_file(os.path.join(target, "packages.txt"), packages().encode(), durable=False)
-    state = git_state(info.cwd or ".", info.script)
+    if process is None:
+        state = git_state(info.cwd or ".", info.script)
+    else:
+        state = _git_states.find((process, info.cwd, info.script), lambda: git_state(info.cwd or ".", info.script))
     if state is not None:
         write_json(os.path.join(target, "git.json"), state.to_json(), durable=False)
         if state.diff:
@@ -96,11 +116,11 @@ def capture(folder: RunFolder, *, attempt: int, main: bool) -> None:
         _keep_script(target, info.script)
 
 
-def environment() -> JsonObject:
-    """The interpreter, the system, and the variables that matter to training (this process inherited them)."""
+def environment(variables: Mapping[str, str] | None = None) -> JsonObject:
+    """The interpreter, the system, and those of the variables that matter to training."""
     kept: JsonObject = {
         name: MASK if is_secret_name(name) or _is_secret_variable(name) else mask_text(value)
-        for name, value in sorted(os.environ.items())
+        for name, value in sorted((os.environ if variables is None else variables).items())
         if name in _KEPT_NAMES or name.startswith(_KEPT_PREFIXES)
     }
     return {
@@ -124,12 +144,68 @@ def _is_secret_variable(name: str) -> bool:
 
 def packages() -> str:
     """Every installed distribution as `name==version`, a line each, as `pip freeze` lists them."""
+    # What is installed or removed changes the folder that it lies in.
+    places = tuple((path, _mtime_ns(path)) for path in dict.fromkeys(sys.path))
+    return _packages.find(places, lambda: _list_packages([path for path, _ in places]))
+
+
+def _list_packages(places: Sequence[str]) -> str:
     found: dict[str, str] = {}
-    for distribution in metadata.distributions():
-        name = distribution.metadata["Name"]
-        if name:
-            found.setdefault(str(name).lower(), f"{name}=={distribution.version}")
+    for place in places:
+        try:
+            names = sorted(os.listdir(place or "."))
+        except OSError:
+            continue
+        for name in names:
+            if name.endswith((".dist-info", ".egg-info")):
+                known = _name_and_version(os.path.join(place, name))
+                if known is not None:
+                    found.setdefault(known[0].lower(), f"{known[0]}=={known[1]}")
     return "".join(f"{found[name]}\n" for name in sorted(found))
+
+
+def _name_and_version(path: str) -> tuple[str, str] | None:
+    """What a distribution is called, from the head of its metadata: `importlib.metadata` would parse all of them."""
+    for file_path in (os.path.join(path, "METADATA"), os.path.join(path, "PKG-INFO"), path):
+        try:
+            with open(file_path, "rb") as file:
+                head = file.read(_HEAD_BYTES)
+        except OSError:
+            continue
+        name, version = _NAME.search(head), _VERSION.search(head)
+        if name and version:
+            return name[1].decode(errors="replace").strip(), version[1].decode(errors="replace").strip()
+    return None
+
+
+def _mtime_ns(path: str) -> int:
+    try:
+        return os.stat(path or ".").st_mtime_ns
+    except OSError:
+        return 0
+
+
+Key = TypeVar("Key", bound=Hashable)
+Found = TypeVar("Found")
+
+
+class _Recent(Generic[Key, Found]):
+    """What was found a short while ago. Thread-safe; one thread looks, and the others wait for what it finds."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: dict[Key, tuple[float, Found]] = {}
+
+    def find(self, key: Key, look: Callable[[], Found]) -> Found:
+        with self._lock:
+            oldest = time.monotonic() - RECENT_SECONDS
+            self._found = {name: one for name, one in self._found.items() if one[0] >= oldest}
+            if key not in self._found:
+                self._found[key] = time.monotonic(), look()
+            return self._found[key][1]
+
+
+_packages: _Recent[tuple[tuple[str, int], ...], str] = _Recent()
 
 
 @dataclass(frozen=True)
@@ -334,6 +410,9 @@ def _settings_file(scratch: str, trusted: tuple[str, ...]) -> str:
 def _quoted(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
+
+
+_git_states: _Recent[tuple[Process, str | None, str | None], GitState | None] = _Recent()
 
 
 def _git(

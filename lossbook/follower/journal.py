@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from itertools import islice
 
 from lossbook.errors import LossbookError
+from lossbook.follower.terminal_notice import Note, print_note
 from lossbook.journal import AttemptRow, Journal, journal_segments, rows_backwards
 from lossbook.json_shapes import JsonObject
 from lossbook.paths import MONITOR_RANK, RunFolder, folder_lock
@@ -27,9 +28,11 @@ class OwnRows:
 
     Args:
         rank: of the training process that the follower keeps company to.
+        note: takes for a log what went wrong.
     """
 
-    def __init__(self, folder: RunFolder, rank: int = 0) -> None:
+    def __init__(self, folder: RunFolder, rank: int = 0, note: Note = print_note) -> None:
+        self._note = note
         self.folder = folder
         self.rank = MONITOR_RANK - rank
         self._journal: Journal | None = None
@@ -96,7 +99,7 @@ class OwnRows:
                 self.rank,
                 self._attempt,
                 row=next_row(self.folder, self.rank),
-                warn=lambda sentence: print(sentence, flush=True),
+                warn=self._note,
             )
         return self._journal
 

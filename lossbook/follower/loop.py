@@ -1,128 +1,304 @@
-"""The follower's loop: capture once, then seal, summarise and mirror until the training has ended."""
+"""What a follower does for one run: capture once, then seal, summarise, diagnose and mirror until the training has ended."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import threading
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 
 from lossbook.errors import LossbookError
 from lossbook.follower.alerts import Alerts
 from lossbook.follower.capture import capture
 from lossbook.follower.mirror_process import Mirrors
 from lossbook.follower.system import SystemMetrics
-from lossbook.journal import DigestKeeper, bring_home, live_writers, next_segment
-from lossbook.paths import RunFolder, passing_store, write_json
-from lossbook.processes import boot_id, host_name, is_alive, process_start
+from lossbook.journal import DigestKeeper, bring_home, journal_segments, last_row, live_writers, next_segment
+from lossbook.paths import RunFolder, folder_lock, is_monitor, parse_segment_name, passing_store, write_json
+from lossbook.processes import host_name, process_start
 from lossbook.run_info import load_run_info
-from lossbook.storage import seal_run
+from lossbook.storage import LiveSummary, next_row, seal_run
 
 POLL_SECONDS = 0.5
-#: `summary.json` is written at the most every so often, and never for more than a fiftieth of the time.
-SUMMARY_SECONDS = 2.0
+#: `summary.json` is written at the most every so often, and never for more than a fiftieth of the time; while training
+#: logs nothing, seldom: only the machine's series go on then.
+SUMMARY_SECONDS, IDLE_SUMMARY_SECONDS = 2.0, 30.0
+#: A run on which every round of work has failed so often is left to `lossbook seal`.
+MOST_FAILURES = 10
+
+Sizes = dict[str, int]  # of journal files, by name
 
 
-def follow(folder: RunFolder, pid: int, *, attempt: int, rank: int) -> None:
+def follow(
+    folder: RunFolder,
+    pid: int,
+    *,
+    attempt: int,
+    rank: int,
+    environment: Mapping[str, str] | None = None,
+) -> None:
     """Follow one node's part of a run until every process that writes it here has ended, and its mirrors have it.
 
     Args:
-        pid: the training process that started this follower.
+        pid: the training process.
         attempt: the attempt it writes.
         rank: its rank; the follower of rank 0 also keeps `summary.json` and says when the run has crashed.
+        environment: the training's; that of this process unless told otherwise.
     """
-    run = FollowedRun(folder, pid, attempt=attempt, rank=rank)
-    while run.tick():
-        time.sleep(POLL_SECONDS)
+    run = FollowedRun(folder, pid, attempt=attempt, rank=rank, environment=environment)
+    if run.hold():
+        while run.tick():
+            time.sleep(POLL_SECONDS)
     run.close()
 
 
 class FollowedRun:
     """One node's part of a run, from its first row to the last that its mirrors have.
 
-    `tick()` does what is due and does not wait; nothing of it raises.
+    `tick()` does what is due and does not wait. What fails is noted in the run's `followers/follow.log`, and does not keep
+    the rest from being done.
 
     Args:
-        pid, attempt, rank: as `follow`.
+        pid, attempt, rank, environment: as `follow`.
+        start: when the process began, if that was recorded: one that has ended may have left its id to another.
+        cwd: the training's working directory.
+
+    Attributes:
+        is_over: whether nobody writes it any more: what is left to do can be done at any time.
+        is_busy: whether some of that is due at once.
     """
 
-    def __init__(self, folder: RunFolder, pid: int, *, attempt: int, rank: int) -> None:
-        from lossbook.storage import LiveSummary
-
+    def __init__(
+        self,
+        folder: RunFolder,
+        pid: int,
+        *,
+        attempt: int,
+        rank: int,
+        start: float | None = None,
+        cwd: str | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        environment = os.environ if environment is None else environment
         self.folder = folder
         self.rank = rank
+        self.is_over = False
         self._pid = pid
         self._attempt = attempt
         self._is_main = rank == 0
-        self._start, self._boot, self._host = process_start(pid), boot_id(), host_name()
-        self._summary = LiveSummary(folder) if self._is_main else None
-        self._next_summary = 0.0
+        self._start = process_start(pid) if start is None else start
+        self._host = host_name()
+        self._sizes: Sizes = {}
+        self._is_new = False  # whether training has logged something since the last round
         self._sealed_at = 0
         self._digests = DigestKeeper(folder)
-        self._has_ended = False
-        self._mirrors = _mirrors(folder, pid, attempt) if self._is_main else None
+        self._failures = 0
+        self._is_sealed = False
+        self._steps = iter((self._end, self._seal))
+        self._lock = ExitStack()
+        self._summary = LiveSummary(folder) if self._is_main else None
+        self._is_unsummed = True
+        self._next_summary = self._next_idle_summary = 0.0
+        self._mirrors = self._make_mirrors(environment, cwd) if self._is_main else None
         if self._mirrors is not None:
             # First of all: a follower that is killed is missed by its mirrors.
-            _quietly(self._mirrors.tend)
-        _quietly(lambda: capture(folder, attempt=attempt, main=self._is_main))
-        self._system = SystemMetrics(folder, pid, rank)
-        self._alerts = Alerts(folder, pid, attempt, self._system.rows) if self._is_main else None
+            self._quietly(self._mirrors.tend)
+        process = (pid, self._start)
+        self._capturing = threading.Thread(
+            target=self._quietly,
+            args=(lambda: capture(folder, process, attempt=attempt, main=True, variables=environment),),
+            name="lossbook-capture",
+            daemon=True,
+        )
+        if self._is_main:
+            self._capturing.start()
+        self._system = SystemMetrics(folder, pid, rank, environment=environment, note=self.note)
+        self._alerts: Alerts | None = None
+        if self._is_main:
+            self._alerts = Alerts(
+                folder, pid, attempt, self._system.rows, environment=environment, cwd=cwd, note=self.note
+            )
+
+    def hold(self) -> bool:
+        """Keep other followers from the same work; False where one is at it."""
+        self.note(f"follower {os.getpid()} of process {self._pid}")
+        name = f"follow-{self.rank}-{self._attempt}"
+        if self._lock.enter_context(folder_lock(self.folder, name, seconds=0.5)):
+            return True
+        self._lock.close()
+        if not os.path.isdir(self.folder.followers):
+            return True  # there is no folder to lock, yet or any more
+        self.note("another follower is at it already")
+        return False
 
     def tick(self) -> bool:
         """Do what is due; False when there is nothing left to do."""
-        if not self._has_ended:
+        if not self.is_over:
             is_written = self._is_written()
             if not os.path.isdir(self.folder.path):
                 return False
             if is_written:
                 self._accompany()
                 return True
-            self._end()
-        return self._mirrors is not None and self._mirrors.tend() and os.path.isdir(self.folder.path)
+            self.is_over = True
+        if self._capturing.is_alive():
+            return True
+        step = next(self._steps, None)
+        if step is not None:
+            step()
+            return True
+        if not os.path.isdir(self.folder.path):
+            return False
+        is_sent = self._alerts is None or self._alerts.is_sent()
+        return (self._mirrors is not None and self._mirrors.tend()) or not is_sent
 
     def close(self) -> None:
         """Let go of the run; one that was to be kept only until its mirrors have it is removed."""
-        if not self._has_ended:
-            return
-        if self._alerts is not None:
-            self._alerts.wait()
-        if self._mirrors is not None and self._mirrors.all_delivered() and _only_passes(self.folder):
+        self._system.close()
+        if self.is_over and self._mirrors is not None and self._mirrors.all_delivered() and _only_passes(self.folder):
             shutil.rmtree(self.folder.path, ignore_errors=True)
+        self._lock.close()
+
+    @property
+    def is_busy(self) -> bool:
+        return self.is_over and (self._capturing.is_alive() or not self._is_sealed)
+
+    def note(self, sentence: str) -> None:
+        """Put a sentence into the run's `followers/follow.log`."""
+        try:
+            with open(os.path.join(self.folder.followers, "follow.log"), "a", errors="replace") as log:
+                log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {sentence}\n")
+        except OSError:
+            pass
+
+    def failed(self) -> bool:
+        """Note an exception that came out of `tick`; True when the run is better left alone."""
+        self.note(traceback.format_exc())
+        self._failures += 1
+        return self._failures >= MOST_FAILURES
+
+    # -- while training goes on ---------------------------------------------------------------------------------
 
     def _is_written(self) -> bool:
         """Whether a process of this node may still write the run."""
-        alive = is_alive(self._pid, self._start, self._boot)
+        is_alive = self._is_process_alive()
+        sizes = _sizes(self.folder.journal)
+        before, self._sizes = self._sizes, sizes
+        self._is_new |= any(size != before.get(name) and _is_of_training(name) for name, size in sizes.items())
+        if is_alive and sizes == before:
+            return True
         # The training process may have ended its run and live on (a notebook, a sweep): its journal says so.
         if live_writers(self.folder.journal, host=self._host):
             return True
+        self._sizes = {}
         # Other ranks than 0 write nothing until they have something.
-        return alive and not self._is_main and next_segment(self.folder, self.rank) <= 1
+        return is_alive and not self._is_main and next_segment(self.folder, self.rank) <= 1
+
+    def _is_process_alive(self) -> bool:
+        now = process_start(self._pid)
+        return now is not None and (self._start is None or abs(now - self._start) < 1.0)
 
     def _accompany(self) -> None:
         """What is done while training goes on."""
-        _quietly(self._system.tick)
-        _quietly(self._digests.extend)
-        rotated = _rotated_segments(self.folder)
-        if rotated and rotated != self._sealed_at:
-            _quietly(lambda: seal_run(self.folder, finished=False))
-            self._sealed_at = _rotated_segments(self.folder)
+        is_new, self._is_new = self._is_new, False
+        self._quietly(self._system.tick)
+        self._quietly(self._digests.extend)
+        if is_new:
+            rotated = _rotated_segments(self.folder)
+            if rotated and rotated != self._sealed_at:
+                self._quietly(lambda: seal_run(self.folder, finished=False))
+                self._sealed_at = _rotated_segments(self.folder)
         now = time.monotonic()
-        if self._summary is not None and now >= self._next_summary:
-            _quietly(self._summary.write)
+        self._is_unsummed |= is_new
+        if self._summary is not None and now >= (self._next_summary if self._is_unsummed else self._next_idle_summary):
+            self._quietly(self._summary.write)
+            self._is_unsummed = False
             self._next_summary = now + max(SUMMARY_SECONDS, 50 * (time.monotonic() - now))
-        if self._alerts is not None:
-            _quietly(self._alerts.tick)
+            self._next_idle_summary = now + IDLE_SUMMARY_SECONDS
+        if (alerts := self._alerts) is not None:
+            self._quietly(lambda: alerts.tick(is_idle=not is_new))
         if self._mirrors is not None:
-            _quietly(self._mirrors.tend)
+            self._quietly(self._mirrors.tend)
+
+    # -- when it has ended ----------------------------------------------------------------------------------------
 
     def _end(self) -> None:
-        """What is done once, when nobody here writes the run any more."""
-        self._has_ended = True
+        """Say how it ended: what a reader wants to know first."""
         if self._alerts is not None:
-            _quietly(self._alerts.close)
-        _quietly(self._system.close)
-        _quietly(lambda: self._digests.extend(to_end=True))
-        write_end(self.folder, attempt=self._attempt, main=self._is_main)
+            self._quietly(self._alerts.close)
+        self._quietly(self._system.close)
+        self._quietly(lambda: self._digests.extend(to_end=True))
+        if self._is_main and not _has_finished(self.folder):
+            self._quietly(lambda: say_that_it_crashed(self.folder, self._attempt))
+        if self._summary is not None:
+            self._quietly(self._summary.write)
+
+    def _seal(self) -> None:
+        self._is_sealed = True
+        self._quietly(self._bring_home)
+        self._quietly(lambda: seal_what_is_over(self.folder, main=self._is_main))
+        if self._summary is not None:
+            self._quietly(self._summary.write)
+
+    def _bring_home(self) -> None:
+        for sentence in bring_home(self.folder, next_row=next_row):
+            self.note(sentence)
+
+    def _make_mirrors(self, environment: Mapping[str, str], cwd: str | None) -> Mirrors | None:
+        """The mirrors that the run asked for; None when it asked for none."""
+        info = load_run_info(self.folder)
+        if info is None or not info.mirrors:
+            return None
+        return Mirrors(
+            self.folder,
+            list(info.mirrors),
+            mode=info.mode or "online",
+            pid=self._pid,
+            attempt=self._attempt,
+            environment=environment,
+            cwd=cwd,
+            note=self.note,
+        )
+
+    def _quietly(self, work: Callable[[], object]) -> None:
+        """Do one piece of work; when it fails, note it and go on with the others."""
+        try:
+            work()
+        except (LossbookError, OSError) as error:
+            self.note(str(error))
+        except Exception:
+            self.note(traceback.format_exc())
+
+
+def say_that_it_crashed(folder: RunFolder, attempt: int) -> None:
+    """Write down that training ended without a word: only training writes the journal, so it is said beside it."""
+    value = {"attempt": attempt, "state": "crashed", "ended": time.time_ns() // 1000}
+    write_json(os.path.join(folder.followers, "watch.json"), value)
+
+
+def seal_what_is_over(folder: RunFolder, *, main: bool) -> None:
+    """Seal a run that has ended here.
+
+    Args:
+        main: whether this is rank 0's node: another's seals what is over of its own, though rank 0 may still write.
+    """
+    seal_run(folder, finished=not main or not live_writers(folder.journal))
+
+
+def _is_of_training(filename: str) -> bool:
+    name = parse_segment_name(filename)
+    return name is not None and not is_monitor(name.rank)
+
+
+def _sizes(journal: str) -> Sizes:
+    """How long the files of a run's journal are."""
+    try:
+        with os.scandir(journal) as entries:
+            return {entry.name: entry.stat().st_size for entry in entries}
+    except OSError:
+        return {}
 
 
 def _only_passes(folder: RunFolder) -> bool:
@@ -130,55 +306,16 @@ def _only_passes(folder: RunFolder) -> bool:
     return os.path.dirname(os.path.dirname(os.path.abspath(folder.path))) == os.path.abspath(passing_store())
 
 
-def _mirrors(folder: RunFolder, pid: int, attempt: int) -> Mirrors | None:
-    """The mirrors that the run asked for; None when it asked for none."""
-    info = load_run_info(folder)
-    if info is None or not info.mirrors:
-        return None
-    return Mirrors(folder, list(info.mirrors), mode=info.mode or "online", pid=pid, attempt=attempt)
-
-
-def write_end(folder: RunFolder, *, attempt: int, main: bool) -> None:
-    """Do what is done once a run has ended here: say so where training could not, seal, and sum up."""
-    from lossbook.storage import LiveSummary, next_row
-
-    if main and not _has_finished(folder):
-        # Only training writes the journal, so that it died is said beside it.
-        value = {"attempt": attempt, "state": "crashed", "ended": time.time_ns() // 1000}
-        _quietly(lambda: write_json(os.path.join(folder.followers, "watch.json"), value))
-    _quietly(lambda: print(*bring_home(folder, next_row=next_row), sep="\n", flush=True))
-    # Another node's follower seals what is over of its own, though rank 0 may still write.
-    _quietly(lambda: seal_run(folder, finished=not main or not live_writers(folder.journal)))
-    if main:
-        _quietly(lambda: LiveSummary(folder).write())
-
-
 def _rotated_segments(folder: RunFolder) -> int:
     """How many journal segments have been left behind by their writers."""
-    from lossbook.journal import journal_segments
-
     segments = journal_segments(folder.journal)
     return len(segments) - len({segment.name.rank for segment in segments})
 
 
 def _has_finished(folder: RunFolder) -> bool:
     """Whether rank 0 said how it ended."""
-    from lossbook.journal import journal_segments, last_row
-
     segments = [segment for segment in journal_segments(folder.journal) if segment.name.rank == 0]
     if not segments:
         return True
     row = last_row(segments[-1].path)
     return row is not None and row.kind == "finish"
-
-
-def _quietly(work: Callable[[], object]) -> None:
-    """Do one piece of work; when it fails, say so in the follower's log and go on with the others."""
-    try:
-        work()
-    except (LossbookError, OSError) as error:
-        print(f"{time.strftime('%H:%M:%S')} {error}", flush=True)
-    except Exception:
-        import traceback
-
-        traceback.print_exc()

@@ -12,17 +12,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from lossbook.errors import LossbookError
 from lossbook.follower.alerts import is_diagnosed
 from lossbook.follower.cursor import load_cursor
 from lossbook.follower.deliver import beat_path, cursor_name, is_complete, mirror_live
-from lossbook.follower.terminal_notice import tell
+from lossbook.follower.terminal_notice import Note, print_note, tell
 from lossbook.journal import live_writers
 from lossbook.paths import RunFolder
 from lossbook.processes import boot_id, is_alive, process_start
+from lossbook.run import start_follower
+from lossbook.start import python_command
 from lossbook.trackers import has_offline
 
 #: A mirror that is not heard of for so long is taken for hung; `LOSSBOOK_MIRROR_TIMEOUT` says otherwise.
@@ -53,9 +55,26 @@ class Mirrors:
         mode: of those that name none.
         pid: the training process.
         attempt: the attempt that it writes.
+        environment: the training's variables; those of this process unless told otherwise.
+        cwd: its working directory.
+        note: takes what is worth a line in the follower's log.
     """
 
-    def __init__(self, folder: RunFolder, specs: list[str], *, mode: str, pid: int, attempt: int = 0) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        specs: list[str],
+        *,
+        mode: str,
+        pid: int,
+        attempt: int = 0,
+        environment: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        note: Note = print_note,
+    ) -> None:
+        self._environment = dict(os.environ if environment is None else environment)
+        self._cwd = cwd if cwd and os.path.isdir(cwd) else None
+        self._note = note
         self._folder = folder
         self._pid = pid
         self._attempt = attempt
@@ -65,7 +84,7 @@ class Mirrors:
             chosen = own or mode
             if chosen in ("online", "offline"):
                 self._children.append(_Child(name, chosen))
-        self._stuck_seconds = float(os.environ.get("LOSSBOOK_MIRROR_TIMEOUT") or STUCK_SECONDS)
+        self._stuck_seconds = float(self._environment.get("LOSSBOOK_MIRROR_TIMEOUT") or STUCK_SECONDS)
 
     def tend(self) -> bool:
         """Start those that do not run, end those that hang; returns whether any still has something to do."""
@@ -102,10 +121,7 @@ class Mirrors:
         child.starts += 1
         child.started = time.time()
         child.log = os.path.join(self._folder.followers, f"{cursor_name(child.name, child.mode)}.log")
-        arguments = [
-            sys.executable,
-            "-P",
-            "-m",
+        arguments = python_command(
             "lossbook.follower.mirror_process",
             self._folder.path,
             "--to",
@@ -118,11 +134,17 @@ class Mirrors:
             str(self._attempt),
             "--follower",
             str(os.getpid()),
-        ]
+        )
         try:
             with open(child.log, "ab") as log:
                 child.process = subprocess.Popen(
-                    arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                    arguments,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=self._environment,
+                    cwd=self._cwd,
+                    start_new_session=True,
                 )
         except OSError as error:
             self._again(child, f"the mirror to {child.name} could not be started ({error.strerror})")
@@ -147,13 +169,14 @@ class Mirrors:
 
     def _again(self, child: _Child, why: str) -> None:
         child.process = None
-        print(f"{time.strftime('%H:%M:%S')} {why}", flush=True)
+        self._note(why)
         if child.starts >= MOST_STARTS:
             child.done = True
             run = os.path.basename(self._folder.path)
             tell(
                 self._pid,
                 f"{why}; training goes on, and `lossbook sync {run} --to {child.name}` delivers the rest later",
+                self._note,
             )
             return
         child.not_before = time.monotonic() + min(60.0, 0.5 * 4 ** (child.starts - 1))
@@ -209,27 +232,11 @@ def _over(folder: RunFolder, pid: int, attempt: int, follower: int) -> Callable[
         ended = 0.0
         if os.getppid() != follower and is_alive(pid, start, boot):
             # The follower was killed: another one takes over, with mirrors of its own that go on from the cursors.
-            _start_follower(folder, pid, attempt)
+            start_follower(folder.path, attempt=attempt, rank=0, pid=pid)
             sys.exit(0)
         return False
 
     return is_over
-
-
-def _start_follower(folder: RunFolder, pid: int, attempt: int) -> None:
-    arguments = [
-        sys.executable,
-        "-P",
-        "-m",
-        "lossbook.follower",
-        folder.path,
-        "--pid",
-        str(pid),
-        "--attempt",
-        str(attempt),
-    ]
-    with open(os.path.join(folder.followers, "follow.log"), "ab") as log:
-        subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
 
 
 if __name__ == "__main__":

@@ -12,11 +12,11 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from lossbook.errors import BadArgument
-from lossbook.follower.terminal_notice import tell
+from lossbook.follower.terminal_notice import Note, print_note, tell
 from lossbook.json_shapes import JsonObject
 from lossbook.registry import ALERT_SINKS, BrokenPlugin
 
@@ -38,12 +38,20 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class RunName:
-    """Which run an alert is about."""
+    """Which run an alert is about.
+
+    Attributes:
+        cwd: the training's working directory; None where it is not known.
+        environment: the training's variables. The process that sends alerts may serve other runs too, and its own are not
+            to be relied on.
+    """
 
     id: str
     name: str
     project: str
     path: str
+    cwd: str | None = None
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False, compare=False)
 
 
 class AlertSink(ABC):
@@ -84,11 +92,21 @@ class Sinks:
 
     Args:
         pid: the training process, to whose standard error sentences go; None for none.
+        environment: its variables; those of this process unless told otherwise.
+        note: takes those sentences for a log.
     """
 
-    def __init__(self, run: RunName, pid: int | None, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        run: RunName,
+        pid: int | None,
+        environment: Mapping[str, str] | None = None,
+        note: Note = print_note,
+    ) -> None:
         environment = os.environ if environment is None else environment
         self._pid = pid
+        self._note = note
+        self._closes_at: float | None = None
         self._said: set[str] = set()
         # The sinks themselves are imported in their threads, when there is something to send.
         self._threads = [
@@ -104,7 +122,7 @@ class Sinks:
 
     def show(self, sentence: str) -> None:
         """Put a sentence on the terminal of the training."""
-        tell(self._pid, sentence)
+        tell(self._pid, sentence, self._note)
 
     def send(self, alert: Alert) -> None:
         """Hand an alert to every sink; returns at once."""
@@ -118,6 +136,14 @@ class Sinks:
             thread.end(end)
         for thread in self._threads:
             thread.join(end)
+
+    def is_sent(self, seconds: float = LAST_SECONDS) -> bool:
+        """Say that no alert follows; whether everything has gone out, or has had that much time since this was asked first."""
+        if self._closes_at is None:
+            self._closes_at = time.monotonic() + seconds
+            for thread in self._threads:
+                thread.end(0.0)
+        return time.monotonic() >= self._closes_at or not any(thread.is_alive() for thread in self._threads)
 
     def _say_once(self, sentence: str) -> None:
         if sentence not in self._said:
@@ -155,6 +181,10 @@ class _SinkThread:
             self._queue.put(None, timeout=max(0.0, until - time.monotonic()))
         except queue.Full:
             self._thread = None
+
+    def is_alive(self) -> bool:
+        """Whether it still sends."""
+        return self._thread is not None and self._thread.is_alive()
 
     def join(self, until: float) -> None:
         if self._thread is not None:

@@ -9,14 +9,17 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from lossbook.follower.journal import OwnRows
-from lossbook.follower.terminal_notice import tell
+from lossbook.follower.terminal_notice import Note, print_note, tell
 from lossbook.journal import journal_segments, last_row
-from lossbook.monitor import Monitor, aggregates
 from lossbook.paths import RunFolder, is_monitor
 from lossbook.run_info import load_run_info
+
+if TYPE_CHECKING:
+    from lossbook.monitor import Monitor
 
 INTERVAL_SECONDS = 2.0
 SHORTEST_SECONDS = 0.1
@@ -30,9 +33,9 @@ _FRESH_INTERVALS, _FRESH_SECONDS = 3, 30.0
 Sample = tuple[int, dict[str, float]]  # µs, figures
 
 
-def interval_seconds() -> float | None:
+def interval_seconds(environment: Mapping[str, str] | None = None) -> float | None:
     """Seconds between two samples, by `LOSSBOOK_SYSTEM_INTERVAL`; None where it says that none are wanted."""
-    text = os.environ.get("LOSSBOOK_SYSTEM_INTERVAL", "").strip().lower()
+    text = (os.environ if environment is None else environment).get("LOSSBOOK_SYSTEM_INTERVAL", "").strip().lower()
     if text in ("off", "none", "false"):
         return None
     try:
@@ -52,6 +55,8 @@ class SystemMetrics:
         rank: its rank, the lowest on this node.
         rows: where the rows go, when others write there too.
         monitor: makes what samples; called in the sampling thread.
+        environment: the training's variables; those of this process unless told otherwise.
+        note: takes for a log what is said.
     """
 
     def __init__(
@@ -62,13 +67,16 @@ class SystemMetrics:
         *,
         rows: OwnRows | None = None,
         monitor: Callable[[], Monitor] | None = None,
+        environment: Mapping[str, str] | None = None,
+        note: Note = print_note,
     ) -> None:
+        self._note = note
         self._folder = folder
         self._pid = pid
         self._rank = rank
-        self.rows = rows if rows is not None else OwnRows(folder, rank)
-        self._make = monitor or (lambda: Monitor(pid, rank=rank, folder=folder.path, say=self._say))
-        self._interval = interval_seconds()
+        self.rows = rows if rows is not None else OwnRows(folder, rank, note)
+        self._make: Callable[[], Monitor] = monitor or (lambda: _monitor(pid, rank, folder, environment, self._say))
+        self._interval = interval_seconds(environment)
         self._waiting: deque[Sample] = deque(maxlen=_MOST_WAITING)
         self._to_say: deque[str] = deque()
         self._stop = threading.Event()
@@ -86,17 +94,20 @@ class SystemMetrics:
         if self._thread is None and not self._begin():
             return
         while self._to_say:
-            tell(self._pid, self._to_say.popleft())
+            tell(self._pid, self._to_say.popleft(), self._note)
         while self._waiting:
             time_us, figures = self._waiting.popleft()
             self._heard = time.monotonic()
             if self._rank == 0:
+                from lossbook.monitor import aggregates
+
                 figures.update(aggregates({**figures, **self._figures_of_other_nodes(time_us)}))
             if figures:
                 self.rows.append_scalars(figures, time_us=time_us)
         if time.monotonic() - self._heard > max(SILENT_SECONDS, 10 * (self._interval or 0)):
             self._heard = float("inf")
-            tell(self._pid, "a driver of this machine hangs; the machine's series end here, training goes on")
+            sentence = "a driver of this machine hangs; the machine's series end here, training goes on"
+            tell(self._pid, sentence, self._note)
 
     def close(self) -> None:
         """End the sampling and let go of the journal; what was sampled since the last tick is left out."""
@@ -147,3 +158,12 @@ class SystemMetrics:
             if row is not None and row.kind is None and row.t >= oldest_us:
                 figures.update((key, value) for key, value in row.body.items() if key.startswith("system.gpu."))
         return figures
+
+
+def _monitor(
+    pid: int, rank: int, folder: RunFolder, environment: Mapping[str, str] | None, say: Callable[[str], None]
+) -> Monitor:
+    # What measures is loaded in the sampling thread, for runs that last long enough to be sampled.
+    from lossbook.monitor import Monitor
+
+    return Monitor(pid, rank=rank, folder=folder.path, environment=environment, say=say)

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+
+#: Takes what is worth a line in a log.
+Note = Callable[[str], None]
 
 
-def tell(pid: int | None, sentence: str) -> None:
+def print_note(sentence: str) -> None:
+    """Put a sentence into the log of this process."""
+    print(sentence, flush=True)
+
+
+def tell(pid: int | None, sentence: str, note: Note = print_note) -> None:
     """Write a sentence to the standard error of a process of this machine, if that can be done without waiting.
 
     The descriptor is opened for this sentence alone: one that was kept would hold a pipe open that the training has
     long left, and whoever reads it would wait.
+
+    Args:
+        note: takes the sentence too, for a log.
     """
-    print(sentence, flush=True)  # the follower's own log
+    note(sentence)
     if pid is None:
         return
     try:

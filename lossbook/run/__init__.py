@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     from lossbook.run.current import current_run as current_run, finish as finish, init as init, log as log
     from lossbook.run.distributed import detect as detect
     from lossbook.run.exit_hooks import last_lines as last_lines
+    from lossbook.run.follower_process import start_follower as start_follower
+    from lossbook.run.handover import (
+        Handover as Handover,
+        HandoverFolder as HandoverFolder,
+        Unshared as Unshared,
+    )
     from lossbook.run.live_module import LiveModule as LiveModule
     from lossbook.run.mapping import RecordedMapping as RecordedMapping
     from lossbook.run.messages import say as say, say_once as say_once
@@ -35,6 +41,8 @@ else:
             "current": "current_run finish init log",
             "distributed": "detect",
             "exit_hooks": "last_lines",
+            "follower_process": "start_follower",
+            "handover": "Handover HandoverFolder Unshared",
             "live_module": "LiveModule",
             "mapping": "RecordedMapping",
             "messages": "say say_once",

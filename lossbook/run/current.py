@@ -11,7 +11,7 @@ from lossbook.paths import project_folder, safe_name
 from lossbook.run import exit_hooks
 from lossbook.run.create import Started, begin, begin_async, begin_disabled, choose_id
 from lossbook.run.distributed import detect
-from lossbook.run.follower_process import collect_followers, start_follower
+from lossbook.run.follower_process import collect_followers
 from lossbook.run.messages import say, say_once
 from lossbook.run.request import InitArguments, InitRequest
 from lossbook.run.run import Run
@@ -132,7 +132,7 @@ def init(
     if request.info.system_metrics:
         run.watch_allocator()
     if launch.local_rank == 0:
-        start_follower(run.path, attempt=run.attempt, rank=launch.rank)
+        run.be_followed(launch.rank)
     if request.previous != "create_new" or _current is None:
         _current = run
     return run

@@ -22,6 +22,7 @@ from lossbook.run.allocator import AllocatorWatch, has_gpu_build
 from lossbook.run.config import plain, plain_object
 from lossbook.run.console import Console
 from lossbook.run.create import Started, begin_child, begin_disabled
+from lossbook.run.follower_process import look_after_follower, start_follower
 from lossbook.run.mapping import RecordedMapping, plain_summary
 from lossbook.run.messages import say
 from lossbook.run.row_writer import RowWriter
@@ -73,6 +74,7 @@ class Run:
         # Re-entrant: SIGTERM may come while the run is being ended, and its handler ends the run.
         self._lock = threading.RLock()
         self._is_child = False
+        self._followed_rank: int | None = None
         # Rank 0's scalars are the run's; the other ranks write what is asked of every rank.
         self._append = self._journal.append if self._rank <= 0 else _nothing
         self.config = RecordedMapping(info.config, self._record_config)
@@ -226,6 +228,20 @@ class Run:
                 lambda row, time_us: self._write_late(row, max(self._journal.step, 0), time_us)
             )
             self._allocator.start()
+
+    def be_followed(self, rank: int) -> None:
+        """Hand the run to this node's follower; `init()` asks for it, on one rank of each node."""
+        self._followed_rank = rank
+        start_follower(self.path, attempt=self.attempt, rank=rank)
+
+    def _look_after_follower(self) -> None:
+        """Say it when the follower could not go on; the run's problems tell it too."""
+        if self._followed_rank is None or self._is_child:
+            return
+        problem = look_after_follower(self.path, attempt=self.attempt, rank=self._followed_rank)
+        if problem is not None:
+            say(problem)
+            self.record_event("warning", {"message": problem, "unfollowed": True})
 
     def warn(self, key: str, sentence: str, *, step: int | None = None) -> None:
         """Record a warning row; print it the first time for each key."""
@@ -382,6 +398,8 @@ class Run:
 
     def sync(self) -> bool:
         """Make everything logged so far survive power loss; False when the disk did not do it in time."""
+        if not self._finished:
+            self._look_after_follower()
         try:
             return self._journal.sync()
         except Exception as error:
@@ -423,6 +441,7 @@ class Run:
                 if self._console is not None:
                     self._console.stop()
                 self._saved.finish()
+                self._look_after_follower()
                 if not self._finished and (self._rank <= 0 or self._journal.segment):
                     self._journal.append_event("finish", {"state": state, "error": error})
                 self._finished = True

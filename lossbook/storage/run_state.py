@@ -27,7 +27,7 @@ class RunStatements:
         config: changes to what `init()` was given.
         summary: what the training code set in `run.summary`.
         define: what it said of its metrics, the last of each pattern.
-        warnings: of rows that were lost.
+        warnings: of rows that were lost, and of a follower that did not do its work.
         finish: by attempt, when rank 0 ended and what it said then.
     """
 
@@ -49,7 +49,7 @@ class RunStatements:
             self.define = [one for one in self.define if one.get("pattern") != value.get("pattern")] + [value]
         elif event.kind == "alert":
             self.alerts += 1
-        elif event.kind == "warning" and value.get("lost"):
+        elif event.kind == "warning" and (value.get("lost") or value.get("unfollowed")):
             self.warnings.append(str(value.get("message")))
         elif event.kind == "finish" and event.rank == 0:
             self.finish[event.attempt] = (event.time_us, value)

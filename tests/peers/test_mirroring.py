@@ -98,7 +98,7 @@ class Training:
         return said
 
     def processes(self, what: str) -> list[int]:
-        """The process ids of its follower, or of its mirrors."""
+        """The process ids of its store's follower, or of its mirrors."""
         found = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
@@ -106,7 +106,7 @@ class Training:
                     words = (entry / "cmdline").read_bytes().decode().split("\0")
                 except OSError:
                     continue
-                if what in words and str(self.path) in words:
+                if what in words and {str(self.path), str(self.path.parents[1])} & set(words):
                     found.append(int(entry.name))
         return found
 
