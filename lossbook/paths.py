@@ -11,6 +11,7 @@ import os
 import re
 import stat
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -32,6 +33,13 @@ _TICK_NS = 50_000_000
 
 _SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,79}\Z")
 _SEGMENT = re.compile(r"r(-?\d+)-(\d{6,})(?:-(\d{6,}))?\Z")
+#: The last member of a small JSON file: the checksum of its text up to there.
+_CHECKSUM = "checksum"
+_EXAMPLE = b',\n  "checksum": "crc32:????????"\n}\n'
+_CHECKSUM_LINE = re.compile(re.escape(_EXAMPLE).replace(rb"\?" * 8, rb"([0-9a-f]{8})") + rb"\Z")
+#: An end of a file that differs from such a member in so many bytes at the most is one that was damaged.
+_ALIKE = 4
+_NOT_AS_WRITTEN = "is not as it was written (its checksum disagrees)"
 _ID_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 
 
@@ -282,8 +290,37 @@ def is_settled(mtime_ns: int, looked_ns: int) -> bool:
 # -- small JSON files ---------------------------------------------------------------------------------------------
 
 
+class JsonFile(NamedTuple):
+    """What a small file holds, and how that compares with its checksum.
+
+    Attributes:
+        values: without the checksum.
+        is_covered: whether there is one.
+        doubt: one sentence when the file is not as it was written.
+    """
+
+    values: dict[str, Any]
+    is_covered: bool
+    doubt: str | None
+
+
 def read_json(path: str) -> dict[str, Any] | None:
     """Read one JSON object; None when there is no such file.
+
+    Raises:
+        DamagedFile: the file holds something else than one JSON object, or is not as it was written.
+        StoreError: the file is there and cannot be read.
+    """
+    found = read_json_file(path)
+    if found is None:
+        return None
+    if found.doubt is not None:
+        raise DamagedFile(found.doubt)
+    return found.values
+
+
+def read_json_file(path: str) -> JsonFile | None:
+    """As `read_json`, of a file that a person may have changed: that it is not as it was written is no error.
 
     Raises:
         DamagedFile: the file holds something else than one JSON object.
@@ -304,7 +341,17 @@ def read_json(path: str) -> dict[str, Any] | None:
         raise DamagedFile(f"{path} is damaged at line {error.lineno}: {error.msg}") from None
     if not isinstance(value, dict):
         raise DamagedFile(f"{path} is damaged: it holds no JSON object")
-    return value
+    value.pop(_CHECKSUM, None)
+    found = _CHECKSUM_LINE.search(text)
+    if found is not None:
+        doubt = None if int(found[1], 16) == zlib.crc32(text[: found.start()]) else f"{path} {_NOT_AS_WRITTEN}"
+        return JsonFile(value, True, doubt)
+    # Damage to the checksum itself is told from a file that never had one.
+    end = (text if text.endswith(b"\n") else text + b"\n")[-len(_EXAMPLE) :]
+    unlike = sum(one != other for one, other in zip(end, _EXAMPLE, strict=False) if other != ord("?"))
+    if len(end) == len(_EXAMPLE) and unlike <= _ALIKE:
+        return JsonFile(value, False, f"{path} {_NOT_AS_WRITTEN}")
+    return JsonFile(value, False, None)
 
 
 def open_plain(path: str, flags: int) -> int:
@@ -324,10 +371,17 @@ def open_plain(path: str, flags: int) -> int:
 def write_json(path: str, value: dict[str, Any], *, durable: bool = True) -> None:
     """Replace a JSON file in one step: readers see the old or the new one, never a part.
 
+    Its last member is the CRC-32 of the text before it.
+
     Args:
         durable: also fsync the file before the rename (power loss leaves the old or the new).
     """
-    text = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
+    if _CHECKSUM in value:
+        value = {name: one for name, one in value.items() if name != _CHECKSUM}
+    text = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS)
+    if value:
+        body = text.removesuffix(b"\n}")
+        text = body + _EXAMPLE.replace(b"????????", b"%08x" % zlib.crc32(body))
     replace_file(path, text, durable=durable)
 
 

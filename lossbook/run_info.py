@@ -35,10 +35,12 @@ from lossbook.json_shapes import (
     texts_of,
     whole_or_none,
 )
-from lossbook.paths import FORMAT, RunFolder, folder_lock, is_safe_name, read_json, write_json
+from lossbook.paths import FORMAT, RunFolder, folder_lock, is_safe_name, read_json_file, write_json
 
 #: A plain dictionary, because a run is pickled for its child processes; nobody changes it in place.
 _NOTHING: JsonMapping = {}
+#: The field that keeps what was said of a `run.json` that was not as it was written, beyond the next change of it.
+_DOUBT = "doubt"
 
 
 class Host(NamedTuple):
@@ -208,13 +210,16 @@ def read_run_info(folder: RunFolder) -> tuple[RunInfo, list[str]]:
     """A run's `run.json`, as far as it can be read, and a sentence for each thing that is wrong with it."""
     path = folder.run_json
     try:
-        values = read_json(path)
+        found = read_json_file(path)
     except LossbookError as error:
         return parse_run_info({}, folder)[0], [str(error)]
-    if not values:
+    if found is None or not found.values:
         return parse_run_info({}, folder)[0], [f"{path} is missing: the run's name and configuration are not known"]
-    info, wrong = parse_run_info(values, folder)
-    return info, [f"{path} is damaged: {one}; it is left out" for one in wrong]
+    info, wrong = parse_run_info(found.values, folder)
+    said = [f"{path} is damaged: {one}; it is left out" for one in wrong]
+    if doubt := found.doubt or text_or_none(info.more.get(_DOUBT)):
+        said.append(f"{doubt}: it was changed by hand, or is damaged")
+    return info, said
 
 
 def load_run_info(folder: RunFolder) -> RunInfo | None:
@@ -224,8 +229,12 @@ def load_run_info(folder: RunFolder) -> RunInfo | None:
         DamagedFile: it holds something else than one JSON object.
         StoreError: it is there and cannot be read.
     """
-    values = read_json(folder.run_json)
-    return parse_run_info(values, folder)[0] if values else None
+    found = read_json_file(folder.run_json)
+    if found is None or not found.values:
+        return None
+    info = parse_run_info(found.values, folder)[0]
+    # It is written down with the next change, whose checksum is right again.
+    return info._replace(more={**info.more, _DOUBT: found.doubt}) if found.doubt is not None else info
 
 
 def write_run_info(folder: RunFolder, info: RunInfo, *, durable: bool = True) -> None:

@@ -126,6 +126,23 @@ def remove_digests(folder: RunFolder, name: SegmentName) -> None:
 # -- comparing ------------------------------------------------------------------------------------------------------
 
 
+def is_covered(path: str) -> bool:
+    """Whether a digest tells what a sealed file was.
+
+    Raises:
+        DamagedFile: the file of digests is damaged.
+    """
+    try:
+        return _name_of(path) in read_digests(_digest_path_of(path))
+    except OSError:
+        return False
+
+
+def compare(path: str) -> str | None:
+    """As `disagreement`; the file is read, whatever is remembered of it."""
+    return _compare(path, _digest_path_of(path))
+
+
 def disagreement(path: str) -> str | None:
     """One sentence when a sealed file is not what was written; None when it is, or when no digest covers it.
 
@@ -178,10 +195,15 @@ def _compare(path: str, digest_path: str) -> str | None:
         covered = read_digests(digest_path)
     except (OSError, DamagedFile):
         return None  # `lossbook verify` says so
-    wanted = covered.get(f"{os.path.basename(os.path.dirname(path))}/{os.path.basename(path)}")
+    wanted = covered.get(_name_of(path))
     if wanted is None or sha256_of(path) in wanted:
         return None
     return f"{path} is not what was written (its SHA-256 disagrees); its rows are left out: restore it from a copy"
+
+
+def _name_of(path: str) -> str:
+    """A sealed file as its digest names it."""
+    return f"{os.path.basename(os.path.dirname(path))}/{os.path.basename(path)}"
 
 
 def _digest_path_of(path: str) -> str:

@@ -1,7 +1,8 @@
 """Checks a run file by file: what is damaged, what was saved of it, and what is well.
 
-Every file is read whole. Sealed rows are held against their rollup, which was made apart from them, so that a
-flipped bit in either shows; journals are read line by line; media are hashed again. Nothing is changed.
+Every file is read whole and held against its digest: each byte of a sealed file, of a journal, of the small JSON files and
+of media is covered. Of files that an older Lossbook wrote, sealed rows are held against their rollup, which was made
+apart from them. Nothing is changed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from lossbook.errors import LossbookError
@@ -25,10 +27,11 @@ from lossbook.journal import (
     writer_is_over,
 )
 from lossbook.json_shapes import JsonObject
-from lossbook.paths import FORMAT, RunFolder, SegmentName, file_names, parse_segment_name, read_json
+from lossbook.paths import FORMAT, RunFolder, SegmentName, file_names, parse_segment_name, read_json, read_json_file
 from lossbook.run_files import links_of_run, open_run_file, walk_run_files
 from lossbook.run_info import missing_fields, parse_run_info
 from lossbook.storage.derived_files import read_seal_notes
+from lossbook.storage.digests import compare, is_covered, read_digests
 from lossbook.storage.schema import EVENTS, METRICS, ROLLUP, TOP_LEVEL, connect, parquet
 from lossbook.storage.segments import Segment, list_segments, sealed_segments
 
@@ -60,7 +63,7 @@ def verify_run(folder: RunFolder) -> list[Finding]:
     """
     return [
         Finding(os.path.relpath(finding.path, folder.path), finding.ok, finding.message)
-        for check in (_run_info, _summary, _sealed, _journals, _missing, _media, _links)
+        for check in (_run_info, _summary, _notes, _sealed, _digests, _journals, _missing, _media, _links)
         for finding in check(folder)
     ]
 
@@ -71,13 +74,14 @@ def verify_run(folder: RunFolder) -> list[Finding]:
 def _run_info(folder: RunFolder) -> Iterator[Finding]:
     path = folder.run_json
     try:
-        values = read_json(path)
+        found = read_json_file(path)
     except LossbookError as error:
         yield Finding(path, False, f"{error}; rows can still be read, the run's name and configuration cannot")
         return
-    if values is None:
+    if found is None:
         yield Finding(path, False, "it is not there; rows can still be read, the run's name and configuration cannot")
         return
+    values = found.values
     info, wrong = parse_run_info(values, folder)
     if info.format != FORMAT:
         yield Finding(
@@ -86,15 +90,19 @@ def _run_info(folder: RunFolder) -> Iterator[Finding]:
         return
     if missing := missing_fields(values):
         wrong.append(f"it lacks {', '.join(missing)}")
+    if found.doubt is not None:
+        wrong.append("it is not as it was written: somebody changed it, or it is damaged")
     if wrong:
         yield Finding(path, False, "; ".join(wrong))
         return
-    yield Finding(path, True, f"the run {info.name}, {_count(len(info.attempts), 'attempt')}")
+    covered = "" if found.is_covered else "; it has no checksum, so a changed value would not show"
+    yield Finding(path, True, f"the run {info.name}, {_count(len(info.attempts), 'attempt')}{covered}")
 
 
 def _summary(folder: RunFolder) -> Iterator[Finding]:
     path = folder.summary_json
     try:
+        found = read_json_file(path)
         summary = read_json(path)
     except LossbookError as error:
         yield Finding(path, False, f"{error}; nothing is lost: delete it and it is made anew")
@@ -104,7 +112,22 @@ def _summary(folder: RunFolder) -> Iterator[Finding]:
     elif not isinstance(summary.get("metrics"), dict):
         yield Finding(path, False, "it holds no summary; nothing is lost: delete it and it is made anew")
     else:
-        yield Finding(path, True, f"{summary.get('state')}, {_count(len(summary['metrics']), 'key')}")
+        covered = (
+            "" if found is not None and found.is_covered else "; it has no checksum, so a changed value would not show"
+        )
+        yield Finding(path, True, f"{summary.get('state')}, {_count(len(summary['metrics']), 'key')}{covered}")
+
+
+def _notes(folder: RunFolder) -> Iterator[Finding]:
+    """What followers keep: where they stand, and what they have found."""
+    for filename in sorted(file_names(folder.followers)):
+        path = os.path.join(folder.followers, filename)
+        if not filename.endswith(".json") or filename == "seal.json":
+            continue
+        try:
+            read_json(path)
+        except LossbookError as error:
+            yield Finding(path, False, f"{error}; it may be deleted")
 
 
 def _media(folder: RunFolder) -> Iterator[Finding]:
@@ -181,7 +204,67 @@ def _sealed(folder: RunFolder) -> Iterator[Finding]:
         yield Finding(path, False, f"and {len(noted) - _MOST} more of that sort")
 
 
+def _digests(folder: RunFolder) -> Iterator[Finding]:
+    """The files of digests themselves; those of journals are told with their journals."""
+    standing = {f"{journal.name.stem}.journal.jsonl" for journal in journal_segments(folder.journal)}
+    for filename in sorted(file_names(folder.digests)):
+        path = os.path.join(folder.digests, filename)
+        if filename.endswith(".sha256"):
+            try:
+                read_digests(path)
+            except OSError as error:
+                yield Finding(path, False, f"it cannot be read ({error.strerror})")
+            except LossbookError as error:
+                yield Finding(path, False, str(error))
+        elif filename.endswith(".journal.jsonl") and filename not in standing:
+            yield Finding(path, True, "its journal is sealed, or gone; removed by the next sealing")
+
+
 def _sealed_segment(connection: duckdb.DuckDBPyConnection, folder: RunFolder, segment: Segment) -> Iterator[Finding]:
+    """Each file of a segment against its digest; and what its contents say of where the damage lies."""
+    found = list(_decoded(connection, folder, segment))
+    states = {path: _compared(path) for path in (segment.metrics, segment.rollup, segment.events) if path is not None}
+    # Of rows and a rollup that disagree, digests say which is damaged.
+    rows_are_damaged = (
+        states[str(segment.metrics)] is _State.DAMAGED and states.get(str(segment.rollup)) is _State.WHOLE
+    )
+    for path in dict.fromkeys([*states, *(finding.path for finding in found)]):
+        own = [finding for finding in found if finding.path == path]
+        if rows_are_damaged and path == segment.metrics:
+            own += [finding for finding in found if finding.path == segment.rollup]
+        faults = [finding for finding in own if not finding.ok]
+        state = states.get(path)
+        if state is _State.DAMAGED:
+            said = [finding.message for finding in faults]
+            sentence = "it is not what was written, its SHA-256 disagrees: restore it from a copy"
+            yield Finding(path, False, "; ".join([sentence, *said]))
+        elif rows_are_damaged and path == segment.rollup:
+            yield Finding(path, True, "it is what was written")
+        elif state is _State.UNCOVERED and not faults:
+            yield from (Finding(path, True, f"{finding.message}; no digest covers it") for finding in own)
+        else:
+            yield from own
+
+
+class _State(Enum):
+    """How a sealed file compares with its digest."""
+
+    WHOLE = auto()
+    DAMAGED = auto()
+    UNCOVERED = auto()
+
+
+def _compared(path: str) -> _State:
+    try:
+        if compare(path) is not None:
+            return _State.DAMAGED
+        return _State.WHOLE if is_covered(path) else _State.UNCOVERED
+    except (LossbookError, OSError):
+        return _State.UNCOVERED  # the check of the file of digests, or of the file itself, says why
+
+
+def _decoded(connection: duckdb.DuckDBPyConnection, folder: RunFolder, segment: Segment) -> Iterator[Finding]:
+    """What the contents of a segment's files say."""
     metrics = str(segment.metrics)
     rows = None
     yield from (problems := list(_opened(connection, metrics, METRICS, segment.name)))
