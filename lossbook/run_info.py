@@ -109,6 +109,7 @@ class Attempt(NamedTuple):
         resume_step: the checkpoint's step that it resumed from; None where it did not say.
         process_start: clock ticks since boot, as in `/proc/<pid>/stat`.
         boot: the boot's id.
+        pid_namespace: of the process; None off Linux, and in runs of earlier versions.
         launch: equal for all ranks of one launch; empty for a process by itself.
     """
 
@@ -119,6 +120,7 @@ class Attempt(NamedTuple):
     pid: int | None = None
     process_start: float | None = None
     boot: str | None = None
+    pid_namespace: str | None = None
     launch: str | None = None
     started: int | None = None
     argv: tuple[str, ...] = ()
@@ -324,6 +326,7 @@ def parse_attempt(values: JsonMapping, position: int = 0) -> Attempt:
         pid=whole_or_none(values.get("pid")),
         process_start=number_or_none(values.get("process_start")),
         boot=text_or_none(values.get("boot")),
+        pid_namespace=text_or_none(values.get("pid_namespace")),
         world_size=whole_or_none(values.get("world_size")),
         launch=text_or_none(values.get("launch")),
         argv=texts_of(values.get("argv")),
@@ -420,6 +423,7 @@ _ATTEMPT = is_object_with(
         "pid": is_pid,
         "process_start": is_number,
         "boot": is_text,
+        "pid_namespace": is_text,
         "world_size": is_count,
         "launch": is_text,
         "argv": is_texts,

@@ -8,8 +8,11 @@ from typing import Any
 
 from lossbook.journal.line import encode_event, encode_scalars
 from lossbook.paths import RunFolder, SegmentName, write_json
+from lossbook.processes import this_place
 
 BEGIN = 1_763_688_000_000_000  # µs
+#: A process of this machine that is over: the number is another's by now, if anybody's.
+ENDED: dict[str, Any] = {**this_place()._asdict(), "pid": 4_194_303, "process_start": 1.0}
 
 
 class WrittenRun:
@@ -63,6 +66,7 @@ class WrittenRun:
         head: bool = True,
         end: str | None = None,
         tail: bytes = b"",
+        process: Mapping[str, Any] = ENDED,
     ) -> str:
         """Write one segment and return its path.
 
@@ -71,6 +75,7 @@ class WrittenRun:
             head: begin with the `attempt` row.
             end: the state of a `finish` row at the end.
             tail: bytes behind the last line.
+            process: who writes it, as its first row says.
         """
         number = self.next_number.get(rank, 1) if number is None else number
         self.next_number[rank] = number + 1
@@ -78,7 +83,7 @@ class WrittenRun:
         step = first_step
         i = self.next_row.get(rank, 0)
         if head:
-            value = {"number": attempt, "rank": rank, "host": "elsewhere", "pid": 1, "format": 1}
+            value = {"number": attempt, "rank": rank, "format": 1, **process}
             lines.append(encode_event(i, BEGIN + i, None, "attempt", None, value))
             i += 1
         for row in rows:
@@ -98,7 +103,7 @@ class WrittenRun:
         path = os.path.join(self.folder.journal, f"{SegmentName(rank, number, number).stem}.jsonl")
         with open(path, "wb") as file:
             file.write(b"".join(lines) + tail)
-        # As if its writer, on another machine, had gone long ago.
+        # As if its writer had gone long ago.
         os.utime(path, (BEGIN / 1e6, BEGIN / 1e6))
         return path
 

@@ -17,12 +17,14 @@ from typing import Any
 import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
-from journals import BEGIN, WrittenRun, all_rows
+from journals import BEGIN, ENDED, WrittenRun, all_rows
 
 from lossbook.errors import StoreError
 from lossbook.journal import extend_digest
+from lossbook.journal.lease import place_name
 from lossbook.journal.line import encode_scalars
 from lossbook.paths import RunFolder
+from lossbook.processes import this_place
 from lossbook.storage import compaction as segments_module
 from lossbook.storage.compaction import seal_run
 from lossbook.storage.schema import EVENTS, METRICS, ROLLUP, connect, parquet
@@ -332,6 +334,8 @@ def test_two_attempts_of_one_rank_keep_their_numbers_and_their_rollups_apart(run
 
 
 def test_a_segment_whose_first_line_is_damaged_belongs_to_the_attempt_before_it(run: WrittenRun) -> None:
+    run.identity["attempts"] = [run.attempt_entry(3, **ENDED)]
+    run.write_identity()
     run.segment([{"a": 1.0}], attempt=3)
     seal_run(run.folder, finished=True)
     run.segment([b'{"i":9,"t":"torn\n', {"a": 2.0}], head=False)
@@ -736,7 +740,7 @@ def test_a_damaged_sealed_file_is_never_merged_away(run: WrittenRun) -> None:
 
 def test_what_a_killed_sort_left_is_removed_by_the_next_sealing(run: WrittenRun) -> None:
     run.segment([{"a": 1.0}], end="finished")
-    spilled = Path(run.folder.followers, f"sort-{(1 << 22) + 7}.tmp")
+    spilled = Path(run.folder.followers, f"sort-{place_name(this_place())}-{(1 << 22) + 7}.tmp")
     spilled.mkdir(parents=True)
     (spilled / "duckdb_temp_storage").write_bytes(b"rows")
     seal_run(run.folder, finished=True)

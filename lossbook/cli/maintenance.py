@@ -38,17 +38,24 @@ def _chosen(settings: Settings, refs: tuple[str, ...], everything: bool) -> list
     "seal",
     epilog="""\b
 Followers do this while training runs; this does it where none lives any more.
+What is being written, or may be, is left alone, and it is said why.
 
 \b
 Examples:
   lossbook seal
-  lossbook seal --all""",
+  lossbook seal --all
+  lossbook seal baseline --take-over""",
 )
 @click.argument("refs", nargs=-1, type=RUN, metavar="[RUN]...")
 @click.option("--all", "everything", is_flag=True, help="Every run of the store, or of --project.")
+@click.option(
+    "--take-over",
+    is_flag=True,
+    help="Also what processes on other machines or in containers wrote: they have ended, as you know.",
+)
 @common_options()
 @click.pass_obj
-def seal_command(settings: Settings, refs: tuple[str, ...], everything: bool) -> int:
+def seal_command(settings: Settings, refs: tuple[str, ...], everything: bool, take_over: bool) -> int:
     """Turn journals that nobody writes any more into Parquet."""
     folders = _chosen(settings, refs, everything)
     reports: list[dict[str, object]] = []
@@ -56,7 +63,7 @@ def seal_command(settings: Settings, refs: tuple[str, ...], everything: bool) ->
     for folder in folders:
         name = os.path.basename(folder.path)
         try:
-            report, added = seal_folder(folder)
+            report, added = seal_folder(folder, take_over=take_over)
         except LossbookError as error:
             status = 1
             reports.append({"id": name, "error": str(error)})
@@ -67,7 +74,10 @@ def seal_command(settings: Settings, refs: tuple[str, ...], everything: bool) ->
         if not settings.json:
             for sentence in added:
                 click.echo(f"{name}  {printable(sentence)}")
-            click.echo(f"{name}  {_report_text(report)}")
+            if report.segments or report.left is None:
+                click.echo(f"{name}  {_report_text(report)}")
+            if report.left is not None:
+                click.echo(f"{name}  {printable(report.left)}")
             for problem in report.problems:
                 click.echo(f"{name}  {printable(problem)}")
     if settings.json:
@@ -75,8 +85,11 @@ def seal_command(settings: Settings, refs: tuple[str, ...], everything: bool) ->
     return status
 
 
-def seal_folder(folder: RunFolder) -> tuple[SealReport, list[str]]:
+def seal_folder(folder: RunFolder, *, take_over: bool = False) -> tuple[SealReport, list[str]]:
     """Do what a run's follower would have done at its end.
+
+    Args:
+        take_over: also seal what may still be written by a process that cannot be seen from here.
 
     Returns:
         What was sealed, and a sentence for each spill file whose rows were added first.
@@ -84,13 +97,14 @@ def seal_folder(folder: RunFolder) -> tuple[SealReport, list[str]]:
     Raises:
         StoreError: the folder cannot be written or the disk is full; the journal is as it was.
     """
-    from lossbook.journal import bring_home, live_writers
+    from lossbook.journal import bring_home
     from lossbook.storage import LiveSummary, next_row, seal_run
 
     try:
         added = bring_home(folder, next_row=next_row)
-        report = seal_run(folder, finished=not live_writers(folder.journal))
-        LiveSummary(folder).write()
+        report = seal_run(folder, finished=True, take_over=take_over)
+        if report.segments or report.left is None:
+            LiveSummary(folder).write()
     except LossbookError:
         raise
     except OSError as error:
@@ -106,6 +120,7 @@ def _plain_report(report: SealReport) -> dict[str, object]:
         "bytes_before": report.bytes_before,
         "bytes_after": report.bytes_after,
         "problems": list(report.problems),
+        "left": report.left,
     }
 
 

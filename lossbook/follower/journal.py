@@ -15,7 +15,7 @@ from lossbook.follower.terminal_notice import Note, print_note
 from lossbook.journal import AttemptRow, Journal, journal_segments, rows_backwards
 from lossbook.json_shapes import JsonObject
 from lossbook.paths import MONITOR_RANK, RunFolder, folder_lock
-from lossbook.processes import boot_id, host_name, process_start
+from lossbook.processes import process_start, this_place
 from lossbook.run_info import Attempt, load_run_info
 from lossbook.storage import last_step, next_row
 
@@ -116,15 +116,17 @@ class OwnRows:
         self._forked_at = info.parent.step if info is not None and info.parent is not None else None
         before = self._attempt
         last = info.last_attempt if info is not None else Attempt()
+        place = this_place()
         self._attempt = AttemptRow(
             Attempt(
                 number=last.number,
                 world_size=last.world_size,
                 resume_step=last.resume_step,
-                host=host_name(),
+                host=place.host,
                 pid=os.getpid(),
                 process_start=process_start(os.getpid()),
-                boot=boot_id(),
+                boot=place.boot,
+                pid_namespace=place.pid_namespace,
                 launch=last.launch,
             ),
             self.rank,

@@ -15,9 +15,19 @@ from lossbook.follower.alerts import Alerts
 from lossbook.follower.capture import capture
 from lossbook.follower.mirror_process import Mirrors
 from lossbook.follower.system import SystemMetrics
-from lossbook.journal import DigestKeeper, bring_home, journal_segments, last_row, live_writers, next_segment
+from lossbook.journal import (
+    RENEW_SECONDS,
+    DigestKeeper,
+    bring_home,
+    drop_lease,
+    journal_segments,
+    last_row,
+    live_writers,
+    next_segment,
+    renew_lease,
+)
 from lossbook.paths import RunFolder, folder_lock, is_monitor, parse_segment_name, passing_store, write_json
-from lossbook.processes import host_name, process_start
+from lossbook.processes import process_start, this_place
 from lossbook.run_info import load_run_info
 from lossbook.storage import LiveSummary, next_row, seal_run
 
@@ -89,7 +99,8 @@ class FollowedRun:
         self._attempt = attempt
         self._is_main = rank == 0
         self._start = process_start(pid) if start is None else start
-        self._host = host_name()
+        self._place = this_place()
+        self._next_lease = 0.0
         self._sizes: Sizes = {}
         self._is_new = False  # whether training has logged something since the last round
         self._sealed_at = 0
@@ -190,7 +201,7 @@ class FollowedRun:
         if is_alive and sizes == before:
             return True
         # The training process may have ended its run and live on (a notebook, a sweep): its journal says so.
-        if live_writers(self.folder.journal, host=self._host):
+        if live_writers(self.folder.journal, place=self._place):
             return True
         self._sizes = {}
         # Other ranks than 0 write nothing until they have something.
@@ -202,13 +213,16 @@ class FollowedRun:
 
     def _accompany(self) -> None:
         """What is done while training goes on."""
+        if time.monotonic() >= self._next_lease:
+            self._quietly(lambda: renew_lease(self.folder, self._place))
+            self._next_lease = time.monotonic() + RENEW_SECONDS
         is_new, self._is_new = self._is_new, False
         self._quietly(self._system.tick)
         self._quietly(self._digests.extend)
         if is_new:
             rotated = _rotated_segments(self.folder)
             if rotated and rotated != self._sealed_at:
-                self._quietly(lambda: seal_run(self.folder, finished=False))
+                self._quietly(lambda: seal_run(self.folder, finished=False, node_only=True))
                 self._sealed_at = _rotated_segments(self.folder)
         now = time.monotonic()
         self._is_unsummed |= is_new
@@ -238,7 +252,9 @@ class FollowedRun:
     def _seal(self) -> None:
         self._is_sealed = True
         self._quietly(self._bring_home)
-        self._quietly(lambda: seal_what_is_over(self.folder, main=self._is_main))
+        self._quietly(lambda: seal_run(self.folder, finished=True, node_only=True))
+        if not live_writers(self.folder.journal, place=self._place):
+            drop_lease(self.folder, self._place)
         if self._summary is not None:
             self._quietly(self._summary.write)
 
@@ -276,15 +292,6 @@ def say_that_it_crashed(folder: RunFolder, attempt: int) -> None:
     """Write down that training ended without a word: only training writes the journal, so it is said beside it."""
     value = {"attempt": attempt, "state": "crashed", "ended": time.time_ns() // 1000}
     write_json(os.path.join(folder.followers, "watch.json"), value)
-
-
-def seal_what_is_over(folder: RunFolder, *, main: bool) -> None:
-    """Seal a run that has ended here.
-
-    Args:
-        main: whether this is rank 0's node: another's seals what is over of its own, though rank 0 may still write.
-    """
-    seal_run(folder, finished=not main or not live_writers(folder.journal))
 
 
 def _is_of_training(filename: str) -> bool:

@@ -20,7 +20,7 @@ from lossbook.follower.alerts import is_diagnosed
 from lossbook.follower.cursor import load_cursor
 from lossbook.follower.deliver import beat_path, cursor_name, is_complete, mirror_live
 from lossbook.follower.terminal_notice import Note, print_note, tell
-from lossbook.journal import live_writers
+from lossbook.journal import live_writers, seems_over
 from lossbook.paths import RunFolder
 from lossbook.processes import boot_id, is_alive, process_start
 from lossbook.run import start_follower
@@ -224,7 +224,7 @@ def _over(folder: RunFolder, pid: int, attempt: int, follower: int) -> Callable[
         nonlocal ended
         if not os.path.isdir(folder.path):
             return True
-        if not live_writers(folder.journal):
+        if all(seems_over(segment) for segment in live_writers(folder.journal)):
             # That the last loss is NaN is an alert as well, and the follower is about to write it.
             ended = ended or time.monotonic()
             is_awaited = os.getppid() == follower and time.monotonic() - ended < DIAGNOSIS_SECONDS

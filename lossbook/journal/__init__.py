@@ -2,7 +2,8 @@
 
 `line` owns the format of a line, `attempt_row` the row that begins a segment, `writer` the promise that a returned
 append survives SIGKILL, `async_writer` and `spill` the same for a file system that may hang, `digest` the checksums that
-tell a flipped byte, `reader` the reading of whatever is there, damaged or not, `liveness` whether somebody still writes.
+tell a flipped byte, `reader` the reading of whatever is there, damaged or not, `liveness` and `lease` whether somebody
+may still write, `takeover` what is done where that cannot be seen.
 """
 
 from __future__ import annotations
@@ -26,6 +27,18 @@ if TYPE_CHECKING:
     )
     from lossbook.journal.digest_keeper import DigestKeeper as DigestKeeper
     from lossbook.journal.durability import choose_durability as choose_durability, file_system as file_system
+    from lossbook.journal.lease import (
+        RENEW_SECONDS as RENEW_SECONDS,
+        SILENT_SECONDS as SILENT_SECONDS,
+        Sign as Sign,
+        drop_lease as drop_lease,
+        last_sign as last_sign,
+        named_limit as named_limit,
+        place_name as place_name,
+        renew_lease as renew_lease,
+        seems_alive as seems_alive,
+        server_clock as server_clock,
+    )
     from lossbook.journal.line import (
         DamagedLine as DamagedLine,
         Row as Row,
@@ -37,8 +50,13 @@ if TYPE_CHECKING:
         merge_config as merge_config,
     )
     from lossbook.journal.liveness import (
-        SILENT_SECONDS as SILENT_SECONDS,
+        Writer as Writer,
+        is_this_process as is_this_process,
+        life_of as life_of,
         live_writers as live_writers,
+        place_of as place_of,
+        seems_over as seems_over,
+        segment_writers as segment_writers,
         writer_is_over as writer_is_over,
     )
     from lossbook.journal.null_journal import NullJournal as NullJournal
@@ -56,6 +74,7 @@ if TYPE_CHECKING:
     )
     from lossbook.journal.segment_numbers import next_child_rank as next_child_rank, next_segment as next_segment
     from lossbook.journal.spill import bring_home as bring_home
+    from lossbook.journal.takeover import bring_rest_home as bring_rest_home, take_over as take_over
     from lossbook.journal.writer import Journal as Journal, NotPlain as NotPlain
 else:
     __getattr__, __dir__ = lazy_exports(
@@ -70,7 +89,11 @@ else:
             "digest_keeper": "DigestKeeper",
             "durability": "choose_durability file_system",
             "line": "DamagedLine Row decode decode_number encode_number is_place is_step merge_config",
-            "liveness": "SILENT_SECONDS live_writers writer_is_over",
+            "lease": (
+                "RENEW_SECONDS SILENT_SECONDS Sign drop_lease last_sign named_limit place_name renew_lease seems_alive "
+                "server_clock"
+            ),
+            "liveness": "Writer is_this_process life_of live_writers place_of seems_over segment_writers writer_is_over",
             "null_journal": "NullJournal",
             "reader": (
                 "CHUNK_BYTES JournalSegment Reading find_gaps first_row is_damaged journal_segments last_row read_segment "
@@ -78,6 +101,7 @@ else:
             ),
             "segment_numbers": "next_child_rank next_segment",
             "spill": "bring_home",
+            "takeover": "bring_rest_home take_over",
             "writer": "Journal NotPlain",
         },
     )

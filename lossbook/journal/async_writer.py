@@ -17,8 +17,8 @@ import orjson
 
 from lossbook.journal import writer
 from lossbook.journal.attempt_row import AttemptRow
-from lossbook.journal.line import NEWLINE, encode_event, encode_scalars
-from lossbook.journal.spill import NextRow, SpillFile, SpillHead, bring_file_home, number_line
+from lossbook.journal.line import NEWLINE, encode_event, encode_scalars, number_line
+from lossbook.journal.spill import NextRow, SpillFile, SpillHead, bring_file_home
 from lossbook.journal.writer import Journal, NotPlain
 from lossbook.json_shapes import JsonObject
 from lossbook.paths import RunFolder

@@ -49,6 +49,7 @@ class AttemptRow(NamedTuple):
                 pid=attempt.pid,
                 process_start=attempt.process_start,
                 boot=attempt.boot,
+                pid_namespace=attempt.pid_namespace,
                 launch=attempt.launch,
             )
         for name in ("monitor", "imported", "continues", "spill"):

@@ -366,7 +366,7 @@ def _line_checksums(text: str) -> array[int]:
 
 def _digest_path_of(path: str) -> str:
     directory, filename = os.path.split(path)
-    return os.path.join(os.path.dirname(directory), "digests", f"{filename.removesuffix('.jsonl')}.journal.jsonl")
+    return os.path.join(os.path.dirname(directory), "digests", f"{filename.partition('.')[0]}.journal.jsonl")
 
 
 def _keep(path: str) -> _Digest:

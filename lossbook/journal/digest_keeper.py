@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from lossbook.journal.attempt_row import attempt_of
 from lossbook.journal.digest import PIECE_BYTES, extend_digest
+from lossbook.journal.liveness import place_of
 from lossbook.journal.reader import first_row, journal_segments
 from lossbook.paths import RunFolder
-from lossbook.processes import host_name
+from lossbook.processes import this_place
 
 
 class DigestKeeper:
@@ -47,5 +48,5 @@ class DigestKeeper:
         if found is None:
             head = attempt_of(first_row(path))
             # One without its head belongs to nobody else, as far as can be told.
-            found = self._is_ours[path] = head is None or head.attempt.host == host_name()
+            found = self._is_ours[path] = head is None or place_of(head.attempt) == this_place()
         return found

@@ -98,6 +98,11 @@ def encode_event(i: int, t: int, step: int | None, kind: str, key: str | None, v
     return orjson.dumps(line, _plain, NEWLINE | orjson.OPT_NON_STR_KEYS)
 
 
+def number_line(line: bytes, row: int) -> bytes:
+    """Give an encoded line its row number."""
+    return b'{"i":%d%b' % (row, line[line.index(b",") :])
+
+
 def _plain(value: object) -> object:
     """Stand in for what JSON does not know, so that one odd value never costs the row."""
     for attribute in ("tolist", "item"):

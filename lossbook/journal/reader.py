@@ -7,6 +7,7 @@ A reader takes whole lines only: a torn last line is not there yet. A damaged li
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -17,6 +18,8 @@ from lossbook.paths import SegmentName, file_names, parse_segment_name
 #: How much of a segment one read takes: bounds the reader's memory whatever the journal's size.
 CHUNK_BYTES = 8 << 20
 _BACKWARDS_BYTES = 1 << 16
+#: The name of a segment that was taken over: `r0-000001.taken-4096.jsonl`.
+_TAKEN = re.compile(r"\.taken-(\d+)\.jsonl\Z")
 
 
 class Problem(NamedTuple):
@@ -46,6 +49,12 @@ class JournalSegment(NamedTuple):
     name: SegmentName
     path: str
 
+    @property
+    def taken_bytes(self) -> int | None:
+        """For a segment that was taken over from its writer: how much of it is sealed once its number is; else None."""
+        matched = _TAKEN.search(self.path)
+        return None if matched is None else int(matched[1])
+
     def size_bytes(self) -> int:
         try:
             return os.stat(self.path).st_size
@@ -55,14 +64,15 @@ class JournalSegment(NamedTuple):
 
 def journal_segments(journal: str) -> list[JournalSegment]:
     """List the journal files of a run folder's `journal/`, by rank and number; foreign files are passed over."""
-    found = []
-    for filename in file_names(journal):
+    found: dict[SegmentName, JournalSegment] = {}
+    for filename in sorted(file_names(journal)):
         if not filename.endswith(".jsonl"):
             continue
         name = parse_segment_name(filename)
-        if name is not None and filename == f"{name.stem}.jsonl":
-            found.append(JournalSegment(name, os.path.join(journal, filename)))
-    return sorted(found)
+        # A listing during a rename may show both names of a segment: the later one, which sorts behind, is there.
+        if name is not None and _TAKEN.sub(".jsonl", filename) == f"{name.stem}.jsonl":
+            found[name] = JournalSegment(name, os.path.join(journal, filename))
+    return sorted(found.values())
 
 
 def read_segment(path: str, *, offset: int = 0, first_line: int = 1, limit_bytes: int | None = None) -> Reading:

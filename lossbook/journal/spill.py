@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from typing import IO
 
 from lossbook.journal.attempt_row import AttemptRow, attempt_of, parse_attempt_row
-from lossbook.journal.line import encode_event
+from lossbook.journal.durability import file_system, is_network
+from lossbook.journal.line import encode_event, number_line
+from lossbook.journal.liveness import life_of
 from lossbook.journal.reader import first_row, journal_segments
-from lossbook.journal.segment_numbers import next_segment
+from lossbook.journal.takeover import add_segment
 from lossbook.json_shapes import JsonObject, number_or_none, object_or_empty, text_or_none, whole_or_none
-from lossbook.paths import RunFolder, SegmentName, cache_folder, fsync_folder, replace_file, write_json
-from lossbook.processes import boot_id, is_alive, process_start
+from lossbook.paths import RunFolder, cache_folder, write_json
+from lossbook.processes import Life, boot_id, is_alive, process_start, this_place
 
 _BATCH_BYTES = 1 << 20
 
@@ -54,6 +56,19 @@ class SpillHead:
         """The head of a file that this process begins now."""
         pid = os.getpid()
         return cls(os.path.abspath(folder.path), rank, attempt, pid, process_start(pid), boot_id(), run_json)
+
+    def is_over(self, path: str) -> bool:
+        """Whether the process that wrote the file at `path` has ended. Machines may share the folder of spill files."""
+        attempt = self.attempt.attempt
+        here = this_place()
+        if attempt.host not in (None, here.host):
+            return False
+        if attempt.pid_namespace is None:  # of an earlier version
+            return not is_alive(self.pid, self.start, self.boot)
+        if self.boot != here.boot:
+            # A disk of this machine's own, which was written in an earlier boot.
+            return not is_network(file_system(path)[1])
+        return life_of(attempt._replace(pid=self.pid, process_start=self.start, boot=self.boot)) is Life.DEAD
 
     def to_line(self) -> bytes:
         """As it stands in the file."""
@@ -168,11 +183,6 @@ def spill_folder() -> str:
     return os.path.join(cache_folder(), "spill")
 
 
-def number_line(line: bytes, row: int) -> bytes:
-    """Give an encoded line its row number."""
-    return b'{"i":%d%b' % (row, line[line.index(b",") :])
-
-
 def bring_home(folder: RunFolder | None = None, *, next_row: NextRow) -> list[str]:
     """Add rows that were left in spill files of dead processes to their runs.
 
@@ -193,7 +203,7 @@ def bring_home(folder: RunFolder | None = None, *, next_row: NextRow) -> list[st
         head = read_spill_head(path)
         if head is None or (folder is not None and os.path.abspath(folder.path) != head.folder):
             continue
-        if is_alive(head.pid, head.start, head.boot):
+        if not head.is_over(path):
             continue
         count = bring_file_home(path, next_row=next_row)
         if count is not None:
@@ -257,13 +267,10 @@ def _add_lines(home: RunFolder, head: SpillHead, name: str, lines: list[bytes], 
     if not lines:
         return 0
     row = next_row(home, head.rank)
-    number = next_segment(home, head.rank)
     value = head.attempt.continued(spill=name).to_json()
     head_line = encode_event(row, time.time_ns() // 1000, None, "attempt", None, value)
     text = head_line + b"".join(number_line(line, row + 1 + at) for at, line in enumerate(lines))
-    os.makedirs(home.journal, exist_ok=True)
-    replace_file(os.path.join(home.journal, f"{SegmentName(head.rank, number, number).stem}.jsonl"), text)
-    fsync_folder(home.journal)
+    add_segment(home, head.rank, text)
     return len(lines)
 
 

@@ -13,7 +13,6 @@ from typing import NamedTuple
 from lossbook.errors import DamagedFile, LossbookError, StoreError, UnknownRun
 from lossbook.paths import RunFolder, new_run_id, run_folder
 from lossbook.run.distributed import Launch
-from lossbook.run.resume import is_written_elsewhere
 from lossbook.run_info import RunInfo, load_run_info
 
 #: How long a run's folder may be there without its `run.json`, in seconds, before that counts as lost.
@@ -50,7 +49,7 @@ def claim_run(wanted: Wanted, launch: Launch, warn: Callable[[str], None], *, ex
 
     Raises:
         UnknownRun: `resume="must"` and there is no such run.
-        StoreError: `resume="must"` and another process writes it, or its `run.json` cannot be read.
+        StoreError: `resume="must"` and another process writes it, or may write it, or its `run.json` cannot be read.
         OSError: the store cannot be written.
     """
     run_id = wanted.id
@@ -74,11 +73,13 @@ def claim_run(wanted: Wanted, launch: Launch, warn: Callable[[str], None], *, ex
         return _claim_another(wanted, run_id, warn, f"cannot be resumed ({error})")
     if wanted.resume == "never" and not launch.token:
         return _claim_another(wanted, run_id, warn, "exists already; pass resume='allow' to go on with it")
-    if existing is not None and is_written_elsewhere(folder, existing.last_attempt):
-        why = f"is being written by process {existing.last_attempt.pid} right now"
-        if wanted.resume == "must":
-            raise StoreError(f"the run {run_id} {why}; end that process first")
-        return _claim_another(wanted, run_id, warn, why)
+    if existing is not None:
+        from lossbook.run.resume import wait_for_writer  # for a run that goes on alone
+
+        if (why := wait_for_writer(folder, existing.last_attempt, warn)) is not None:
+            if wanted.resume == "must":
+                raise StoreError(f"the run {run_id} {why}")
+            return _claim_another(wanted, run_id, warn, why.partition(";")[0])
     return Claim(folder, run_id, existing)
 
 

@@ -15,11 +15,10 @@ from lossbook.errors import LossbookError, StoreError, UnknownRun
 from lossbook.journal import AttemptRow, Journal, NullJournal, merge_config
 from lossbook.json_shapes import JsonObject
 from lossbook.paths import RunFolder, cache_folder, file_names, folder_lock, new_run_id, run_folder, safe_name
-from lossbook.processes import boot_id, host_name, process_start
+from lossbook.processes import Life, process_start, this_place
 from lossbook.run.claim import Wanted, claim_run
 from lossbook.run.distributed import Launch, shared_run_id
 from lossbook.run.request import InitRequest, command_line
-from lossbook.run.resume import find_parent, is_written_elsewhere, run_to_resume
 from lossbook.run.text import text_of
 from lossbook.run_info import Attempt, Parent, RunInfo, load_run_info, write_run_info
 
@@ -58,6 +57,8 @@ def choose_id(request: InitRequest, launch: Launch, count: int, warn: Callable[[
         if run_id is None and launch.token:
             warn("resume='auto' cannot choose for several processes: pass id= or set LOSSBOOK_RUN_ID")
         elif run_id is None:
+            from lossbook.run.resume import run_to_resume  # as in claim_run
+
             run_id = run_to_resume(request.store, request.info.project)
     if run_id is not None and safe_name(run_id) != run_id:
         warn(f"the run id {run_id!r} cannot be a folder name; the run is called {safe_name(run_id)} instead")
@@ -92,10 +93,16 @@ def begin(
                 if launch.rank == 0 and _is_overtaken(folder, previous, current):
                     continue
                 if current is not None:
+                    if launch.rank == 0:
+                        from lossbook.run.resume import take_over_left  # as in claim_run
+
+                        take_over_left(folder)
                     info = _gone_on_with(current, request.info)
                 else:
                     info = request.info._replace(id=run_id, name=_name(request.info, run_id))
                     if request.fork_from is not None and launch.rank == 0:
+                        from lossbook.run.resume import find_parent
+
                         info = info._replace(parent=find_parent(request.store, info.project, *request.fork_from))
                 attempt = _this_attempt(launch, info.attempts, request.resume_step)
                 info = info._replace(attempts=(*info.attempts, attempt))
@@ -190,7 +197,8 @@ def begin_child(folder: RunFolder, attempt: AttemptRow, step: int, warn: Callabl
 
 
 def _next_row(folder: RunFolder, rank: int) -> int:
-    if not file_names(folder.journal) and not os.path.exists(folder.followers) and not os.path.exists(folder.metrics):
+    sealed = (folder.metrics, os.path.join(folder.followers, "seal.json"))
+    if not file_names(folder.journal) and not any(map(os.path.exists, sealed)):
         return 0  # a new run
     from lossbook.storage.resume_point import next_row  # what reads a store is loaded for a run that goes on
 
@@ -222,7 +230,13 @@ def _is_overtaken(folder: RunFolder, previous: RunInfo | None, current: RunInfo 
     """Whether another process has begun an attempt since the folder was claimed."""
     before = previous.attempts if previous is not None else ()
     known = current.attempts if current is not None else ()
-    return len(known) != len(before) or (bool(known) and is_written_elsewhere(folder, known[-1]))
+    if len(known) != len(before):
+        return True
+    if not known:
+        return False
+    from lossbook.run.resume import life_of_writer  # as in claim_run
+
+    return life_of_writer(folder, known[-1]) is Life.ALIVE
 
 
 def _gone_on_with(current: RunInfo, asked: RunInfo) -> RunInfo:
@@ -244,16 +258,17 @@ def _mark(launch: Launch) -> str:
 
 def _this_attempt(launch: Launch, known: Sequence[Attempt], resume_step: int | None) -> Attempt:
     """This process's attempt: the next one, or that of the rank 0 of the same launch."""
-    pid, mark = os.getpid(), _mark(launch)
+    pid, mark, place = os.getpid(), _mark(launch), this_place()
     same = [one.number for one in known if launch.rank != 0 and one.launch == mark]
     return Attempt(
         number=same[-1] if same else len(known),
         world_size=launch.world_size,
         resume_step=resume_step,
-        host=text_of(host_name()),
+        host=text_of(place.host),
         pid=pid,
         process_start=process_start(pid),
-        boot=boot_id(),
+        boot=place.boot,
+        pid_namespace=place.pid_namespace,
         launch=mark,
         started=time.time_ns() // 1000,
         argv=command_line(),

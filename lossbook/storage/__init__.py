@@ -17,7 +17,6 @@ if TYPE_CHECKING:
         last_step as last_step,
         next_row as next_row,
         recorded_state as recorded_state,
-        sealed_at_us as sealed_at_us,
     )
     from lossbook.storage.rollup import FINEST_LEVEL as FINEST_LEVEL, LEVEL_STEP as LEVEL_STEP
     from lossbook.storage.run_state import sealed_problems as sealed_problems
@@ -64,7 +63,7 @@ else:
             "chunks": "SeriesPart",
             "compaction": "SealReport seal_run",
             "digests": "disagreement known_disagreements",
-            "resume_point": "last_step next_row recorded_state sealed_at_us",
+            "resume_point": "last_step next_row recorded_state",
             "rollup": "FINEST_LEVEL LEVEL_STEP",
             "run_state": "sealed_problems",
             "scan": "LoggedRow Replay visible",

@@ -15,13 +15,20 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lossbook.errors import LossbookError, StoreError
+from lossbook.formatting import duration
 from lossbook.journal import (
     JournalSegment,
+    Writer,
+    bring_rest_home,
     check_journal,
     describe_damage,
     digest_path,
     journal_segments,
-    writer_is_over,
+    last_sign,
+    place_name,
+    segment_writers,
+    server_clock,
+    take_over,
 )
 from lossbook.paths import (
     RunFolder,
@@ -31,7 +38,7 @@ from lossbook.paths import (
     fsync_folder,
     parse_segment_name,
 )
-from lossbook.processes import process_start
+from lossbook.processes import Life, Place, process_life, this_place
 from lossbook.run_files import refuse_linked_folders
 from lossbook.storage.derived_files import SealNotes, read_seal_notes, write_seal_notes
 from lossbook.storage.digests import (
@@ -41,11 +48,11 @@ from lossbook.storage.digests import (
     sha256_of,
     write_digests,
 )
-from lossbook.storage.resume_point import LAST_ROWS
-from lossbook.storage.segments import Partials, Segment, sealed_segments
+from lossbook.storage.resume_point import LAST_ROWS, next_row
+from lossbook.storage.segments import Partials, Segment, list_segments, sealed_segments
 
 if TYPE_CHECKING:
-    from lossbook.storage.journal_rows import JournalRows
+    from lossbook.storage.journal_rows import JournalRead, JournalRows
 
 #: That many files of a like size are merged into one.
 MERGE_FILES = 8
@@ -60,7 +67,7 @@ ENDINGS = (".parquet", ".rollup.parquet")
 
 @dataclass
 class SealReport:
-    """What a sealing did. Sizes in bytes; `problems` a sentence each."""
+    """What a sealing did. Sizes in bytes; `problems` a sentence each; `left` says what may still be written, if anything."""
 
     segments: int = 0
     rows: int = 0
@@ -69,13 +76,16 @@ class SealReport:
     bytes_before: int = 0
     bytes_after: int = 0
     problems: list[str] = field(default_factory=list)
+    left: str | None = None
 
 
-def seal_run(folder: RunFolder, *, finished: bool) -> SealReport:
-    """Seal what can be sealed, then merge small files.
+def seal_run(folder: RunFolder, *, finished: bool, node_only: bool = False, take_over: bool = False) -> SealReport:
+    """Seal what can be sealed, then merge small files. A segment whose writer is not proven to be over is left alone.
 
     Args:
         finished: also seal each rank's last segment, if its writer is over, and merge all there is.
+        node_only: leave alone what was written in another place than this process's: so does a follower.
+        take_over: take segments over from writers that cannot be seen from here; never from one that is seen to live.
 
     Raises:
         StoreError: the folder cannot be written, or the disk is full; the journal is untouched.
@@ -83,17 +93,35 @@ def seal_run(folder: RunFolder, *, finished: bool) -> SealReport:
     report = SealReport()
     refuse_linked_folders(folder)
     with folder_lock(folder, "seal", seconds=60.0):
-        _remove_leftovers(folder)
-        journals = journal_segments(folder.journal)
-        newest = {journal.name.rank: journal for journal in journals}
-        done = [
-            journal
-            for journal in journals
-            if newest[journal.name.rank] is not journal or (finished and writer_is_over(journal))
-        ]
-        for group in _groups([journal for journal in done if _is_whole(journal, report)]):
+        place = this_place() if node_only else None
+        _remove_leftovers(folder, place)
+        journals: list[JournalSegment] = []
+        left: list[Writer] = []
+        writers = segment_writers(folder.journal)
+        newest = {writer.segment.name.rank: writer.segment for writer in writers}
+        sealed = {segment.name for segment in sealed_segments(folder)}
+        for writer in writers:
+            segment = writer.segment
+            if any(name.covers(segment.name) for name in sealed):
+                continue
+            if segment.taken_bytes is None:
+                if newest[segment.name.rank] is segment and not finished:
+                    continue
+                if place is not None and not _is_from(writer, place):
+                    continue
+                if writer.life is not Life.DEAD:
+                    if not take_over or writer.life is Life.ALIVE:
+                        left.append(writer)
+                        continue
+                    segment = _take_over(folder, segment)
+            journals.append(segment)
+        if left and not node_only:
+            report.left = _why_left(folder, left)
+        for group in _groups([journal for journal in journals if _is_whole(journal, report)]):
             seal_segments(folder, group, report)
-        merge_segments(folder, report, everything=finished and not journal_segments(folder.journal))
+        _settle_taken(folder)
+        live = [segment for segment in list_segments(folder) if not segment.is_sealed]
+        merge_segments(folder, report, everything=finished and not live)
     return report
 
 
@@ -108,6 +136,71 @@ def _is_whole(journal: JournalSegment, report: SealReport) -> bool:
     return not check.damaged
 
 
+def _is_from(writer: Writer, place: Place) -> bool:
+    """Whether a segment was written in this place, or nowhere in particular (imported)."""
+    return writer.place == place or (writer.is_whole and writer.attempt is not None and not writer.attempt.host)
+
+
+def _why_left(folder: RunFolder, writers: list[Writer]) -> str:
+    """Says of segments that are left alone who may still write them, and what to do."""
+    # The one that is seen to live says most, and rank 0 more than the follower beside it.
+    writer = min(writers, key=lambda one: (one.life is not Life.ALIVE, one.attempt is None, -one.segment.name.rank))
+    attempt = writer.attempt
+    names = ", ".join(one.segment.name.stem for one in writers[:4]) + (" …" if len(writers) > 4 else "")
+    what = f"{names} {'is' if len(writers) == 1 else 'are'} left as {'it is' if len(writers) == 1 else 'they are'}"
+    if attempt is None or writer.place is None:
+        return f"{what}: it is not known who writes there; pass --take-over once nobody does"
+    who = f"process {attempt.pid} on {attempt.host}"
+    if writer.life is Life.ALIVE:
+        return f"{what}: {who} is writing; its rows are sealed when that process ends"
+    sign = last_sign(folder, writer.place, [writer.segment.path])
+    try:
+        quiet = None if sign is None else max(0.0, server_clock(folder) - sign.seconds)
+    except OSError:
+        quiet = None
+    said = "" if quiet is None else f" (its last sign of life is {duration(quiet)} old)"
+    return (
+        f"{what}: {who} cannot be seen from here and may still be writing{said}; "
+        "seal on that machine, or pass --take-over once that process has ended"
+    )
+
+
+def _take_over(folder: RunFolder, segment: JournalSegment, *, sealed_bytes: int = 0) -> JournalSegment:
+    try:
+        return take_over(segment, sealed_bytes=sealed_bytes)
+    except FileNotFoundError:
+        return segment  # sealed meanwhile
+    except OSError as error:
+        raise StoreError(
+            f"{segment.path} cannot be renamed ({error.strerror or error}); it is untouched: check who owns it, "
+            "and run `lossbook seal`"
+        ) from error
+
+
+def _settle_taken(folder: RunFolder) -> None:
+    """See to the segments that were taken over and are sealed: what was added to them since, and their removal."""
+    if not any(segment.taken_bytes for segment in journal_segments(folder.journal)):
+        return
+    sealed = {segment.name for segment in sealed_segments(folder)}
+    for writer in segment_writers(folder.journal):
+        segment = writer.segment
+        if not segment.taken_bytes or not any(name.covers(segment.name) for name in sealed):
+            continue
+        is_over = writer.life is Life.DEAD  # looked at before the file is read to its end
+        try:
+            segment = bring_rest_home(folder, segment, next_row=next_row)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise StoreError(
+                f"rows behind {segment.path} cannot be added to the run ({error.strerror or error}); they stay there: "
+                "mend that and run `lossbook seal`"
+            ) from error
+        if is_over:
+            _unlink(segment.path)
+            _unlink(digest_path(folder, segment.name))
+
+
 def _groups(journals: list[JournalSegment]) -> list[list[JournalSegment]]:
     """Neighbouring segments of a rank that are sealed as one: what waits already need not be merged later."""
     groups: list[list[JournalSegment]] = []
@@ -120,6 +213,8 @@ def _groups(journals: list[JournalSegment]) -> list[list[JournalSegment]]:
             or before.rank != journal.name.rank
             or before.last + 1 != journal.name.first
             or size > GROUP_BYTES
+            or journal.taken_bytes is not None
+            or groups[-1][-1].taken_bytes is not None
         ):
             groups.append([])
             size = journal.size_bytes()
@@ -147,19 +242,25 @@ def seal_segments(folder: RunFolder, journals: list[JournalSegment], report: Sea
         last_attempt=notes.last_attempt.get(rank, 0), next_row=notes.next_row.get(rank, 0) if follows else 0
     )
     try:
+        reads = []
         for journal in journals:
-            read_journal(journal, rows)
+            reads.append(read_journal(journal, rows))
             if (check := check_journal(journal.path)).missing_bytes:
                 rows.problems.append(f"{journal.path}: {describe_damage(check)}")
     except FileNotFoundError:
         return report  # somebody else has sealed it meanwhile
+    if journals[0].taken_bytes is not None:
+        # A writer may yet add to it: what is sealed of it stands in its name before that is so.
+        if not reads[0].whole_bytes:
+            return report
+        journals = [_take_over(folder, journals[0], sealed_bytes=reads[0].whole_bytes)]
     name = SegmentName(journals[0].name.rank, journals[0].name.first, journals[-1].name.last)
     # Noted before the journal goes: a resumed run that is cut off from it here still counts on from the right row.
     _note_sealed(folder, name, rows)
     after = put_segment(folder, name, lambda partials: write_sealed(rows, name.rank, partials))
-    for journal in journals:
-        _unlink(journal.path)
-        _unlink(digest_path(folder, journal.name))
+    for journal, read in zip(journals, reads, strict=True):
+        if journal.taken_bytes is None:
+            _remove_sealed(folder, journal, read)
     report.segments += len(journals)
     report.rows += len(rows.i) + len(rows.events)
     report.scalars += rows.scalars
@@ -167,6 +268,18 @@ def seal_segments(folder: RunFolder, journals: list[JournalSegment], report: Sea
     report.bytes_after += after
     report.problems += rows.problems
     return report
+
+
+def _remove_sealed(folder: RunFolder, journal: JournalSegment, read: JournalRead) -> None:
+    """Remove a journal that is sealed now, if it is still what was read; one that has grown is kept for its other rows."""
+    try:
+        if os.stat(journal.path).st_size == read.bytes:
+            _unlink(journal.path)
+            _unlink(digest_path(folder, journal.name))
+        else:
+            take_over(journal, sealed_bytes=read.whole_bytes)
+    except OSError:
+        return
 
 
 def merge_segments(folder: RunFolder, report: SealReport, *, everything: bool = False) -> None:
@@ -291,10 +404,9 @@ def _read_notes(folder: RunFolder) -> SealNotes:
 def _note_sealed(folder: RunFolder, name: SegmentName, rows: JournalRows) -> None:
     """Keep the row number and the step that a resumed run goes on from, and what was found damaged."""
     notes, rank = _read_notes(folder), name.rank
-    next_row = max(rows.next_row, notes.next_row.get(rank, 0))
     notes = replace(
         notes,
-        next_row={**notes.next_row, rank: next_row},
+        next_row={**notes.next_row, rank: max(rows.next_row, notes.next_row.get(rank, 0))},
         last_attempt={**notes.last_attempt, rank: rows.last_attempt},
         last_segment={**notes.last_segment, rank: name.last},
         last_step={**notes.last_step, rank: max(rows.step[-LAST_ROWS:])} if rows.step else notes.last_step,
@@ -309,22 +421,34 @@ def _note_sealed(folder: RunFolder, name: SegmentName, rows: JournalRows) -> Non
         ) from error
 
 
-def _remove_leftovers(folder: RunFolder) -> None:
-    """Remove what an interrupted sealing left: files whose rows are in another file, and old partial files."""
-    import time
+def _remove_leftovers(folder: RunFolder, place: Place | None) -> None:
+    """Remove what an interrupted sealing left: files whose rows are in another file, and old partial files.
 
+    Args:
+        place: leave journals that were written elsewhere alone; None for nowhere.
+    """
     sealed = {segment.name for segment in sealed_segments(folder)}
-    for journal in journal_segments(folder.journal):
-        if any(name.covers(journal.name) for name in sealed):
-            _unlink(journal.path)
-            _unlink(digest_path(folder, journal.name))
+    if any(name.covers(journal.name) for journal in journal_segments(folder.journal) for name in sealed):
+        for writer in segment_writers(folder.journal):
+            journal = writer.segment
+            if (
+                not journal.taken_bytes
+                and writer.life is Life.DEAD
+                and (place is None or _is_from(writer, place))
+                and any(name.covers(journal.name) for name in sealed)
+            ):
+                _unlink(journal.path)
+                _unlink(digest_path(folder, journal.name))
+        _settle_taken(folder)
     _remove_dead_spills(folder)
+    now: float | None = None
     for directory in (folder.metrics, folder.events, folder.digests):
         for filename in file_names(directory):
             path = os.path.join(directory, filename)
             if filename.endswith(".tmp"):
                 try:
-                    if time.time() - os.stat(path).st_mtime > 3600:
+                    now = server_clock(folder) if now is None else now
+                    if now - os.stat(path).st_mtime > 3600:
                         _unlink(path)
                 except OSError:
                     pass
@@ -340,14 +464,20 @@ def _remove_dead_spills(folder: RunFolder) -> None:
         names = os.listdir(folder.followers)
     except OSError:
         return
+    here = _spill_prefix()
     for name in names:
-        pid = name.removeprefix("sort-").removesuffix(".tmp")
-        if name == f"sort-{pid}.tmp" and pid.isdigit() and process_start(int(pid)) is None:
+        pid = name.removeprefix(here).removesuffix(".tmp")
+        if name == f"{here}{pid}.tmp" and pid.isdigit() and process_life(int(pid), None) is Life.DEAD:
             shutil.rmtree(os.path.join(folder.followers, name), ignore_errors=True)
 
 
 def _spill_folder(folder: RunFolder) -> str:
-    return os.path.join(folder.followers, f"sort-{os.getpid()}.tmp")
+    return os.path.join(folder.followers, f"{_spill_prefix()}{os.getpid()}.tmp")
+
+
+def _spill_prefix() -> str:
+    """Another place's process has the same number."""
+    return f"sort-{place_name(this_place())}-"
 
 
 def _files(segment: Segment) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy
 import orjson
@@ -59,7 +59,14 @@ class JournalRows:
         self.codes.append(codes)
 
 
-def read_journal(journal: JournalSegment, rows: JournalRows) -> None:
+class JournalRead(NamedTuple):
+    """How much of a segment was read: its whole lines, and with a torn last one, in bytes."""
+
+    whole_bytes: int
+    bytes: int
+
+
+def read_journal(journal: JournalSegment, rows: JournalRows) -> JournalRead:
     """Add a segment to `rows`: every whole line, damaged ones kept as events and reported.
 
     Raises:
@@ -69,8 +76,10 @@ def read_journal(journal: JournalSegment, rows: JournalRows) -> None:
     attempt = rows.last_attempt
     expected: int | None = rows.next_row or None
     number = 0
+    torn = b""
     with open(journal.path, "rb") as file:
-        while lines := file.readlines(PLAIN_BYTES):
+        # Behind a torn line there is nothing, or what has been written since.
+        while not torn and (lines := file.readlines(PLAIN_BYTES)):
             if not lines[-1].endswith(b"\n"):
                 torn = lines.pop()
                 rows.problems.append(
@@ -114,7 +123,9 @@ def read_journal(journal: JournalSegment, rows: JournalRows) -> None:
                 if expected is not None and i != expected and len(rows.problems) < 100:
                     rows.problems.append(_gap(journal.path, expected, i))
                 expected = i + 1 if expected is None else max(expected, i + 1)
+        size = file.tell()
     rows.next_row = expected or 0
+    return JournalRead(size - len(torn), size)
 
 
 def _take_plain(lines: list[bytes], rows: JournalRows, attempt: int, expected: int | None) -> bool:

@@ -43,12 +43,13 @@ def last_step(folder: RunFolder) -> int | None:
     return noted if noted is not None else whole_or_none(_summary_field(folder, "last_step"))
 
 
-def sealed_at_us(folder: RunFolder) -> float | None:
-    """When something of the run was sealed last, in µs since 1970; None when nothing was."""
-    try:
-        return os.stat(os.path.join(folder.followers, "seal.json")).st_mtime * 1e6
-    except OSError:
-        return None
+def last_sealed_attempt(folder: RunFolder) -> int | None:
+    """The number of the attempt that wrote the last sealed rows of rank 0; None when nothing of it was sealed."""
+    noted = _seal_notes(folder).last_attempt.get(0)
+    if noted is not None:
+        return noted
+    paths = _sealed_paths(folder, 0)
+    return _highest(paths, "attempt") if paths else None
 
 
 def recorded_state(folder: RunFolder) -> str:
@@ -76,7 +77,12 @@ def _summary_field(folder: RunFolder, name: str) -> object:
 
 def _next_sealed_row(folder: RunFolder, rank: int) -> int:
     """Ask the Parquet files themselves: slow (it loads DuckDB), and only for a run without `seal.json`."""
-    paths = [
+    highest = _highest(_sealed_paths(folder, rank), "row")
+    return 0 if highest is None else highest + 1
+
+
+def _sealed_paths(folder: RunFolder, rank: int) -> list[str]:
+    return [
         os.path.join(directory, filename)
         for directory in (folder.metrics, folder.events)
         for filename in file_names(directory)
@@ -85,16 +91,21 @@ def _next_sealed_row(folder: RunFolder, rank: int) -> int:
         and (name := parse_segment_name(filename)) is not None
         and name.rank == rank
     ]
+
+
+def _highest(paths: list[str], column: str) -> int | None:
+    """The highest number in a column of Parquet files; damaged ones are passed over, for the others still tell."""
     if not paths:
-        return 0
+        return None
     import duckdb
 
-    highest = -1
+    found: list[int] = []
     with duckdb.connect() as connection:
         for path in paths:
             try:
-                found = connection.execute("select max(row) from read_parquet(?)", [path]).fetchone()
-            except duckdb.Error:  # damaged: the others still tell where to go on
+                row = connection.execute(f"SELECT max({column}) FROM read_parquet(?)", [path]).fetchone()
+            except duckdb.Error:
                 continue
-            highest = max(highest, int(found[0]) if found and found[0] is not None else -1)
-    return highest + 1
+            if row and row[0] is not None:
+                found.append(int(row[0]))
+    return max(found, default=None)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import time
 from dataclasses import dataclass, field
 
 from lossbook.errors import LossbookError
-from lossbook.journal import SILENT_SECONDS, merge_config
+from lossbook.journal import life_of, merge_config, place_of, seems_alive
 from lossbook.json_shapes import JsonObject, text_or_none
 from lossbook.paths import RunFolder
-from lossbook.processes import host_name, is_alive
+from lossbook.processes import Life, host_name, is_alive
 from lossbook.run_info import Attempt, RunInfo
 from lossbook.storage.derived_files import read_seal_notes, read_watch_notes
 from lossbook.storage.statistics import Event
@@ -111,17 +109,12 @@ def run_state(
 
 
 def is_running(folder: RunFolder, attempt: Attempt) -> bool:
-    """Whether the process of an attempt lives, as far as can be known from here."""
-    if attempt.host == host_name() and attempt.pid:
+    """Whether the process of an attempt lives, as far as can be known from here; where it cannot, its lease tells."""
+    if attempt.pid_namespace is None and attempt.host == host_name() and attempt.pid:
+        # Of an earlier version, or off Linux.
         return is_alive(attempt.pid, attempt.process_start, attempt.boot)
-    newest = 0.0
-    for directory in (folder.journal, folder.followers):
-        try:
-            with os.scandir(directory) as entries:
-                newest = max([newest, *(entry.stat().st_mtime for entry in entries)])
-        except OSError:
-            continue
-    return time.time() - newest < SILENT_SECONDS
+    life = life_of(attempt)
+    return life is Life.ALIVE or (life is Life.UNKNOWN and seems_alive(folder, place_of(attempt)))
 
 
 def sealed_problems(folder: RunFolder) -> list[str]:

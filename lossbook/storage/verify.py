@@ -24,7 +24,7 @@ from lossbook.journal import (
     find_gaps,
     journal_segments,
     read_segment,
-    writer_is_over,
+    seems_over,
 )
 from lossbook.json_shapes import JsonObject
 from lossbook.paths import FORMAT, RunFolder, SegmentName, file_names, parse_segment_name, read_json, read_json_file
@@ -453,7 +453,7 @@ def _journal(journal: JournalSegment, state: _Rank) -> Iterator[Finding]:
         yield Finding(journal.path, False, f"and {listed - _MOST} more of that sort")
     if rows and not begins_well:
         yield Finding(journal.path, False, "it does not begin with its attempt; its rows count to the attempt before")
-    if torn and writer_is_over(journal):
+    if torn and seems_over(journal):
         yield Finding(journal.path, False, f"the last line is torn off after {len(torn)} bytes; it was no whole row")
     if damaged:
         yield Finding(journal.path, False, f"{_count(damaged, 'line')} damaged, {_count(rows, 'row')} saved")
@@ -476,7 +476,7 @@ def _journal_digest(journal: JournalSegment, well: str) -> Iterator[Finding]:
         yield Finding(path, False, f"line {number} is damaged; the journal that it covers is not")
     if len(check.damaged_lines) > _MOST:
         yield Finding(path, False, f"and {len(check.damaged_lines) - _MOST} more of that sort")
-    if check.torn and writer_is_over(journal):
+    if check.torn and seems_over(journal):
         yield Finding(path, False, "the last line is torn off; what it covered is not covered")
     elif check.has_digest and not check.damaged_lines:
         yield Finding(path, True, f"it covers {check.covered:,} bytes of the journal")

@@ -19,7 +19,6 @@ from fake_nvml import REPOSITORY, FakeNvml
 import lossbook
 from lossbook.cli.followers import living_followers
 from lossbook.follower.journal import OwnRows
-from lossbook.follower.loop import seal_what_is_over
 from lossbook.follower.system import SystemMetrics, interval_seconds
 from lossbook.journal.liveness import live_writers, writer_is_over
 from lossbook.journal.reader import journal_segments, read_segment
@@ -365,7 +364,7 @@ def test_another_nodes_follower_seals_its_own_while_the_run_goes_on(store: Path)
     rows = OwnRows(folder, 8)
     rows.append_scalars({"cpu_percent/node_8": 1.0}, time_us=1)
     rows.close()
-    seal_what_is_over(folder, main=False)
+    seal_run(folder, finished=True, node_only=True)
     assert [one.name.rank for one in journal_segments(folder.journal)] == [0]
     assert [one.name.rank for one in list_segments(folder) if one.is_sealed] == [MONITOR_RANK - 8]
 
