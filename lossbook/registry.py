@@ -8,6 +8,7 @@ ends a training or a command that does not need it.
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -157,6 +158,8 @@ def _entry_points(group: str) -> tuple[EntryPoint, ...]:
 @lru_cache(maxsize=32)
 def _entry_points_on(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
     """The entry points of a group, of the packages that are installed on that path (`sys.path` now)."""
+    if not _may_have_entries(path):
+        return ()
     # What reads installed packages takes longer to import than Lossbook itself.
     from importlib.metadata import entry_points
 
@@ -164,6 +167,30 @@ def _entry_points_on(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...
         return tuple(sorted(entry_points(group=group), key=lambda one: (one.name, _package(one))))
     except Exception:  # a package whose own files are damaged
         return ()
+
+
+@lru_cache(maxsize=32)
+def _may_have_entries(path: tuple[str, ...]) -> bool:
+    """Whether a package on that path names entries for Lossbook: a look at the files that would, without parsing them."""
+    for place in dict.fromkeys(path):
+        try:
+            names = os.listdir(place or ".")
+        except NotADirectoryError:
+            return True  # an archive may hold any
+        except OSError:
+            continue
+        if place.endswith(".egg"):
+            return True
+        for name in names:
+            if not name.endswith((".dist-info", ".egg-info")):
+                continue
+            try:
+                with open(os.path.join(place, name, "entry_points.txt"), "rb") as file:
+                    if b"lossbook." in file.read():
+                        return True
+            except OSError:
+                continue
+    return False
 
 
 def _package(entry: EntryPoint) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from types import ModuleType
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 
@@ -42,9 +43,21 @@ def _main() -> None:
     assert spec.loader is not None
     if "lossbook" not in sys.modules:
         package = sys.modules["lossbook"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(package)
+        # What `import lossbook` gives a training is loaded when it is first asked for: a follower needs none of it.
+        package.__dict__["__getattr__"] = lambda name: _load(package, name)
     del sys.argv[0]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+
+
+def _load(package: ModuleType, name: str) -> object:
+    """A name of the package, which is made what `import lossbook` makes of it."""
+    if name.startswith("__") and name != "__version__":
+        raise AttributeError(name)
+    del package.__dict__["__getattr__"]
+    assert package.__spec__ is not None
+    assert package.__spec__.loader is not None
+    package.__spec__.loader.exec_module(package)
+    return getattr(package, name)
 
 
 if __name__ == "__main__":

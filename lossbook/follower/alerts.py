@@ -9,17 +9,20 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from lossbook.diagnosis import Diagnosis, Finding
 from lossbook.errors import LossbookError
 from lossbook.follower.sinks import Alert, RunName, Sinks
 from lossbook.follower.terminal_notice import Note, print_note
-from lossbook.journal import first_row
+from lossbook.journal import first_row, read_segment
 from lossbook.json_shapes import JsonMapping, JsonObject, object_or_empty, whole_or_none
 from lossbook.paths import RunFolder, is_monitor, make_folder, read_json, write_json
 from lossbook.run_info import read_run_info
 from lossbook.storage import LoggedRow, Replay, next_row
+
+if TYPE_CHECKING:
+    from lossbook.diagnosis import Diagnosis, Finding
+    from lossbook.storage import Segment
 
 #: Rows are looked at every so often, and never for more than a twentieth of the time; while training logs nothing, seldom.
 LOOK_SECONDS, IDLE_LOOK_SECONDS = 2.0, 10.0
@@ -85,7 +88,7 @@ class Alerts:
         self._is_off = self._environment.get("LOSSBOOK_DIAGNOSIS", "").strip().lower() in ("off", "0", "false", "none")
         self._sinks = sinks
         self._pid = pid
-        self._diagnosis = Diagnosis()
+        self._diagnosis: Diagnosis | None = None  # what finds is loaded when there is something to look at
         self._replay: Replay | None = None
         self._said: set[tuple[str, str, int]] = set()
         self._sent: dict[int, int] = {}  # by rank, the last alert of the training that was sent on
@@ -107,15 +110,13 @@ class Alerts:
             return
         self._has_new = False
         self._next_look, self._next_idle_look = now + LOOK_SECONDS, now + IDLE_LOOK_SECONDS
-        self._look()
-        self._tell(self._diagnosis.clock(time.time_ns() // 1000))
+        self._tell(self._look().clock(time.time_ns() // 1000))
         self._next_look = time.monotonic() + max(LOOK_SECONDS, _SHARE * (time.monotonic() - now))
 
     def close(self) -> None:
         """Look at the last rows; after this, mirrors need not wait for alerts."""
         try:
-            self._look()
-            self._tell(self._diagnosis.close())
+            self._tell(self._look().close())
         finally:
             self._save(is_over=True)
 
@@ -123,14 +124,18 @@ class Alerts:
         """Whether the sinks have sent on all that they had, or had their time for it; no alert follows."""
         return self._sinks is None or self._sinks.is_sent()
 
-    def _look(self) -> None:
+    def _look(self) -> Diagnosis:
+        if self._diagnosis is None:
+            from lossbook.diagnosis import Diagnosis
+
+            self._diagnosis = Diagnosis()
         if self._replay is None:
             self._begin()
         assert self._replay is not None
         assert self._sinks is not None
-        if self._is_off and not self._sinks.are_any:
-            return
-        self._tell(self._diagnosis.feed(self._passing(self._replay)))
+        if not self._is_off or self._sinks.are_any:
+            self._tell(self._diagnosis.feed(self._passing(self._replay)))
+        return self._diagnosis
 
     def _begin(self) -> None:
         if self._sinks is None:
@@ -208,20 +213,35 @@ def _read_state(folder: RunFolder) -> JsonMapping:
 
 def _said_before(folder: RunFolder) -> set[tuple[str, str, int]]:
     """The identities of findings that a follower of this run has written down already."""
-    from lossbook.reading import read_events
-    from lossbook.storage import RunRows, connect, list_segments
+    from lossbook.storage import list_segments
 
-    if not any(is_monitor(segment.name.rank) for segment in list_segments(folder)):
-        return set()
+    segments = [segment for segment in list_segments(folder) if is_monitor(segment.name.rank)]
+    found = set()
+    for value in _sealed_alerts(folder) if any(one.journal is None for one in segments) else _live_alerts(segments):
+        one = value.get("finding")
+        if isinstance(one, dict):
+            found.add((str(one.get("kind")), str(one.get("key")), int(str(one.get("first_step") or 0))))
+    return found
+
+
+def _live_alerts(segments: list[Segment]) -> Iterator[JsonMapping]:
+    """What followers' journals have of alerts; a new follower's own is no reason to load what reads sealed files."""
+    for segment in segments:
+        for row in read_segment(str(segment.journal)).rows:
+            if row.kind == "alert":
+                yield row.body
+
+
+def _sealed_alerts(folder: RunFolder) -> Iterator[JsonMapping]:
+    from lossbook.reading import read_events
+    from lossbook.storage import RunRows, connect
+
     connection = connect()
     rows = RunRows(folder, connection.cursor())
     rows.refresh()
-    found = set()
     for event in read_events(rows, connection, "alert"):
-        one = event["value"].get("finding")
-        if isinstance(one, dict) and is_monitor(event["rank"]):
-            found.add((str(one.get("kind")), str(one.get("key")), int(one.get("first_step") or 0)))
-    return found
+        if is_monitor(event["rank"]):
+            yield event["value"]
 
 
 def _where_live_rows_begin(folder: RunFolder) -> dict[int, int]:

@@ -9,11 +9,11 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from lossbook.errors import LossbookError
 from lossbook.follower.alerts import Alerts
 from lossbook.follower.capture import capture
-from lossbook.follower.mirror_process import Mirrors
 from lossbook.follower.system import SystemMetrics
 from lossbook.journal import (
     RENEW_SECONDS,
@@ -30,6 +30,9 @@ from lossbook.paths import RunFolder, folder_lock, is_monitor, parse_segment_nam
 from lossbook.processes import process_start, this_place
 from lossbook.run_info import load_run_info
 from lossbook.storage import LiveSummary, next_row, seal_run
+
+if TYPE_CHECKING:
+    from lossbook.follower.mirror_process import Mirrors
 
 POLL_SECONDS = 0.5
 #: `summary.json` is written at the most every so often, and never for more than a fiftieth of the time; while training
@@ -267,6 +270,8 @@ class FollowedRun:
         info = load_run_info(self.folder)
         if info is None or not info.mirrors:
             return None
+        from lossbook.follower.mirror_process import Mirrors
+
         return Mirrors(
             self.folder,
             list(info.mirrors),

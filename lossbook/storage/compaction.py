@@ -289,6 +289,8 @@ def merge_segments(folder: RunFolder, report: SealReport, *, everything: bool = 
     counts: dict[SegmentName, int] = {}
     while True:
         sealed = sealed_segments(folder)
+        if len(sealed) < 2:
+            return  # a short run, as a rule: its file need not be opened again
         for segment in sealed:
             if segment.name not in counts:
                 counts[segment.name] = count_rows(segment)

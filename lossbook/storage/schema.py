@@ -72,6 +72,7 @@ _COPY = (
     "USE_TMP_FILE false"
 )
 _databases: dict[tuple[int, str, int], duckdb.DuckDBPyConnection] = {}
+_with_icu: dict[tuple[int, str, int], bool] = {}
 #: A curve reads whole row groups: small ones in the rollup, so that one key and level costs little.
 METRICS_ROW_GROUP = 122_880
 ROLLUP_ROW_GROUP = 8_192
@@ -104,7 +105,9 @@ def connect(*, memory_limit: str = "512MB", threads: int = 1, spill: str | None 
             _databases[name] = database
     connection = database.cursor()
     connection.execute("SET enable_progress_bar = false")
-    if _has_icu(connection):
+    if name not in _with_icu:
+        _with_icu[name] = _has_icu(connection)
+    if _with_icu[name]:
         connection.execute("SET TimeZone = 'UTC'")
     return connection
 
