@@ -6,22 +6,25 @@ import re
 from typing import Any
 
 MASK = "***"
+_NO_SECRETS = frozenset(("None", "True", "False", "null", "true", "false", MASK))
 _SECRET_NAME = re.compile(
-    r"(?:^|[_.])(?:api_?key|apikey|secret|secrets|secret_?key|access_?key|access_?key_?id|private_?key|password|"
+    r"(?:^|[_./:])(?:api_?key|apikey|secret|secrets|secret_?key|access_?key|access_?key_?id|private_?key|password|"
     r"passwd|passphrase|auth_?token|access_?token|refresh_?token|(?:api|hf|hub|hugging_?face|github|gitlab|wandb|slack|"
     r"bot|bearer)_?token|bearer|credential|credentials|cookie|dsn|"
     r"connection_?string|netrc|webhook)(?:$|[_.](?:id|file|path|url)?$)",
     re.IGNORECASE,
 )  # `pad_token`, `eos_token` and the like are a language model's, no secrets; a bare `token` is one.
+_LAST_WORD = re.compile(r"[./:]")
 _INNER_CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+# What is printed passes through these in the training process: no pattern may cost more than its text is long.
 # Formats published by those who issue them: OpenAI and Anthropic, Hugging Face, GitHub, AWS, Google, Slack, JWT.
 _SECRET_TEXT = re.compile(
     r"(?<![A-Za-z0-9])(?:sk-[A-Za-z0-9_\-]{16,}|hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}|"
     r"AKIA[0-9A-Z]{16}|AIza[0-9A-Za-z_\-]{30,}|xox[abprs]-[A-Za-z0-9\-]{10,}|"
-    r"eyJ[A-Za-z0-9_\-]{10,}\.[A-Za-z0-9_\-]{10,}\.[A-Za-z0-9_\-]{5,}|wandb_v1_[A-Za-z0-9_]{20,})|"
-    r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?-----END [A-Z ]*PRIVATE KEY-----"
+    r"eyJ[A-Za-z0-9_\-]{10,2000}\.[A-Za-z0-9_\-]{10,8000}\.[A-Za-z0-9_\-]{5,}|wandb_v1_[A-Za-z0-9_]{20,})|"
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?:[^-]|-(?!----))*+-----END [A-Z ]*PRIVATE KEY-----"
 )
-_URL_PASSWORD = re.compile(r"(?<=://)[^/\s:@]*:?[^/\s@]+(?=@)")
+_URL_PASSWORD = re.compile(r"(?<=://)[^/\s@]++(?=@)")
 _ASSIGNMENT = re.compile(
     r"""((?:api_?key|apikey|secret_?key|access_?key|password|passwd|auth_?token|access_?token)["']?\s*[=:]\s*["'])[^"'\n]{6,}(["'])""",
     re.IGNORECASE,
@@ -30,16 +33,23 @@ _ASSIGNMENT = re.compile(
 # its length and by a digit in it.
 _BARE_ASSIGNMENT = re.compile(
     r"""((?:api_?key|apikey|secret_?key|access_?key|password|passwd|auth_?token|access_?token)\s*[=:][ \t]*)"""
-    r"""(?=[A-Za-z_+/\-]*[0-9])[A-Za-z0-9_+/=\-]{16,}(?=\s|$)""",
+    r"""(?=[A-Za-z_+/\-]{0,500}[0-9])[A-Za-z0-9_+/=\-]{16,500}+(?=\s|$)""",
     re.IGNORECASE,
+)
+
+# A name and its value as Python shows the fields of an object or the items of a dictionary, and as options are overridden.
+_NAMED_VALUE = re.compile(
+    # Possessive, so that a long word costs no more than its length; a value ends where another name begins.
+    r"""(?<![\w.\-/])(?P<name>[\w.\-/]++)(?P<between>["']?\s*[=:]\s*)"""
+    r"""(?P<value>"[^"\n]*"|'[^'\n]*'|[^\s,;()\[\]{}"'=]++(?!=[^=\s,;)])=*)"""
 )
 
 
 def is_secret_name(name: str) -> bool:
     """Whether an option, a variable or a configuration key of that name holds a secret (`tokens` does not)."""
     # `--api-key` and `apiKey` mean what `api_key` does.
-    name = _INNER_CAPITAL.sub("_", name.replace("-", "_"))
-    return name.rpartition(".")[2].lower() == "token" or _SECRET_NAME.search(name) is not None
+    name = _INNER_CAPITAL.sub("_", name.replace("-", "_").replace(" ", "_"))
+    return _LAST_WORD.split(name)[-1].lower() == "token" or _SECRET_NAME.search(name) is not None
 
 
 def mask_text(text: str) -> str:
@@ -48,6 +58,22 @@ def mask_text(text: str) -> str:
     text = _URL_PASSWORD.sub(MASK, text)
     text = _ASSIGNMENT.sub(rf"\1{MASK}\2", text)
     return _BARE_ASSIGNMENT.sub(rf"\1{MASK}", text)
+
+
+def mask_named_values(text: str) -> str:
+    """Mask also what stands behind a secret name (`api_key='x'`, `'password': 'x'`, `token=x`), however short it is.
+
+    For the text of an object and for a command line; in a program's code it would mask expressions.
+    """
+    return _NAMED_VALUE.sub(_mask_named_value, mask_text(text))
+
+
+def _mask_named_value(found: re.Match[str]) -> str:
+    value = found["value"]
+    if not is_secret_name(found["name"].strip("-./")) or value in _NO_SECRETS:
+        return found[0]
+    quote = value[0] if value[0] in "\"'" else ""
+    return f"{found['name']}{found['between']}{quote}{MASK}{quote}"
 
 
 def mask_arguments(argv: list[str]) -> list[str]:
@@ -65,18 +91,22 @@ def mask_arguments(argv: list[str]) -> list[str]:
             masked.append(f"{name}={MASK}" if equals else name)
             hide_next = not equals
         else:
-            masked.append(mask_text(argument))
+            masked.append(mask_named_values(argument))
     return masked
 
 
 def mask_config(value: Any, *, hidden: bool = False) -> Any:
-    """Mask strings and long numbers in a nested configuration, by the names they stand under and by their look."""
+    """Mask strings and long numbers in a nested configuration, by the names they stand under and by their look.
+
+    Args:
+        value: in the types that JSON has; the fields of objects are to be its names by now (`lossbook.run.plain_config`).
+    """
     if isinstance(value, dict):
         return {key: mask_config(inner, hidden=hidden or is_secret_name(str(key))) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [mask_config(inner, hidden=hidden) for inner in value]
     if isinstance(value, str):
         return MASK if value and hidden else mask_text(value)
-    if hidden and type(value) is int and abs(value) > 99_999:
+    if hidden and type(value) in (int, float) and abs(value) > 99_999:
         return MASK
     return value

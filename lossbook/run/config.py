@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 from lossbook.errors import BadArgument
 from lossbook.journal import encode_number
 from lossbook.json_shapes import Json, JsonObject
-from lossbook.redaction import mask_config
+from lossbook.redaction import mask_config, mask_named_values
 from lossbook.run.text import text_of
 
 #: Objects in objects, deeper than anybody's configuration and shallower than what JSON writers give up at.
@@ -70,6 +70,9 @@ def plain(value: object, outer: tuple[object, ...] = ()) -> Json:
     outer = (*outer, value)
     if isinstance(value, Mapping):
         return {text_of(key): plain(inner, outer) for key, inner in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        # By its names: what stands under one of them may be a secret.
+        return {text_of(name): plain(inner, outer) for name, inner in zip(value._fields, value, strict=False)}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [plain(inner, outer) for inner in value]
     fields = getattr(value, "__dataclass_fields__", None)
@@ -80,7 +83,7 @@ def plain(value: object, outer: tuple[object, ...] = ()) -> Json:
     inner = getattr(value, "value", None)
     if inner is not None and type(value).__module__ != "builtins" and isinstance(inner, (str, int, float)):
         return plain(inner, outer)
-    return text_of(value)
+    return mask_named_values(text_of(value))
 
 
 def plain_object(values: Mapping[str, object]) -> JsonObject:

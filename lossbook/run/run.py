@@ -16,7 +16,7 @@ from typing import Any
 
 from lossbook.journal import AttemptRow, Journal, NotPlain
 from lossbook.paths import RunFolder
-from lossbook.redaction import mask_config
+from lossbook.redaction import mask_config, mask_text
 from lossbook.run import exit_hooks
 from lossbook.run.allocator import AllocatorWatch, has_gpu_build
 from lossbook.run.config import plain, plain_object
@@ -368,7 +368,7 @@ class Run:
 
     def _record_summary(self, changes: dict[str, object]) -> None:
         if self._rank == 0:
-            self.record_event("summary", plain_summary(changes))
+            self.record_event("summary", mask_config(plain_summary(changes)))
 
     def record_console(self, text: bytes) -> None:
         """Add to what the run printed."""
@@ -443,7 +443,7 @@ class Run:
                 self._saved.finish()
                 self._look_after_follower()
                 if not self._finished and (self._rank <= 0 or self._journal.segment):
-                    self._journal.append_event("finish", {"state": state, "error": error})
+                    self._journal.append_event("finish", {"state": state, "error": error and mask_text(error)})
                 self._finished = True
                 self._append = self._after_finish
                 # A file system that has just been waited for is not waited for again.

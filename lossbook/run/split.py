@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from lossbook.redaction import MASK, is_secret_name, mask_text
 from lossbook.run.numbers import as_float, element_count, is_on_device, number_of
 from lossbook.run.text import clean_text, describe, shown
 from lossbook.run.values import Event, Image, Media
@@ -72,6 +73,8 @@ def _place(key: str, value: object, result: Split, outer: tuple[object, ...]) ->
             raise ValueError(f"it has {element_count(value)} elements; log a scalar or lossbook.Histogram of it")
         result.deferred[key] = value
     elif isinstance(value, (str, bytes)) or value is None:
-        raise TypeError(f"{shown(value)} is no number; log lossbook.Text for a text")
+        # A warning is a row like any other: it repeats no secret.
+        said = MASK if is_secret_name(key) else mask_text(shown(value))
+        raise TypeError(f"{said} is no number; log lossbook.Text for a text")
     else:
         result.scalars[key] = number_of(value)

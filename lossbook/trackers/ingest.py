@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 from lossbook.errors import LossbookError, StoreError
 from lossbook.journal import journal_segments
-from lossbook.json_shapes import Json, JsonMapping, JsonObject, object_or_empty, whole_or_none
+from lossbook.json_shapes import Json, JsonMapping, JsonObject, object_or_empty, texts_of, whole_or_none
 from lossbook.paths import FORMAT, RunFolder, folder_lock, make_folder, read_json, run_folder, safe_name, write_json
-from lossbook.redaction import mask_config
+from lossbook.redaction import mask_arguments, mask_config, mask_text
 from lossbook.run_info import RunInfo, edit_run_info, load_run_info, parse_run_info, write_run_info
 from lossbook.storage import LiveSummary, seal_run
 from lossbook.trackers.source import ForeignRun, Source
@@ -127,7 +127,7 @@ def _claim(store: str, source: Source, run: ForeignRun, project: str) -> tuple[R
 
 def _info_of(folder: RunFolder, source: Source, run: ForeignRun, project: str) -> RunInfo:
     """What the source says of the run, as `run.json` has it."""
-    origin = plain_object(run.origin)
+    origin: JsonObject = mask_config(plain_object(run.origin))
     created_us = int(run.created * 1e6)
     first_attempt: JsonObject = {"number": 0, "started": created_us, "host": origin.get("host"), "imported": True}
     tags: list[Json] = list(run.tags)
@@ -143,16 +143,16 @@ def _info_of(folder: RunFolder, source: Source, run: ForeignRun, project: str) -
         "notes": run.notes,
         "git": origin.get("git"),
         "host": {"name": origin.get("host")},
-        "argv": origin.get("argv") or [],
+        "argv": list(mask_arguments(list(texts_of(origin.get("argv"))))),
         "mode": "online",
         "system_metrics": False,
         "source": {
             **origin,
             "kind": source.kind,
-            "location": source.location,
+            "location": mask_text(source.location) if isinstance(source.location, str) else source.location,
             "id": run.id,
             "project": run.project,
-            "url": run.url,
+            "url": mask_text(run.url) if run.url else run.url,
         },
         "attempts": [first_attempt],
     }

@@ -34,6 +34,7 @@ from lossbook.paths import (
     safe_name,
     write_json,
 )
+from lossbook.redaction import mask_config
 from lossbook.run_info import Attempt, edit_run_info, parse_attempt
 from lossbook.storage import next_row
 from lossbook.trackers.source import ForeignRow, ForeignRun, Source
@@ -172,7 +173,7 @@ class Staging:
                     self._note(complete=False)
                     if progress is not None:
                         progress(BATCH_ROWS)
-            summary = plain_object(self.run.summary)
+            summary: JsonObject = mask_config(plain_object(self.run.summary))
             if summary and summary != self.cursor.summary:
                 journal = self._journal(0)
                 journal.time_us = max(journal.time_us, int((self.run.ended or self.run.created) * 1e6))
@@ -208,7 +209,10 @@ class Staging:
         if isinstance(contents, bytes):
             body = self._keep(row.kind, body, contents, journal)
         key = None if row.key is None else _text(row.key)
-        journal.append_event(row.kind, plain_object(body), key=key, step=step)
+        recorded = plain_object(body)
+        if row.kind in ("config", "summary"):
+            recorded = mask_config(recorded)
+        journal.append_event(row.kind, recorded, key=key, step=step)
 
     def _keep(self, kind: str, body: dict[str, object], contents: bytes, journal: Journal) -> dict[str, object]:
         """Write the file that a row has; returns the row's body with the file's path in place of the contents."""
@@ -362,6 +366,8 @@ def plain(value: object) -> Json:
     """A value of a source in the types that JSON has."""
     if isinstance(value, dict):
         return {_text(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return {_text(name): plain(inner) for name, inner in zip(value._fields, value, strict=False)}
     if isinstance(value, (list, tuple)):
         return [plain(inner) for inner in value]
     if isinstance(value, (set, frozenset)):

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from programs import begin, kill_group, only_run
 
+import lossbook
+from lossbook.cli.app import main
 from lossbook.cli.followers import follower_of
+from lossbook.redaction import mask_arguments, mask_named_values
 
 #: Invented, each in the form in which its kind comes; none of them is anybody's.
 SECRETS = {
@@ -152,3 +157,124 @@ def test_names_of_what_is_no_secret_are_left_alone(name: str) -> None:
     from lossbook.redaction import is_secret_name
 
     assert not is_secret_name(name)
+
+
+# -- at every depth -------------------------------------------------------------------------------------------------
+
+SECRET = "planted-hunter2-horse"
+
+
+class Options(NamedTuple):
+    lr: float
+    api_key: str
+
+
+@dataclass
+class Login:
+    user: str
+    password: str
+    inner: Options | None = None
+
+
+class Plain:
+    """An object that only has a text."""
+
+    def __repr__(self) -> str:
+        return f"Plain(lr=0.1, api_key='{SECRET}', token={SECRET})"
+
+
+HOLDERS: dict[str, object] = {
+    "a named tuple": Options(0.1, SECRET),
+    "a named tuple in a list": [1, Options(0.1, SECRET)],
+    "a data class": Login("me", SECRET),
+    "a named tuple in a data class in a tuple": (Login("me", "***", Options(0.1, SECRET)),),
+    "a dictionary in a list in a dictionary": {"clients": [{"name": "a", "auth_token": SECRET}]},
+    "a list under a secret name": {"secrets": [SECRET, [SECRET]]},
+    "the text of an object": Plain(),
+    "a URL": f"https://me:{SECRET}@example.org/data",
+    "a key with a slash": {"wandb/api_key": SECRET},
+    "text under a secret name": {"password": SECRET},
+}
+
+
+def everything_written(store: Path) -> str:
+    return "".join(path.read_text(errors="replace") for path in store.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("holder", HOLDERS.values(), ids=HOLDERS)
+def test_a_secret_is_masked_however_it_is_held(
+    store: Path, holder: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LOSSBOOK_FOLLOWER", "off")
+    run = lossbook.init(store=store, project="p", id="r", config={"first": holder}, console=False, system_metrics=False)
+    run.config["later"] = holder
+    run.config.update({"deep": {"deeper": [holder]}})
+    run.summary["result"] = holder
+    run.summary.update({"nested": {"deeper": holder}})
+    run.finish()
+    assert SECRET not in everything_written(store)
+    for words in (["show", "r"], ["export", "r", "-o", "-"], ["sql", "select * from runs"], ["show", "r", "--json"]):
+        main([*words, "--store", str(store)])
+    assert SECRET not in "".join(capsys.readouterr())
+
+
+def test_a_secret_under_a_name_of_the_summary_is_masked(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOSSBOOK_FOLLOWER", "off")
+    run = lossbook.init(store=store, project="p", id="r", console=False, system_metrics=False)
+    run.summary["password"] = SECRET
+    run.summary["api_key"] = 90817263544536
+    run.summary["best"] = 0.25
+    run.summary["tokens"] = 123_456_789
+    run.log({"password": SECRET, "loss": 1.0})
+    run.finish()
+    assert SECRET not in everything_written(store)
+    assert "90817263544536" not in everything_written(store)
+    summary = lossbook.open(store).run("r").summary
+    assert (summary["best"], summary["tokens"]) == (0.25, 123_456_789)
+
+
+def test_the_error_of_a_failed_run_repeats_no_password(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOSSBOOK_FOLLOWER", "off")
+    with pytest.raises(ConnectionError), lossbook.init(store=store, project="p", id="r", console=False):
+        raise ConnectionError(f"cannot reach https://me:{SECRET}@example.org")
+    assert SECRET not in everything_written(store)
+
+
+def test_named_tuples_keep_their_names(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOSSBOOK_FOLLOWER", "off")
+    config = {"options": Options(0.1, "***"), "betas": (0.9, 0.999)}
+    lossbook.init(store=store, project="p", id="r", config=config, console=False, system_metrics=False).finish()
+    assert lossbook.open(store).run("r").config == {"options": {"lr": 0.1, "api_key": "***"}, "betas": [0.9, 0.999]}
+
+
+def test_a_value_inside_an_argument_is_masked_by_its_name() -> None:
+    given = ["train.py", f"--set=logger.api_key={SECRET},lr=0.1", f"+trainer={{token: {SECRET}}}", "pad_token=<pad>"]
+    said = " ".join(mask_arguments(given))
+    assert SECRET not in said
+    assert "lr=0.1" in said
+    assert "pad_token=<pad>" in said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "://" + "a" * 200_000, "https://" * 25_000, "eyJ-" * 50_000, "-----BEGIN PRIVATE KEY-----" * 8_000, "sk-" * 60_000,
+        "api_key=1" * 22_000 + ",", "password" + " " * 200_000, 'api_key="' * 20_000, "a" * 200_000, "a: " * 60_000,
+        "hf_" + "a" * 19 + "hf_" * 60_000, "x.y-z/" * 30_000,
+    ],
+    ids=lambda text: text[:12],
+)  # fmt: skip
+def test_masking_ends_whatever_the_text_is(text: str) -> None:
+    """A quadratic pattern takes minutes for these, in the training process, where what is printed is masked."""
+
+    def too_late(*_: object) -> None:
+        raise TimeoutError("masking does not come to an end")
+
+    before = signal.signal(signal.SIGALRM, too_late)
+    signal.alarm(60)
+    try:
+        masked = mask_named_values(text)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    assert len(masked) <= len(text)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, ClassVar
 from lossbook.journal import merge_config
 from lossbook.json_shapes import JsonObject, object_or_empty, text_or_none
 from lossbook.paths import file_names
+from lossbook.redaction import mask_text
 from lossbook.trackers.mirror import Ending, LoggedRow, Mirror, MirrorUnavailable
 from lossbook.trackers.mlflow.entries import (
     LONGEST_PARAMETER,
@@ -162,10 +163,11 @@ class MlflowMirror(Mirror):
             raise MirrorUnavailable(f"the mirror is offline and MLflow's server is not asked; {LATER}", may_pass=False)
         scheme = address.partition(":")[0].partition("+")[0]
         self._drops_equal_points = scheme in DATABASE_ENGINES
-        if self.remote.get("uri") != address:
+        noted = mask_text(address)  # a password in it stays out of the run
+        if self.remote.get("uri") not in (noted, address):
             # Another target than the last time: what was delivered there is not here.
             self.remote.clear()
-            self.remote["uri"] = address
+        self.remote["uri"] = noted
         if address.startswith("sqlite:///"):
             ready_database(address.removeprefix("sqlite:///"), self.subject.id, self.settings)
         with at_home(self.settings):
