@@ -498,5 +498,5 @@ def _gaps(rows: RunRows) -> list[str]:
             if name.first > expected:
                 missing = str(expected) if name.first == expected + 1 else f"{expected} to {name.first - 1}"
                 found.append(f"segment {missing} of rank {rank} is missing; everything else is read")
-            expected = name.last + 1
+            expected = max(expected, name.last + 1)
     return found

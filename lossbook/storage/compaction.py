@@ -125,6 +125,16 @@ def seal_run(folder: RunFolder, *, finished: bool, node_only: bool = False, take
     return report
 
 
+def _journals_beyond(folder: RunFolder) -> set[str]:
+    """Journals that hold rows which the sealed file of their segment lacks, or that stand for one that is damaged."""
+    sealed = [segment.name for segment in sealed_segments(folder)]
+    return {
+        segment.journal
+        for segment in list_segments(folder)
+        if segment.journal is not None and any(name.covers(segment.name) for name in sealed)
+    }
+
+
 def _is_whole(journal: JournalSegment, report: SealReport) -> bool:
     """Whether a journal is what was written; one that is not stays as it is, so that nothing is lost or made to look well."""
     try:
@@ -431,6 +441,7 @@ def _remove_leftovers(folder: RunFolder, place: Place | None) -> None:
     """
     sealed = {segment.name for segment in sealed_segments(folder)}
     if any(name.covers(journal.name) for journal in journal_segments(folder.journal) for name in sealed):
+        beyond = _journals_beyond(folder)
         for writer in segment_writers(folder.journal):
             journal = writer.segment
             if (
@@ -438,6 +449,7 @@ def _remove_leftovers(folder: RunFolder, place: Place | None) -> None:
                 and writer.life is Life.DEAD
                 and (place is None or _is_from(writer, place))
                 and any(name.covers(journal.name) for name in sealed)
+                and journal.path not in beyond
             ):
                 _unlink(journal.path)
                 _unlink(digest_path(folder, journal.name))

@@ -98,6 +98,8 @@ class LiveSegment:
         for row in reading.rows:
             if row.kind == "attempt":
                 self.attempt = int(row.body["number"])
+            if row.i < (self.segment.first_row or 0):
+                continue
             begun, ended = self.times.get(self.attempt, (row.t, row.t))
             self.times[self.attempt] = (min(begun, row.t), max(ended, row.t))
             if row.kind is not None or row.step is None:

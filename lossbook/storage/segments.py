@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from itertools import pairwise
 
 from lossbook.journal import journal_segments
 from lossbook.paths import RunFolder, SegmentName, file_names, parse_segment_name
+
+#: Files are merged while they are listed so many times in a row at the most.
+_MOST_TRIES = 20
 
 
 @dataclass(frozen=True)
@@ -29,18 +33,43 @@ class Segment:
 def list_segments(folder: RunFolder) -> list[Segment]:
     """The pieces of a run as they stand, each row in exactly one of them, sorted by rank and number.
 
-    Names that are not ours, half-written files and leftovers (covered by a larger file) are passed over.
+    Names that are not ours, half-written files and leftovers (covered by a larger file) are passed over. Where two pieces
+    hold the same rows, one of them says from which row on it counts.
     """
+    for _ in range(_MOST_TRIES):
+        try:
+            return _list_once(folder)
+        except FileNotFoundError:
+            continue  # merged into another between the look and a question that two files needed
+    return _list_once(folder)
+
+
+def _list_once(folder: RunFolder) -> list[Segment]:
     # Journals first: a segment that is sealed between the two looks is then seen twice, and the journal dropped;
     # in the other order it would be seen by neither.
     journals = journal_segments(folder.journal)
     sealed = sealed_segments(folder)
-    names = [segment.name for segment in sealed]
-    live = [
-        Segment(journal.name, journal=journal.path)
-        for journal in journals
-        if not any(name.covers(journal.name) for name in names)
-    ]
+    if any(one.name.rank == other.name.rank and one.name.last >= other.name.first for one, other in pairwise(sealed)):
+        from lossbook.storage.overlaps import count_once
+
+        sealed = count_once(sealed)
+    live: list[Segment] = []
+    if any(segment.name.covers(journal.name) for journal in journals for segment in sealed):
+        from lossbook.storage.overlaps import is_replaceable
+
+        sealed = [segment for segment in sealed if not is_replaceable(segment, journals)]
+    for journal in journals:
+        covering = next((segment for segment in sealed if segment.name.covers(journal.name)), None)
+        if covering is None:
+            live.append(Segment(journal.name, journal=journal.path))
+            continue
+        if journal.taken_bytes is not None:
+            continue  # what it has beyond the sealed file is added to the run by the one who took it over
+        from lossbook.storage.overlaps import first_row_beyond
+
+        first_row = first_row_beyond(journal, covering)
+        if first_row is not None:
+            live.append(Segment(journal.name, journal=journal.path, first_row=first_row))
     return sorted([*sealed, *live], key=lambda segment: segment.name)
 
 

@@ -25,9 +25,10 @@ from lossbook.storage.chunks import SealedParts, SeriesPart
 from lossbook.storage.derived_files import read_seal_notes
 from lossbook.storage.digests import known_disagreements
 from lossbook.storage.live_series import LiveSegment
+from lossbook.storage.overlaps import overlap_problems
 from lossbook.storage.schema import TOP_LEVEL, fetch_columns, parquet
 from lossbook.storage.sealed_files import is_readable, leave_out, metrics_source, rollup_file
-from lossbook.storage.segments import Segment, list_segments
+from lossbook.storage.segments import Segment, list_segments, sealed_segments
 
 if TYPE_CHECKING:
     import duckdb
@@ -128,17 +129,21 @@ class RunRows:
         """What could not be read, a sentence each."""
         found = list(self._damaged.values())
         found += known_disagreements(
-            path for one in self._segments for path in (one.rollup, one.metrics, one.events) if path is not None
+            path
+            for one in sealed_segments(self.folder)
+            for path in (one.rollup, one.metrics, one.events)
+            if path is not None
         )
         for live in self._live.values():
             found += live.problems
+        found += overlap_problems(self._segments)
         return found
 
     def _read_on(self, segment: Segment) -> None:
         path = str(segment.journal)
         live = self._live.get(path)
         if live is None:
-            next_row, damaged = self._numbers_behind(segment.name)
+            next_row, damaged = self._numbers_behind(segment.name) if segment.first_row is None else (None, 0)
             live = self._live[path] = LiveSegment(segment, next_row=next_row, damaged=damaged)
         live.read_on()
 

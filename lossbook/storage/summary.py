@@ -20,6 +20,7 @@ from lossbook.paths import RunFolder, SegmentName, is_monitor, parse_segment_nam
 from lossbook.run_info import RunInfo, read_run_info
 from lossbook.storage.attempts import NEVER, cutoffs
 from lossbook.storage.derived_files import SealNotes, read_seal_notes
+from lossbook.storage.overlaps import overlap_problems
 from lossbook.storage.run_state import EventFold, is_running, run_state, sealed_problems
 from lossbook.storage.segments import Segment, list_segments
 from lossbook.storage.statistics import (
@@ -73,10 +74,12 @@ class LiveSummary:
         self._folder = folder
         self._lock = threading.Lock()
         self.updates = 0
+        self._shared: dict[SegmentName, int] = {}  # from which row on segments count that share rows with others
         self._begin()
 
     def _begin(self) -> None:
         self._cursors: dict[SegmentName, _FileCursor] = {}
+        self._overlaps: list[str] = []
         self._series: dict[Place, dict[str, Statistics]] = {}
         self._places: dict[str, list[Place]] = {}  # by key
         self._trained: set[str] = set()
@@ -120,6 +123,13 @@ class LiveSummary:
 
     def _update(self, written: RunSummary | None) -> RunSummary:
         segments = list_segments(self._folder)
+        shared = {segment.name: segment.first_row for segment in segments if segment.first_row is not None}
+        if shared != self._shared:
+            # Rows that were read of one file count in another now.
+            self._begin()
+            self._shared = shared
+        if shared:
+            written = None
         info, _ = read_run_info(self._folder)
         resumed_from = info.resume_steps()
         if written is not None and not self._cursors:
@@ -136,6 +146,8 @@ class LiveSummary:
         if resumed_from != self._resumed_from:
             self._resumed_from = resumed_from
             self._changed.update(self._places)
+        if shared and not self._overlaps:
+            self._overlaps = overlap_problems(segments)
         self._update_metrics(segments)
         self.updates += 1
         return self._assemble(info)
@@ -204,6 +216,8 @@ class LiveSummary:
                 cursor.next_row = max(cursor.next_row or 0, row.i + 1)
                 if row.kind == "attempt":
                     cursor.attempt = int(row.body["number"])
+                if row.i < (segment.first_row or 0):
+                    continue
                 if is_training:
                     self._rows += 1
                     self._last_time = max(self._last_time, row.t)
@@ -234,7 +248,7 @@ class LiveSummary:
         covered = sorted(name for name in self._cursors if segment.name.covers(name))
         problems: list[str] = []
         if not covered:
-            part = read_sealed(segment)
+            part = read_sealed(segment, segment.first_row)
             self._take_part(part, segment)
             next_row: int | None = part.next_row
             problems = part.problems
@@ -249,7 +263,7 @@ class LiveSummary:
             if not self._is_whole(covered[-1], last, segment, segments):
                 if next_row is None:
                     raise _StartOver
-                part = read_sealed(segment, next_row)
+                part = read_sealed(segment, max(next_row, segment.first_row or 0))
                 self._take_part(part, segment)
                 next_row = part.next_row
                 problems = part.problems
@@ -385,6 +399,7 @@ class LiveSummary:
             steps.append(self._last_step)
         last_time = self._last_time or None
         problems = [problem for cursor in self._cursors.values() for problem in cursor.problems]
+        problems += self._overlaps
         metrics = self._written if len(self._written) <= MOST_KEYS else dict(islice(self._written.items(), MOST_KEYS))
         return RunSummary(
             state=state,

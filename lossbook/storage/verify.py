@@ -187,6 +187,11 @@ def _sealed(folder: RunFolder) -> Iterator[Finding]:
     with connect() as connection:
         for segment in segments:
             yield from _sealed_segment(connection, folder, segment)
+    for segment in segments:
+        others = [other.name.stem for other in segments if other is not segment and _overlap(segment.name, other.name)]
+        if others:
+            said = f"it holds rows that {', '.join(others)} holds too: each is counted once"
+            yield Finding(str(segment.metrics), True, said)
     yield from _leftovers(folder, [segment.name for segment in segments])
     # Journals that were damaged are gone once sealed; what was wrong with them was written down then.
     path = os.path.join(folder.followers, "seal.json")
@@ -202,6 +207,10 @@ def _sealed(folder: RunFolder) -> Iterator[Finding]:
         yield Finding(path, False, f"noted when it was sealed: {sentence}")
     if len(noted) > _MOST:
         yield Finding(path, False, f"and {len(noted) - _MOST} more of that sort")
+
+
+def _overlap(one: SegmentName, other: SegmentName) -> bool:
+    return one.rank == other.rank and one.first <= other.last and other.first <= one.last
 
 
 def _digests(folder: RunFolder) -> Iterator[Finding]:
@@ -413,9 +422,14 @@ class _Rank:
 
 def _journals(folder: RunFolder) -> Iterator[Finding]:
     sealed = [segment.name for segment in sealed_segments(folder)]
+    beyond = {one.journal for one in list_segments(folder)}
     ranks: dict[int, _Rank] = {}
     for journal in journal_segments(folder.journal):
-        if any(name.covers(journal.name) for name in sealed):
+        if journal.path in beyond and any(name.covers(journal.name) for name in sealed):
+            yield Finding(
+                journal.path, False, "its segment is sealed, and it holds rows that the sealed file does not give"
+            )
+        elif any(name.covers(journal.name) for name in sealed):
             yield Finding(journal.path, True, "sealed already; passed over, and removed by the next sealing")
             continue
         state = ranks.setdefault(journal.name.rank, _Rank())
