@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         Row as Row,
         decode as decode,
         decode_number as decode_number,
+        decode_plain as decode_plain,
         encode_number as encode_number,
         is_place as is_place,
         is_step as is_step,
@@ -88,7 +89,7 @@ else:
             ),
             "digest_keeper": "DigestKeeper",
             "durability": "choose_durability file_system",
-            "line": "DamagedLine Row decode decode_number encode_number is_place is_step merge_config",
+            "line": "DamagedLine Row decode decode_number decode_plain encode_number is_place is_step merge_config",
             "lease": (
                 "RENEW_SECONDS SILENT_SECONDS Sign drop_lease last_sign named_limit place_name renew_lease seems_alive "
                 "server_clock"

@@ -11,6 +11,8 @@ Numbers that JSON cannot hold are the strings "NaN", "Infinity" and "-Infinity".
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import orjson
@@ -24,6 +26,7 @@ KINDS = frozenset(
 )  # fmt: skip
 
 NEWLINE = orjson.OPT_APPEND_NEWLINE
+_NUMBERS = frozenset((float, int))
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -144,6 +147,42 @@ def decode(line: bytes) -> Row:
     if kind == "attempt" and not is_attempt(row.body.get("number")):
         raise DamagedLine("the number of an attempt must be an integer from 0 to 32767")
     return row
+
+
+class PlainRows(NamedTuple):
+    """Rows of finite numbers, a list for each field: what training writes, as a rule. `metrics` are as JSON has them."""
+
+    i: list[int]
+    t: list[int]
+    step: list[int]
+    metrics: list[dict[str, float]]
+    values: list[float]
+
+
+def decode_plain(lines: Sequence[bytes]) -> PlainRows | None:
+    """Decode lines that are all rows of finite numbers, numbered without a gap; several times faster than `decode`.
+
+    Returns:
+        None when there is anything else among them: each is to be decoded by itself then.
+    """
+    try:
+        found = list(map(orjson.loads, lines))
+        if set(map(len, found)) != {4}:
+            return None
+        i = [row["i"] for row in found]
+        t = [row["t"] for row in found]
+        step = [row["s"] for row in found]
+        metrics = [row["m"] for row in found]
+        values = list(chain.from_iterable([one.values() for one in metrics]))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    if not _NUMBERS.issuperset(map(type, values)) or set(map(type, chain(i, t, step))) != {int}:
+        return None
+    if i[0] < 0 or i != list(range(i[0], i[0] + len(i))):
+        return None
+    if not (is_place(i[-1], min(t)) and is_place(i[-1], max(t)) and is_step(min(step)) and is_step(max(step))):
+        return None
+    return PlainRows(i, t, step, metrics, values)
 
 
 def is_place(i: object, t: object) -> bool:

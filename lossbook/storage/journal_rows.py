@@ -6,13 +6,12 @@ Every whole line is taken: one that is damaged is kept as an event and reported.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy
 import orjson
 
-from lossbook.journal import DamagedLine, JournalSegment, decode, decode_number, is_place, is_step
+from lossbook.journal import DamagedLine, JournalSegment, decode, decode_number, decode_plain, is_place, is_step
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -134,23 +133,10 @@ def _take_plain(lines: list[bytes], rows: JournalRows, attempt: int, expected: i
     Returns:
         False, with nothing added, when there is anything else among them: the careful path takes them then.
     """
-    try:
-        found = list(map(orjson.loads, lines))
-        if set(map(len, found)) != {4}:
-            return False
-        i = [row["i"] for row in found]
-        t = [row["t"] for row in found]
-        step = [row["s"] for row in found]
-        metrics = [row["m"] for row in found]
-        values = list(chain.from_iterable([one.values() for one in metrics]))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    found = decode_plain(lines)
+    if found is None or (expected is not None and found.i[0] != expected):
         return False
-    if not _NUMBERS.issuperset(map(type, values)) or set(map(type, chain(i, t, step))) != {int}:
-        return False
-    if i != list(range(i[0] if expected is None else expected, i[0] + len(i))) or i[0] < 0:
-        return False
-    if not (is_place(i[-1], min(t)) and is_place(i[-1], max(t)) and is_step(min(step)) and is_step(max(step))):
-        return False
+    i, t, step, metrics, values = found
     for key_set in map(tuple, metrics):
         rows.add_keys(key_set)
     rows.values.extend(values)

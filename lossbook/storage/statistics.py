@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from lossbook.storage.schema import Rows
 
+if TYPE_CHECKING:
+    from lossbook.storage.schema import Column
+
 #: Kinds of rows that say something of the run as a whole.
 KINDS_THAT_COUNT = frozenset(("config", "summary", "define", "finish", "alert", "warning"))
 
@@ -70,6 +73,30 @@ class Statistics:
             self.min, self.min_step = value, step
         if value >= self.max and (value > self.max or self.max_step is None or step < self.max_step):
             self.max, self.max_step = value, step
+
+    def add_many(self, steps: Column, rows: Column, values: Column) -> None:
+        """As `add` of each in turn; arrays of shape (n,), n at least 1."""
+        import numpy
+
+        at = int(numpy.lexsort((rows, steps))[-1])
+        if self.count == 0 or (steps[at], rows[at]) >= (self.last_step, self.last_row):
+            self.last, self.last_step, self.last_row = float(values[at]), int(steps[at]), int(rows[at])
+        self.count += len(values)
+        self.first_step = min(self.first_step, int(steps.min()))
+        is_finite = numpy.isfinite(values)
+        if not is_finite.all():
+            self.nonfinite += int((~is_finite).sum())
+            steps, values = steps[is_finite], values[is_finite]
+            if len(values) == 0:
+                return
+        # One after the other, as `add` does it: the sum does not depend on how the rows came in.
+        self.sum = float(numpy.add.accumulate(numpy.concatenate(([self.sum], values)))[-1])
+        low, high = float(values.min()), float(values.max())
+        low_step, high_step = int(steps[values == low].min()), int(steps[values == high].min())
+        if _is_first(low, low_step, self.min, self.min_step):
+            self.min, self.min_step = low, low_step
+        if _is_first(-high, high_step, -self.max, self.max_step):
+            self.max, self.max_step = high, high_step
 
     def merge(self, other: Statistics) -> None:
         if other.count == 0:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import groupby, islice
 
 from lossbook.errors import LossbookError
-from lossbook.journal import first_row, read_segment
+from lossbook.journal import Row, first_row, read_segment
 from lossbook.json_shapes import JsonObject, object_or_empty
 from lossbook.paths import RunFolder, SegmentName, is_monitor, parse_segment_name
 from lossbook.run_info import RunInfo, read_run_info
@@ -36,6 +37,8 @@ from lossbook.storage.summary_file import MetricTable, ReadTo, RunSummary, write
 
 #: Keys of one run that a summary describes at the most; a run with more says so.
 MOST_KEYS = 200_000
+#: So many rows with the same keys are added up together.
+LEAST_ALIKE = 256
 #: A run's files are replaced while they are read so many times in a row at the most.
 _MOST_TRIES = 20
 
@@ -212,7 +215,7 @@ class LiveSummary:
         if size > cursor.offset:
             reading = read_segment(path, offset=cursor.offset, first_line=cursor.line)
             rank, is_training = segment.name.rank, not is_monitor(segment.name.rank)
-            for row in reading.rows:
+            for row in self._add_alike(reading.rows, cursor, rank, is_training):
                 cursor.next_row = max(cursor.next_row or 0, row.i + 1)
                 if row.kind == "attempt":
                     cursor.attempt = int(row.body["number"])
@@ -239,6 +242,35 @@ class LiveSummary:
             cursor.problems += [str(problem) for problem in reading.problems]
         cursor.path = path
         self._cursors[segment.name] = cursor
+
+    def _add_alike(self, rows: list[Row], cursor: _FileCursor, rank: int, is_training: bool) -> Iterator[Row]:
+        """Add stretches of rows that have the same keys, as training writes them; gives back the others, one by one."""
+        if len(rows) < LEAST_ALIKE:
+            yield from rows
+            return
+        for (kind, _), group in groupby(
+            rows, key=lambda row: (row.kind, tuple(row.body) if row.kind is None else None)
+        ):
+            alike = list(group)
+            if kind is not None or len(alike) < LEAST_ALIKE or not alike[0].body:
+                yield from alike
+                continue
+            import numpy  # only where there is enough to add up
+
+            keys = alike[0].body
+            numbers = numpy.array([row.i for row in alike]), numpy.array([row.step for row in alike])
+            values = numpy.array([list(map(row.body.__getitem__, keys)) for row in alike])  # (rows, keys)
+            place = (cursor.attempt, rank)
+            series = self._series_of(place)
+            if not series.keys() >= keys.keys():
+                self._add_series(place, {key: Statistics() for key in keys if key not in series})
+            for at, key in enumerate(keys):
+                series[key].add_many(numbers[1], numbers[0], values[:, at])
+            self._changed.update(keys)
+            cursor.next_row = max(cursor.next_row or 0, int(numbers[0].max()) + 1)
+            if is_training:
+                self._rows += len(alike)
+                self._last_time = max(self._last_time, *(row.t for row in alike))
 
     def _take_sealed(self, segment: Segment, segments: list[Segment]) -> None:
         """Take a sealed file for what was read of it already: journal segments, or smaller files; read only the rest."""
