@@ -6,10 +6,45 @@ No colour, no terminal and no file: what tables on the terminal, in Markdown and
 from __future__ import annotations
 
 import math
+import re
 import time
 import unicodedata
 from collections.abc import Iterator
 from typing import Any
+
+#: Marks that turn the direction of what follows: a name could read as another.
+_TURNING = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+#: What a spreadsheet takes for the beginning of a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+#: What our own commands write to a terminal beside text: colours, and what `ls --watch` and a progress bar redraw with.
+_OUR_SEQUENCES = re.compile("(\x1b\\[[0-9;]{0,12}m|\x1b\\[[HJK])")
+_STEERING = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f{_TURNING}]")
+
+
+def harmless(text: str) -> str:
+    """`text` as it may go to a terminal: our own colours stay, whatever else could steer it becomes `\ufffd`."""
+    if _STEERING.search(text) is None:
+        return text
+    begin = "\r" if text.startswith("\r") else ""
+    parts = _OUR_SEQUENCES.split(text[len(begin) :].replace("\r\n", "\n"))
+    # Every second one is a sequence of ours.
+    return begin + "".join(part if at % 2 else _STEERING.sub("\ufffd", part) for at, part in enumerate(parts))
+
+
+def csv_cell(value: object) -> object:
+    """A value as a CSV file has it: no text begins a formula; a number stays one, also where it is written as text."""
+    if not isinstance(value, str):
+        return value
+    if "\r" in value:
+        # Python's writer leaves one unquoted where lines end in a line feed, and readers take it for a line's end.
+        value = value.replace("\r\n", "\n").replace("\r", "\n")
+    if not value.startswith(_FORMULA):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value if value.strip() == value else f"'{value}"
 
 
 def printable(text: object) -> str:
@@ -22,7 +57,7 @@ def printable(text: object) -> str:
         " "
         if character == "\t"
         else "\ufffd"
-        if unicodedata.category(character) in ("Cc", "Cs") or character in "\u202a\u202b\u202c\u202d\u202e"
+        if unicodedata.category(character) in ("Cc", "Cs") or character in _TURNING
         else character
         for character in line
     )

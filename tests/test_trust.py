@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ast
+import csv
+import io
 import json
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
@@ -240,6 +244,104 @@ def test_a_mirror_sends_no_file_from_outside_and_writes_nowhere_that_the_run_nam
     assert os.listdir(elsewhere) == []
     for folder in ("store", "here", "trackio", "cache"):
         assert SECRET.encode() not in contents_below(tmp_path / folder), folder
+
+
+# -- what is shown --------------------------------------------------------------------------------------------------
+
+STEERING = "\x1b]52;c;eA==\x07 \x1b[2J \x9b31m \u202egnp.exe \u2066 \x08\x07"
+AS_CSV = [
+    ["export", "foreign", "-o", "-"], ["export", "foreign", "--wide", "-o", "-"],
+    ["sql", "select * from runs", "--csv"], ["sql", 'select key as "=k", value from metrics', "--csv"],
+    ["curve", "foreign", '=HYPERLINK("http://example.org")', "--csv"], ["compare", "foreign", "--format", "csv"],
+]  # fmt: skip
+FORMULAS = ['=HYPERLINK("http://example.org")', "+1+cmd", "-2+3", "@SUM(1)", "\t=1", "\r=1"]
+
+
+def is_formula(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
+    return False
+
+
+def shown_on_a_terminal(words: list[str]) -> bytes:
+    """What a command writes where its output and its errors are a terminal."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-c", "import lossbook.cli; raise SystemExit(lossbook.cli.main())", *words]
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        said = b""
+        while True:
+            try:
+                piece = os.read(ours, 65536)
+            except OSError:  # nobody holds the other end any more
+                break
+            if not piece:
+                break
+            said += piece
+    os.close(ours)
+    assert process.returncode in (0, 1)
+    return said
+
+
+@pytest.fixture
+def steering(tmp_path: Path) -> Path:
+    """A store with a run whose every text would steer a terminal."""
+    run = ForeignRun(tmp_path / "store")
+    text = STEERING
+    run.identity(name=f"name {text}", group=text, notes=text, tags=[text], config={text: text}, argv=[text], cwd=text)
+    run.rows(
+        {"s": 1, "m": {f"loss{text}": -1.5, "loss": -2.5}},
+        {"s": 1, "k": "alert", "key": text, "v": {"title": text, "text": text, "level": "error"}},
+        {"s": 1, "k": "text", "key": text, "v": {"text": text}},
+        {"s": 1, "k": "note", "v": {"text": text}},
+        {"s": 2, "k": "warning", "v": {"message": text}},
+    )
+    (run.path / "console").mkdir()
+    (run.path / "console/r0.log").write_text(f"{text}\n")
+    return tmp_path / "store"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["show", "foreign"], ["ls"], ["keys", "foreign"], ["sql", "select * from runs", "--csv"],
+        ["sql", "select * from metrics", "--csv"], ["sql", "select value from events"], ["export", "foreign", "-o", "-"],
+        ["curve", "foreign", "loss"], ["check", "foreign"], ["verify", "--all"], ["show", "foreign", "--json"],
+        ["show", STEERING.strip("\x08\x07")], ["compare", "foreign"],
+    ],
+    ids=lambda words: " ".join(words)[:20].encode("ascii", "replace").decode(),
+)  # fmt: skip
+def test_nothing_that_a_run_says_steers_the_terminal(steering: Path, words: list[str]) -> None:
+    said = shown_on_a_terminal([*words, "--store", str(steering)])
+    text = said.decode("utf-8", "replace")
+    ours = re.sub(r"\x1b\[[0-9;]*m", "", text).replace("\r\n", "\n")
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", ours)
+
+
+def test_json_stays_faithful(steering: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ls", "--json", "--store", str(steering)]) == 0
+    said = capsys.readouterr().out
+    assert STEERING in json.loads(said)[0]["name"]
+    assert "\x9b" not in said
+    assert "\u202e" not in said
+
+
+def test_no_cell_of_a_csv_file_begins_a_formula_and_numbers_stay_numbers(
+    foreign: ForeignRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    foreign.identity(name=FORMULAS[0], group=FORMULAS[1], notes="-2.5", config={"=x": FORMULAS[2], "lr": -0.5})
+    foreign.rows({"s": -1, "m": {**dict.fromkeys(FORMULAS, -1.5), "loss": -2.5}})
+    store = ["--store", str(tmp_path / "store")]
+    for words in AS_CSV:
+        assert main([*words, *store]) == 0, words
+        cells = [cell for row in csv.reader(io.StringIO(capsys.readouterr().out, newline="")) for cell in row]
+        assert [cell for cell in cells if is_formula(cell)] == [], words
+        assert any(cell.startswith("-") for cell in cells) or words[0] in ("curve", "sql"), words
+    table = lossbook.open(tmp_path / "store").sql("select '-2.5' as a, -2.5 as b, '=1' as \"+c\", null as d")
+    table.write(tmp_path / "out.csv", "csv")
+    assert (tmp_path / "out.csv").read_text() == "a,b,'+c,d\n-2.5,-2.5,'=1,\n"
 
 
 # -- every door is this door ----------------------------------------------------------------------------------------

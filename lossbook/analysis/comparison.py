@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lossbook.analysis.table_formats import Cells, latex, markdown, plain_text
-from lossbook.formatting import clip, duration, number, printable
+from lossbook.formatting import clip, csv_cell, duration, number, printable
 from lossbook.json_shapes import Json, JsonMapping, JsonObject
 
 #: Columns of text that a cell has at the most.
@@ -77,10 +77,13 @@ class Comparison:
         changed = [column.name for column in self.columns if any(column.name in one for one in self.changes)]
         written = io.StringIO()
         writer = csv.writer(written, lineterminator="\n")
-        writer.writerow([*(column.name for column in self.columns), *(f"{name}_change" for name in changed)])
+        names = [*(column.name for column in self.columns), *(f"{name}_change" for name in changed)]
+        writer.writerow(map(csv_cell, names))
         for row, change in zip(self.rows, self.changes, strict=True):
             values = [row[column.name] for column in self.columns] + [change.get(name) for name in changed]
-            writer.writerow([_plain_text(value) if isinstance(value, (dict, list)) else value for value in values])
+            writer.writerow(
+                [csv_cell(_plain_text(value) if isinstance(value, (dict, list)) else value) for value in values]
+            )
         return written.getvalue()
 
     def run_rows(self) -> list[JsonObject]:

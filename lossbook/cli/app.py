@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from lossbook.cli.terminal_guard import guarded_terminal
 from lossbook.errors import BadArgument, LossbookError, StoreError
+from lossbook.formatting import printable
 from lossbook.paths import default_store
 from lossbook.registry import COMMANDS, BrokenPlugin
 
@@ -251,6 +253,11 @@ def main(arguments: Sequence[str] | None = None, *, command: click.Command = cli
         # A name that the terminal's encoding lacks is written with question marks rather than not at all.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    with guarded_terminal():
+        return _run(arguments, command, name)
+
+
+def _run(arguments: Sequence[str] | None, command: click.Command, name: str) -> int:
     try:
         asked = os.environ.get(COMPLETE)
         if asked:
@@ -297,7 +304,7 @@ def main(arguments: Sequence[str] | None = None, *, command: click.Command = cli
 def _refuse(sentence: str, status: int) -> int:
     try:
         sys.stdout.flush()
-        click.echo(f"lossbook: {' '.join(sentence.split())}", err=True)
+        click.echo(f"lossbook: {printable(' '.join(sentence.split()))}", err=True)
     except BrokenPipeError:
         _drop_output()
     return status

@@ -12,6 +12,7 @@ from lossbook.cli.app import KEY, RUN, Settings, common_options
 from lossbook.cli.chart import curves, picture
 from lossbook.cli.format import screen, to_json
 from lossbook.errors import UnknownKey, UnknownRun
+from lossbook.formatting import csv_cell
 
 if TYPE_CHECKING:
     from lossbook.reading import RecordedRun
@@ -80,7 +81,9 @@ def curve_command(
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(("run", "key", *_CURVE_COLUMNS))
     for run, key, one in columns:
-        writer.writerows((run.id, key, *row) for row in zip(*(one[name] for name in _CURVE_COLUMNS), strict=True))
+        writer.writerows(
+            (csv_cell(run.id), csv_cell(key), *row) for row in zip(*(one[name] for name in _CURVE_COLUMNS), strict=True)
+        )
 
 
 def _several_runs(settings: Settings, text: str) -> list[RecordedRun]:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from lossbook.cli.terminal_guard import GuardedText
 from lossbook.errors import LossbookError, StoreError
 from lossbook.metrics import find_key
 from lossbook.reading import QueryResult, query_runs
@@ -131,7 +132,9 @@ def _write(book: Book, query: str, format: str, output: str, *, scratch: str) ->
     table.write(path, format)
     sys.stdout.flush()
     with open(path, "rb") as file:
-        if hasattr(sys.stdout, "buffer"):
+        if isinstance(sys.stdout, GuardedText):
+            sys.stdout.write(file.read().decode("utf-8", "replace"))
+        elif hasattr(sys.stdout, "buffer"):
             shutil.copyfileobj(file, sys.stdout.buffer, 1 << 20)
             sys.stdout.buffer.flush()
         else:

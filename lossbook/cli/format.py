@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from lossbook.formatting import (
 from lossbook.terminal import STATE_COLORS as STATE_COLORS
 
 GAP = "  "
+#: Characters that JSON may hold as they are and that could steer a terminal.
+_STEERING = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _MIN_COLUMN = 8
 
 
@@ -208,7 +211,9 @@ def to_json(value: object, *, indent: bool = True) -> str:
     """JSON text of anything that commands print; what is not finite stands as "NaN", "Infinity", "-Infinity"."""
     import orjson
 
-    return orjson.dumps(_encodable(plain(value)), option=orjson.OPT_INDENT_2 if indent else None).decode()
+    text = orjson.dumps(_encodable(plain(value)), option=orjson.OPT_INDENT_2 if indent else None).decode()
+    # They stand inside texts alone, where JSON leaves it to the writer whether they are escaped.
+    return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _encodable(value: object) -> object:

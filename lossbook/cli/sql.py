@@ -11,6 +11,7 @@ import click
 from lossbook.cli.app import Settings, common_options
 from lossbook.cli.format import Column, number, printable, screen, table, to_json
 from lossbook.errors import BadArgument, BadQuery
+from lossbook.formatting import csv_cell
 
 if TYPE_CHECKING:
     pass
@@ -55,8 +56,8 @@ def sql_command(settings: Settings, query: str, as_csv: bool, limit: int | None)
         import csv
 
         writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(columns_named)
-        writer.writerows([number(one, 17) if isinstance(one, float) else one for one in row] for row in rows)
+        writer.writerow(map(csv_cell, columns_named))
+        writer.writerows([number(one, 17) if isinstance(one, float) else csv_cell(one) for one in row] for row in rows)
         return
     view = screen()
     if view.is_terminal and limit is None:

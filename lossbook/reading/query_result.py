@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lossbook.errors import BadArgument, BadQuery, MissingLibrary, StoreError
+from lossbook.formatting import csv_cell
 from lossbook.paths import replacing
-from lossbook.storage import quote
+from lossbook.storage import quote, quote_name
 
 if TYPE_CHECKING:
     import duckdb
@@ -153,9 +154,25 @@ class QueryResult:
         try:
             with replacing(target) as partial:
                 into = f"TO {quote(partial)} ({FORMATS[format]})"
-                self._ask(lambda text: self._run(f"COPY ({text}) {into}"))
+                shape = self._without_formulas if format == "csv" else str
+                self._ask(lambda text: self._run(f"COPY ({shape(text)}) {into}"))
         except (BadQuery, OSError) as error:
             raise StoreError(f"{target} could not be written: {first_sentence(error)}") from None
+
+    def _without_formulas(self, text: str) -> str:
+        """The same rows with each text, and each name of a column, as `csv_cell` has it."""
+        described = self._run(f"DESCRIBE SELECT * FROM ({text})").fetchall()
+        columns = []
+        for name, kind in (row[:2] for row in described):
+            column, shown = quote_name(str(name)), quote_name(str(csv_cell(str(name))))
+            if kind in ("VARCHAR", "JSON") or kind.startswith("ENUM"):
+                whole = f"{column}::VARCHAR"
+                is_number = f"TRY_CAST({whole} AS DOUBLE) IS NOT NULL AND NOT regexp_matches({whole}, '^[ \\t\\r\\n]')"
+                is_formula = f"regexp_matches({whole}, '^[=+@\\t\\r\\n-]') AND NOT ({is_number})"
+                columns.append(f"CASE WHEN {is_formula} THEN chr(39) || {whole} ELSE {whole} END AS {shown}")
+            else:
+                columns.append(f"{column} AS {shown}")
+        return f"SELECT {', '.join(columns)} FROM ({text})"
 
     def __len__(self) -> int:
         found = self._ask(lambda text: self._run(f"SELECT count(*) FROM ({text})").fetchone())

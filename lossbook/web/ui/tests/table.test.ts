@@ -145,4 +145,9 @@ describe("a table as text", () => {
   test("is CSV with quotes where a cell needs them", () => {
     expect(asCsv(table)).toBe('run,lr\na|b,"1,5"\n"say ""x""\n",\n');
   });
+
+  test("as CSV begins no formula, and a negative number stays a number", () => {
+    const cells = ["=1+1", "+cmd", "-2+3", "@SUM(1)", "\t=1", "-2.5", "-1e-4", "+3", "a=b", ""];
+    expect(asCsv([cells])).toBe("'=1+1,'+cmd,'-2+3,'@SUM(1),'\t=1,-2.5,-1e-4,+3,a=b,\n");
+  });
 });

@@ -1,5 +1,6 @@
 // Exports a chart: PNG at twice the resolution, SVG with real lines and text, CSV of exactly what is drawn.
 
+import { csvCell } from "../components/table_text";
 import { axisTitle, number } from "../format";
 import { type ChartCanvas, type Drawing, fontAt, type Layout, layOut, paintAxes, paintPlot } from "./chart_canvas";
 import { lastReading, nearestIndex } from "./lines";
@@ -258,12 +259,6 @@ export function saveSvg(canvas: ChartCanvas, title: string): void {
 
 // -- CSV ---------------------------------------------------------------------------------------------------------
 
-/** A name in a table that spreadsheets open: none of them shall take it for a formula. */
-function cell(text: string): string {
-  const safe = /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
-  return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
-}
-
 const exact = (value: number): string =>
   Number.isNaN(value) ? "nan" : value === Infinity ? "inf" : value === -Infinity ? "-inf" : String(value);
 
@@ -272,7 +267,7 @@ export function csvOf(drawing: Drawing): string {
   const rows = [`run,x,x_end,min,max,mean,last,count,nonfinite${withSmoothed ? ",smoothed" : ""}`];
   const range: [number, number] = [drawing.x.min, drawing.x.max];
   for (const { label, curve, band, smooth } of drawing.lines) {
-    const name = cell(label);
+    const name = csvCell(label);
     if (band !== null) {
       const [first, end] = bucketsWithin(band.x, band.x, band.length, range);
       for (let at = first; at < end; at += 1)

@@ -7,6 +7,12 @@ export function asMarkdown(rows: readonly (readonly string[])[]): string {
 }
 
 export function asCsv(rows: readonly (readonly string[])[]): string {
-  const quoted = (cell: string): string => (/[",\n\r]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell);
-  return `${rows.map((row) => row.map(quoted).join(",")).join("\n")}\n`;
+  return `${rows.map((row) => row.map(csvCell).join(",")).join("\n")}\n`;
+}
+
+/** A cell of a table that spreadsheets open: no text of a run is a formula there; a negative number stays a number. */
+export function csvCell(text: string): string {
+  const isFormula = /^[=+\-@\t\r\n]/.test(text) && (text.trim() !== text || Number.isNaN(Number(text)));
+  const safe = isFormula ? `'${text}` : text;
+  return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
