@@ -21,7 +21,7 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="a few points of each kind, as the tests do")
     parser.add_argument("--effort", type=float, default=1.0, help="how many times the usual points (default 1)")
     parser.add_argument("--seed", type=int, default=1, help="of every choice that is left to chance (default 1)")
-    parser.add_argument("--only", default="", metavar="POINT", help="one point, as a failure names it")
+    parser.add_argument("--only", default="", metavar="POINT", help="the points that begin so, as failures name them")
     parser.add_argument("--folder", help="where the runs are written (default: in memory, or the temporary folder)")
     parser.add_argument("--markdown", metavar="FILE", help="put the table into this page")
     arguments = parser.parse_args()

@@ -35,7 +35,7 @@ def attack(session: Session) -> Iterator[Attempted]:
                 tally = Tally()
                 for one in places:
                     point = f"{kind}:{one.file}:{one.at}"
-                    if session.only in ("", point):
+                    if session.wants(point):
                         _flip(place, one, before, point, tally)
                 if tally.points:
                     yield tally.row("flipped bit", f"{sort} of a run that is {kind}")

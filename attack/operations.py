@@ -253,7 +253,7 @@ def _attack_one(session: Session, operation: Operation, faults: Sequence[Fault],
         numbers = [number for number, one in enumerate(done) if one.kind in fault.strikes]
         tally = Tally()
         for number in session.choose(numbers, short=1, long=12):
-            if session.only in ("", f"{operation.name}:{fault.name}:{number}"):
+            if session.wants(f"{operation.name}:{fault.name}:{number}"):
                 _strike(operation, fault, number, done[number], template, folder, tally)
         if tally.points:
             yield tally.row(fault.name, f"{operation.name} ({len(numbers)} file operations)")

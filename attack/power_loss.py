@@ -96,7 +96,7 @@ def attack(session: Session) -> Iterator[Attempted]:
                 # The end is where most is owed.
                 for moment in {*session.choose(moments, short=1, long=12), len(disk.done)}:
                     point = f"{program.name}:{loss}:{moment}"
-                    if session.only in ("", point):
+                    if session.wants(point):
                         keep = keeper(random.Random(f"{session.seed} {point}"))
                         safe = [*program.before, *range(max((s for at, s in marks if at < moment), default=-1) + 1)]
                         _lose_power(disk, moment, keep, safe, Path(folder), point, tally)

@@ -66,6 +66,10 @@ class Session:
     seed: int
     only: str = ""
 
+    def wants(self, point: str) -> bool:
+        """Whether a point is to be tried."""
+        return point.startswith(self.only)
+
     def choose(self, points: Iterable[Point], *, short: int, long: int | None = None) -> list[Point]:
         """That many of the points, in order; all of them where `long` is None and the attack is long."""
         everything = list(points)

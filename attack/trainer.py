@@ -45,6 +45,7 @@ class Trainer:
             **os.environ,
             "PYTHONPATH": str(ROOT),
             "LOSSBOOK_CACHE": str(store.parent / "cache"),
+            "LOSSBOOK_SEGMENT_BYTES": "10000",
             **(variables or {}),
         }
         environment.pop("LOSSBOOK_FOLLOWER", None)
@@ -135,7 +136,7 @@ def main(store: str, mark: str, first: str) -> None:
     selector.register(sys.stdin, selectors.EVENT_READ)
     step = int(first)
     # A step takes some time, so that others come between two rows.
-    while not selector.select(timeout=0.002):
+    while not selector.select(timeout=0.01):
         log_steps(run, [step])
         returned[:8] = struct.pack("<q", step)
         step += 1

@@ -33,7 +33,7 @@ def attack(session: Session) -> Iterator[Attempted]:
                 tally = Tally()
                 for one in places:
                     point = f"{kind}:{one.file}:{one.at}"
-                    if session.only in ("", point):
+                    if session.wants(point):
                         _cut(place, one, well.answer, point, tally)
                 if tally.points:
                     yield tally.row("cut short", f"{sort} of a run that is {kind}")

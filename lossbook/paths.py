@@ -230,7 +230,11 @@ def run_folder(store: str, project: str, run_id: str) -> RunFolder:
 
 
 def run_folders(store: str) -> Iterator[RunFolder]:
-    """Walk every folder of a store that may be a run's; names that begin with a dot are passed over."""
+    """Walk every folder of a store that may be a run's; names that begin with a dot are passed over.
+
+    Raises:
+        StoreError: the disk or the file server did not answer; an empty list would look like a fact.
+    """
     for _, entry in run_entries(store):
         yield RunFolder(entry.path)
 
@@ -242,12 +246,20 @@ def run_entries(store: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
             yield f"{project.name}/{entry.name}", entry
 
 
+#: Why a folder has nothing to list for us: it is gone, no folder, somebody else's, or a link to itself.
+_NOT_FOR_US = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP))
+
+
 def _folders_in(path: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(path) as entries:
             return [entry for entry in entries if not entry.name.startswith(".") and _is_folder(entry)]
-    except OSError:
-        return []
+    except OSError as error:
+        if error.errno in _NOT_FOR_US:
+            return []
+        raise StoreError(
+            f"{path} cannot be listed ({error.strerror or error}); check the disk, and ask again"
+        ) from error
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -98,8 +98,10 @@ def read_index(store: str) -> list[IndexEntry]:
     for relative, folder in run_entries(store):
         try:
             mtime_ns = folder.stat().st_mtime_ns
-        except OSError:
+        except FileNotFoundError:
             continue
+        except OSError:
+            mtime_ns = 0  # it is there, and is read anew as long as that cannot be asked
         entry = known.get(relative)
         if entry is None or not _is_current(entry, mtime_ns):
             begun = time.perf_counter()

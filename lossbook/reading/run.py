@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lossbook.errors import BadArgument, UnknownKey
+from lossbook.errors import BadArgument, LossbookError, StoreError, UnknownKey
 from lossbook.json_shapes import object_or_empty
 from lossbook.metrics import AXES, find_key, goal_of, nearest
 from lossbook.paths import RunFolder, SegmentName
@@ -198,13 +198,25 @@ class RecordedRun:
         return known + sum(one.kept_bytes() for one in rows if one is not None)
 
     def consistently(self, question: Callable[[], Answer]) -> Answer:
-        """Ask a question about the run's rows, and again when a file was merged into another while it was read."""
-        for _ in range(_MOST_TRIES):
+        """Ask a question about the run's rows, and again when a file was merged into another while it was read.
+
+        Raises:
+            StoreError: a file cannot be read, for another reason than that it has gone.
+        """
+        for tries_left in reversed(range(_MOST_TRIES)):
             try:
                 return question()
-            except FilesReplaced:
-                continue
-        return question()
+            except (FilesReplaced, FileNotFoundError):
+                if not tries_left:
+                    raise
+            except OSError as error:
+                if isinstance(error, LossbookError):
+                    raise
+                name = error.filename if isinstance(error.filename, str) else f"a file of {self.path}"
+                raise StoreError(
+                    f"{name} cannot be read ({error.strerror or error}); check the disk, and ask again"
+                ) from error
+        raise AssertionError("not reached")
 
     def keys(self) -> list[str]:
         """Every metric that was logged, its parent's included, sorted."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING
@@ -61,11 +61,24 @@ def verify_run(folder: RunFolder) -> list[Finding]:
         One finding or more for each file, in the order run.json, summary, sealed files, journals, media; a file
         that is not Lossbook's gets none.
     """
+    checks = (_run_info, _summary, _notes, _sealed, _digests, _journals, _missing, _media, _links)
     return [
         Finding(os.path.relpath(finding.path, folder.path), finding.ok, finding.message)
-        for check in (_run_info, _summary, _notes, _sealed, _digests, _journals, _missing, _media, _links)
-        for finding in check(folder)
+        for check in checks
+        for finding in _to_its_end(check, folder)
     ]
+
+
+def _to_its_end(check: Callable[[RunFolder], Iterable[Finding]], folder: RunFolder) -> Iterator[Finding]:
+    """What a check finds, and where it could not go on: a disk that fails now and then is a finding too."""
+    import duckdb
+
+    try:
+        yield from check(folder)
+    except (OSError, duckdb.Error) as error:
+        path = error.filename if isinstance(error, OSError) and isinstance(error.filename, str) else folder.path
+        said = str(error).strip().partition("\n")[0]
+        yield Finding(path, False, f"it could not be checked to the end ({said}); check the disk, and verify again")
 
 
 # -- small files ----------------------------------------------------------------------------------------------------
