@@ -105,6 +105,21 @@ def test_many_short_runs_of_two_processes_share_one_follower(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("follower")
+def test_mirrors_of_many_short_runs_share_a_few_processes(store: Path, tmp_path: Path, wait_until: WaitUntil) -> None:
+    training = start(SHORT_RUNS, store, 12, "p", LOSSBOOK_MIRRORS="tensorboard", WANDB_DIR=str(tmp_path))
+    end(training)
+    wait_until(lambda: all_followed(store), 120)
+    processes: set[str] = set()
+    for number in range(12):
+        followers = Path(folder_of(store, f"r{number}").followers)
+        cursor = read_json(str(followers / "tensorboard.json")) or {}
+        assert (cursor["state"], cursor["error"]) == ("closed", None)
+        processes.update(re.findall(r"mirror (\d+) to", (followers / "tensorboard.log").read_text()))
+    assert len(processes) < 12
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("follower")
 def test_the_follower_is_replaced_when_it_is_killed_and_serves_every_run_that_lives(
     store: Path, wait_until: WaitUntil
 ) -> None:

@@ -116,7 +116,7 @@ class FollowedRun:
         self._is_unsummed = True
         self._next_summary = self._next_idle_summary = 0.0
         self._mirrors = self._make_mirrors(environment, cwd) if self._is_main else None
-        if self._mirrors is not None:
+        if self._mirrors is not None and self._is_written():
             # First of all: a follower that is killed is missed by its mirrors.
             self._quietly(self._mirrors.tend)
         process = (pid, self._start)
@@ -166,7 +166,7 @@ class FollowedRun:
         if not os.path.isdir(self.folder.path):
             return False
         is_sent = self._alerts is None or self._alerts.is_sent()
-        return (self._mirrors is not None and self._mirrors.tend()) or not is_sent
+        return (self._mirrors is not None and self._mirrors.tend(is_over=True)) or not is_sent
 
     def close(self) -> None:
         """Let go of the run; one that was to be kept only until its mirrors have it is removed."""

@@ -1,7 +1,8 @@
-"""`python -m lossbook.follower.mirror_process RUN_FOLDER --to NAME --mode M --pid PID`: one mirror, in a process of its own.
+"""`python -m lossbook.follower.mirror_process RUN_FOLDER... --to NAME --mode M --pid PID`: mirrors in a process of their own.
 
 A mirror that hangs or dies takes nothing with it: `Mirrors` in the run's follower starts each of them, hears whether
-they live, and starts them again.
+they live, and starts them again. A run that goes on has a process for each tracker. Runs that have ended share: a few
+processes at a time, each for all runs that wait for the same tracker with the same environment.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from lossbook.errors import LossbookError
 from lossbook.follower.alerts import is_diagnosed
@@ -35,20 +36,66 @@ DIAGNOSIS_SECONDS = 10.0
 MOST_STARTS = 5
 
 
-@dataclass
+#: Processes at a time that deliver runs which have ended, and such runs that one of them gets at the most.
+MOST_FOR_ENDED, MOST_RUNS = 2, 50
+
+
+@dataclass(eq=False)
+class _Process:
+    """A process that delivers runs to one tracker, one after the other."""
+
+    popen: subprocess.Popen[bytes]
+    started: float
+    children: list[_Child]
+
+
+@dataclass(eq=False)
 class _Child:
+    """One run on its way to one tracker."""
+
+    mirrors: Mirrors
     name: str
     mode: str
-    process: subprocess.Popen[bytes] | None = None
+    process: _Process | None = None
     starts: int = 0
     not_before: float = 0.0
-    started: float = 0.0
     done: bool = False
-    log: str = field(default="", repr=False)
+
+    def same_work(self) -> tuple[object, ...]:
+        """What two runs have in common that one process can deliver."""
+        alone = id(self) if self.starts else 0  # one that was not delivered at the first go holds up no other
+        return (self.name, self.mode, *self.mirrors.same_work(), alone)
+
+
+class _EndedRuns:
+    """Runs that have ended and wait for a process."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[tuple[object, ...], list[_Child]] = {}
+        self._active: list[_Process] = []
+
+    def add(self, child: _Child) -> None:
+        """Let a run wait, and start a process if there may be one more."""
+        waiting = self._waiting.setdefault(child.same_work(), [])
+        if child not in waiting:
+            waiting.append(child)
+        self._active = [process for process in self._active if process.popen.poll() is None]
+        while self._waiting and len(self._active) < MOST_FOR_ENDED:
+            work, children = next(iter(self._waiting.items()))
+            chosen, rest = children[:MOST_RUNS], children[MOST_RUNS:]
+            del self._waiting[work]
+            if rest:
+                self._waiting[work] = rest
+            process = chosen[0].mirrors.start(chosen)
+            if process is not None:
+                self._active.append(process)
+
+
+_ended_runs = _EndedRuns()
 
 
 class Mirrors:
-    """The mirror processes of one run.
+    """The mirrors of one run.
 
     Args:
         specs: "wandb", "wandb:offline", ... as in `run.json`.
@@ -78,52 +125,65 @@ class Mirrors:
         self._folder = folder
         self._pid = pid
         self._attempt = attempt
-        self._children = []
+        self._children: list[_Child] = []
         for spec in specs:
             name, _, own = spec.partition(":")
             chosen = own or mode
             if chosen in ("online", "offline"):
-                self._children.append(_Child(name, chosen))
+                self._children.append(_Child(self, name, chosen))
         self._stuck_seconds = float(self._environment.get("LOSSBOOK_MIRROR_TIMEOUT") or STUCK_SECONDS)
 
-    def tend(self) -> bool:
-        """Start those that do not run, end those that hang; returns whether any still has something to do."""
+    def tend(self, *, is_over: bool = False) -> bool:
+        """Start those that do not run, end those that hang; returns whether any still has something to do.
+
+        Args:
+            is_over: whether nobody writes the run any more.
+        """
         now = time.monotonic()
         for child in self._children:
             if child.done:
                 continue
             if child.process is None:
                 if now >= child.not_before:
-                    self._start(child)
+                    if is_over:
+                        _ended_runs.add(child)
+                    else:
+                        self.start([child])
                 continue
-            status = child.process.poll()
+            status = child.process.popen.poll()
             if status is None:
-                if self._is_stuck(child):
-                    self._end(child)
+                if self._is_stuck(child.process):
+                    self._end(child.process)
                     if child.mode == "online" and child.starts >= 2:
                         child.mode = "offline" if has_offline(child.name) else child.mode
                     self._again(child, f"{child.name} does not answer")
-            elif status == 0:
+            elif status == 0 or (len(child.process.children) > 1 and self._is_delivered(child)):
                 child.done = True
             else:
                 self._again(child, f"the mirror to {child.name} ended with status {status}")
         return not all(child.done for child in self._children)
 
+    def same_work(self) -> tuple[object, ...]:
+        """What the processes of two runs need to have in common to be one."""
+        return (self._pid, self._attempt, self._cwd, tuple(sorted(self._environment.items())))
+
     def all_delivered(self) -> bool:
         """Whether every tracker has all of the run."""
-        return all(
-            is_complete(self._folder, load_cursor(self._folder, cursor_name(child.name, child.mode)))
-            or is_complete(self._folder, load_cursor(self._folder, cursor_name(child.name, "offline")))
-            for child in self._children
+        return all(map(self._is_delivered, self._children))
+
+    def _is_delivered(self, child: _Child) -> bool:
+        return any(
+            is_complete(self._folder, load_cursor(self._folder, cursor_name(child.name, mode)))
+            for mode in (child.mode, "offline")
         )
 
-    def _start(self, child: _Child) -> None:
-        child.starts += 1
-        child.started = time.time()
-        child.log = os.path.join(self._folder.followers, f"{cursor_name(child.name, child.mode)}.log")
+    def start(self, children: list[_Child]) -> _Process | None:
+        """Start a process for runs that have the same work, this one among them; None where that fails."""
+        child = children[0]
+        log_path = os.path.join(self._folder.followers, f"{cursor_name(child.name, child.mode)}.log")
         arguments = python_command(
             "lossbook.follower.mirror_process",
-            self._folder.path,
+            *(one.mirrors._folder.path for one in children),
             "--to",
             child.name,
             "--mode",
@@ -135,9 +195,11 @@ class Mirrors:
             "--follower",
             str(os.getpid()),
         )
+        for one in children:
+            one.starts += 1
         try:
-            with open(child.log, "ab") as log:
-                child.process = subprocess.Popen(
+            with open(log_path, "ab") as log:
+                popen = subprocess.Popen(
                     arguments,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -147,25 +209,32 @@ class Mirrors:
                     start_new_session=True,
                 )
         except OSError as error:
-            self._again(child, f"the mirror to {child.name} could not be started ({error.strerror})")
+            for one in children:
+                one.mirrors._again(one, f"the mirror to {child.name} could not be started ({error.strerror})")
+            return None
+        process = _Process(popen, time.time(), children)
+        for one in children:
+            one.process = process
+        return process
 
-    def _is_stuck(self, child: _Child) -> bool:
-        heard = child.started
-        for mode in ("online", "offline"):
-            try:
-                heard = max(heard, os.stat(beat_path(self._folder, cursor_name(child.name, mode))).st_mtime)
-            except OSError:
-                continue
+    def _is_stuck(self, process: _Process) -> bool:
+        heard = process.started
+        for child in process.children:
+            for mode in ("online", "offline"):
+                try:
+                    path = beat_path(child.mirrors._folder, cursor_name(child.name, mode))
+                    heard = max(heard, os.stat(path).st_mtime)
+                except OSError:
+                    continue
         return time.time() - heard > self._stuck_seconds
 
-    def _end(self, child: _Child) -> None:
+    def _end(self, process: _Process) -> None:
         """End a mirror with all that it started."""
-        assert child.process is not None
         try:
-            os.killpg(child.process.pid, signal.SIGKILL)
+            os.killpg(process.popen.pid, signal.SIGKILL)
         except OSError:
-            child.process.kill()
-        child.process.wait()
+            process.popen.kill()
+        process.popen.wait()
 
     def _again(self, child: _Child, why: str) -> None:
         child.process = None
@@ -184,7 +253,7 @@ class Mirrors:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m lossbook.follower.mirror_process", description=__doc__)
-    parser.add_argument("folder", help="the run's folder")
+    parser.add_argument("folders", nargs="+", help="the runs' folders: one that is written, or such as have ended")
     parser.add_argument("--to", required=True, help="the tracker")
     parser.add_argument("--mode", choices=("online", "offline"), default="online")
     parser.add_argument("--pid", type=int, required=True, help="the training process")
@@ -197,22 +266,39 @@ def main() -> int:
         os.nice(19)
     except OSError:
         pass
-    folder = RunFolder(arguments.folder)
-    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} mirror {os.getpid()} to {arguments.to} ({arguments.mode})", flush=True)
-    try:
-        is_over = _over(folder, arguments.pid, arguments.attempt, arguments.follower)
-        mirror_live(
-            folder,
-            arguments.to,
-            mode=arguments.mode,
-            is_over=is_over,
-            tell=lambda sentence: tell(arguments.pid, sentence),
-            pid=arguments.pid,
+    status = 0
+    for path in arguments.folders:
+        folder = RunFolder(path)
+        if len(arguments.folders) > 1:
+            _log_beside(folder, cursor_name(arguments.to, arguments.mode))
+        print(
+            f"{time.strftime('%Y-%m-%d %H:%M:%S')} mirror {os.getpid()} to {arguments.to} ({arguments.mode})",
+            flush=True,
         )
-    except (LossbookError, OSError) as error:
-        print(f"{time.strftime('%H:%M:%S')} {error}", flush=True)
-        return 1
-    return 0
+        try:
+            mirror_live(
+                folder,
+                arguments.to,
+                mode=arguments.mode,
+                is_over=_over(folder, arguments.pid, arguments.attempt, arguments.follower),
+                tell=lambda sentence: tell(arguments.pid, sentence),
+                pid=arguments.pid,
+            )
+        except (LossbookError, OSError) as error:
+            print(f"{time.strftime('%H:%M:%S')} {error}", flush=True)
+            status = 1
+    return status
+
+
+def _log_beside(folder: RunFolder, name: str) -> None:
+    """Go on with the output in the log of another run."""
+    try:
+        log = os.open(os.path.join(folder.followers, f"{name}.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError:
+        return
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
 
 
 def _over(folder: RunFolder, pid: int, attempt: int, follower: int) -> Callable[[], bool]:
