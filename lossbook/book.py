@@ -109,6 +109,7 @@ class Book:
         if project is not None:
             entries = [entry for entry in entries if entry.record.project == project]
         if test is not None:
+            test.learn(entry.record for entry in entries)
             entries = [entry for entry in entries if test(entry.record)]
         if sort:
             entries = _sorted(entries, sort)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         read_console as read_console,
         search_console as search_console,
     )
-    from lossbook.reading.context import ReadContext as ReadContext
+    from lossbook.reading.context import Question as Question, ReadContext as ReadContext
     from lossbook.reading.edit import (
         edit_run as edit_run,
         name_of as name_of,
@@ -47,7 +47,7 @@ else:
         {
             "cache": "RunCache share_memory",
             "console": "ConsoleLine ConsolePage follow_console list_consoles read_console search_console",
-            "context": "ReadContext",
+            "context": "Question ReadContext",
             "edit": "edit_run name_of set_labels set_name set_notes writable",
             "event_pages": "EventPages",
             "events": "read_events",

@@ -91,6 +91,11 @@ class ColumnCache:
         while len(self._columns) > max(_MOST_COLUMNS, len(wanted)):
             self._columns.popitem(last=False)
 
+    def lacking(self, name: ColumnName, rows: Iterable[Row | None]) -> list[Row]:
+        """The runs of which a value is not known yet."""
+        values = self._columns.get(name)
+        return [row for row in rows if row is not None and (values is None or values[row.slot] is _MISSING)]
+
     def of(self, name: ColumnName, rows: Sequence[Row | None]) -> list[Json]:
         """The values that `fill` worked out; None for a run that is gone."""
         values = self._columns[name]

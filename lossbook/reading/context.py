@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -14,6 +17,38 @@ if TYPE_CHECKING:
 
     from lossbook.paths import RunFolder
     from lossbook.storage import LiveSummary
+
+
+class Question:
+    """What is asked of DuckDB on behalf of one question, so that somebody else can end it."""
+
+    def __init__(self) -> None:
+        self._cursors: list[duckdb.DuckDBPyConnection] = []
+        self._lock = threading.Lock()
+
+    def watch(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        with self._lock:
+            self._cursors.append(cursor)
+
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """What this thread asks within is part of the question."""
+        token = _question.set(self)
+        try:
+            yield
+        finally:
+            _question.reset(token)
+            with self._lock:
+                self._cursors.clear()
+
+    def end(self) -> None:
+        """Interrupt what runs for it, from any thread."""
+        with self._lock:
+            for cursor in self._cursors:
+                cursor.interrupt()
+
+
+_question: ContextVar[Question | None] = ContextVar("question", default=None)
 
 
 class ReadContext:
@@ -52,7 +87,11 @@ class ReadContext:
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A cursor of its own for one thread's question."""
-        return self.connection().cursor()
+        cursor = self.connection().cursor()
+        question = _question.get()
+        if question is not None:
+            question.watch(cursor)
+        return cursor
 
     def live_summary(self, folder: RunFolder) -> LiveSummary:
         """The summary of a running run, read on and on: one for all who hold it."""

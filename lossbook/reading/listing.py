@@ -367,16 +367,25 @@ class Listing:
             self._fill(wanted, rows)
             return {name.text: self._columns.of(name, rows) for name in wanted}
 
-    def where(self, expression: str, keys: Sequence[RunKey] | None = None) -> list[RunKey]:
+    def where(
+        self, expression: str, keys: Sequence[RunKey] | None = None, *, seconds: float | None = None
+    ) -> list[RunKey]:
         """The runs that an expression is true of (see `lossbook.reading.where`), in the order of `keys`.
 
+        Args:
+            seconds: give up after that long.
+
         Raises:
-            BadQuery: it cannot be understood.
+            BadQuery: it cannot be understood, or takes longer.
         """
         test = compile_where(expression)
+        if seconds is not None:
+            test = test.within(seconds)
         with self._lock:
             rows = self._chosen(keys)
             name = ColumnName("where", expression)
+            if test.has_patterns:
+                test.learn(self._parse(row) for row in self._columns.lacking(name, rows))
             self._fill({name: test}, rows)
             fits = self._columns.of(name, rows)
             return [row.key for row, one in zip(rows, fits, strict=True) if row is not None and one]

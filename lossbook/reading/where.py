@@ -16,11 +16,13 @@ import difflib
 import fnmatch
 import operator
 import re
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 
 from lossbook.errors import BadQuery
 from lossbook.json_shapes import Json, JsonMapping
 from lossbook.metrics import find_key
+from lossbook.reading.pattern import Patterns
 from lossbook.reading.record import IndexRecord
 
 FIELDS = ("id", "name", "project", "state", "error", "group", "notes", "tags", "created", "ended", "host", "user",
@@ -37,15 +39,67 @@ _TOKEN = re.compile(
 Evaluate = Callable[[IndexRecord], Json]
 
 
-def compile_where(text: str) -> Callable[[IndexRecord], bool]:
+class Where:
+    """A test on a run's record. `learn` asks for the patterns of many records at once, which one by one are slow.
+
+    Attributes:
+        has_patterns: whether `learn` has anything to do.
+    """
+
+    def __init__(self, text: str) -> None:
+        parser = _Parser(text)
+        self._evaluate = parser.parse()
+        self._patterns, self._matches = parser.patterns, parser.matches
+        self.has_patterns = bool(parser.matches)
+        self._deadline: float | None = None
+        self._seconds = 0.0
+
+    def __call__(self, record: IndexRecord) -> bool:
+        """Whether it is true of a run.
+
+        Raises:
+            BadQuery: a pattern is no regular expression, or the time set by `within` is over.
+        """
+        self._check_time()
+        return self._evaluate(record) is True
+
+    def within(self, seconds: float) -> Where:
+        """The same test, which gives up when it has been asked for so long."""
+        self._deadline, self._seconds = time.monotonic() + seconds, seconds
+        return self
+
+    def learn(self, records: Iterable[IndexRecord]) -> None:
+        """Work out the patterns for some records.
+
+        Raises:
+            BadQuery: as when it is called.
+        """
+        if not self._matches:
+            return
+        texts: dict[str, set[str]] = {}
+        for record in records:
+            self._check_time()
+            for left, right in self._matches:
+                text, pattern = left(record), right(record)
+                if text is not None and pattern is not None:
+                    texts.setdefault(str(pattern), set()).add(str(text))
+        for pattern, found in texts.items():
+            self._check_time()
+            left_seconds = None if self._deadline is None else max(0.01, self._deadline - time.monotonic())
+            self._patterns.learn(pattern, found, seconds=left_seconds)
+
+    def _check_time(self) -> None:
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            raise BadQuery(f"where: this takes longer than {self._seconds:g} seconds for all runs; ask for less")
+
+
+def compile_where(text: str) -> Where:
     """Turn an expression into a test on a run's record.
 
     Raises:
         BadQuery: it cannot be understood; the message says where.
     """
-    parser = _Parser(text)
-    evaluate = parser.parse()
-    return lambda record: evaluate(record) is True
+    return Where(text)
 
 
 def compile_value(name: str) -> Evaluate:
@@ -68,6 +122,9 @@ class _Parser:
             position = matched.end()
         self.at = 0
         self.depth = 0
+        self.patterns = Patterns()
+        #: What is matched with which pattern.
+        self.matches: list[tuple[Evaluate, Evaluate]] = []
 
     def parse(self) -> Evaluate:
         if not self.tokens:
@@ -144,7 +201,18 @@ class _Parser:
         if sign is None:
             return lambda record: left(record) not in (None, False, 0, "", [])
         right = self.value()
+        if sign == "~":
+            return self.match(left, right)
         return lambda record: _compare(sign, left(record), right(record))
+
+    def match(self, left: Evaluate, right: Evaluate) -> Evaluate:
+        self.matches.append((left, right))
+
+        def evaluate(record: IndexRecord) -> bool:
+            text, pattern = left(record), right(record)
+            return text is not None and pattern is not None and self.patterns.fits(str(pattern), str(text))
+
+        return evaluate
 
     def membership(self, left: Evaluate) -> Evaluate:
         if not self.word("("):
@@ -210,11 +278,6 @@ def _like(left: Evaluate, right: Evaluate, *, fold: bool) -> Evaluate:
 def _compare(sign: str, left: Json, right: Json) -> bool:
     if left is None or right is None:
         return False
-    if sign == "~":
-        try:
-            return re.search(str(right), str(left)) is not None
-        except re.error as error:
-            raise BadQuery(f"where: {right!r} is no regular expression ({error})") from None
     if isinstance(left, list) and sign in ("=", "==", "!=", "<>"):
         return (right in left) is (sign in ("=", "=="))
     left, right = _alike(left, right)

@@ -58,9 +58,12 @@ def leave_out(path: str, error: Exception) -> None:
 
     Raises:
         FileNotFoundError: it is gone (merged into another, say).
-        StoreError: nothing is wrong with it, there is not enough memory.
+        StoreError: nothing is wrong with it: there is not enough memory, or the question was ended.
     """
     import duckdb
+
+    if isinstance(error, duckdb.InterruptException):
+        raise StoreError(f"reading {path} was given up: the question took too long") from None
 
     if isinstance(error, duckdb.OutOfMemoryException):
         raise StoreError(f"{path} needs more memory than there is") from None

@@ -30,6 +30,7 @@ from starlette.routing import Route as Address
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from lossbook.errors import LossbookError, StoreError, UnknownKey, UnknownRun
+from lossbook.reading import Question
 from lossbook.web import api
 from lossbook.web.auth import Guard
 from lossbook.web.binary import MEDIA_TYPE, Frame, encode_frame
@@ -58,6 +59,8 @@ COMPRESSED_BYTES = 8 << 10
 QUESTION_SECONDS = 20.0
 #: So long nobody is told that requests are answered, while what the first of them needs is read.
 WARM_SECONDS = 1.0
+#: A question that is not answered after so long is ended, and whoever asked is told so.
+ANSWER_SECONDS = 60.0
 #: Threads for what is asked with GET, and as many for what is drawn: a chart never holds up the table.
 ANSWERERS = 3
 
@@ -132,7 +135,14 @@ def _endpoint(
         loop, gone = asyncio.get_running_loop(), threading.Event()
         watching = loop.create_task(watch_for_departure(request.receive, gone))
         try:
-            answer = await loop.run_in_executor(pool, _answer, route, session, asked, gone)
+            work = Question()
+            answering = loop.run_in_executor(pool, _answer, route, session, asked, gone, work)
+            done, _ = await asyncio.wait([answering], timeout=ANSWER_SECONDS)
+            if not done:
+                gone.set()
+                loop.create_task(_end(work, answering))
+                return _failure(503, f"that took longer than {ANSWER_SECONDS:g} seconds and was given up: ask for less")
+            answer = answering.result()
         except RuntimeError:
             return _failure(503, "the server is being stopped")
         finally:
@@ -174,7 +184,14 @@ class _Asked:
     headers: dict[str, str]
 
 
-def _answer(route: Route, session: Session, asked: _Asked, gone: threading.Event) -> Response:
+async def _end(work: Question, answering: asyncio.Future[Response]) -> None:
+    """End what is asked of DuckDB for a question, and what is asked after that."""
+    while not answering.done():
+        work.end()
+        await asyncio.wait([answering], timeout=0.5)
+
+
+def _answer(route: Route, session: Session, asked: _Asked, gone: threading.Event, work: Question) -> Response:
     """Answer one request; run by a thread of the pool."""
     if gone.is_set():
         return Response(status_code=400)
@@ -185,7 +202,7 @@ def _answer(route: Route, session: Session, asked: _Asked, gone: threading.Event
             question: object = question_of_body(route.question, asked.body)
         else:
             question = question_of_parameters(route.question, asked.parameters)
-        with awaited_while(lambda: not gone.is_set()):
+        with work.asked(), awaited_while(lambda: not gone.is_set()):
             answer = route.answer(session, question)
         if isinstance(answer, SentFile):
             return PacedFile(answer.reply(asked.method, asked.headers))

@@ -52,7 +52,7 @@ def pages_of(session: Session, run: RecordedRun) -> EventPages:
     found = _pages.get(run)
     if found is None:
         run.rows()  # those of another tracker are brought first
-        found = _pages.setdefault(run, EventPages(run.folder, lambda: session.book.connection().cursor()))
+        found = _pages.setdefault(run, EventPages(run.folder, session.book.context.cursor))
     return found
 
 

@@ -17,6 +17,8 @@ from lossbook.web.routing import get
 from lossbook.web.session import Session
 
 MOST_COLUMNS = 200
+#: A filter that takes longer than that for all runs is given up.
+WHERE_SECONDS = 10.0
 #: So many of the newest runs are asked what they said of their metrics, and which names of one quantity they use.
 _MOST_READ = 60
 #: So many of the newest runs are asked which of their settings differ, and so many settings are told.
@@ -168,7 +170,7 @@ def _prefixed(section: str, counts: Mapping[str, int]) -> list[schemas.Name]:
 def where(session: Session, question: WhereQuestion) -> schemas.Matching:
     """Which runs of a project fit an expression."""
     keys = session.project_keys(question.project)
-    return schemas.Matching([key.id for key in session.listing().where(question.where, keys)])
+    return schemas.Matching([key.id for key in session.listing().where(question.where, keys, seconds=WHERE_SECONDS)])
 
 
 ROUTES = [
