@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         DamagedPart as DamagedPart,
         JournalCheck as JournalCheck,
         check_journal as check_journal,
+        covered_bytes as covered_bytes,
         damaged_parts as damaged_parts,
         describe_damage as describe_damage,
         digest_path as digest_path,
@@ -84,7 +85,7 @@ else:
             "async_writer": "AsyncJournal",
             "attempt_row": "AttemptRow attempt_of",
             "digest": (
-                "DamagedPart JournalCheck check_journal damaged_parts describe_damage digest_path extend_digest "
+                "DamagedPart JournalCheck check_journal covered_bytes damaged_parts describe_damage digest_path extend_digest "
                 "extend_digests"
             ),
             "digest_keeper": "DigestKeeper",

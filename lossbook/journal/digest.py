@@ -260,6 +260,12 @@ def damaged_parts(path: str, start: int = 0, end: int | None = None) -> list[Dam
     return list(_compare(digest, path, first, last)[0])
 
 
+def covered_bytes(path: str) -> int:
+    """Up to which byte the digest of a journal tells: whole lines were there up to it."""
+    digest = _keep(_digest_path_of(path))
+    return digest.reached()[0] if digest.read_on() else 0
+
+
 def check_journal(path: str) -> JournalCheck:
     """Compare a journal with its digest, from end to end.
 

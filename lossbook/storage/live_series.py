@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy
 
-from lossbook.journal import Row, find_gaps, read_segment
+from lossbook.journal import Row, covered_bytes, find_gaps, read_segment
 from lossbook.storage.buckets import Buckets, buckets_of_rows
 from lossbook.storage.chunks import SeriesPart
 from lossbook.storage.segments import Segment
@@ -67,6 +67,7 @@ class LiveSegment:
     line: int = 1
     attempt: int = 0
     next_row: int | None = None
+    missing_bytes: int = 0  # of whole lines that its digest covers
     damaged: int = 0  # lines that were rows, of which the numbers are not known
     step: array[int] = field(default_factory=lambda: array("q"))  # of each row of scalars
     row: array[int] = field(default_factory=lambda: array("q"))
@@ -92,8 +93,12 @@ class LiveSegment:
         Raises:
             FileNotFoundError: it was sealed meanwhile.
         """
-        if os.stat(self.path).st_size <= self.offset:
-            return
+        covered = covered_bytes(self.path)
+        if os.stat(self.path).st_size > self.offset:
+            self._read_lines()
+        self.missing_bytes = max(0, covered - self.offset)
+
+    def _read_lines(self) -> None:
         reading = read_segment(self.path, offset=self.offset, first_line=self.line)
         for row in reading.rows:
             if row.kind == "attempt":

@@ -136,6 +136,8 @@ class RunRows:
         )
         for live in self._live.values():
             found += live.problems
+            if live.missing_bytes:
+                found.append(f"{live.path}: its last {live.missing_bytes} bytes are damaged or missing")
         found += overlap_problems(self._segments)
         return found
 

@@ -21,6 +21,7 @@ from lossbook.journal import (
     JournalSegment,
     Reading,
     check_journal,
+    describe_damage,
     find_gaps,
     journal_segments,
     read_segment,
@@ -495,6 +496,9 @@ def _journal_digest(journal: JournalSegment, well: str) -> Iterator[Finding]:
         yield Finding(
             journal.path, False, f"its last {check.missing_bytes:,} bytes are missing: its digest covers them"
         )
+    elif well and check.damaged:
+        # The end of the last line: to a reader it is a line that is not whole yet.
+        yield Finding(journal.path, False, describe_damage(check))
     elif well:
         behind = journal.size_bytes() - check.covered
         uncovered = f"; the last {behind:,} bytes are not covered by a digest" if behind and check.covered else ""
