@@ -24,6 +24,8 @@ FORMAT = 1
 DEFAULT_STORE = "lossbook-runs"
 TRASH = ".trash"
 ARTIFACTS = ".artifacts"
+#: In a store: a folder for each place whose followers have begun to follow runs there and are not done with them.
+FOLLOWED = ".followed"
 #: A cache that earlier versions kept in the store. Nothing reads or writes it any more; it tells a store by itself.
 OLD_INDEX = ".index.json"
 #: The follower that keeps company to rank r writes as rank `MONITOR_RANK - r`: the machine's series, and alerts.

@@ -17,14 +17,18 @@ from journals import ENDED, WrittenRun, all_rows
 from waiting import wait_until
 
 import lossbook
+from lossbook.cli.moving import refuse_running
 from lossbook.errors import StoreError
+from lossbook.follower.ending import note_followed, seal_left_behind
 from lossbook.journal import lease, life_of, live_writers, segment_writers
 from lossbook.journal.lease import lease_path, renew_lease, seems_alive, server_clock
 from lossbook.journal.line import encode_scalars
 from lossbook.journal.reader import journal_segments, read_segment
-from lossbook.paths import RunFolder, read_json
+from lossbook.journal.takeover import take_over
+from lossbook.paths import FOLLOWED, RunFolder, read_json
 from lossbook.processes import Life, Place, process_life, process_start, this_place
 from lossbook.run_info import Attempt
+from lossbook.storage import LiveSummary, overlay, read_summary
 from lossbook.storage.compaction import seal_run
 from lossbook.storage.run_state import is_running
 from lossbook.storage.segments import list_segments
@@ -252,8 +256,6 @@ def test_rows_that_reach_a_segment_after_it_was_taken_over_are_kept(run: Written
 
 
 def test_a_segment_that_was_taken_over_is_read_like_any_other_until_it_is_sealed(run: WrittenRun) -> None:
-    from lossbook.journal.takeover import take_over
-
     segment_of(run, ELSEWHERE, [1.0, 2.0])
     (segment,) = journal_segments(run.folder.journal)
     taken = take_over(segment)
@@ -456,3 +458,75 @@ def test_every_attempt_records_its_pid_namespace(store: Path) -> None:
     recorded = (read_json(RunFolder(run.path).run_json) or {})["attempts"][0]
     assert recorded.get("pid_namespace") == this_place().pid_namespace
     assert read_segment(segment.path).rows[0].body["pid_namespace"] == this_place().pid_namespace
+
+
+# -- what a killed run left ---------------------------------------------------------------------------------------------
+
+
+def test_the_next_follower_of_a_place_seals_what_a_killed_one_left(store: Path) -> None:
+    left = WrittenRun(store / "p" / "left", attempts=[WrittenRun.attempt_entry(0, **ENDED)])
+    segment_of(left, ENDED, [1.0, 2.0])
+    elsewhere = WrittenRun(store / "p" / "elsewhere", attempts=[WrittenRun.attempt_entry(0, **ELSEWHERE)])
+    segment_of(elsewhere, ELSEWHERE, [3.0], age=4000.0)
+    for one in (left, elsewhere):
+        note_followed(one.folder)
+    (said,) = seal_left_behind(str(store))
+    assert "left unsealed by a follower that was killed" in said
+    assert names(left) == []
+    assert values(left) == [1.0, 2.0]
+    assert lossbook.open(store).run("left").state == "crashed"
+    assert names(elsewhere) == ["r0-000001.jsonl"]
+    assert seal_left_behind(str(store)) == []
+
+
+def test_what_lives_is_not_left_behind(store: Path) -> None:
+    run = lossbook.init(store=store, project="p", id="one", console=False)
+    run.log({"a": 1.0})
+    note_followed(RunFolder(run.path))
+    assert seal_left_behind(str(store)) == []
+    assert len(journal_segments(RunFolder(run.path).journal)) == 1
+
+
+def test_a_follower_that_was_killed_leaves_a_note_that_its_successor_takes_back(
+    store: Path, follower: None, trained: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    training = trained()
+    folder = RunFolder(str(store / "p" / "one"))
+    held = Path(lease_path(folder, this_place()))
+    wait_until(lambda: held.exists() and held.read_text().endswith("\n"))
+    assert os.listdir(store / FOLLOWED)
+    os.kill(int(held.read_text()), signal.SIGKILL)
+    training.kill()
+    training.communicate()
+    assert len(journal_segments(folder.journal)) >= 1
+    with lossbook.init(store=store, project="p", id="two", console=False) as run:
+        run.log({"a": 1.0})
+        wait_until(lambda: not journal_segments(folder.journal))
+    assert [one.is_sealed for one in list_segments(folder) if one.name.rank == 0] == [True]
+
+
+# -- moving and summing up ----------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_may_be_written_elsewhere_is_not_moved(run: WrittenRun, tmp_path: Path) -> None:
+    segment_of(run, ELSEWHERE, [1.0], age=4000.0)
+    path = renewed(run)
+    recorded = lossbook.open(Path(run.folder.path).parents[1]).run("one")
+    set_back(path, 20.0)
+    with pytest.raises(StoreError, match="cannot be moved"):
+        refuse_running(recorded, "moved")
+    set_back(path, 3600.0)
+    recorded = lossbook.open(Path(run.folder.path).parents[1]).run("one")
+    refuse_running(recorded, "moved")
+
+
+def test_a_summary_counts_each_row_once_when_its_journal_is_taken_over(run: WrittenRun) -> None:
+    segment_of(run, ELSEWHERE, [1.0, 2.0])
+    LiveSummary(run.folder).write()
+    (segment,) = journal_segments(run.folder.journal)
+    take_over(segment)
+    written = read_summary(run.folder)
+    assert written is not None
+    assert overlay(written, run.folder).metrics["a"].count == 2
+    seal_run(run.folder, finished=True)
+    assert overlay(written, run.folder).metrics["a"].count == 2

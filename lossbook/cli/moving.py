@@ -243,11 +243,20 @@ def refuse_running(run: RecordedRun, verb: str) -> None:
     """Let nobody pull a run away from its writer.
 
     Raises:
-        StoreError: the run is being written, or its follower is still sealing it after a short wait.
+        StoreError: the run is being written, or may be; or its follower is still sealing it after a short wait.
     """
+    from lossbook.journal import living_writer
+
+    way_out = "end it first, or pass --force" if verb == "removed" else "end it first"
     if run.state == "running":
-        way_out = "end it first, or pass --force" if verb == "removed" else "end it first"
         raise StoreError(f"the run {run.id} is running and cannot be {verb}: {way_out}")
+    try:
+        writer = living_writer(RunFolder(run.path))
+    except OSError as error:
+        raise StoreError(f"{run.path} cannot be written ({error.strerror or error}); check who owns it") from error
+    if writer is not None and writer.attempt is not None:
+        who = f"process {writer.attempt.pid} on {writer.attempt.host}"
+        raise StoreError(f"the run {run.id} may still be written by {who} and cannot be {verb}: {way_out}")
     deadline = time.monotonic() + FOLLOWER_SECONDS
     while (process := follower_of(run.path)) is not None:
         if time.monotonic() > deadline:

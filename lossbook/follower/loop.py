@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from lossbook.errors import LossbookError
 from lossbook.follower.alerts import Alerts
 from lossbook.follower.capture import capture
+from lossbook.follower.ending import forget_followed, has_finished, note_followed, say_that_it_crashed
 from lossbook.follower.system import SystemMetrics
 from lossbook.journal import (
     RENEW_SECONDS,
@@ -21,12 +22,11 @@ from lossbook.journal import (
     bring_home,
     drop_lease,
     journal_segments,
-    last_row,
     live_writers,
     next_segment,
     renew_lease,
 )
-from lossbook.paths import RunFolder, folder_lock, is_monitor, parse_segment_name, passing_store, write_json
+from lossbook.paths import RunFolder, folder_lock, is_monitor, parse_segment_name, passing_store
 from lossbook.processes import process_start, this_place
 from lossbook.run_info import load_run_info
 from lossbook.storage import LiveSummary, next_row, seal_run
@@ -107,6 +107,7 @@ class FollowedRun:
         self._sizes: Sizes = {}
         self._is_new = False  # whether training has logged something since the last round
         self._sealed_at = 0
+        self._quietly(lambda: note_followed(folder))
         self._digests = DigestKeeper(folder)
         self._failures = 0
         self._is_sealed = False
@@ -247,7 +248,7 @@ class FollowedRun:
             self._quietly(self._alerts.close)
         self._quietly(self._system.close)
         self._quietly(lambda: self._digests.extend(to_end=True))
-        if self._is_main and not _has_finished(self.folder):
+        if self._is_main and not has_finished(self.folder):
             self._quietly(lambda: say_that_it_crashed(self.folder, self._attempt))
         if self._summary is not None:
             self._quietly(self._summary.write)
@@ -258,6 +259,7 @@ class FollowedRun:
         self._quietly(lambda: seal_run(self.folder, finished=True, node_only=True))
         if not live_writers(self.folder.journal, place=self._place):
             drop_lease(self.folder, self._place)
+            forget_followed(self.folder)
         if self._summary is not None:
             self._quietly(self._summary.write)
 
@@ -293,12 +295,6 @@ class FollowedRun:
             self.note(traceback.format_exc())
 
 
-def say_that_it_crashed(folder: RunFolder, attempt: int) -> None:
-    """Write down that training ended without a word: only training writes the journal, so it is said beside it."""
-    value = {"attempt": attempt, "state": "crashed", "ended": time.time_ns() // 1000}
-    write_json(os.path.join(folder.followers, "watch.json"), value)
-
-
 def _is_of_training(filename: str) -> bool:
     name = parse_segment_name(filename)
     return name is not None and not is_monitor(name.rank)
@@ -322,12 +318,3 @@ def _rotated_segments(folder: RunFolder) -> int:
     """How many journal segments have been left behind by their writers."""
     segments = journal_segments(folder.journal)
     return len(segments) - len({segment.name.rank for segment in segments})
-
-
-def _has_finished(folder: RunFolder) -> bool:
-    """Whether rank 0 said how it ended."""
-    segments = [segment for segment in journal_segments(folder.journal) if segment.name.rank == 0]
-    if not segments:
-        return True
-    row = last_row(segments[-1].path)
-    return row is not None and row.kind == "finish"

@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Mapping
 
+from lossbook.follower.ending import seal_left_behind
 from lossbook.follower.loop import POLL_SECONDS, FollowedRun
 from lossbook.paths import RunFolder
 from lossbook.processes import process_start
@@ -46,6 +47,7 @@ def serve(folder: HandoverFolder) -> None:
         for handover in left:
             served.begin(handover)
         left = []
+        served.see_to_left_behind()
         is_busy = served.round()
         now = time.monotonic()
         if now >= next_beat:
@@ -64,6 +66,7 @@ class _Served:
     def __init__(self, folder: HandoverFolder) -> None:
         self._folder = folder
         self._runs: dict[RunKey, tuple[FollowedRun, str]] = {}
+        self._seen_to: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -91,6 +94,19 @@ class _Served:
         except Exception:  # the run's folder may hold anything
             _log(f"{handover.run} cannot be followed; `lossbook seal` does its work\n{traceback.format_exc()}")
         self._folder.done(handover.name)
+
+    def see_to_left_behind(self) -> None:
+        """Once for each store: seal what a follower of this place left there when it was killed."""
+        for path, _, _ in list(self._runs):
+            store = os.path.dirname(os.path.dirname(path))
+            if store in self._seen_to:
+                continue
+            self._seen_to.add(store)
+            try:
+                for sentence in seal_left_behind(store):
+                    _log(sentence)
+            except Exception:  # another run's folder may hold anything
+                _log(f"what was left in {store} is not sealed\n{traceback.format_exc()}")
 
     def round(self) -> bool:
         """Do what is due on each run; whether any that has ended waits for more."""

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         is_this_process as is_this_process,
         life_of as life_of,
         live_writers as live_writers,
+        living_writer as living_writer,
         place_of as place_of,
         seems_over as seems_over,
         segment_writers as segment_writers,
@@ -95,7 +96,10 @@ else:
                 "RENEW_SECONDS SILENT_SECONDS Sign drop_lease last_sign named_limit place_name renew_lease seems_alive "
                 "server_clock"
             ),
-            "liveness": "Writer is_this_process life_of live_writers place_of seems_over segment_writers writer_is_over",
+            "liveness": (
+                "Writer is_this_process life_of live_writers living_writer place_of seems_over segment_writers "
+                "writer_is_over"
+            ),
             "null_journal": "NullJournal",
             "reader": (
                 "CHUNK_BYTES JournalSegment Reading find_gaps first_row is_damaged journal_segments last_row read_segment "

@@ -133,7 +133,7 @@ def seems_alive(folder: RunFolder, place: Place, *, now: float | None = None) ->
     if now is not None:
         return now - sign < EXPIRY_SECONDS
     before, changed_at = _looks.get(path, (sign, -SHOWN_SECONDS))
-    if before != sign:
+    if before < sign:
         # There was a sign of life while this process looked on: a clock that says otherwise is ahead.
         changed_at = time.monotonic()
     _looks[path] = sign, changed_at

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from lossbook.errors import LossbookError
 from lossbook.journal.attempt_row import AttemptRow, attempt_of
-from lossbook.journal.lease import seems_alive
+from lossbook.journal.lease import last_sign, seems_alive, server_clock
 from lossbook.journal.reader import JournalSegment, first_row, journal_segments, last_row
 from lossbook.paths import RunFolder, is_monitor
 from lossbook.processes import Life, Place, process_life, process_start, this_place
@@ -140,6 +140,25 @@ def live_writers(journal: str, *, place: Place | None = None) -> list[JournalSeg
         and not is_monitor(writer.segment.name.rank)
         and (place is None or writer.place == place or (writer.place is None and _is_new(writer.segment)))
     ]
+
+
+def living_writer(folder: RunFolder) -> Writer | None:
+    """A writer of a run that lives, or may live by the last sign of life of its place; None when there is none.
+
+    Raises:
+        OSError: the run's folder cannot be written, so the file server's clock is not known.
+    """
+    writers = segment_writers(folder.journal)
+    for writer in writers:
+        if writer.life is Life.ALIVE:
+            return writer
+    for writer in writers:
+        if writer.life is Life.UNKNOWN and writer.place is not None:
+            journals = [one.segment.path for one in writers if one.place == writer.place]
+            sign = last_sign(folder, writer.place, journals)
+            if sign is not None and server_clock(folder) - sign.seconds < sign.limit_seconds:
+                return writer
+    return None
 
 
 def seems_over(segment: JournalSegment) -> bool:

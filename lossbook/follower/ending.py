@@ -1,0 +1,127 @@
+"""How a run's end is told and sealed where training could not: now, or by a later follower of the same place.
+
+A follower notes in the store which runs it has begun to follow. One that was killed together with its training leaves
+that note, and the next follower of the place that serves the store does the rest of its work.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from lossbook.journal import (
+    bring_home,
+    drop_lease,
+    journal_segments,
+    last_row,
+    place_name,
+    segment_writers,
+)
+from lossbook.paths import FOLLOWED, RunFolder, file_names, make_folder, safe_name, write_json
+from lossbook.processes import Life, this_place
+from lossbook.storage import LiveSummary, next_row, seal_run
+
+#: Between the project and the run in the name of a note: no folder's name has it.
+_BETWEEN = "~"
+#: A run without a journal is about to get one, unless its note is older.
+_BEGIN_SECONDS = 86400.0
+
+
+def has_finished(folder: RunFolder) -> bool:
+    """Whether rank 0 said how it ended."""
+    segments = [segment for segment in journal_segments(folder.journal) if segment.name.rank == 0]
+    if not segments:
+        return True
+    row = last_row(segments[-1].path)
+    return row is not None and row.kind == "finish"
+
+
+def say_that_it_crashed(folder: RunFolder, attempt: int, *, ended: int | None = None) -> None:
+    """Write down that training ended without a word: only training writes the journal, so it is said beside it.
+
+    Args:
+        ended: when, in µs; now unless that is known.
+    """
+    value = {"attempt": attempt, "state": "crashed", "ended": time.time_ns() // 1000 if ended is None else ended}
+    make_folder(folder.followers)
+    write_json(os.path.join(folder.followers, "watch.json"), value)
+
+
+def note_followed(folder: RunFolder) -> None:
+    """Note in the store that a run is followed from this place.
+
+    Raises:
+        OSError: the store cannot be written.
+    """
+    path = _note(folder)
+    for left in (2, 1, 0):
+        try:
+            make_folder(os.path.dirname(os.path.dirname(path)))
+            make_folder(os.path.dirname(path))
+            with open(path, "ab"):
+                return
+        except FileNotFoundError:  # another follower has just taken its last note back
+            if not left:
+                raise
+
+
+def forget_followed(folder: RunFolder) -> None:
+    """Take the note back: what this place wrote of the run is sealed."""
+    path = _note(folder)
+    try:
+        os.unlink(path)
+        os.rmdir(os.path.dirname(path))
+        os.rmdir(os.path.dirname(os.path.dirname(path)))
+    except OSError:
+        pass  # others are followed still
+
+
+def seal_left_behind(store: str) -> list[str]:
+    """Seal what killed trainings and followers of this place have left in a store; cheap where there is nothing.
+
+    Returns:
+        A sentence for each run that was sealed.
+
+    Raises:
+        LossbookError, OSError: a run cannot be sealed; the others are tried the next time.
+    """
+    done = []
+    directory = os.path.join(store, FOLLOWED, place_name(this_place()))
+    for name in file_names(directory):
+        project, _, run = name.partition(_BETWEEN)
+        if not run or safe_name(project) != project or safe_name(run) != run:
+            continue
+        folder = RunFolder(os.path.join(store, project, run))
+        if not folder.exists():
+            forget_followed(folder)
+        elif _seal_left(folder, os.path.join(directory, name)):
+            done.append(f"{folder.path} was left unsealed by a follower that was killed, and is sealed now")
+    return done
+
+
+def _seal_left(folder: RunFolder, note: str) -> bool:
+    place = this_place()
+    writers = [writer for writer in segment_writers(folder.journal) if writer.place == place]
+    if any(writer.life is not Life.DEAD for writer in writers):
+        return False  # it is followed, or about to be
+    if not writers:
+        if time.time() - os.stat(note).st_mtime > _BEGIN_SECONDS:
+            forget_followed(folder)
+        return False
+    first = [writer for writer in writers if writer.segment.name.rank == 0]
+    if first and first[-1].attempt is not None and not has_finished(folder):
+        ended = int(os.stat(first[-1].segment.path).st_mtime * 1e6)
+        say_that_it_crashed(folder, first[-1].attempt.number, ended=ended)
+    bring_home(folder, next_row=next_row)
+    report = seal_run(folder, finished=True, node_only=True)
+    if first:
+        LiveSummary(folder).write()
+    drop_lease(folder, place)
+    forget_followed(folder)
+    return report.segments > 0
+
+
+def _note(folder: RunFolder) -> str:
+    project, run = os.path.split(os.path.abspath(folder.path))
+    store, project = os.path.split(project)
+    return os.path.join(store, FOLLOWED, place_name(this_place()), f"{project}{_BETWEEN}{run}")
