@@ -495,7 +495,9 @@ def test_a_follower_that_was_killed_leaves_a_note_that_its_successor_takes_back(
     held = Path(lease_path(folder, this_place()))
     wait_until(lambda: held.exists() and held.read_text().endswith("\n"))
     assert os.listdir(store / FOLLOWED)
-    os.kill(int(held.read_text()), signal.SIGKILL)
+    follower_pid = int(held.read_text())
+    os.kill(follower_pid, signal.SIGKILL)
+    wait_until(lambda: process_life(follower_pid, None) is Life.DEAD)
     training.kill()
     training.communicate()
     assert len(journal_segments(folder.journal)) >= 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import ExitStack
 
 from lossbook.journal import (
     bring_home,
@@ -17,7 +18,7 @@ from lossbook.journal import (
     place_name,
     segment_writers,
 )
-from lossbook.paths import FOLLOWED, RunFolder, file_names, make_folder, safe_name, write_json
+from lossbook.paths import FOLLOWED, RunFolder, file_names, folder_lock, make_folder, safe_name, write_json
 from lossbook.processes import Life, this_place
 from lossbook.storage import LiveSummary, next_row, seal_run
 
@@ -100,10 +101,20 @@ def seal_left_behind(store: str) -> list[str]:
 
 
 def _seal_left(folder: RunFolder, note: str) -> bool:
+    with ExitStack() as stack:
+        for name in file_names(folder.followers):
+            lock = name.removesuffix(".lock")
+            is_one = name.startswith("follow-") and lock != name
+            if is_one and not stack.enter_context(folder_lock(folder, lock, seconds=0.0)):
+                return False  # a follower is at it
+        return _seal_unfollowed(folder, note)
+
+
+def _seal_unfollowed(folder: RunFolder, note: str) -> bool:
     place = this_place()
     writers = [writer for writer in segment_writers(folder.journal) if writer.place == place]
     if any(writer.life is not Life.DEAD for writer in writers):
-        return False  # it is followed, or about to be
+        return False  # its follower is about to begin
     if not writers:
         if time.time() - os.stat(note).st_mtime > _BEGIN_SECONDS:
             forget_followed(folder)
