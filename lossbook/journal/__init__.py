@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from lossbook.journal.digest_keeper import DigestKeeper as DigestKeeper
     from lossbook.journal.durability import choose_durability as choose_durability, file_system as file_system
+    from lossbook.journal.home import Home as Home
     from lossbook.journal.lease import (
         RENEW_SECONDS as RENEW_SECONDS,
         SILENT_SECONDS as SILENT_SECONDS,
@@ -91,6 +92,7 @@ else:
             ),
             "digest_keeper": "DigestKeeper",
             "durability": "choose_durability file_system",
+            "home": "Home",
             "line": "DamagedLine Row decode decode_number decode_plain encode_number is_place is_step merge_config",
             "lease": (
                 "RENEW_SECONDS SILENT_SECONDS Sign drop_lease last_sign named_limit place_name renew_lease seems_alive "

@@ -19,13 +19,15 @@ from lossbook.journal import writer
 from lossbook.journal.attempt_row import AttemptRow
 from lossbook.journal.line import NEWLINE, encode_event, encode_scalars, number_line
 from lossbook.journal.spill import NextRow, SpillFile, SpillHead, bring_file_home
-from lossbook.journal.writer import Journal, NotPlain
+from lossbook.journal.writer import UNUSABLE, Journal, NotPlain
 from lossbook.json_shapes import JsonObject
 from lossbook.paths import RunFolder
 
 #: Bytes of rows held in memory while the file system does not answer.
 QUEUE_BYTES = 16 << 20
 _BATCH_BYTES = 1 << 20
+#: In the queue: what stands in front of it is to be flushed to disk.
+_SYNC = "sync"
 #: How long a file system that refuses is left alone before the next try, in seconds.
 RETRY_SECONDS = 0.5
 
@@ -49,11 +51,14 @@ class AsyncJournal(Journal):
         "_dropped",
         "_given_up",
         "_in_flight",
+        "_is_synced",
         "_next_row",
         "_prepare",
         "_queue",
         "_run_json",
         "_stuck",
+        "_syncs_asked",
+        "_syncs_done",
         "_thread",
         "_waiting",
         "spill",
@@ -87,6 +92,9 @@ class AsyncJournal(Journal):
         self._abandoned = False
         self._dropped = 0
         self._given_up = 0
+        self._syncs_asked = 0
+        self._syncs_done = 0
+        self._is_synced = False
         self.spill = SpillFile(folder.path, rank)
         self._thread = threading.Thread(target=self._work, name="lossbook-journal", daemon=True)
         self._thread.start()
@@ -133,14 +141,16 @@ class AsyncJournal(Journal):
             self._changed.notify()
 
     def _to_spill(self, target: str, contents: bytes) -> None:
+        if target == _SYNC:
+            return
         if target:
             # Console text and media are not rows: they are given up, and counted.
             self._dropped += 1
             return
         try:
             if self.spill.count == 0:
-                self.spill.begin(SpillHead.of_this_process(self._folder, self.rank, self.attempt, self._run_json))
-                self._warn(f"{self._folder.path} does not answer; rows wait in {self.spill.path} until it does")
+                self.spill.begin(SpillHead.of_this_process(self.folder, self.rank, self.attempt, self._run_json))
+                self._warn(f"{self.folder.path} does not answer; rows wait in {self.spill.path} until it does")
             self.spill.append(contents)
         except OSError as error:
             self._given_up += 1
@@ -156,14 +166,15 @@ class AsyncJournal(Journal):
         except Exception as error:
             self._stuck = True
             if not self._abandoned:
-                self._warn(f"{self._folder.path} cannot be written ({error}); rows wait in {self.spill.path}")
+                self._warn(f"{self.folder.path} cannot be written ({error}); rows wait in {self.spill.path}")
         if self._abandoned:
             self._come_home()
 
     def _open(self) -> None:
         if self._prepare is not None:
             # The run may turn out to be another, when its id is taken.
-            self._folder, self.row, self.attempt = self._prepare(self)
+            folder, self.row, self.attempt = self._prepare(self)
+            self._home.move(folder)
         while not self._abandoned and not self.begin_segment():
             if self._closing:
                 raise OSError("it still could not be written when the run ended")
@@ -186,7 +197,9 @@ class AsyncJournal(Journal):
         if not self._write_lines(spilled or self._in_flight):
             return False
         for target, contents in batch:
-            if target.startswith("file:"):
+            if target == _SYNC:
+                self._sync_now()
+            elif target.startswith("file:"):
                 super().put_file(target[5:], contents)
             elif target:
                 super().append_text(target[5:], contents)
@@ -215,13 +228,26 @@ class AsyncJournal(Journal):
     def _write_lines(self, lines: list[bytes]) -> bool:
         """Write rows, however long it takes; False when the run has ended before all were written."""
         for start in range(0, len(lines), 1000):
-            part = lines[start : start + 1000]
-            text = b"".join(number_line(line, self.row + at) for at, line in enumerate(part))
-            while text:
+            if not self._write_part(lines[start : start + 1000]):
+                return False
+        self._waiting = False
+        if time.time_ns() // 1000 > self._look_at:
+            self.look()
+        if self._size > writer.SEGMENT_BYTES:
+            self.begin_segment()
+        return True
+
+    def _write_part(self, lines: list[bytes]) -> bool:
+        while lines:
+            numbered = [number_line(line, self.row + at) for at, line in enumerate(lines)]
+            left = b"".join(numbered)
+            whole = len(left)
+            is_usable = True
+            while left and is_usable:
                 if self._abandoned:
                     return False
                 try:
-                    text = text[os.write(self._fd, text) :]
+                    left = left[os.write(self._fd, left) :]
                 except OSError as error:
                     # Nothing is given up here: the queue behind spills to the local disk meanwhile.
                     if self._closing:
@@ -229,18 +255,24 @@ class AsyncJournal(Journal):
                         return False
                     self._say_waiting(error)
                     time.sleep(RETRY_SECONDS)
-            self.row += len(part)
-            self._size += sum(map(len, part))
-        self._waiting = False
-        if self._size > writer.SEGMENT_BYTES:
-            self.begin_segment()
+                    is_usable = error.errno not in UNUSABLE
+            written = whole - len(left)
+            done = 0
+            while done < len(numbered) and written >= len(numbered[done]):
+                written -= len(numbered[done])
+                self._size += len(numbered[done])
+                done += 1
+            self.row += done
+            lines = lines[done:]
+            if not is_usable:
+                self.look()
         return True
 
     def _say_waiting(self, error: OSError) -> None:
         if not self._waiting:
             self._waiting = True
             self._warn(
-                f"{self._folder.path} cannot be written ({error.strerror}); rows wait on this machine until it can"
+                f"{self.folder.path} cannot be written ({error.strerror}); rows wait on this machine until it can"
             )
 
     def _tell_given_up(self) -> None:
@@ -248,7 +280,7 @@ class AsyncJournal(Journal):
         lost, dropped = self._given_up, self._dropped
         self._given_up = self._dropped = self._lost = 0
         message = (
-            f"while {self._folder.path} did not answer, {lost} rows and {dropped} pieces of console output or media "
+            f"while {self.folder.path} did not answer, {lost} rows and {dropped} pieces of console output or media "
             "could not be kept on this machine and are lost; logging goes on now"
         )
         self.append_event("warning", {"message": message, "lost": lost})
@@ -262,6 +294,13 @@ class AsyncJournal(Journal):
         except Exception as error:
             self._warn(f"the rows in {self.spill.path} wait for `lossbook seal` ({error})")
 
+    def look(self) -> bool:
+        """As `Journal.look`, where the journal's own thread asks; nobody else may wait for the file system."""
+        return super().look() if threading.get_ident() == self._thread.ident else True
+
+    def was_removed(self) -> bool:
+        return False
+
     def wait_until_open(self, timeout_seconds: float) -> bool:
         """Wait for the file system to take the first segment; False when it does not in time."""
         deadline = time.monotonic() + timeout_seconds
@@ -270,19 +309,22 @@ class AsyncJournal(Journal):
         return self._fd >= 0
 
     def sync(self, timeout_seconds: float = 5.0) -> bool:
-        """Wait for the queue to be written, then fsync; False when the file system did not answer in time."""
+        """Have everything that is queued written and flushed; False when the file system did not do it in time."""
+        if not self._thread.is_alive():
+            return super().sync()
         with self._changed:
-            done = self._changed.wait_for(
-                lambda: not self._queue and not self.spill.count and not self._busy, timeout_seconds
-            )
-        return done and self._sync_in_time(timeout_seconds)
+            self._syncs_asked += 1
+            mine = self._syncs_asked
+            self._queue.append((_SYNC, b""))
+            self._changed.notify()
+            return self._changed.wait_for(lambda: self._syncs_done >= mine, timeout_seconds) and self._is_synced
 
-    def _sync_in_time(self, timeout_seconds: float) -> bool:
-        result: list[bool] = []
-        worker = threading.Thread(target=lambda: result.append(Journal.sync(self)), daemon=True)
-        worker.start()
-        worker.join(timeout_seconds)
-        return bool(result and result[0])
+    def _sync_now(self) -> None:
+        done = super().sync()
+        with self._changed:
+            self._syncs_done += 1
+            self._is_synced = done
+            self._changed.notify_all()
 
     def close(self, *, timeout_seconds: float = 5.0) -> None:
         """Write what is queued; what the file system does not take in time stays in the spill file."""
@@ -296,7 +338,7 @@ class AsyncJournal(Journal):
                 self._abandoned = True
             if self.spill.count:
                 self._warn(
-                    f"{self._folder.path} did not answer: {self.spill.count} rows wait in {self.spill.path}; "
+                    f"{self.folder.path} did not answer: {self.spill.count} rows wait in {self.spill.path}; "
                     "`lossbook seal` adds them to the run when it does"
                 )
             return

@@ -3,6 +3,10 @@
 One `Journal` belongs to one process and one rank; nobody else ever writes its files, so there are no locks
 between processes. A segment that has grown past `SEGMENT_BYTES` is left behind and a new one begun; sealing takes
 it from there.
+
+A writer looks after its file: about every `LOOK_SECONDS` while rows come, and with each row of another kind, `sync()`
+and new segment. Where the file is not at its path any more (removed, replaced, moved with the run's folder, taken over
+by a rename), rows go on in the right place, and one sentence says so.
 """
 
 from __future__ import annotations
@@ -13,14 +17,25 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from math import isfinite
+from typing import Final, TypeVar
 
 import orjson
 
 from lossbook.journal.attempt_row import AttemptRow
+from lossbook.journal.home import NOT_THERE, Found, Home
 from lossbook.journal.line import NEWLINE, encode_event, encode_scalars
 from lossbook.journal.segment_numbers import next_segment
 from lossbook.json_shapes import JsonObject
-from lossbook.paths import RunFolder, SegmentName, fsync_folder, make_folder, replace_file
+from lossbook.paths import (
+    RunFolder,
+    SegmentName,
+    file_names,
+    fsync_folder,
+    make_folder,
+    parse_segment_name,
+    replace_file,
+)
 
 #: A live segment is read as JSON by everybody who looks at a running run: 8 MB parse in about 0.1 s.
 SEGMENT_BYTES = 8 << 20
@@ -29,8 +44,23 @@ if _named_bytes.isdecimal() and int(_named_bytes) > 0:
     SEGMENT_BYTES = int(_named_bytes)
 _LARGEST_STEP = (1 << 63) - 1
 _DISK_FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
+#: The descriptor leads to no file of ours any more: a server has forgotten it, or the program has closed it.
+UNUSABLE = frozenset((errno.ESTALE, errno.EBADF))
 #: A disk that takes a row now and then is said to be full once in that time.
 QUIET_SECONDS = 60.0
+#: How long rows go into a file before the writer looks again whether the file is still at its path.
+LOOK_SECONDS = 0.5
+_APPENDING = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+_OPENING = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+_COPY_BYTES = 1 << 20
+# Who may write. One thread alone passes an open gate without a lock, which would cost it a tenth of a row's time;
+# while it writes, the gate is taken, or has the thread's number. From the first time that two threads meet, all take
+# the lock.
+_OPEN: Final = 0
+_TAKEN: Final = 1
+_LOCKED: Final = -1
+_WAIT_SECONDS = 0.00005
+_T = TypeVar("_T")
 
 _dumps = orjson.dumps
 #: The system's own, looked up once; tests put a disk that is full and a clock that goes back in their place.
@@ -46,20 +76,28 @@ class Journal:
     """The journal of one process, durable against the death of the process.
 
     Args:
-        folder: the run's folder.
+        folder: the run's folder, or the `Home` that finds it.
         rank: which writer this is; the names of its files begin with it.
         attempt: the first row of each segment.
         row: the number of the first row.
-        warn: called with one sentence when rows are being lost, and when they no longer are.
+        warn: called with one sentence when rows are being lost, when they no longer are, and when the file was gone.
     """
 
     __slots__ = (
+        "_can_tell",
         "_fd",
-        "_folder",
+        "_file",
+        "_first_row",
+        "_gate",
+        "_home",
+        "_left_as",
         "_lock",
+        "_look_at",
         "_lost",
+        "_missing",
         "_said",
         "_size",
+        "_stray",
         "_synced",
         "_turning",
         "_warn",
@@ -73,7 +111,7 @@ class Journal:
 
     def __init__(
         self,
-        folder: RunFolder,
+        folder: RunFolder | Home,
         rank: int,
         attempt: AttemptRow,
         *,
@@ -81,22 +119,41 @@ class Journal:
         step: int = -1,
         warn: Callable[[str], None] | None = None,
     ) -> None:
-        self._folder = folder
+        self._home = folder if isinstance(folder, Home) else Home(folder)
         self.attempt = attempt
+        # Without a global lock of the interpreter's, the gate would be no test-and-set.
+        self._gate: int = _OPEN if getattr(sys, "_is_gil_enabled", lambda: True)() else _LOCKED
+        self._left_as: int = self._gate
         # Re-entrant, because a signal handler of the same thread may log while a row is being written.
         self._lock = threading.RLock()
         self._warn = warn or (lambda sentence: print(f"lossbook: {sentence}", file=sys.stderr))
         self._lost = 0
         self._fd = -1
+        self._file = (0, 0)  # device and inode
+        self._can_tell = True
         self._size = 0
+        self._first_row = 0
         self._synced = 0
         self._said = -QUIET_SECONDS
         self._turning = False
+        self._look_at = 0
+        self._missing = False
+        self._stray = False
         self.rank = rank
         self.row = row
         self.step = step
         self.segment = 0
         self.path = ""
+
+    @property
+    def folder(self) -> RunFolder:
+        """The run's folder, where it was found last."""
+        return self._home.folder
+
+    @property
+    def home(self) -> Home:
+        """What finds the run's folder."""
+        return self._home
 
     # -- the path that every row takes ------------------------------------------------------------------------
 
@@ -110,18 +167,23 @@ class Journal:
             NotPlain, TypeError, OverflowError: nothing was written; `append_scalars` takes what this cannot.
             OSError: nothing was written (a full disk, say).
         """
-        with self._lock:
+        # One statement without a call: no other thread, signal handler or debugger can come between look and claim.
+        gate, self._gate = self._gate, self._gate or _TAKEN
+        if gate:
+            self._append_among_others(scalars, step)
+            return
+        try:
             if step is None:
                 step = self.step + 1
             elif type(step) is not int or step > _LARGEST_STEP:
                 raise NotPlain
             row = self.row
-            line = _dumps({"i": row, "t": clock_ns() // 1000, "s": step, "m": scalars}, None, NEWLINE)
+            now_us = clock_ns() // 1000
+            line = _dumps({"i": row, "t": now_us, "s": step, "m": scalars}, None, NEWLINE)
             # A finite sum proves that every value is a finite number: strings, None, lists and dictionaries,
-            # which orjson takes as well, cannot be added, and NaN or infinity stay in the sum.
-            total = sum(scalars.values())
-            size = len(line)
-            if total - total != 0 or self.row != row or self._fd < 0:
+            # which orjson takes as well, cannot be added, and NaN or infinity stay in the sum. A row number that
+            # has moved was used by a signal handler meanwhile.
+            if not isfinite(sum(scalars.values())) or self.row != row:
                 raise NotPlain
             # The row number moves before the write: an interrupt between the two calls must not use it twice.
             self.row = row + 1
@@ -130,10 +192,30 @@ class Journal:
                 written = write_bytes(self._fd, line)
             except OSError:
                 self.row = row
+                if self._fd < 0:
+                    self.step = step - 1  # it is counted once more where the file is opened
+                    raise NotPlain from None
                 raise
             self._size += written
-            if written != size or self._lost or self._size > SEGMENT_BYTES:
+            if written != len(line) or now_us > self._look_at or self._size > SEGMENT_BYTES:
                 self._after_write(line, written)
+        finally:
+            self._gate = self._left_as
+
+    def _append_among_others(self, scalars: dict[str, float], step: int | None) -> None:
+        """`append` where other threads write as well, or in a signal handler that has interrupted it."""
+        if self._fd < 0 or not (step is None or (type(step) is int and step <= _LARGEST_STEP)):
+            raise NotPlain
+        if not isfinite(sum(scalars.values())):
+            raise NotPlain
+        self._alone(lambda: self._append_plain(scalars, step))
+
+    def _append_plain(self, scalars: dict[str, float], step: int | None) -> None:
+        if step is None:
+            step = self.step + 1
+        now_us = clock_ns() // 1000
+        self._write_line(lambda row: _dumps({"i": row, "t": now_us, "s": step, "m": scalars}, None, NEWLINE))
+        self.step = step
 
     def append_scalars(self, scalars: dict[str, float], step: int | None, *, time_us: int | None = None) -> None:
         """Write one row of any floats; what cannot be written is counted as lost, never raised.
@@ -141,26 +223,38 @@ class Journal:
         Args:
             time_us: when it was logged, if that was earlier (µs); `log()` has counted its step by then.
         """
-        with self._lock:
-            if step is None:
-                step = self.step + 1
-            if time_us is None:
-                self.step = step
-            self._write_line(
-                lambda row: encode_scalars(row, time_us if time_us is not None else self._now_us(), step, scalars)
-            )
+        self._alone(lambda: self._append_scalars(scalars, step, time_us))
+
+    def _append_scalars(self, scalars: dict[str, float], step: int | None, time_us: int | None) -> None:
+        counted = self.step + 1 if step is None else step
+        if time_us is None:
+            self.step = counted
+        self._write_line(
+            lambda row: encode_scalars(row, time_us if time_us is not None else self._now_us(), counted, scalars)
+        )
+
+    def append_refused(self, error: OSError, scalars: dict[str, float], step: int | None) -> None:
+        """Deal with a row that `append` could not write: into another file where its own is gone, else count it."""
+        if error.errno in UNUSABLE:
+            self.append_scalars(scalars, self.step if step is None else step)
+        else:
+            self.count_lost(error)
 
     def append_event(self, kind: str, value: JsonObject, *, key: str | None = None, step: int | None = None) -> None:
         """Write one row of another kind; what cannot be written is counted as lost, never raised."""
-        with self._lock:
+
+        def write() -> None:
+            self._look()
             self._write_line(lambda row: encode_event(row, self._now_us(), step, kind, key, value))
+
+        self._alone(write)
 
     def _now_us(self) -> int:
         """The time of a row that has none of its own."""
         return clock_ns() // 1000
 
     def _write_line(self, encode: Callable[[int], bytes]) -> None:
-        if self._fd < 0 and not self.begin_segment():
+        if self._fd < 0 and not self._begin_segment():
             return
         row = self.row
         line = encode(row)
@@ -173,13 +267,16 @@ class Journal:
             written = write_bytes(self._fd, line)
         except OSError as error:
             self.row = row
-            self.count_lost(error)
+            if error.errno in UNUSABLE and not self._turning and self._look():
+                self._write_line(encode)
+            else:
+                self.count_lost(error)
             return
         self._size += written
         self._after_write(line, written)
 
     def _after_write(self, line: bytes, written: int) -> None:
-        """Deal with what happens rarely: a short write, space that returned, a full segment."""
+        """Deal with what happens rarely: a short write, space that returned, a look at the file, a full segment."""
         while written != len(line):
             try:
                 more = write_bytes(self._fd, line[written:])
@@ -191,8 +288,10 @@ class Journal:
             self._size += more
         if self._lost:
             self._tell_lost()
+        if time.time_ns() // 1000 > self._look_at:
+            self._look()
         if self._size > SEGMENT_BYTES:
-            self.begin_segment()
+            self._begin_segment()
 
     def _take_back(self, written: int) -> None:
         """Remove the half line at the end, which would cost the next row too."""
@@ -203,7 +302,7 @@ class Journal:
             os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
         except OSError:
             # Left behind as a torn last line, it costs nothing: the next row begins another segment.
-            Journal.close(self)
+            self._close_file()
 
     def _tell_lost(self) -> None:
         """Say how many rows were lost, now that they are written again."""
@@ -221,24 +320,72 @@ class Journal:
     def count_lost(self, error: OSError) -> None:
         """Count one row that the disk did not take; the first of a series is said loudly."""
         self._lost += 1
+        self._look_at = -1  # the next row that is written tells how many were lost
         now = time.monotonic()
         if self._lost == 1 and now - self._said >= QUIET_SECONDS:
             self._said = now
             why = "the disk is full" if error.errno in _DISK_FULL else str(error.strerror or error)
             self._warn(
-                f"ROWS ARE BEING LOST: {self._folder.path} cannot be written ({why}); "
+                f"ROWS ARE BEING LOST: {self.folder.path} cannot be written ({why}); "
                 "make room and logging resumes by itself"
             )
+
+    # -- one thread at a time -----------------------------------------------------------------------------------
+
+    def _alone(self, work: Callable[[], _T]) -> _T:
+        """Do something while no other thread writes; a signal handler of the thread that writes may."""
+        gate, self._gate = self._gate, self._gate or _TAKEN
+        if gate == _OPEN:
+            try:
+                self._gate = threading.get_ident()
+                return work()
+            finally:
+                self._gate = self._left_as
+        if gate != _LOCKED and self._is_interrupted():
+            return work()
+        with self._lock:
+            self._meet()
+            return work()
+
+    def _meet(self) -> None:
+        """Make every thread take the lock from now on; wait for the one that passed without it."""
+        self._left_as = _LOCKED
+        while True:
+            gate, self._gate = self._gate, self._gate or _LOCKED
+            if gate in (_OPEN, _LOCKED):
+                return
+            time.sleep(_WAIT_SECONDS)
+
+    def _is_interrupted(self) -> bool:
+        """Whether it is this very thread that writes: a signal handler or a finalizer has interrupted it."""
+        thread = threading.get_ident()
+        if self._gate != _TAKEN:
+            return self._gate == thread
+        # `append` leaves no number, for that would cost as much as half a lock: its call is looked for below this one.
+        frame = sys._getframe(1)
+        while frame is not None:
+            if frame.f_code in _PASSES_GATE:
+                held = frame.f_locals
+                if held.get("self") is self and held.get("gate") == _OPEN:
+                    self._gate = thread
+                    return True
+            frame = frame.f_back  # type: ignore[assignment]
+        return False
 
     # -- segments -----------------------------------------------------------------------------------------------
 
     def begin_segment(self) -> bool:
         """Begin the next segment; when that fails the current one goes on (False when there is none)."""
+        return self._alone(self._begin_segment)
+
+    def _begin_segment(self) -> bool:
         if self._turning:
             # A signal handler logs while the segment is being changed.
             if self._fd < 0:
                 self._lost += 1
             return self._fd >= 0
+        if self._fd >= 0:
+            self._look()
         self._turning = True
         try:
             return self._turn_over()
@@ -246,20 +393,12 @@ class Journal:
             self._turning = False
 
     def _turn_over(self) -> bool:
-        number = self.segment + 1 if self.segment else next_segment(self._folder, self.rank)
+        number = self.segment + 1 if self.segment else next_segment(self.folder, self.rank)
         before = self._fd, self._size, self.segment, self.path
         fd = -1
         path = ""
         try:
-            while True:
-                path = os.path.join(self._folder.journal, f"{SegmentName(self.rank, number, number).stem}.jsonl")
-                try:
-                    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
-                    break
-                except FileExistsError:
-                    number += 1
-                except FileNotFoundError:
-                    os.makedirs(self._folder.journal, exist_ok=True)
+            fd, number, path = self._open_segment(number)
             value = (self.attempt.continued() if self.segment else self.attempt).to_json()
             row = -1
             while row != self.row:
@@ -287,25 +426,215 @@ class Journal:
         if before[0] >= 0:
             os.close(before[0])
         self._synced = self._synced or number
+        self._first_row = row
+        self._know_file()
         return True
+
+    def _open_segment(self, number: int) -> tuple[int, int, str]:
+        """Make the file of the first segment from `number` on that nobody has; its descriptor, number and path."""
+        while True:
+            path = os.path.join(self.folder.journal, f"{SegmentName(self.rank, number, number).stem}.jsonl")
+            try:
+                return os.open(path, _OPENING, 0o644), number, path
+            except FileExistsError:
+                number += 1
+            except FileNotFoundError:
+                if self._home.find() is Found.GONE and self._home.can_be_made_again:
+                    self._home.make_again()
+                elif self.segment:
+                    # Never the folders above it: a run that was moved away or removed is not begun again.
+                    make_folder(self.folder.journal)
+                else:
+                    os.makedirs(self.folder.journal, exist_ok=True)
+
+    # -- looking after the file -----------------------------------------------------------------------------------
+
+    def look(self) -> bool:
+        """See whether the file is still at its path, and go on in the right place where it is not.
+
+        Returns:
+            Whether all that was written is in files of the run.
+        """
+        return self._alone(self._look)
+
+    def _look(self) -> bool:
+        if self._turning:
+            return False
+        self._look_at = time.time_ns() // 1000 + int(LOOK_SECONDS * 1e6)
+        if self._fd >= 0 and not self._is_at_its_path():
+            self._turning = True
+            try:
+                self._go_home()
+            except OSError as error:
+                self._say_stray(error)
+            finally:
+                self._turning = False
+        if self._lost:
+            self._look_at = -1
+        return not (self._stray or self._missing)
+
+    def _know_file(self) -> None:
+        """Note which file this is, to know it again."""
+        self._stray = False
+        self._look_at = time.time_ns() // 1000 + int(LOOK_SECONDS * 1e6)
+        self._home.hold()
+        try:
+            held = os.fstat(self._fd)
+            self._file = held.st_dev, held.st_ino
+            # Some file systems number a file anew at each look: there only its absence shows.
+            self._can_tell = os.path.samestat(held, os.stat(self.path))
+        except OSError:
+            self._can_tell = False
+
+    def _is_at_its_path(self) -> bool:
+        """Whether the path leads to the file that is written; what cannot be told counts as unchanged."""
+        # Read at once: a signal handler may log between the calls, and begin another segment.
+        fd, path, size = self._fd, self.path, self._size
+        try:
+            held, at_path = os.fstat(fd), os.stat(path)
+        except OSError as error:
+            return (error.errno not in NOT_THERE and error.errno not in UNUSABLE) or self._fd != fd
+        is_there = not self._can_tell or (os.path.samestat(held, at_path) and held.st_size >= size)
+        return is_there or self._fd != fd
+
+    def _go_home(self) -> None:
+        """Go on in the right place, and say it.
+
+        Raises:
+            OSError: there is none: rows go on into the file that is open.
+        """
+        folder, path = self.folder.path, self.path
+        found = self._home.find()
+        held = self._held_file()
+        here = os.path.join(self.folder.journal, os.path.basename(path))
+        if held is not None and _leads_to(here, held) and held.st_size >= self._size:
+            self.path = here
+            self._stray = False
+            self._warn(f"{folder} was moved to {self.folder.path} while the run was written; logging goes on there")
+            return
+        if found is Found.GONE:
+            self._home.make_again()
+        if held is None:
+            # Its number may be another file's by now, so that it is not closed.
+            self._fd = -1
+            self._missing = self._missing or not _is_file(here, self._file)
+            self._begin_after(f"{path} was closed, or its server has forgotten it, while the run was written")
+        elif _leads_to(here, held):
+            if self._has_every_row(here):
+                # A signal handler has begun this segment while a row went into the one before, which counted here.
+                self._size = held.st_size
+                return
+            self._missing = True
+            self._begin_after(f"{path} was cut short while the run was written: rows in it are lost")
+        elif self._is_taken_over():
+            self._begin_after(f"{path} was taken over by another process, which holds its writer for dead")
+        else:
+            aside = self._restore(here)
+            self._say_restored(folder if found is Found.GONE else path, aside, whole=found is not Found.GONE)
+
+    def _held_file(self) -> os.stat_result | None:
+        """What the descriptor leads to; None where that is not the journal's file, or cannot be read any more."""
+        try:
+            held = os.fstat(self._fd)
+        except OSError:
+            return None
+        return held if (held.st_dev, held.st_ino) == self._file else None
+
+    def _has_every_row(self, path: str) -> bool:
+        """Whether a file has a line for each row of this segment."""
+        expected, found = self.row - self._first_row, 0
+        with open(path, "rb") as file:
+            while chunk := file.read(_COPY_BYTES):
+                found += chunk.count(b"\n")
+        return found >= expected
+
+    def _is_taken_over(self) -> bool:
+        """Whether sealing has renamed this segment away, or has sealed it already."""
+        mine = SegmentName(self.rank, self.segment, self.segment)
+        if any(name.startswith(f"{mine.stem}.taken-") for name in file_names(self.folder.journal)):
+            return True
+        sealed = map(parse_segment_name, file_names(self.folder.metrics))
+        return any(name is not None and name.covers(mine) for name in sealed)
+
+    def _restore(self, path: str) -> str:
+        """Write the segment again, from the file that is open and has no name any more.
+
+        Returns:
+            Where the file was put that stood in its place; empty where there was none.
+
+        Raises:
+            OSError: it cannot be written; nothing has changed.
+        """
+        make_folder(self.folder.journal)
+        aside, partial = "", f"{path}.{os.getpid()}-{os.urandom(3).hex()}.tmp"
+        fd = os.open(partial, _OPENING, 0o644)
+        try:
+            copied = _copy(self._fd, fd, 0)
+            if os.path.lexists(path):
+                aside = f"{path}.replaced-{time.time_ns() // 1_000_000}"
+                os.rename(path, aside)
+            os.rename(partial, path)
+            row = -1
+            while row != self.row:
+                row = self.row
+                copied = _copy(self._fd, fd, copied)
+        except OSError:
+            os.close(fd)
+            try:
+                os.unlink(partial)
+            except OSError:
+                pass
+            raise
+        # No call stands between the comparison and here, so no row of a signal handler's is left behind.
+        before, self._fd, self.path = self._fd, fd, path
+        os.close(before)
+        self._know_file()
+        return aside
+
+    def _begin_after(self, what: str) -> None:
+        if self._turn_over():
+            self._warn(f"{what}; rows go on in {self.path}")
+
+    def _say_restored(self, what: str, aside: str, *, whole: bool) -> None:
+        sentence = f"{what} was {'replaced' if aside else 'removed'} while the run was written"
+        if not whole and self._first_row:
+            self._missing = True
+            sentence += f"; it was made again from row {self._first_row} on, and the rows before are gone"
+        else:
+            sentence += "; it was made again with all of its rows"
+        self._warn(f"{sentence}, and what stood there is {aside} now" if aside else sentence)
+
+    def _say_stray(self, error: OSError) -> None:
+        if not self._stray:
+            self._stray = True
+            self._warn(
+                f"{self.path} is not at its place any more, and no other file can be begun there "
+                f"({error.strerror or error}): rows are kept in the open file, which ends with this process, until "
+                f"{self.folder.path} can be written"
+            )
+
+    def was_removed(self) -> bool:
+        """Whether the run's folder was removed after the last row: what is over need not be made again."""
+        if self._fd < 0 or self._is_at_its_path() or self._home.find() is not Found.GONE:
+            return False
+        held = self._held_file()
+        # Losing its name changes the file, and so does a row; a row alone sets both times.
+        return held is None or (held.st_nlink == 0 and held.st_ctime_ns > held.st_mtime_ns)
+
+    # -- files beside the journal -----------------------------------------------------------------------------------
 
     def put_file(self, path: str, contents: bytes) -> None:
         """Keep a file of the run (media, say) unless it is there already; `path` is inside the run's folder."""
         try:
-            write_once(path, contents)
+            self.look()
+            write_once(os.path.join(self.folder.path, path), contents)
         except OSError as error:
             self.count_lost(error)
 
     def append_text(self, path: str, text: bytes) -> None:
         """Append raw bytes to a side file (the console); nothing is said when that fails."""
         try:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        except FileNotFoundError:
-            try:
-                make_folder(os.path.dirname(path))
-                fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-            except OSError:
-                return
+            fd = self._open_text(path)
         except OSError:
             return
         try:
@@ -315,15 +644,26 @@ class Journal:
         finally:
             os.close(fd)
 
+    def _open_text(self, path: str) -> int:
+        try:
+            return os.open(os.path.join(self.folder.path, path), _APPENDING, 0o644)
+        except FileNotFoundError:
+            self.look()  # the run may have been moved
+        place = os.path.join(self.folder.path, path)
+        make_folder(os.path.dirname(place))
+        return os.open(place, _APPENDING, 0o644)
+
+    # -- the end ----------------------------------------------------------------------------------------------------
+
     def sync(self) -> bool:
         """Make every row written so far survive power loss; False when the disk refused."""
         if self._fd < 0:
-            return True
+            return not self._missing
+        is_whole = self.look()
         try:
             self._sync_older_segments()
-            with self._lock:
-                # Another thread may begin the next segment meanwhile, and must not wait for the disk.
-                fd = os.dup(self._fd)
+            # Another thread may begin the next segment meanwhile, and must not wait for the disk.
+            fd = self._alone(lambda: os.dup(self._fd))
             try:
                 os.fsync(fd)
             finally:
@@ -331,14 +671,14 @@ class Journal:
         except OSError as error:
             self._warn(f"{self.path} could not be flushed to disk ({error.strerror})")
             return False
-        fsync_folder(self._folder.journal)
-        fsync_folder(self._folder.path)
-        return True
+        fsync_folder(self.folder.journal)
+        fsync_folder(self.folder.path)
+        return is_whole and not self._lost
 
     def _sync_older_segments(self) -> None:
         """Flush the segments left behind since the last time; those that were sealed are safe already."""
         for number in range(self._synced or self.segment, self.segment):
-            path = os.path.join(self._folder.journal, f"{SegmentName(self.rank, number, number).stem}.jsonl")
+            path = os.path.join(self.folder.journal, f"{SegmentName(self.rank, number, number).stem}.jsonl")
             try:
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError:
@@ -351,24 +691,66 @@ class Journal:
 
     def close(self, *, timeout_seconds: float = 0.0) -> None:
         """Close the file; later rows begin a new segment."""
-        with self._lock:
-            fd, self._fd = self._fd, -1
-            if fd >= 0:
-                os.close(fd)
+        self._alone(self._close_file)
+        self._home.release()
 
-    def forget(self) -> None:
-        """Let go of the parent's file in a forked child, where closing the descriptor is all that may be done."""
+    def _close_file(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def forget(self) -> Home:
+        """Let go of the parent's file in a forked child, where closing the descriptor is all that may be done.
+
+        Returns:
+            What finds the run's folder, for the child's own journal.
+        """
         if self._fd >= 0:
             try:
                 os.close(self._fd)
             except OSError:
                 pass
             self._fd = -1
+        return self._home
+
+
+#: The code that passes the gate without the lock.
+_PASSES_GATE = (Journal.append.__code__, Journal._alone.__code__)
 
 
 def write_once(path: str, contents: bytes) -> None:
     """Write a content-addressed file: present means complete."""
     if os.path.exists(path):
         return
-    os.makedirs(os.path.dirname(path), exist_ok=True)
+    make_folder(os.path.dirname(path))
     replace_file(path, contents, durable=False)
+
+
+def _leads_to(path: str, held: os.stat_result) -> bool:
+    """Whether a path leads to the file that a descriptor is open on."""
+    try:
+        return os.path.samestat(os.stat(path), held)
+    except OSError:
+        return False
+
+
+def _is_file(path: str, place: tuple[int, int]) -> bool:
+    """Whether a path leads to the file of that device and inode."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return False
+    return (found.st_dev, found.st_ino) == place
+
+
+def _copy(source: int, target: int, start: int) -> int:
+    """Append what a file holds from `start` on to another one; returns how far that was.
+
+    Raises:
+        OSError: one of the two refuses.
+    """
+    while chunk := os.pread(source, _COPY_BYTES, start):
+        start += len(chunk)
+        while chunk:
+            chunk = chunk[write_bytes(target, chunk) :]
+    return start

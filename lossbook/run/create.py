@@ -23,7 +23,7 @@ from lossbook.run.text import text_of
 from lossbook.run_info import Attempt, Parent, RunInfo, load_run_info, write_run_info
 
 if TYPE_CHECKING:
-    from lossbook.journal import AsyncJournal
+    from lossbook.journal import AsyncJournal, Home
 
 #: How long `init()` waits for a network file system before it goes on without it, in seconds.
 OPEN_SECONDS = 5.0
@@ -179,20 +179,21 @@ def begin_disabled(info: RunInfo) -> Started:
     return Started(RunFolder(""), nothing, Attempt(), NullJournal())
 
 
-def begin_child(folder: RunFolder, attempt: AttemptRow, step: int, warn: Callable[[str], None]) -> Journal:
+def begin_child(home: Home, attempt: AttemptRow, step: int, warn: Callable[[str], None]) -> Journal:
     """A journal for a child process that logs through its parent's run; opened with its first row."""
     from lossbook.journal import next_child_rank
 
+    home.find()
     pid = os.getpid()
-    rank = next_child_rank(folder)
+    rank = next_child_rank(home.folder)
     mine = attempt.attempt._replace(pid=pid, process_start=process_start(pid), world_size=1)
-    journal = Journal(folder, rank, AttemptRow(mine, rank), step=step, warn=warn)
+    journal = Journal(home, rank, AttemptRow(mine, rank), step=step, warn=warn)
     journal.begin_segment()
     if journal.segment != 1:
         # Another child took the number between the look and the file: begin_segment went on to segment 2.
         journal.close()
         os.unlink(journal.path)
-        return begin_child(folder, attempt, step, warn)
+        return begin_child(home, attempt, step, warn)
     return journal
 
 

@@ -21,7 +21,8 @@ TRACEBACK_LINES = 20
 class Endable(Protocol):
     """What this module asks of a run."""
 
-    path: str
+    @property
+    def path(self) -> str: ...
 
     def end(self, state: str, error: str | None) -> None: ...
 

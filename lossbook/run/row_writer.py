@@ -6,7 +6,6 @@ becomes a warning.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -34,7 +33,7 @@ class RowWriter:
         self._write_late = write_late
         self._deferred: DeferredRows | None = None
 
-    def write(self, metrics: object, step: int | None, journal: Journal, run_path: str) -> None:
+    def write(self, metrics: object, step: int | None, journal: Journal) -> None:
         """Write a logged dictionary, at `step` or the journal's next one."""
         parts = split(metrics)
         if parts.deferred:
@@ -52,7 +51,7 @@ class RowWriter:
         for event in parts.events:
             for file in (event.file, *event.more_files):
                 if file is not None:
-                    journal.put_file(os.path.join(run_path, file.path), file.contents)
+                    journal.put_file(file.path, file.contents)
             journal.append_event(event.kind, event.value, key=event.key, step=step)
         for key, sentence in parts.warnings:
             self._warn(key, sentence, step=step)

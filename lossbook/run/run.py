@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from lossbook.journal import AttemptRow, Journal, NotPlain
+from lossbook.json_shapes import JsonObject
 from lossbook.paths import RunFolder
 from lossbook.redaction import mask_config, mask_text
 from lossbook.run import exit_hooks
@@ -40,7 +41,7 @@ class Run:
 
     Attributes:
         id: the run's folder name, unique in its project.
-        project, path: as recorded; `path` is the run's folder, empty where nothing is recorded.
+        project: as recorded.
         mode: "online", "offline" or "disabled".
         config, summary: by key and by attribute; each change is recorded.
         attempt: 0 for the first process that wrote this run, 1 for the first that resumed it, and so on.
@@ -52,11 +53,9 @@ class Run:
         self._info = info
         self.id: str = info.id
         self.project: str = info.project
-        self.path: str = started.folder.path
         self.attempt: int = started.attempt.number
         self.resumed: bool = started.resumed
         self.mode: str = mode or info.mode or "online"
-        self._folder = started.folder
         self._journal: Journal = started.journal
         self._rank = started.journal.rank
         self._finished = False
@@ -66,7 +65,7 @@ class Run:
         self._allocator: AllocatorWatch | None = None
         self._file_work = FileWork(in_thread=type(self._journal) is not Journal)
         self._saved = SavedFiles(
-            self._folder,
+            lambda: self.folder,
             self._file_work,
             record=lambda row: self.record_event("file", row, step=self.last_step),
             warn=lambda sentence: self.warn("save", sentence),
@@ -78,6 +77,7 @@ class Run:
         # Rank 0's scalars are the run's; the other ranks write what is asked of every rank.
         self._append = self._journal.append if self._rank <= 0 else _nothing
         self.config = RecordedMapping(info.config, self._record_config)
+        self._journal.home.set_identity(self._identity)
         self.summary = RecordedMapping({}, self._record_summary, kind="summary")
         self._console: Console | None = None
         if console:
@@ -94,9 +94,14 @@ class Run:
         return self._info
 
     @property
+    def path(self) -> str:
+        """The run's folder, where it was seen last; empty where nothing is recorded."""
+        return self._journal.folder.path
+
+    @property
     def folder(self) -> RunFolder:
         """Where each kind of the run's files lies."""
-        return self._folder
+        return self._journal.folder
 
     @property
     def name(self) -> str:
@@ -144,11 +149,16 @@ class Run:
 
         def write() -> None:
             try:
-                edit_run_info(self._folder, change, durable=False)
+                self._journal.look()  # the run may have been moved
+                edit_run_info(self.folder, change, durable=False)
             except Exception as error:
-                self.warn("identity", f"{self._folder.run_json} could not be changed ({describe(error)})")
+                self.warn("identity", f"{self.folder.run_json} could not be changed ({describe(error)})")
 
         self._file_work.do(write)
+
+    def _identity(self) -> JsonObject:
+        """What `run.json` says of the run as it is now, should somebody remove it."""
+        return self._info._replace(config=mask_config(plain(self.config))).to_json()
 
     def __getattr__(self, name: str) -> Any:
         # Python asks for many a double underscore that an object may lack: copy, pickle, numpy, IPython.
@@ -186,7 +196,7 @@ class Run:
         except (TypeError, NotPlain, OverflowError, AttributeError, ValueError, RecursionError):
             self._log_carefully(metrics if data is None else data, step)
         except OSError as error:
-            self._journal.count_lost(error)
+            self._journal.append_refused(error, metrics, step)  # type: ignore[arg-type]
         except Exception as error:
             self.warn("", f"a row could not be recorded ({describe(error)})")
 
@@ -213,7 +223,7 @@ class Run:
             self._open_child()
             if step is not None:
                 step = self._rows.whole_step(step)
-            self._rows.write(metrics, step, self._journal, self.path)
+            self._rows.write(metrics, step, self._journal)
         except Exception as error:
             self.warn("log", f"a row could not be recorded ({describe(error)})")
 
@@ -373,7 +383,7 @@ class Run:
     def record_console(self, text: bytes) -> None:
         """Add to what the run printed."""
         if not self._finished:
-            self._journal.append_text(os.path.join(self._folder.console, f"r{self._rank}.log"), text)
+            self._journal.append_text(f"console/r{self._rank}.log", text)
 
     def save(
         self, glob_str: object = None, base_path: object = None, policy: str = "live", glob: bool = True
@@ -442,6 +452,9 @@ class Run:
                     self._console.stop()
                 self._saved.finish()
                 self._look_after_follower()
+                if self._journal.was_removed():
+                    self._finish_removed()
+                    return
                 if not self._finished and (self._rank <= 0 or self._journal.segment):
                     self._journal.append_event("finish", {"state": state, "error": error and mask_text(error)})
                 self._finished = True
@@ -461,7 +474,14 @@ class Run:
         if self.path and self._journal.segment:
             from lossbook.journal import extend_digests
 
-            extend_digests(self._folder, self._journal.rank)
+            extend_digests(self.folder, self._journal.rank)
+
+    def _finish_removed(self) -> None:
+        """End a run whose folder was removed after its last row: it is not made again for the sake of its end."""
+        self._finished = True
+        self._append = self._after_finish
+        self._journal.close(timeout_seconds=0.5)
+        exit_hooks.forget(self)
 
     def _after_finish(self, metrics: dict[str, float], step: int | None) -> None:
         raise NotPlain
@@ -496,7 +516,7 @@ class Run:
             return
         with self._lock:
             if self._journal.segment == 0:
-                self._journal = begin_child(self._folder, self._journal.attempt, self._journal.step, say)
+                self._journal = begin_child(self._journal.home, self._journal.attempt, self._journal.step, say)
                 self._append = self._journal.append
 
     def become_child(self, attempt: AttemptRow, step: int) -> None:
@@ -510,7 +530,7 @@ class Run:
         self._rank = -1
         if not self.path:
             return
-        self._journal = Journal(self._folder, -1, attempt, step=step, warn=say)
+        self._journal = Journal(self._journal.home, -1, attempt, step=step, warn=say)
         # It has no file yet, so the first append takes the careful path, which opens one.
         self._append = self._journal.append
 

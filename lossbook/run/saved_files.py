@@ -59,13 +59,14 @@ class SavedFiles:
     """The files that one run keeps.
 
     Args:
+        folder: tells where the run's folder is now.
         record: writes a `file` row.
         warn: takes one sentence about what could not be kept.
     """
 
     def __init__(
         self,
-        folder: RunFolder,
+        folder: Callable[[], RunFolder],
         work: FileWork,
         *,
         record: Callable[[JsonObject], None],
@@ -99,12 +100,12 @@ class SavedFiles:
             self._work.do(self._keep_changed)
             done = self._work.wait(deadline - time.monotonic())
         if not done:
-            self._warn(f"saved files may be missing in {self._folder.path}: its file system does not answer")
+            self._warn(f"saved files may be missing in {self._folder().path}: its file system does not answer")
 
     def _keep(self, path: str, name: str, policy: str) -> None:
         try:
             seen = os.stat(path)
-            kept = keep_file(self._folder, path)
+            kept = keep_file(self._folder(), path)
             self._record({"path": name, "file": kept.path, "bytes": kept.size_bytes})
             if policy != "now":
                 self._kept[path] = (name, (seen.st_mtime_ns, seen.st_size))
