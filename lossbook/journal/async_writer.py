@@ -320,7 +320,7 @@ class AsyncJournal(Journal):
             return self._changed.wait_for(lambda: self._syncs_done >= mine, timeout_seconds) and self._is_synced
 
     def _sync_now(self) -> None:
-        done = super().sync()
+        done = self._flush()
         with self._changed:
             self._syncs_done += 1
             self._is_synced = done

@@ -23,6 +23,7 @@ from typing import Final, TypeVar
 import orjson
 
 from lossbook.journal.attempt_row import AttemptRow
+from lossbook.journal.flush import Unflushed, flush_file
 from lossbook.journal.home import NOT_THERE, Found, Home
 from lossbook.journal.line import NEWLINE, encode_event, encode_scalars
 from lossbook.journal.segment_numbers import next_segment
@@ -31,7 +32,6 @@ from lossbook.paths import (
     RunFolder,
     SegmentName,
     file_names,
-    fsync_folder,
     make_folder,
     parse_segment_name,
     replace_file,
@@ -100,6 +100,7 @@ class Journal:
         "_stray",
         "_synced",
         "_turning",
+        "_unflushed",
         "_warn",
         "attempt",
         "path",
@@ -139,6 +140,7 @@ class Journal:
         self._look_at = 0
         self._missing = False
         self._stray = False
+        self._unflushed = Unflushed()
         self.rank = rank
         self.row = row
         self.step = step
@@ -514,6 +516,7 @@ class Journal:
             return
         if found is Found.GONE:
             self._home.make_again()
+            self.note_file("run.json")
         if held is None:
             # Its number may be another file's by now, so that it is not closed.
             self._fd = -1
@@ -627,6 +630,7 @@ class Journal:
         """Keep a file of the run (media, say) unless it is there already; `path` is inside the run's folder."""
         try:
             self.look()
+            self.note_file(path)
             write_once(os.path.join(self.folder.path, path), contents)
         except OSError as error:
             self.count_lost(error)
@@ -656,38 +660,33 @@ class Journal:
     # -- the end ----------------------------------------------------------------------------------------------------
 
     def sync(self) -> bool:
-        """Make every row written so far survive power loss; False when the disk refused."""
+        """Make every row written so far survive power loss; False when the disk refused, or has not taken every row."""
+        return self._flush() and not self._lost
+
+    def _flush(self) -> bool:
         if self._fd < 0:
             return not self._missing
         is_whole = self.look()
         try:
-            self._sync_older_segments()
+            for number in range(self._synced or self.segment, self.segment):
+                # Those that were sealed are safe already.
+                flush_file(os.path.join(self.folder.journal, f"{SegmentName(self.rank, number, number).stem}.jsonl"))
+            self._synced = self.segment
             # Another thread may begin the next segment meanwhile, and must not wait for the disk.
             fd = self._alone(lambda: os.dup(self._fd))
             try:
                 os.fsync(fd)
             finally:
                 os.close(fd)
+            self._unflushed.flush(self.folder)
         except OSError as error:
-            self._warn(f"{self.path} could not be flushed to disk ({error.strerror})")
+            self._warn(f"{self.folder.path} could not be flushed to disk ({error.strerror or error})")
             return False
-        fsync_folder(self.folder.journal)
-        fsync_folder(self.folder.path)
-        return is_whole and not self._lost
+        return is_whole
 
-    def _sync_older_segments(self) -> None:
-        """Flush the segments left behind since the last time; those that were sealed are safe already."""
-        for number in range(self._synced or self.segment, self.segment):
-            path = os.path.join(self.folder.journal, f"{SegmentName(self.rank, number, number).stem}.jsonl")
-            try:
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                continue
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-        self._synced = self.segment
+    def note_file(self, path: str) -> None:
+        """Have a file of the run flushed with the next `sync()`; `path` is relative to the run's folder."""
+        self._unflushed.note(path)
 
     def close(self, *, timeout_seconds: float = 0.0) -> None:
         """Close the file; later rows begin a new segment."""

@@ -67,7 +67,7 @@ class Run:
         self._saved = SavedFiles(
             lambda: self.folder,
             self._file_work,
-            record=lambda row: self.record_event("file", row, step=self.last_step),
+            record=self._record_file,
             warn=lambda sentence: self.warn("save", sentence),
         )
         # Re-entrant: SIGTERM may come while the run is being ended, and its handler ends the run.
@@ -78,6 +78,8 @@ class Run:
         self._append = self._journal.append if self._rank <= 0 else _nothing
         self.config = RecordedMapping(info.config, self._record_config)
         self._journal.home.set_identity(self._identity)
+        if self._rank == 0:
+            self._journal.note_file("run.json")
         self.summary = RecordedMapping({}, self._record_summary, kind="summary")
         self._console: Console | None = None
         if console:
@@ -151,6 +153,7 @@ class Run:
             try:
                 self._journal.look()  # the run may have been moved
                 edit_run_info(self.folder, change, durable=False)
+                self._journal.note_file("run.json")
             except Exception as error:
                 self.warn("identity", f"{self.folder.run_json} could not be changed ({describe(error)})")
 
@@ -403,6 +406,10 @@ class Run:
         if glob_str is None or not self.path:  # `run.save()` once wrote a run's name
             return []
         return self._saved.save(glob_str, base_path, policy=policy, is_pattern=glob)
+
+    def _record_file(self, row: JsonObject) -> None:
+        self._journal.note_file(str(row["file"]))
+        self.record_event("file", row, step=self.last_step)
 
     # -- the end ------------------------------------------------------------------------------------------------
 
