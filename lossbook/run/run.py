@@ -458,10 +458,10 @@ class Run:
                 if self._console is not None:
                     self._console.stop()
                 self._saved.finish()
-                self._look_after_follower()
                 if self._journal.was_removed():
                     self._finish_removed()
                     return
+                self._look_after_follower()
                 if not self._finished and (self._rank <= 0 or self._journal.segment):
                     self._journal.append_event("finish", {"state": state, "error": error and mask_text(error)})
                 self._finished = True
