@@ -13,6 +13,7 @@ from collections.abc import Callable
 from benchmarks import (
     curve,
     dashboard,
+    follower,
     footprint,
     kills,
     listing,
@@ -39,6 +40,7 @@ FAMILIES: dict[str, Callable[[Session], list[Figure]]] = {
     "curve": curve.figures,
     "listing": listing.figures,
     "footprint": footprint.figures,
+    "follower": follower.figures,
     "mirrors": mirrors.figures,
     "monitoring": monitoring.figures,
     "trainer": trainer.figures,
