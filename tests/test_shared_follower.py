@@ -17,7 +17,7 @@ import lossbook
 from lossbook.cli.followers import follower_of, living_followers
 from lossbook.journal.reader import journal_segments
 from lossbook.paths import RunFolder, read_json
-from lossbook.run.handover import Handover, Unshared, hand_over, handover_folder
+from lossbook.run.handover import Handover, HandoverFolder, Unshared, hand_over, handover_folder
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 WaitUntil = Callable[..., None]
@@ -199,6 +199,36 @@ def test_a_follower_that_cannot_start_is_said_once_and_is_a_problem_of_the_run(
     (run,) = lossbook.open(store).runs()
     assert any("the follower ended at its start" in problem for problem in run.problems())
     assert len(run.history(["loss"]).rows()) == 2
+    listed = subprocess.run(
+        [sys.executable, "-m", "lossbook.cli", "--store", store, "ls"], capture_output=True, text=True
+    )
+    assert "1 run with problems (one)" in listed.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("follower")
+def test_a_follower_that_has_fallen_behind_is_said_once_and_by_doctor(
+    store: Path, handed_over_here: Path, wait_until: WaitUntil
+) -> None:
+    code = ONE_RUN.replace("run.finish()", "run.sync(); run.sync(); run.finish()")
+    process = start(code, store, "one")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"logged\n"
+    (path,) = handed_over_here.glob("*/*")
+    folder = HandoverFolder(str(path))
+    wait_until(lambda: (found := folder.process()) is not None and found.is_ready)
+    found = folder.process()
+    assert found is not None
+    os.kill(found.pid, signal.SIGSTOP)
+    os.utime(os.path.join(folder.path, "follower.json"), (1, 1))
+    doctor = subprocess.run(
+        [sys.executable, "-m", "lossbook.cli", "--store", store, "doctor"], capture_output=True, text=True
+    )
+    _, said = process.communicate(b"\n", timeout=60)
+    os.kill(found.pid, signal.SIGCONT)
+    assert "has fallen behind" in doctor.stdout
+    assert said.decode().count("has fallen behind") == 1
+    wait_until(lambda: all_followed(store), 60)
 
 
 def test_a_backport_beside_the_package_does_not_hide_the_standard_library(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from importlib import metadata, util
 
 import orjson
 
-from lossbook.cli.followers import living_followers
+from lossbook.cli.followers import followers_behind, living_followers
 from lossbook.cli.format import age, plural, size
 from lossbook.errors import LossbookError
 from lossbook.journal import choose_durability, file_system
@@ -311,6 +311,7 @@ def _runs(store: str) -> Section:
     if odd:
         section.facts["foreign"] = f"{plural(len(odd), 'folder')} that are no runs, passed over: {', '.join(odd[:3])}"
     followers = living_followers()
+    section.warnings += followers_behind()
     try:
         from lossbook.book import open as open_book
 

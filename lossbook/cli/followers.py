@@ -3,13 +3,37 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Iterator
 
-from lossbook.run import HandoverFolder
+from lossbook.run import BEHIND_SECONDS, HandoverFolder
 
 
 def living_followers() -> dict[str, list[int]]:
     """Process ids of the followers that run here, by the paths of the run folders that each looks after."""
     found: dict[str, list[int]] = {}
+    for pid, path, folder in _followers():
+        for run in [path] if folder is None else [one.run for one in folder.waiting()]:
+            found.setdefault(os.path.realpath(run), []).append(pid)
+    return found
+
+
+def followers_behind() -> list[str]:
+    """A sentence for each follower here that has not been heard of for a while."""
+    sentences = []
+    for pid, store, folder in _followers():
+        serves = folder.process() if folder is not None else None
+        silent = 0.0 if serves is None or serves.pid != pid else time.time() - serves.heard
+        if silent > BEHIND_SECONDS:
+            sentences.append(
+                f"the follower of {store} (process {pid}) has not been heard of for {silent:.0f} s: it has fallen behind, "
+                "or the store does not answer it"
+            )
+    return sentences
+
+
+def _followers() -> Iterator[tuple[int, str, HandoverFolder | None]]:
+    """The process id of each follower, and its store with the folder where runs are handed over, or else its one run."""
     for pid, arguments in _command_lines():
         try:
             at = arguments.index("lossbook.follower")
@@ -18,13 +42,8 @@ def living_followers() -> dict[str, list[int]]:
             continue
         if not at or path.startswith("-"):
             continue
-        runs = [path]
-        if arguments[at + 2 : at + 3] == ["--folder"] and len(arguments) > at + 3:
-            folder = HandoverFolder(arguments[at + 3])
-            runs = [one.run for one in folder.waiting()]
-        for run in runs:
-            found.setdefault(os.path.realpath(run), []).append(pid)
-    return found
+        is_shared = arguments[at + 2 : at + 3] == ["--folder"] and len(arguments) > at + 3
+        yield pid, path, HandoverFolder(arguments[at + 3]) if is_shared else None
 
 
 def follower_of(path: str) -> int | None:

@@ -144,7 +144,21 @@ def _listing(
     lines = table([_column(name) for name in names], [[text(run) for text in texts] for run in runs], view)
     if rest:
         lines.append(view.paint(f"and {plural(rest, 'older run')}: --all, --limit N or --where shows them", dim=True))
+    if note := _problems_note(runs):
+        if view.is_terminal:
+            lines.append(view.paint(note, "yellow"))
+        else:
+            click.echo(note, err=True)
     return "\n".join(lines)
+
+
+def _problems_note(runs: Sequence[RecordedRun]) -> str:
+    """Which of the listed runs lost something, or had no follower; nothing where none did."""
+    ids = [run.id for run in runs if run.record.problems]
+    if not ids:
+        return ""
+    some = ", ".join(map(printable, ids[:3])) + (", ..." if len(ids) > 3 else "")
+    return f"{plural(len(ids), 'run')} with problems ({some}): lossbook show ID tells them"
 
 
 def _usual_columns(runs: Sequence[RecordedRun]) -> list[str]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lossbook.run.exit_hooks import last_lines as last_lines
     from lossbook.run.follower_process import start_follower as start_follower
     from lossbook.run.handover import (
+        BEHIND_SECONDS as BEHIND_SECONDS,
         Handover as Handover,
         HandoverFolder as HandoverFolder,
         Unshared as Unshared,
@@ -42,7 +43,7 @@ else:
             "distributed": "detect",
             "exit_hooks": "last_lines",
             "follower_process": "start_follower",
-            "handover": "Handover HandoverFolder Unshared",
+            "handover": "BEHIND_SECONDS Handover HandoverFolder Unshared",
             "live_module": "LiveModule",
             "mapping": "RecordedMapping",
             "messages": "say say_once",
