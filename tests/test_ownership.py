@@ -27,6 +27,7 @@ from lossbook.journal.reader import journal_segments, read_segment
 from lossbook.journal.takeover import take_over
 from lossbook.paths import FOLLOWED, RunFolder, read_json
 from lossbook.processes import Life, Place, process_life, process_start, this_place
+from lossbook.run import create
 from lossbook.run_info import Attempt
 from lossbook.storage import LiveSummary, overlay, read_summary
 from lossbook.storage.compaction import seal_run
@@ -346,6 +347,32 @@ def test_a_run_that_seems_to_live_elsewhere_is_never_taken_over(
     assert other.id == "one-2"
     assert "the run one may be being written by process 77 on node-b" in capsys.readouterr().err
     assert names(run) == ["r0-000001.jsonl"]
+
+
+def test_where_the_file_system_may_hang_a_live_run_is_left_alone_too(
+    run: WrittenRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segment_of(run, ELSEWHERE, [1.0])
+    monkeypatch.setenv("LOSSBOOK_DURABILITY", "async")
+    with pytest.raises(StoreError, match="process 77 on node-b"):
+        resume(run, "must")
+    with resume(run, "allow") as other:
+        other.log({"a": 2.0})
+        assert other.id == "one-2"
+    assert values(run) == [1.0]
+
+
+def test_where_the_file_system_may_hang_a_lease_is_waited_for_too(
+    run: WrittenRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segment_of(run, ELSEWHERE, [1.0], age=33.0)
+    renewed(run, age=33.0)
+    monkeypatch.setattr(create, "OPEN_SECONDS", 1.0)
+    monkeypatch.setenv("LOSSBOOK_DURABILITY", "async")
+    with resume(run, "must") as again:
+        assert (again.id, again.attempt) == ("one", 1)
+        again.log({"a": 2.0}, step=1)
+    assert values(run) == [1.0, 2.0]
 
 
 def test_without_a_lease_the_last_row_decides_and_nothing_is_waited_for(

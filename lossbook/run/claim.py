@@ -40,12 +40,20 @@ class Wanted(NamedTuple):
         return run_folder(self.store, self.project, run_id)
 
 
-def claim_run(wanted: Wanted, launch: Launch, warn: Callable[[str], None], *, exact: bool = False) -> Claim:
+def claim_run(
+    wanted: Wanted,
+    launch: Launch,
+    warn: Callable[[str], None],
+    *,
+    exact: bool = False,
+    pause: Callable[[float], None] | None = None,
+) -> Claim:
     """Make or find the run's folder.
 
     Args:
         warn: takes one sentence where it is another run than was asked for.
         exact: take the folder of that id even where its `run.json` is missing.
+        pause: waits for so many seconds, while another process may still be writing the run.
 
     Raises:
         UnknownRun: `resume="must"` and there is no such run.
@@ -76,7 +84,7 @@ def claim_run(wanted: Wanted, launch: Launch, warn: Callable[[str], None], *, ex
     if existing is not None:
         from lossbook.run.resume import wait_for_writer  # for a run that goes on alone
 
-        if (why := wait_for_writer(folder, existing.last_attempt, warn)) is not None:
+        if (why := wait_for_writer(folder, existing.last_attempt, warn, pause)) is not None:
             if wanted.resume == "must":
                 raise StoreError(f"the run {run_id} {why}")
             return _claim_another(wanted, run_id, warn, why.partition(";")[0])

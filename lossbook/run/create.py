@@ -71,13 +71,19 @@ def choose_id(request: InitRequest, launch: Launch, count: int, warn: Callable[[
 
 
 def begin(
-    request: InitRequest, launch: Launch, *, warn: Callable[[str], None], journal: AsyncJournal | None = None
+    request: InitRequest,
+    launch: Launch,
+    *,
+    warn: Callable[[str], None],
+    journal: AsyncJournal | None = None,
+    pause: Callable[[float], None] | None = None,
 ) -> Started:
     """Claim the run's folder, name this attempt in its `run.json` (rank 0 writes it), and open its journal.
 
     Args:
         warn: takes one sentence about what went differently than asked.
         journal: the one that waits for the folder, where the store's file system may hang.
+        pause: waits for so many seconds, while another process may still be writing the run.
 
     Raises:
         UnknownRun: `resume="must"` and there is no such run, or a parent to fork from that does not exist.
@@ -87,7 +93,7 @@ def begin(
     wanted = Wanted(request.store, request.info.project, request.id, request.resume)
     try:
         while True:
-            folder, run_id, previous = claim_run(wanted, launch, warn, exact=journal is not None)
+            folder, run_id, previous = claim_run(wanted, launch, warn, exact=journal is not None, pause=pause)
             with folder_lock(folder, "run") if launch.rank == 0 else nullcontext():
                 current = load_run_info(folder) if launch.rank == 0 else previous
                 if launch.rank == 0 and _is_overtaken(folder, previous, current):
@@ -145,13 +151,20 @@ def begin_async(request: InitRequest, launch: Launch, *, warn: Callable[[str], N
     name = _name(request.info, run_id)
     fresh = request.info._replace(id=run_id, name=name, parent=parent, attempts=(attempt,))
     result: list[Started] = []
-    refused: list[UnknownRun] = []
+    refused: list[LossbookError] = []
+    heard = [time.monotonic()]
+
+    def pause(seconds: float) -> None:
+        heard[0] = time.monotonic()  # the file system answers: it is another process that is waited for
+        time.sleep(seconds)
 
     def prepare(journal: AsyncJournal) -> tuple[RunFolder, int, AttemptRow]:
         try:
-            started = begin(request, launch, warn=warn, journal=journal)
-        except UnknownRun as error:
-            refused.append(error)
+            started = begin(request, launch, warn=warn, journal=journal, pause=pause)
+        except BaseException as error:
+            if isinstance(error, UnknownRun) or (isinstance(error, StoreError) and request.resume == "must"):
+                refused.append(error)
+            heard[0] = -OPEN_SECONDS  # there is nothing to wait for any more
             raise
         row = _next_row(started.folder, launch.rank)
         result.append(started)
@@ -166,8 +179,9 @@ def begin_async(request: InitRequest, launch: Launch, *, warn: Callable[[str], N
         run_json=fresh.to_json() if launch.rank == 0 else None,
         next_row=_next_row,
     )
-    if journal.wait_until_open(OPEN_SECONDS) and result:
-        return result[0]
+    while (left := heard[0] + OPEN_SECONDS - time.monotonic()) > 0:
+        if journal.wait_until_open(left) and result:
+            return result[0]
     if refused:
         raise refused[0]
     return Started(folder, fresh, attempt, journal)

@@ -46,11 +46,14 @@ def life_of_writer(folder: RunFolder, attempt: Attempt) -> Life:
     return life_of(attempt)
 
 
-def wait_for_writer(folder: RunFolder, attempt: Attempt, warn: Callable[[str], None]) -> str | None:
+def wait_for_writer(
+    folder: RunFolder, attempt: Attempt, warn: Callable[[str], None], pause: Callable[[float], None] | None = None
+) -> str | None:
     """Wait until an attempt's process is over, or its last sign of life is so old that the run may be gone on with.
 
     Args:
         warn: takes one sentence when this takes a while.
+        pause: waits for so many seconds.
 
     Returns:
         None when the run can be gone on with; else why not, as half a sentence, and what to do.
@@ -86,7 +89,7 @@ def wait_for_writer(folder: RunFolder, attempt: Attempt, warn: Callable[[str], N
                 f"the run {os.path.basename(folder.path)} may still be being written by {who} ({kind} "
                 f"{max(0.0, age):.0f} seconds ago); waiting up to {left:.0f} seconds for that to be over"
             )
-        time.sleep(min(_LOOK_SECONDS, left + 0.01))
+        (pause or time.sleep)(min(_LOOK_SECONDS, left + 0.01))
     return None
 
 
