@@ -181,7 +181,7 @@ def test_a_follower_treats_each_run_by_the_environment_of_its_own_process(
 @pytest.mark.slow
 @pytest.mark.usefixtures("follower")
 def test_a_follower_that_cannot_start_is_said_once_and_is_a_problem_of_the_run(
-    store: Path, tmp_path: Path, wait_until: WaitUntil
+    store: Path, tmp_path: Path, handed_over_here: Path
 ) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()
@@ -190,9 +190,10 @@ def test_a_follower_that_cannot_start_is_said_once_and_is_a_problem_of_the_run(
     )
     path = f"{broken}{os.pathsep}{REPOSITORY}"
     code = ONE_RUN.replace(
-        "run.finish()", "import time\nfor _ in range(200): time.sleep(0.05), run.sync()  # until it is seen"
+        "run.finish()",
+        "import time\nfor _ in range(40): time.sleep(0.05), run.sync()  # until it is seen\nrun.finish()",
     )
-    process = start(code.replace("range(200)", "range(40)") + "run.finish()\n", store, "one", PYTHONPATH=path)
+    process = start(code, store, "one", PYTHONPATH=path, A_TOKEN="hidden")
     _, said = process.communicate(b"\n", timeout=60)
     assert process.returncode == 0
     assert said.decode().count("the follower ended at its start") == 1, said
@@ -203,6 +204,7 @@ def test_a_follower_that_cannot_start_is_said_once_and_is_a_problem_of_the_run(
         [sys.executable, "-m", "lossbook.cli", "--store", store, "ls"], capture_output=True, text=True
     )
     assert "1 run with problems (one)" in listed.stderr
+    assert [path for path in handed_over_here.rglob("*") if path.is_file() and b"hidden" in path.read_bytes()] == []
 
 
 @pytest.mark.slow

@@ -118,6 +118,7 @@ def look_after_follower(run_path: str, *, attempt: int, rank: int) -> str | None
     if serves is None or serves.is_ready:
         start_follower(run_path, attempt=attempt, rank=rank)
         return None
+    folder.take_back(os.getpid())
     how = f" with status {_ended[serves.pid]}" if _ended.get(serves.pid) else ""
     return _once("ended", f"the follower ended at its start{how}{_last_line(folder)}; {_LATER}")
 

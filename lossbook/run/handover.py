@@ -31,7 +31,7 @@ from lossbook.processes import boot_id, process_start
 #: A follower looks after its runs twice a second and says so; one that has not been heard of for so long is behind.
 BEHIND_SECONDS = 60.0
 #: Nobody holds the lock for longer than it takes to list a folder: one who does has been stopped.
-_LOCK_SECONDS = 0.05
+_LOCK_SECONDS = 0.25
 _REQUEST, _RUN = ".request", ".run"
 #: Variables that count for the follower as a whole, not for one run: where modules, caches and servers are found.
 _SHARED_VARIABLES = (
@@ -187,6 +187,12 @@ class HandoverFolder(NamedTuple):
                 pass  # a full disk: the follower that comes after a kill does not learn of this run
         _unlink(path)
         return handover
+
+    def take_back(self, pid: int) -> None:
+        """Leave nothing of the environment in requests of a process that no follower has read; a later one finds the runs."""
+        for name in self.requests():
+            if name.split("-")[1:2] == [str(pid)]:
+                self.take(name)
 
     def followed(self) -> list[Handover]:
         """The runs that a follower has taken and is not done with."""
