@@ -22,15 +22,19 @@ from typing import NamedTuple
 
 import orjson
 
-from lossbook.paths import RunFolder, SegmentName, make_folder, parse_segment_name
+from lossbook.paths import RunFolder, SegmentName, make_folder, open_plain, parse_segment_name
 
 #: A piece ends with the first line at or after so many bytes.
 PIECE_BYTES = 4096
 #: So much of a journal is read at once.
 _CHUNK_BYTES = 1 << 20
+#: So much of the end of a digest is read to go on with it.
+_TAIL_BYTES = 1 << 14
 _CHECK = b',"check":'
 #: Behind a half line of a digest, so that the next one begins a line of its own.
 _TORN = b" torn\n"
+#: So much of what was read last tells that a digest is still the same file.
+_MARK_BYTES = 64
 #: So many digests are kept parsed.
 _MOST_KEPT = 256
 
@@ -86,6 +90,7 @@ class _Digest:
         self._places = array("Q")  # of each piece's line in the digest
         self._inode = self._mtime_ns = -1
         self._read_to = 0
+        self._mark = b""  # what was read last
         self._number = 0
         self.damaged_lines: list[int] = []
         self.torn = False
@@ -95,17 +100,27 @@ class _Digest:
         """Read what was added; False when there is no digest."""
         with self._lock:
             try:
-                with open(self.path, "rb") as file:
+                with open(self.path, "rb", opener=open_plain) as file:
                     status = os.fstat(file.fileno())
                     is_same = status.st_size == self._read_to and status.st_mtime_ns == self._mtime_ns
                     if status.st_ino != self._inode or (status.st_size <= self._read_to and not is_same):
-                        del self.ends[:], self.crcs[:], self._places[:], self.damaged_lines[:]
-                        self._inode, self._read_to, self._number = status.st_ino, 0, 0
+                        self._forget()
+                        self._inode = status.st_ino
                     if is_same:
                         return True
                     self._mtime_ns = status.st_mtime_ns
-                    file.seek(self._read_to)
+                    file.seek(self._read_to - len(self._mark))
                     text = file.read()
+                    if not text.startswith(self._mark):
+                        # Another file of that name.
+                        self._forget()
+                        self._inode = status.st_ino
+                        file.seek(0)
+                        text = file.read()
+                    text = text[len(self._mark) :]
+            except FileNotFoundError:
+                self._forget()
+                return False
             except OSError:
                 return False
             whole = text.rfind(b"\n") + 1
@@ -120,7 +135,12 @@ class _Digest:
                     self.damaged_lines.append(self._number)
                 at += len(line) + 1
             self._read_to = at
+            self._mark = text[:whole][-_MARK_BYTES:] or self._mark
             return True
+
+    def _forget(self) -> None:
+        del self.ends[:], self.crcs[:], self._places[:], self.damaged_lines[:]
+        self._inode, self._read_to, self._number, self._mark, self.torn = -1, 0, 0, b"", False
 
     def _add(self, end: int, crc: int, place: int) -> None:
         position = bisect_left(self.ends, end)
@@ -132,7 +152,7 @@ class _Digest:
 
     def lines_of(self, position: int) -> tuple[int, array[int]]:
         """Where a piece begins, and the checksum of each of its lines."""
-        with open(self.path, "rb") as file:
+        with open(self.path, "rb", opener=open_plain) as file:
             file.seek(self._places[position])
             piece = _parse(file.readline().rstrip(b"\n"))
         if piece is None:
@@ -174,9 +194,7 @@ def extend_digest(folder: RunFolder, path: str, *, to_end: bool = False) -> int:
         OSError: the journal is gone, or the digest cannot be written.
     """
     target = _digest_path_of(path)
-    digest = _keep(target)
-    digest.read_on()
-    start, crc = digest.reached()
+    start, crc, is_torn = _last_piece(target)
     with open(path, "rb") as file:
         if os.fstat(file.fileno()).st_size <= start:
             return start
@@ -197,8 +215,25 @@ def extend_digest(folder: RunFolder, path: str, *, to_end: bool = False) -> int:
             written.append(_piece(text[:rest], start, crc))
             start += rest
     if written:
-        _append(folder, target, b"".join(written), is_torn=digest.torn)
+        _append(folder, target, b"".join(written), is_torn=is_torn)
     return start
+
+
+def _last_piece(target: str) -> tuple[int, int, bool]:
+    """Up to which byte a digest tells, the checksum there, and whether its last line is torn; the end of the file tells it."""
+    try:
+        with open(target, "rb", opener=open_plain) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
+            lines = file.read().split(b"\n")
+    except FileNotFoundError:
+        return 0, 0, False
+    for line in reversed(lines[:-1]):
+        piece = _parse(line)
+        if piece is not None:
+            return piece.end, piece.crc32, bool(lines[-1])
+    digest = _keep(target)
+    digest.read_on()
+    return *digest.reached(), digest.torn
 
 
 def _piece(text: bytes, start: int, crc: int) -> bytes:
@@ -215,7 +250,7 @@ def _piece(text: bytes, start: int, crc: int) -> bytes:
 
 
 def _append(folder: RunFolder, path: str, text: bytes, *, is_torn: bool) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         fd = os.open(path, flags, 0o644)
     except FileNotFoundError:

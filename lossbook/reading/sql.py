@@ -12,7 +12,7 @@ import orjson
 
 from lossbook.reading.history import COLUMNS, rows_query, visible_query
 from lossbook.reading.query_result import QueryResult
-from lossbook.storage import METRICS, parquet, quote, quote_name
+from lossbook.storage import METRICS, compare_ahead, parquet, quote, quote_name
 
 if TYPE_CHECKING:
     import duckdb
@@ -101,6 +101,7 @@ def _make_metrics(connection: duckdb.DuckDBPyConnection, view: str, runs: list[R
     plain: list[str] = []
     parts: list[str] = []
     owners: list[tuple[str, str, str, str]] = []
+    compare_ahead(segment.metrics for run in runs for segment in run.rows().segments if segment.metrics is not None)
     for run in runs:
         query, files = run.consistently(partial(_scalars_of, run, hidden))
         owner = (run.project, run.id, run.name)

@@ -12,7 +12,11 @@ if TYPE_CHECKING:
     from lossbook.storage.buckets import BUCKET_COLUMNS as BUCKET_COLUMNS, Buckets as Buckets, between as between
     from lossbook.storage.chunks import SeriesPart as SeriesPart
     from lossbook.storage.compaction import SealReport as SealReport, seal_run as seal_run
-    from lossbook.storage.digests import disagreement as disagreement, known_disagreements as known_disagreements
+    from lossbook.storage.digests import (
+        compare_ahead as compare_ahead,
+        disagreement as disagreement,
+        known_disagreements as known_disagreements,
+    )
     from lossbook.storage.resume_point import (
         last_step as last_step,
         next_row as next_row,
@@ -62,7 +66,7 @@ else:
             "buckets": "BUCKET_COLUMNS Buckets between",
             "chunks": "SeriesPart",
             "compaction": "SealReport seal_run",
-            "digests": "disagreement known_disagreements",
+            "digests": "compare_ahead disagreement known_disagreements",
             "resume_point": "last_step next_row recorded_state",
             "rollup": "FINEST_LEVEL LEVEL_STEP",
             "run_state": "sealed_problems",

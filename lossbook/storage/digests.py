@@ -165,6 +165,21 @@ def disagreement(path: str) -> str | None:
     return sentence
 
 
+def compare_ahead(paths: Iterable[str]) -> None:
+    """Compare several files at once, on all processors, for `disagreement` to be told what is known then."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    def look(path: str) -> None:
+        try:
+            disagreement(path)
+        except OSError:
+            pass  # gone, or not to be read: whoever asks next is told so
+
+    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+        for _ in pool.map(look, paths):
+            pass
+
+
 def note_unreadable(path: str, reason: str) -> str | None:
     """Remember that a file cannot be decoded, as if its digest disagreed: it is left out from then on.
 
