@@ -6,7 +6,8 @@
 | `run.json` | as this process wrote it last |
 | `media/...`, `files/...` | every file that a row names, written since the last time |
 | `media/`, `files/...`, `journal/`, the run's folder | the names in them |
-| the project's folder, the store, and every folder above | the names of those that may have been made with the run |
+| the project's folder, the store, and the folder that it lies in | the names of what was made with the run |
+| each folder above that changed within the last hour | the same |
 
 What other programs derive from these (Parquet, summaries, digests), the console and the captured code are not in it.
 """
@@ -14,15 +15,21 @@ What other programs derive from these (Parquet, summaries, digests), the console
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
+from itertools import count
 
 from lossbook.paths import RunFolder, fsync_folder
 
 #: So many names are remembered; beyond, everything in `media/` is flushed.
 MOST_NAMES = 1000
 
+#: The run's project, its store and the folder that holds the store: their names may always be new.
+_FOLDERS_ABOVE = 3
+#: A folder above those that has not changed for so long has its names on the disk already, in seconds.
+SETTLED_SECONDS = 3600.0
 #: Folders whose own name this process has flushed already: their path, device and inode.
-_named: set[tuple[str, int, int]] = set()
+folders_with_safe_names: set[tuple[str, int, int]] = set()
 
 
 class Unflushed:
@@ -90,15 +97,17 @@ def _folders_of(folder: RunFolder, names: set[str]) -> Iterator[str]:
 
 def _flush_names_above(path: str) -> None:
     """Flush the folders above, as far as this file system goes, where the name of the one below is not known to be safe."""
-    while True:
+    for height in count(1):
         above = os.path.dirname(path)
         try:
-            own, device = os.stat(path), os.stat(above).st_dev
+            own, other = os.stat(path), os.stat(above)
         except OSError:
             return
         name = (path, own.st_dev, own.st_ino)
-        if above == path or device != own.st_dev or name in _named:
+        if above == path or other.st_dev != own.st_dev or name in folders_with_safe_names:
+            return
+        if height > _FOLDERS_ABOVE and time.time() - other.st_mtime > SETTLED_SECONDS:
             return
         fsync_folder(above)
-        _named.add(name)
+        folders_with_safe_names.add(name)
         path = above

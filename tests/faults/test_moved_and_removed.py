@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import threading
@@ -230,11 +231,9 @@ def test_a_moved_run_of_a_network_store_stays_one_run(store: Path, capsys: pytes
 def test_a_forked_child_finds_the_run_that_was_moved_before_its_first_row(store: Path) -> None:
     run = begin(store)
     os.rename(run.path, store / "p" / "moved")
-    pid = os.fork()
-    if pid == 0:
-        run.log({"child": 1.0}, step=0)
-        os._exit(0)
-    os.waitpid(pid, 0)
+    child = multiprocessing.get_context("fork").Process(target=run.log, args=({"child": 1.0}, 0))
+    child.start()
+    child.join()
     end(run)
     (folder,) = all_runs(store)
     assert [row.step for row in journal_rows(folder, rank=-1) if row.kind is None] == [0]
