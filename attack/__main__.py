@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import sys
 import tempfile
 import time
+from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attack.shim import preload
+
+if TYPE_CHECKING:
+    from attack.report import Attempted, Session
 
 FAMILIES = ("operations", "power_loss", "flips", "truncation", "copies", "nodes", "clocks", "soak")
 
@@ -20,6 +26,7 @@ def main() -> int:
     parser.add_argument("families", nargs="*", metavar="FAMILY", help=f"of {', '.join(FAMILIES)}; none: all")
     parser.add_argument("--short", action="store_true", help="a few points of each kind, as the tests do")
     parser.add_argument("--effort", type=float, default=1.0, help="how many times the usual points (default 1)")
+    parser.add_argument("--jobs", type=int, default=2, help="families at a time (default 2)")
     parser.add_argument("--seed", type=int, default=1, help="of every choice that is left to chance (default 1)")
     parser.add_argument("--only", default="", metavar="POINT", help="the points that begin so, as failures name them")
     parser.add_argument("--folder", help="where the runs are written (default: in memory, or the temporary folder)")
@@ -34,16 +41,15 @@ def main() -> int:
         parser.error(str(error))
     _be_alone()
 
-    from attack.report import Session, as_line, as_markdown, put_table
+    from attack.report import Session, as_markdown, put_table
 
     begun = time.monotonic()
-    rows = []
+    families = arguments.families or list(FAMILIES)
     with tempfile.TemporaryDirectory(prefix="attack-", dir=arguments.folder or _memory()) as folder:
         session = Session(folder, arguments.short, arguments.effort, arguments.seed, arguments.only)
-        for family in arguments.families or FAMILIES:
-            for row in import_module(f"attack.{family}").attack(session):
-                rows.append(row)
-                print(as_line(row), *(f"    {one}" for one in row.failures[:20]), sep="\n", flush=True)
+        # Each family in a process of its own: most of its time goes into waiting for children.
+        with multiprocessing.get_context("fork").Pool(min(arguments.jobs, len(families)), maxtasksperchild=1) as pool:
+            rows = [row for found in pool.imap(partial(_attack, session), families, chunksize=1) for row in found]
     minutes = (time.monotonic() - begun) / 60
     failed = sum(len(row.failures) for row in rows)
     print(
@@ -54,6 +60,17 @@ def main() -> int:
         command = "make attack" if not arguments.families and arguments.effort == 1 else "python -m attack"
         page.write_text(put_table(page.read_text(), as_markdown(rows, minutes=minutes, command=command)))
     return 1 if failed else 0
+
+
+def _attack(session: Session, family: str) -> list[Attempted]:
+    """What one family did; each row is printed as soon as it is there."""
+    from attack.report import as_line
+
+    rows = []
+    for row in import_module(f"attack.{family}").attack(session):
+        rows.append(row)
+        print("\n".join([as_line(row), *(f"    {one}" for one in row.failures[:20])]), flush=True)
+    return rows
 
 
 def _be_alone() -> None:

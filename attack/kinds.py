@@ -14,6 +14,7 @@ from attack.report import Session
 from attack.runs import RUN, begin, log_events, log_steps, victim
 from lossbook.errors import LossbookError
 from lossbook.follower.cursor import Cursor
+from lossbook.journal import extend_digests
 from lossbook.reading import set_labels
 
 
@@ -29,6 +30,12 @@ def finished(path: Path) -> None:
     seal_and_summarise(path)
     set_labels(victim(path / "store").path, name="labelled", tags=["first", "second"])
     Cursor("tensorboard", delivered={0: STEPS}, remote={"file": "events.out"}).save(victim(path / "store"))
+
+
+def killed(path: Path) -> None:
+    """Its process died, and the node's follower covered its journal; not sealed."""
+    in_child(lambda: crashed(path)).must_be_well()
+    extend_digests(victim(path / "store"), 0)
 
 
 def resumed(path: Path) -> None:
@@ -58,7 +65,7 @@ KINDS: dict[str, Callable[[Path], None]] = {
     "finished, sealed": finished,
     "finished, sealed in parts": sealed_in_parts,
     "finished, not sealed": left_alone,
-    "killed, not sealed": crashed,
+    "killed, not sealed": killed,
     "resumed, sealed": resumed,
     "two ranks, not sealed": distributed,
 }

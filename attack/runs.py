@@ -169,8 +169,10 @@ def seal_quietly(path: Path, run: str = RUN) -> str:
 
 def begin(store: Path | str, *, resume: str = "never", **more: object) -> lossbook.Run:
     """Begin the run that is attacked, or another attempt of it."""
+    # A run that is resumed with a name is called so from then on, whatever somebody has called it.
+    name = "victim" if resume == "never" else None
     return lossbook.init(
-        project=PROJECT, id=RUN, name="victim", store=str(store), config={"lr": 0.1}, resume=resume, **more
+        project=PROJECT, id=RUN, name=name, store=str(store), config={"lr": 0.1}, resume=resume, **more
     )
 
 

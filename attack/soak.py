@@ -33,7 +33,7 @@ class Model:
         self.trainer: Trainer | None = None
         self.logged: list[int] = []
         self.maybe: set[int] = set()
-        self.name = "victim"
+        self.name = ""
         self.next_step = 0
 
     @property
@@ -97,7 +97,7 @@ class Model:
             wrong.append(f"{len(gone)} of {len(safe)} rows are gone ({gone[:3]} ...)")
         if again := twice(steps):
             wrong.append(f"{len(again)} rows are read twice ({again[:3]} ...)")
-        if self.name != "victim" and self.name not in found.names.values():
+        if self.name and self.name not in found.names.values():
             wrong.append(f"it is called {list(found.names.values())}, not {self.name}")
         if self.trainer is None and (extra := set(steps) - set(safe) - self.maybe):
             wrong.append(f"{len(extra)} rows that nobody logged ({sorted(extra)[:3]} ...)")
