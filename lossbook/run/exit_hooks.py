@@ -123,6 +123,7 @@ def _at_exit() -> None:
         return
     if _interrupted:
         _end_all("interrupted", "KeyboardInterrupt")
+        _stay_interrupted()
     elif _failure is not None:
         _end_all("failed", _failure)
     elif _exit_code not in (None, 0, False):
@@ -131,6 +132,18 @@ def _at_exit() -> None:
         _end_all(state, f"the program ended with exit code {_exit_code}")
     else:
         _end_all("finished", None)
+
+
+def _stay_interrupted() -> None:
+    """See to it that Python still ends by SIGINT, as a shell expects after Ctrl-C.
+
+    It forgets the interrupt whenever text is run as code, and a module that defines a named tuple does that when it is
+    loaded: what loads late must not change how the program ends.
+    """
+    try:
+        exec("raise KeyboardInterrupt")
+    except KeyboardInterrupt:
+        pass
 
 
 def _end_all(state: str, error: str | None) -> None:
