@@ -164,19 +164,19 @@ def test_a_damaged_index_is_made_again(store: Path, make_run: MakeRun, damage: b
     assert len(path.read_bytes()) >= len(contents) // 2
 
 
-def test_bytes_flipped_in_the_index_never_stop_a_listing(store: Path, make_run: MakeRun) -> None:
+def test_bytes_flipped_in_the_index_neither_stop_a_listing_nor_change_what_it_says(
+    store: Path, make_run: MakeRun
+) -> None:
     make_run("a")
     make_run("b")
     settle(store)
+    before = [(run.id, run.state, run.metrics) for run in lossbook.open(store).runs()]
     path = Path(index_path(str(store)))
     contents = path.read_bytes()
     for at in range(0, len(contents), max(1, len(contents) // 60)):
         path.write_bytes(contents[:at] + bytes([contents[at] ^ 0x15]) + contents[at + 1 :])
         runs = lossbook.open(store).runs()
-        assert len(runs) == 2
-        for run in runs:
-            assert isinstance(run.state, str)
-            assert isinstance(run.metrics, dict)
+        assert [(run.id, run.state, run.metrics) for run in runs] == before
 
 
 def test_the_index_lies_in_the_readers_cache_and_never_in_the_store(
@@ -247,5 +247,6 @@ def test_several_processes_may_list_at_once(store: Path, make_run: MakeRun) -> N
     ]
     assert [child.communicate()[0].strip() for child in children] == ["20"] * 4
     assert len(listed(store)) == 20
-    assert orjson.loads(Path(index_path(str(store))).read_bytes().partition(b"\n")[0])["runs"]
+    header = Path(index_path(str(store))).read_bytes().partition(b"\n")[0]
+    assert orjson.loads(header.partition(b" ")[2])["runs"]
     assert [name for name in os.listdir(store) if name.endswith(".tmp")] == []

@@ -11,8 +11,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from lossbook.journal.attempt_row import AttemptRow, attempt_of
+from lossbook.journal.digest import extend_digest
 from lossbook.journal.line import encode_event, number_line
 from lossbook.journal.reader import JournalSegment, first_row, journal_segments
 from lossbook.journal.segment_numbers import next_segment
@@ -104,3 +106,5 @@ def add_segment(folder: RunFolder, rank: int, contents: bytes) -> None:
         except OSError:
             pass
     fsync_folder(folder.journal)
+    with suppress(OSError):  # covered when it is sealed, at the latest
+        extend_digest(folder, path, to_end=True)

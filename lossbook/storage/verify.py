@@ -62,7 +62,7 @@ def verify_run(folder: RunFolder) -> list[Finding]:
         One finding or more for each file, in the order run.json, summary, sealed files, journals, media; a file
         that is not Lossbook's gets none.
     """
-    checks = (_run_info, _summary, _notes, _sealed, _digests, _journals, _missing, _media, _links)
+    checks = (_run_info, _summary, _notes, _sealed, _digests, _journals, _missing, _media, _links, _uncovered)
     return [
         Finding(os.path.relpath(finding.path, folder.path), finding.ok, finding.message)
         for check in checks
@@ -549,6 +549,18 @@ def _missing(folder: RunFolder) -> Iterator[Finding]:
                 f"{which} missing, neither journal nor sealed: copy the run folder again if it came from elsewhere",
             )
         reached[name.rank] = max(last, name.last)
+
+
+def _uncovered(folder: RunFolder) -> Iterator[Finding]:
+    """What has no checksum, so that a byte that changed in it does not show."""
+    for path, what in (
+        (folder.console, "what was printed"),
+        (folder.code, "code and environment"),
+        (folder.files, "what the training keeps there itself"),
+    ):
+        number = sum(1 for _ in walk_run_files(folder.path, os.path.relpath(path, folder.path)))
+        if number:
+            yield Finding(path, True, f"{what}, {_count(number, 'file')}: no checksum covers it")
 
 
 # -- files ------------------------------------------------------------------------------------------------------
