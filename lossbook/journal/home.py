@@ -17,6 +17,7 @@ from lossbook.paths import RunFolder, write_json
 
 #: What the system says of a file or a folder that is not there (any more).
 NOT_THERE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ESTALE))
+_COPY_BYTES = 1 << 20
 
 
 class Found(Enum):
@@ -141,3 +142,33 @@ def _path_of(fd: int) -> str:
         return os.readlink(f"/proc/self/fd/{fd}")
     except OSError:
         return ""
+
+
+def leads_to(path: str, held: os.stat_result) -> bool:
+    """Whether a path leads to the file that a descriptor is open on."""
+    try:
+        return os.path.samestat(os.stat(path), held)
+    except OSError:
+        return False
+
+
+def is_file(path: str, place: tuple[int, int]) -> bool:
+    """Whether a path leads to the file of that device and inode."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return False
+    return (found.st_dev, found.st_ino) == place
+
+
+def copy_bytes(source: int, target: int, start: int) -> int:
+    """Append what a file holds from `start` on to another one; returns how far that was.
+
+    Raises:
+        OSError: one of the two refuses.
+    """
+    while chunk := os.pread(source, _COPY_BYTES, start):
+        start += len(chunk)
+        while chunk:
+            chunk = chunk[os.write(target, chunk) :]
+    return start

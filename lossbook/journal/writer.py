@@ -14,17 +14,16 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable
 from math import isfinite
-from typing import Final, TypeVar
 
 import orjson
 
 from lossbook.journal.attempt_row import AttemptRow
 from lossbook.journal.flush import Unflushed, flush_file
-from lossbook.journal.home import NOT_THERE, Found, Home
+from lossbook.journal.gate import TAKEN, Gate
+from lossbook.journal.home import NOT_THERE, Found, Home, copy_bytes, is_file, leads_to
 from lossbook.journal.line import NEWLINE, encode_event, encode_scalars
 from lossbook.journal.segment_numbers import next_segment
 from lossbook.json_shapes import JsonObject
@@ -53,14 +52,6 @@ LOOK_SECONDS = 0.5
 _APPENDING = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 _OPENING = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
 _COPY_BYTES = 1 << 20
-# Who may write. One thread alone passes an open gate without a lock, which would cost it a tenth of a row's time;
-# while it writes, the gate is taken, or has the thread's number. From the first time that two threads meet, all take
-# the lock.
-_OPEN: Final = 0
-_TAKEN: Final = 1
-_LOCKED: Final = -1
-_WAIT_SECONDS = 0.00005
-_T = TypeVar("_T")
 
 _dumps = orjson.dumps
 #: The system's own, looked up once; tests put a disk that is full and a clock that goes back in their place.
@@ -72,7 +63,7 @@ class NotPlain(Exception):
     """The scalars are not all finite `int` and `float` under string keys: they need the careful path."""
 
 
-class Journal:
+class Journal(Gate):
     """The journal of one process, durable against the death of the process.
 
     Args:
@@ -88,10 +79,7 @@ class Journal:
         "_fd",
         "_file",
         "_first_row",
-        "_gate",
         "_home",
-        "_left_as",
-        "_lock",
         "_look_at",
         "_lost",
         "_missing",
@@ -122,11 +110,7 @@ class Journal:
     ) -> None:
         self._home = folder if isinstance(folder, Home) else Home(folder)
         self.attempt = attempt
-        # Without a global lock of the interpreter's, the gate would be no test-and-set.
-        self._gate: int = _OPEN if getattr(sys, "_is_gil_enabled", lambda: True)() else _LOCKED
-        self._left_as: int = self._gate
-        # Re-entrant, because a signal handler of the same thread may log while a row is being written.
-        self._lock = threading.RLock()
+        super().__init__()
         self._warn = warn or (lambda sentence: print(f"lossbook: {sentence}", file=sys.stderr))
         self._lost = 0
         self._fd = -1
@@ -170,7 +154,7 @@ class Journal:
             OSError: nothing was written (a full disk, say).
         """
         # One statement without a call: no other thread, signal handler or debugger can come between look and claim.
-        gate, self._gate = self._gate, self._gate or _TAKEN
+        gate, self._gate = self._gate, self._gate or TAKEN
         if gate:
             self._append_among_others(scalars, step)
             return
@@ -332,48 +316,6 @@ class Journal:
                 "make room and logging resumes by itself"
             )
 
-    # -- one thread at a time -----------------------------------------------------------------------------------
-
-    def _alone(self, work: Callable[[], _T]) -> _T:
-        """Do something while no other thread writes; a signal handler of the thread that writes may."""
-        gate, self._gate = self._gate, self._gate or _TAKEN
-        if gate == _OPEN:
-            try:
-                self._gate = threading.get_ident()
-                return work()
-            finally:
-                self._gate = self._left_as
-        if gate != _LOCKED and self._is_interrupted():
-            return work()
-        with self._lock:
-            self._meet()
-            return work()
-
-    def _meet(self) -> None:
-        """Make every thread take the lock from now on; wait for the one that passed without it."""
-        self._left_as = _LOCKED
-        while True:
-            gate, self._gate = self._gate, self._gate or _LOCKED
-            if gate in (_OPEN, _LOCKED):
-                return
-            time.sleep(_WAIT_SECONDS)
-
-    def _is_interrupted(self) -> bool:
-        """Whether it is this very thread that writes: a signal handler or a finalizer has interrupted it."""
-        thread = threading.get_ident()
-        if self._gate != _TAKEN:
-            return self._gate == thread
-        # `append` leaves no number, for that would cost as much as half a lock: its call is looked for below this one.
-        frame = sys._getframe(1)
-        while frame is not None:
-            if frame.f_code in _PASSES_GATE:
-                held = frame.f_locals
-                if held.get("self") is self and held.get("gate") == _OPEN:
-                    self._gate = thread
-                    return True
-            frame = frame.f_back  # type: ignore[assignment]
-        return False
-
     # -- segments -----------------------------------------------------------------------------------------------
 
     def begin_segment(self) -> bool:
@@ -509,7 +451,7 @@ class Journal:
         found = self._home.find()
         held = self._held_file()
         here = os.path.join(self.folder.journal, os.path.basename(path))
-        if held is not None and _leads_to(here, held) and held.st_size >= self._size:
+        if held is not None and leads_to(here, held) and held.st_size >= self._size:
             self.path = here
             self._stray = False
             self._warn(f"{folder} was moved to {self.folder.path} while the run was written; logging goes on there")
@@ -520,9 +462,9 @@ class Journal:
         if held is None:
             # Its number may be another file's by now, so that it is not closed.
             self._fd = -1
-            self._missing = self._missing or not _is_file(here, self._file)
+            self._missing = self._missing or not is_file(here, self._file)
             self._begin_after(f"{path} was closed, or its server has forgotten it, while the run was written")
-        elif _leads_to(here, held):
+        elif leads_to(here, held):
             if self._has_every_row(here):
                 # A signal handler has begun this segment while a row went into the one before, which counted here.
                 self._size = held.st_size
@@ -572,7 +514,7 @@ class Journal:
         aside, partial = "", f"{path}.{os.getpid()}-{os.urandom(3).hex()}.tmp"
         fd = os.open(partial, _OPENING, 0o644)
         try:
-            copied = _copy(self._fd, fd, 0)
+            copied = copy_bytes(self._fd, fd, 0)
             if os.path.lexists(path):
                 aside = f"{path}.replaced-{time.time_ns() // 1_000_000}"
                 os.rename(path, aside)
@@ -580,7 +522,7 @@ class Journal:
             row = -1
             while row != self.row:
                 row = self.row
-                copied = _copy(self._fd, fd, copied)
+                copied = copy_bytes(self._fd, fd, copied)
         except OSError:
             os.close(fd)
             try:
@@ -713,8 +655,7 @@ class Journal:
         return self._home
 
 
-#: The code that passes the gate without the lock.
-_PASSES_GATE = (Journal.append.__code__, Journal._alone.__code__)
+Journal.passing_code = (*Gate.passing_code, Journal.append.__code__)
 
 
 def write_once(path: str, contents: bytes) -> None:
@@ -723,33 +664,3 @@ def write_once(path: str, contents: bytes) -> None:
         return
     make_folder(os.path.dirname(path))
     replace_file(path, contents, durable=False)
-
-
-def _leads_to(path: str, held: os.stat_result) -> bool:
-    """Whether a path leads to the file that a descriptor is open on."""
-    try:
-        return os.path.samestat(os.stat(path), held)
-    except OSError:
-        return False
-
-
-def _is_file(path: str, place: tuple[int, int]) -> bool:
-    """Whether a path leads to the file of that device and inode."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return False
-    return (found.st_dev, found.st_ino) == place
-
-
-def _copy(source: int, target: int, start: int) -> int:
-    """Append what a file holds from `start` on to another one; returns how far that was.
-
-    Raises:
-        OSError: one of the two refuses.
-    """
-    while chunk := os.pread(source, _COPY_BYTES, start):
-        start += len(chunk)
-        while chunk:
-            chunk = chunk[write_bytes(target, chunk) :]
-    return start

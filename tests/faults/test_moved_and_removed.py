@@ -21,8 +21,9 @@ from lossbook.paths import RunFolder
 
 @pytest.fixture(autouse=True)
 def _look_at_each_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test waits until the writer looks by itself."""
+    """No test waits until the writer looks by itself, and nothing is sealed meanwhile."""
     monkeypatch.setattr(writer, "LOOK_SECONDS", -1.0)
+    monkeypatch.setenv("LOSSBOOK_FOLLOWER", "off")
 
 
 def begin(store: Path, **arguments: Any) -> lossbook.Run:
@@ -171,6 +172,22 @@ def test_a_program_that_closes_every_descriptor_loses_no_row(store: Path, capsys
     assert recorded(only_run(store)).state == "finished"
     assert set(steps(only_run(store))) == set(range(20))
     assert capsys.readouterr().err.count("was closed") == 1
+
+
+def test_a_writer_looks_after_its_file_by_itself_while_rows_come(
+    store: Path, monkeypatch: pytest.MonkeyPatch, wait_until: Any
+) -> None:
+    monkeypatch.setattr(writer, "LOOK_SECONDS", 0.05)
+    run = begin(store)
+    path = journal_of(run)
+    os.unlink(path)
+
+    def is_back() -> bool:
+        run.log({"loss": 1.0})
+        return os.path.exists(path)
+
+    wait_until(is_back, what="the journal is made again")
+    run.finish()
 
 
 def test_a_segment_that_sealing_took_over_is_left_to_it(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
