@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import statistics
+import time
 from time import perf_counter_ns
 from typing import Any
 
@@ -42,6 +44,42 @@ def time_calls(folder: str, tracker: str, calls: int, paced: int) -> dict[str, f
     }
 
 
+def time_beside_bare(folder: str, rounds: int, calls: int, paced: int) -> dict[str, float]:
+    """Time `log()` and, in turns with it, the bare encoding and `write(2)` of the same rows; medians, ours over bare."""
+    import orjson
+
+    rows = rows_of(ten_columns(2048))
+    used = TRACKERS[OURS](folder)
+    log = used.start()
+    file = os.open(os.path.join(folder, "bare.jsonl"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def bare(row: dict[str, float], step: int) -> None:
+        line = {"i": step, "t": time.time_ns() // 1000, "s": step, "m": row}
+        os.write(file, orjson.dumps(line, None, orjson.OPT_APPEND_NEWLINE))
+
+    ways = {"ours": log, "bare": bare}
+    took: dict[tuple[str, bool], list[int]] = {(way, work): [] for way in ways for work in (False, True)}
+    for _ in range(rounds):
+        for way, write in ways.items():
+            for work in (False, True):
+                durations = took[way, work]
+                for step in range(paced if work else calls):
+                    row = rows[step % 2048]
+                    if work:
+                        until = perf_counter_ns() + 200_000
+                        while perf_counter_ns() < until:
+                            pass
+                    begin = perf_counter_ns()
+                    write(row, step)
+                    durations.append(perf_counter_ns() - begin)
+    used.finish()
+    os.close(file)
+    flat, between = (
+        statistics.median(took["ours", work]) / statistics.median(took["bare", work]) for work in (False, True)
+    )
+    return {"flat": flat, "between": between}
+
+
 def percentile(values: list[int], of_hundred: float) -> float:
     ordered = sorted(values)
     return float(ordered[min(len(ordered) - 1, int(len(ordered) * of_hundred / 100))])
@@ -71,7 +109,27 @@ def figures(session: Session) -> list[Figure]:
     peers = of("median")["peers"]
     ours = of("median")["ours"]
     ratio = min(peers.values()) / ours if peers and ours else None
+    beside = session.measure(
+        time_beside_bare, session.place("bare"), rounds=6, calls=calls[OURS] // 6, paced=paced // 6
+    )
+
+    def times_bare(name: str) -> float | None:
+        return beside.value[name] if beside is not None else None
+
     return [
+        Figure(
+            "log",
+            "times bare orjson and `write(2)`, back to back",
+            times_bare("flat"),
+            target=Target(at_most=1.4),
+            note="medians of the same rows in the same process, in turns.",
+        ),
+        Figure(
+            "log",
+            "times bare orjson and `write(2)`, 200 µs of work between",
+            times_bare("between"),
+            target=Target(at_most=1.4),
+        ),
         Figure(
             "log",
             "log() of 10 scalars, median, µs",

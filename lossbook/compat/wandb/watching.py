@@ -6,8 +6,8 @@ from lossbook.integrations import Watched, watch as watch_model
 from lossbook.run import Run, say_once
 
 WHAT = ("gradients", "parameters", "all")
-#: By run folder: each watched model and what takes its hooks off again.
-_watched: dict[str, list[tuple[object, Watched]]] = {}
+#: By the run's project and id: each watched model and what takes its hooks off again.
+_watched: dict[tuple[str, str], list[tuple[object, Watched]]] = {}
 
 
 def watch(run: Run, models: object, *, log: str | None, log_freq: int, log_graph: bool) -> None:
@@ -32,20 +32,20 @@ def watch(run: Run, models: object, *, log: str | None, log_freq: int, log_graph
             # As with W&B, what is watched belongs to the step that the next `log()` without a step gets.
             step=lambda: run.step,
         )
-        _watched.setdefault(run.path, []).append((model, watching))
+        _watched.setdefault((run.project, run.id), []).append((model, watching))
 
 
 def unwatch(run: Run, models: object = None) -> None:
     """Stop recording these models, or all of the run's."""
     found = _listed(models)
     left = []
-    for model, watching in _watched.pop(run.path, []):
+    for model, watching in _watched.pop((run.project, run.id), []):
         if models is None or any(model is one for one in found):
             watching.remove()
         else:
             left.append((model, watching))
     if left:
-        _watched[run.path] = left
+        _watched[run.project, run.id] = left
 
 
 def _listed(models: object) -> list[object]:
