@@ -452,6 +452,23 @@ def test_a_look_and_a_sealing_from_another_pid_namespace_cost_no_row(
 
 
 @pytest.mark.slow
+@containers
+def test_a_training_that_lives_goes_on_in_another_segment_when_a_person_takes_its_journal_over(
+    store: Path, trained: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    training = trained(*CONTAINER)
+    folder = RunFolder(str(store / "p" / "one"))
+    assert seal_run(folder, finished=True, take_over=True).segments == 1
+    training.communicate(b"\n")
+    seal_run(folder, finished=True)
+    seal_run(folder, finished=True)
+    rows = all_rows(folder)
+    assert sorted(row[3] for row in rows) == [float(step) for step in range(10)]
+    run = lossbook.open(store).run("one")
+    assert (run.state, len(run.attempts)) == ("finished", 1)
+
+
+@pytest.mark.slow
 def test_a_job_that_was_suspended_while_another_took_its_run_over_loses_no_row(
     store: Path, trained: Callable[..., subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
