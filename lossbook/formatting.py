@@ -147,6 +147,8 @@ def age(moment: float | None, now: float | None = None) -> str:
     """How long ago a Unix time was, in one unit: `now`, `40s ago`, `3 min ago`, `5 h ago`, `12 days ago`."""
     if moment is None:
         return "-"
+    if moment == 0:
+        return "unknown"
     passed = (time.time() if now is None else now) - moment
     if passed < 0:
         return "in the future" if passed < -60 else "now"
@@ -162,9 +164,11 @@ def age(moment: float | None, now: float | None = None) -> str:
 
 
 def clock(moment: float | None) -> str:
-    """A Unix time as local date and time."""
+    """A Unix time as local date and time; `unknown` for 0, which stands for a time that nothing tells."""
     if moment is None:
         return "-"
+    if moment == 0:
+        return "unknown"
     try:
         return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
     except (OverflowError, ValueError, OSError):

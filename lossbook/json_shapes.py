@@ -21,7 +21,7 @@ Shape = Mapping[str, tuple[Check, str]]
 #: The last microsecond of the year 9999.
 _LAST_TIME = 253_402_300_799_999_999
 #: Objects in objects, deeper than anybody's configuration and shallower than what JSON writers give up at.
-_MOST_DEPTH = 100
+MOST_DEPTH = 100
 
 
 def check_fields(values: JsonObject, shape: Shape) -> tuple[JsonObject, list[str]]:
@@ -36,10 +36,19 @@ def check_fields(values: JsonObject, shape: Shape) -> tuple[JsonObject, list[str
         for name, value in values.items()
         if value is not None and (field := shape.get(name)) is not None and not field[0](value)
     }
-    if not wrong:
+    # Also what this version does not know: it is written back some time, and nothing writes what is nested so deeply.
+    deep = {
+        name
+        for name, value in values.items()
+        if name not in wrong and type(value) in (dict, list) and not is_shallow(value)
+    }
+    if not wrong and not deep:
         return values, []
-    rest = {name: value for name, value in values.items() if name not in wrong}
-    return rest, [f'"{name}" is not {words}' for name, (_, words) in shape.items() if name in wrong]
+    rest = {name: value for name, value in values.items() if name not in wrong and name not in deep}
+    return rest, [
+        *(f'"{name}" is not {words}' for name, (_, words) in shape.items() if name in wrong),
+        *(f'"{name[:40]}" is nested deeper than {MOST_DEPTH} levels' for name in deep),
+    ]
 
 
 # -- checks -----------------------------------------------------------------------------------------------------------
@@ -88,7 +97,7 @@ def is_texts(value: object) -> bool:
 def is_shallow(value: object) -> bool:
     """Whether objects and lists are nested no deeper than JSON can be written."""
     level = [value]
-    for _ in range(_MOST_DEPTH):
+    for _ in range(MOST_DEPTH):
         level = [
             each
             for one in level
@@ -140,6 +149,21 @@ def number_or_none(value: object) -> float | None:
 def object_or_empty(value: object) -> JsonObject:
     """An object as it is; an empty one for anything else."""
     return value if isinstance(value, dict) else {}
+
+
+def parse_object(text: str | bytes | None) -> JsonObject:
+    """The JSON object in a text; an empty one where it holds none, or one that is nested too deeply."""
+    import orjson
+
+    try:
+        return shallow_object(orjson.loads(text)) if text is not None else {}
+    except orjson.JSONDecodeError:
+        return {}
+
+
+def shallow_object(value: object) -> JsonObject:
+    """An object that JSON writers take, as it is; an empty one for anything else, what is nested too deeply included."""
+    return value if isinstance(value, dict) and is_shallow(value) else {}
 
 
 def texts_of(value: object) -> tuple[str, ...]:

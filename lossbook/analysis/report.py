@@ -388,6 +388,8 @@ def _moment(seconds: float | None) -> str:
     """A moment in UTC: a log that is kept in version control must not depend on who refreshes it."""
     if seconds is None:
         return ""
+    if seconds == 0:
+        return "unknown"
     try:
         return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
     except (OverflowError, ValueError, OSError):

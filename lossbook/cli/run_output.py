@@ -77,7 +77,7 @@ def plain_run(run: RecordedRun, *, metrics: bool = False) -> dict[str, object]:
         "project": run.project,
         "state": run.state,
         "error": run.error,
-        "created": run.created,
+        "created": run.created or None,
         "ended": run.ended,
         "duration_seconds": run.duration,
         "last_step": run.record.last_step,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lossbook.errors import LossbookError
-from lossbook.json_shapes import JsonMapping, JsonObject, object_or_empty, text_or_none, whole_or_none
+from lossbook.json_shapes import JsonMapping, JsonObject, object_or_empty, shallow_object, text_or_none, whole_or_none
 from lossbook.paths import FORMAT, RunFolder, make_folder, read_json, write_json
 
 
@@ -71,7 +71,7 @@ def load_cursor(folder: RunFolder, name: str) -> Cursor:
         return Cursor(
             name=name,
             delivered={int(rank.removeprefix("r")): i for rank, i in delivered.items() if isinstance(i, int)},
-            remote=dict(object_or_empty(value.get("remote"))),
+            remote=dict(shallow_object(value.get("remote"))),
             state=text_or_none(value.get("state")) or "open",
             error=text_or_none(value.get("error")),
             url=text_or_none(value.get("url")),

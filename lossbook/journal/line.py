@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from lossbook.json_shapes import JsonObject
+from lossbook.json_shapes import MOST_DEPTH, JsonObject, is_shallow
 
 #: Kinds of row that this version writes; a reader passes over others.
 KINDS = frozenset(
@@ -144,6 +144,9 @@ def decode(line: bytes) -> Row:
         type(kind) is not str or type(row.body) is not dict or not (row.key is None or type(row.key) is str)
     ):
         raise DamagedLine("the kind and key of a row must be strings and its contents an object")
+    # As many brackets are needed to nest as deeply: most lines have fewer.
+    if kind is not None and line.count(b"{") + line.count(b"[") > MOST_DEPTH and not is_shallow(row.body):
+        raise DamagedLine(f"its contents are nested deeper than {MOST_DEPTH} levels")
     if kind == "attempt" and not is_attempt(row.body.get("number")):
         raise DamagedLine("the number of an attempt must be an integer from 0 to 32767")
     return row

@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import orjson
-
 from lossbook.errors import BadArgument, StoreError
+from lossbook.json_shapes import parse_object
 from lossbook.paths import RunFolder
 from lossbook.reading.live_events import EventPlace, LiveEvents, read_live_value
 from lossbook.storage import disagreement, known_disagreements, leave_out, list_segments, parquet
@@ -342,10 +341,7 @@ def _moment(place: EventPlace) -> tuple[int, int, int]:
 
 
 def _event(place: EventPlace, value: bytes | None) -> dict[str, Any]:
-    try:
-        parsed = orjson.loads(value) if value is not None else {}
-    except orjson.JSONDecodeError:
-        parsed = {}
+    parsed = parse_object(value)
     cut = value is None
     text = parsed.get("text") if isinstance(parsed, dict) and place.kind == "text" else None
     if value is not None and len(value) > LARGEST_VALUE_BYTES and isinstance(text, str):

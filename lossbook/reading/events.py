@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from lossbook.journal import read_segment
+from lossbook.json_shapes import parse_object
 from lossbook.storage import RunRows, events_source, leave_out
 
 if TYPE_CHECKING:
@@ -62,10 +61,7 @@ def _fetch(rows: RunRows, segment: Segment, connection: duckdb.DuckDBPyConnectio
 
 
 def _parsed(value: str) -> Any:
-    try:
-        return orjson.loads(value)
-    except orjson.JSONDecodeError:
-        return {}
+    return parse_object(value)
 
 
 def _event(

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import orjson
 
 from lossbook.errors import LossbookError
-from lossbook.journal import merge_config
-from lossbook.json_shapes import JsonObject
+from lossbook.journal import first_row, journal_segments, merge_config
+from lossbook.json_shapes import JsonObject, is_time
 from lossbook.paths import FORMAT, RunFolder, file_names
 from lossbook.run_info import RunInfo, read_run_info
 from lossbook.storage import MetricTable, RunSummary, read_summary
@@ -26,7 +26,8 @@ class IndexRecord(NamedTuple):
     """One run. `where`, `sort` and columns name these fields.
 
     Attributes:
-        created, started, ended: Unix seconds; `started` is the last attempt's, `ended` None while it runs.
+        created, started, ended: Unix seconds, 0 where nothing tells them; `started` is the last attempt's, `ended` None
+            while it runs.
         created_us: `created` in µs, exactly.
         duration: seconds of the last attempt, until now while it runs.
         attempts: how many there were, 1 at the least.
@@ -107,7 +108,13 @@ def read_record(folder: RunFolder, live: LiveSummary | None = None) -> tuple[Ind
             summary = _bring_up_to_date(summary, folder, problems, live)
     if info.format > FORMAT:
         problems.append(f"{folder.run_json} has format {info.format}, which this version does not know")
-    return _record(info, summary, problems), stamp
+    return _record(info, summary, problems, info.created or summary.started or _first_time(folder)), stamp
+
+
+def _first_time(folder: RunFolder) -> int:
+    """When the first row of a live journal was written, in µs; 0 where none tells it."""
+    times = [row.t for segment in journal_segments(folder.journal) if (row := first_row(segment.path)) is not None]
+    return min((time_us for time_us in times if is_time(time_us)), default=0)
 
 
 def journal_stamp(folder: RunFolder) -> int:
@@ -122,8 +129,7 @@ def journal_stamp(folder: RunFolder) -> int:
     return zlib.crc32(repr(sorted(found)).encode()) + 1
 
 
-def _record(info: RunInfo, summary: RunSummary, problems: list[str]) -> IndexRecord:
-    created = info.created or summary.started or 0
+def _record(info: RunInfo, summary: RunSummary, problems: list[str], created: int) -> IndexRecord:
     started = summary.started or created
     last_moment = summary.ended or summary.last_time or started
     if summary.state == "running":
@@ -138,7 +144,7 @@ def _record(info: RunInfo, summary: RunSummary, problems: list[str]) -> IndexRec
         created_us=created,
         started=started / 1e6,
         ended=summary.ended / 1e6 if summary.ended else None,
-        duration=max(0.0, (last_moment - started) / 1e6),
+        duration=max(0.0, (last_moment - started) / 1e6) if started else 0.0,
         group=info.group,
         notes=info.notes,
         tags=list(info.tags),

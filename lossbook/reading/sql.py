@@ -72,7 +72,7 @@ def _make_runs(connection: duckdb.DuckDBPyConnection, runs: list[RecordedRun]) -
         "name": ("VARCHAR", attrgetter("name")),
         "project": ("VARCHAR", attrgetter("project")),
         "state": ("VARCHAR", attrgetter("state")),
-        "created": ("BIGINT", attrgetter("created_us")),
+        "created": ("BIGINT", lambda one: one.created_us or None),
         "ended": ("BIGINT", lambda one: int(one.ended * 1e6) if one.ended else None),
         "duration": ("DOUBLE", attrgetter("duration")),
         "group": ("VARCHAR", attrgetter("group")),

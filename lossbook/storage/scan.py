@@ -11,10 +11,9 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import orjson
-
 from lossbook.errors import StoreError
 from lossbook.journal import read_segment
+from lossbook.json_shapes import parse_object
 from lossbook.paths import RunFolder
 from lossbook.storage.digests import known_disagreements
 from lossbook.storage.schema import connect
@@ -146,7 +145,7 @@ class Replay:
                 "SELECT row, step, epoch_us(time), kind, key, attempt, value FROM {file} "
                 f"WHERE row BETWEEN {first} AND {last} ORDER BY row",
             ):
-                events.append(LoggedRow(rank, row, time_us, step, kind, key, orjson.loads(value), attempt))
+                events.append(LoggedRow(rank, row, time_us, step, kind, key, parse_object(value), attempt))
         scalars: list[LoggedRow] = []
         number = None
         metrics = str(segment.metrics)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from lossbook.journal import Row, encode_number, read_segment
-from lossbook.json_shapes import JsonObject, object_or_empty
+from lossbook.json_shapes import JsonObject, shallow_object
 from lossbook.storage.attempts import NEVER
 from lossbook.storage.digests import known_disagreements
 from lossbook.storage.schema import TOP_LEVEL, connect, parquet
@@ -200,7 +200,7 @@ def read_sealed(segment: Segment, first_row: int | None = None) -> SealedPart:
         part.last_time = max(part.last_time, when)
         if kind in KINDS_THAT_COUNT:
             try:
-                part.events.append(Event(when, rank, attempt, kind, object_or_empty(orjson.loads(value))))
+                part.events.append(Event(when, rank, attempt, kind, shallow_object(orjson.loads(value))))
             except orjson.JSONDecodeError:
                 part.problems.append(f"{segment.events}: the contents of row {row} are no JSON; it is left out")
     connection.close()

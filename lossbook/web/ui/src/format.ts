@@ -78,6 +78,7 @@ export function bytes(count: number | null | undefined): string {
 /** Unix seconds as the reader's local time: 2026-11-21 14:05. */
 export function moment(seconds: number | null | undefined, withSeconds = false): string {
   if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return "–";
+  if (seconds === 0) return "unknown";
   const at = new Date(seconds * 1000);
   const two = (value: number) => String(value).padStart(2, "0");
   const clock = `${two(at.getHours())}:${two(at.getMinutes())}${withSeconds ? `:${two(at.getSeconds())}` : ""}`;
@@ -86,6 +87,7 @@ export function moment(seconds: number | null | undefined, withSeconds = false):
 
 /** How long ago: just now, 5 min ago, 3 h ago, 2 d ago, then the date. */
 export function ago(seconds: number, now: number = Date.now() / 1000): string {
+  if (seconds === 0) return "unknown";
   const passed = now - seconds;
   if (passed < 60) return "just now";
   if (passed < 3600) return `${Math.floor(passed / 60)} min ago`;
