@@ -19,7 +19,7 @@ from waiting import wait_until
 import lossbook
 from lossbook.cli.moving import refuse_running
 from lossbook.errors import StoreError
-from lossbook.follower.ending import note_followed, seal_left_behind
+from lossbook.follower.ending import forget_followed, note_followed, seal_left_behind
 from lossbook.journal import lease, life_of, live_writers, segment_writers
 from lossbook.journal.lease import lease_path, renew_lease, seems_alive, server_clock
 from lossbook.journal.line import encode_scalars
@@ -521,6 +521,22 @@ def test_the_next_follower_of_a_place_seals_what_a_killed_one_left(store: Path) 
     assert lossbook.open(store).run("left").state == "crashed"
     assert names(elsewhere) == ["r0-000001.jsonl"]
     assert seal_left_behind(str(store)) == []
+
+
+def test_the_note_of_a_place_that_is_gone_goes_when_all_of_the_run_is_sealed(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = WrittenRun(store / "p" / "one")
+    monkeypatch.setattr("lossbook.processes.pid_namespace", lambda: "pid:[1]")
+    note_followed(run.folder)
+    monkeypatch.undo()
+    note_followed(run.folder)
+    segment_of(run, ENDED, [1.0])
+    forget_followed(run.folder)
+    assert len(os.listdir(store / FOLLOWED)) == 1, "there is a journal that the other place may have written"
+    seal_run(run.folder, finished=True)
+    forget_followed(run.folder)
+    assert not (store / FOLLOWED).exists()
 
 
 def test_what_lives_is_not_left_behind(store: Path) -> None:

@@ -20,7 +20,7 @@ from lossbook.journal import (
 )
 from lossbook.paths import FOLLOWED, RunFolder, file_names, folder_lock, make_folder, safe_name, write_json
 from lossbook.processes import Life, this_place
-from lossbook.storage import LiveSummary, next_row, seal_run
+from lossbook.storage import LiveSummary, list_segments, next_row, seal_run
 
 #: Between the project and the run in the name of a note: no folder's name has it.
 _BETWEEN = "~"
@@ -67,14 +67,26 @@ def note_followed(folder: RunFolder) -> None:
 
 
 def forget_followed(folder: RunFolder) -> None:
-    """Take the note back: what this place wrote of the run is sealed."""
+    """Take the note back: what this place wrote of the run is sealed. Once all of it is, those of other places go too."""
     path = _note(folder)
+    notes = [path]
+    place, name = os.path.split(path)
+    followed = os.path.dirname(place)
+    if all(segment.is_sealed for segment in list_segments(folder)):
+        try:
+            notes += [os.path.join(followed, other, name) for other in os.listdir(followed)]
+        except OSError:
+            pass
+    for note in notes:
+        try:
+            os.unlink(note)
+            os.rmdir(os.path.dirname(note))
+        except OSError:
+            continue  # others are followed still
     try:
-        os.unlink(path)
-        os.rmdir(os.path.dirname(path))
-        os.rmdir(os.path.dirname(os.path.dirname(path)))
+        os.rmdir(followed)
     except OSError:
-        pass  # others are followed still
+        pass
 
 
 def seal_left_behind(store: str) -> list[str]:
