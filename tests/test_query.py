@@ -574,3 +574,41 @@ def test_a_finished_run_that_was_left_unsealed_is_read_from_its_journal(book: Bo
     assert found.history("a").rows()[0][2] == 1.0
     assert os.listdir(run.folder.journal) == ["r0-000001.jsonl"]
     assert not os.path.exists(run.folder.metrics)
+
+
+# -- files that are replaced, or damaged, before rows are asked for -------------------------------------------------
+
+
+def test_a_table_made_before_its_files_were_sealed_and_merged_answers_all_the_same(
+    make_run: MakeRun, book: Book, tmp_path: Path
+) -> None:
+    run = make_run("r")
+    run.segment([{"loss": float(at)} for at in range(100)])
+    run.segment([{"loss": float(at)} for at in range(100, 200)], first_step=100, end="finished")
+    found = book.run("r")
+    history, sql = found.history(["loss"]), book.sql("select count(*) from metrics where key = 'loss'")
+    seal_run(run.folder, finished=False)
+    assert len(history.rows()) == len(history) == 200
+    seal_run(run.folder, finished=True)
+    assert os.listdir(run.folder.journal) == []
+    assert history.numpy()["loss"].tolist() == [float(at) for at in range(200)]
+    assert sql.rows() == [(200,)]
+    history.write(tmp_path / "out.csv", "csv")
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 201
+
+
+def test_a_file_of_an_older_version_that_cannot_be_decoded_is_left_out_and_named(make_run: MakeRun, book: Book) -> None:
+    run = make_run("r")
+    for first in (0, 100):
+        run.segment([(at, {"loss": float(at)}) for at in range(first, first + 100)])
+        seal_run(run.folder, finished=False)
+    run.segment([], end="finished")
+    damaged = Path(run.folder.metrics, "r0-000001.parquet")
+    for digest in Path(run.folder.digests).iterdir():
+        digest.unlink()
+    damaged.write_bytes(damaged.read_bytes()[:-9] + b"\0" * 9)
+    seal_run(run.folder, finished=False)
+    found = book.run("r")
+    assert [row["step"] for row in found.history(["loss"]).dicts()] == list(range(100, 200))
+    assert book.sql("select count(*) from metrics").rows() == [(100,)]
+    assert any(str(damaged) in problem for problem in found.problems())

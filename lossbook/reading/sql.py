@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from lossbook.errors import BadQuery
 from lossbook.reading.history import COLUMNS, rows_query, visible_query
-from lossbook.reading.query_result import QueryResult
+from lossbook.reading.query_result import QueryResult, first_sentence
 from lossbook.storage import METRICS, compare_ahead, parquet, quote, quote_name
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
     from lossbook.reading.record import IndexRecord
     from lossbook.reading.run import RecordedRun
+
+
+#: Files are replaced while views are made of them so many times in a row at the most.
+_MOST_TRIES = 5
 
 
 def query_runs(
@@ -33,19 +38,40 @@ def query_runs(
         BadQuery: the query cannot be run.
     """
     text = query.strip().rstrip(";")
-    made = prepare(connection, query, runs)
+    made = _prepare_surely(connection, query, runs)
 
     def renew() -> str | None:
         nonlocal made
-        fresh = prepare(connection, query, runs)
+        fresh = _prepare_surely(connection, query, runs)
         if fresh == made and [run for run in runs if run.consistently(run.find_damage)]:
-            fresh = prepare(connection, query, runs)
+            fresh = _prepare_surely(connection, query, runs)
         if fresh == made:
             return None
         made = fresh
         return text
 
     return QueryResult(connection, text, parameters, renew=renew)
+
+
+def _prepare_surely(connection: duckdb.DuckDBPyConnection, query: str, runs: list[RecordedRun]) -> list[str]:
+    """As `prepare`; again where a file was sealed or merged between the look and the making, or turns out to be damaged.
+
+    Raises:
+        BadQuery: the views cannot be made.
+    """
+    import duckdb
+
+    for turn in range(_MOST_TRIES):
+        try:
+            return prepare(connection, query, runs)
+        except (duckdb.Error, UnicodeDecodeError) as error:
+            last = turn == _MOST_TRIES - 1
+            if last and not [run for run in runs if run.consistently(run.find_damage)]:
+                raise BadQuery(first_sentence(error)) from None
+    try:
+        return prepare(connection, query, runs)
+    except (duckdb.Error, UnicodeDecodeError) as error:
+        raise BadQuery(first_sentence(error)) from None
 
 
 def prepare(connection: duckdb.DuckDBPyConnection, query: str, runs: list[RecordedRun]) -> list[str]:
