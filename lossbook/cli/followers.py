@@ -42,8 +42,13 @@ def _followers() -> Iterator[tuple[int, str, HandoverFolder | None]]:
             continue
         if not at or path.startswith("-"):
             continue
-        is_shared = arguments[at + 2 : at + 3] == ["--folder"] and len(arguments) > at + 3
-        yield pid, path, HandoverFolder(arguments[at + 3]) if is_shared else None
+        if arguments[at + 2 : at + 3] != ["--folder"] or len(arguments) <= at + 3:
+            yield pid, path, None
+            continue
+        folder = HandoverFolder(arguments[at + 3])
+        serves = folder.process()
+        if serves is None or serves.pid == pid:  # another is a child that is about to become git, say
+            yield pid, path, folder
 
 
 def follower_of(path: str) -> int | None:
