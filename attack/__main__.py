@@ -18,6 +18,7 @@ from attack.shim import preload
 if TYPE_CHECKING:
     from attack.report import Attempted, Session
 
+_USUAL = {"effort": 1.0, "jobs": 2, "seed": 1}
 FAMILIES = ("operations", "power_loss", "flips", "truncation", "copies", "nodes", "clocks", "soak")
 
 
@@ -57,9 +58,15 @@ def main() -> int:
     )
     if arguments.markdown:
         page = Path(arguments.markdown)
-        command = "make attack" if not arguments.families and arguments.effort == 1 else "python -m attack"
+        command = " ".join(["python -m attack", *_words_of(arguments)])
         page.write_text(put_table(page.read_text(), as_markdown(rows, minutes=minutes, command=command)))
     return 1 if failed else 0
+
+
+def _words_of(arguments: argparse.Namespace) -> list[str]:
+    """The arguments that decide what is tried."""
+    named = {name: getattr(arguments, name) for name in ("effort", "jobs", "seed")}
+    return [*arguments.families, *(f"--{name} {value:g}" for name, value in named.items() if value != _USUAL[name])]
 
 
 def _attack(session: Session, family: str) -> list[Attempted]:

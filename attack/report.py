@@ -44,7 +44,7 @@ class Tally:
     failures: list[str] = field(default_factory=list)
 
     def row(self, fault: str, where: str) -> Attempted:
-        lost = f"{self.lost_rows} rows, each counted" if self.lost_rows else "nothing"
+        lost = f"{self.lost_rows} rows" if self.lost_rows else "nothing"
         said = ", ".join(f"{word} at {number}" for word, number in self.sentences.most_common())
         return Attempted(fault, where, self.points, lost, said or "nothing to say", self.failures)
 

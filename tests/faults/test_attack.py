@@ -34,7 +34,9 @@ def attack(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("family", ["operations", "flips", "truncation", "copies", "clocks", "nodes", "soak"])
+@pytest.mark.parametrize(
+    "family", ["operations", "power_loss", "flips", "truncation", "copies", "clocks", "nodes", "soak"]
+)
 def test_no_fault_costs_a_row_or_goes_unsaid(family: str) -> None:
     done = attack(family, "--short")
     assert done.returncode == 0, done.stdout
