@@ -55,9 +55,14 @@ class Trainer:
         self.said = store.parent / f"said-{os.urandom(4).hex()}"
         with open(self.said, "wb") as output:
             self._process = subprocess.Popen(
-                command, cwd=store.parent, env=environment, stdin=subprocess.PIPE, stdout=output, stderr=output,
+                command,
+                cwd=store.parent,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
                 start_new_session=True,
-            )  # fmt: skip
+            )
 
     @property
     def returned(self) -> int:
