@@ -43,7 +43,8 @@ if TYPE_CHECKING:
         leave_out as leave_out,
         metrics_source as metrics_source,
     )
-    from lossbook.storage.segments import Segment as Segment, list_segments as list_segments
+    from lossbook.storage.segment import Segment as Segment
+    from lossbook.storage.segments import list_segments as list_segments
     from lossbook.storage.series_reader import RunRows as RunRows
     from lossbook.storage.summary import (
         LiveSummary as LiveSummary,
@@ -73,7 +74,8 @@ else:
             "scan": "LoggedRow Replay visible",
             "schema": ("METRICS METRICS_ROW_GROUP TOP_LEVEL connect fetch_columns parquet quote quote_name"),
             "sealed_files": "events_source leave_out metrics_source",
-            "segments": "Segment list_segments",
+            "segment": "Segment",
+            "segments": "list_segments",
             "series_reader": "RunRows",
             "summary": "LiveSummary compute_summary overlay",
             "summary_file": "MetricStatistics MetricTable RunSummary read_summary",

@@ -10,7 +10,7 @@ import numpy
 if TYPE_CHECKING:
     from lossbook.storage.buckets import Buckets
     from lossbook.storage.schema import Columns
-    from lossbook.storage.segments import Segment
+    from lossbook.storage.segment import Segment
 
 
 class LiveRows(Protocol):

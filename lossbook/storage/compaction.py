@@ -49,7 +49,8 @@ from lossbook.storage.digests import (
     write_digests,
 )
 from lossbook.storage.resume_point import LAST_ROWS, next_row
-from lossbook.storage.segments import Partials, Segment, list_segments, sealed_segments
+from lossbook.storage.segment import Partials, Segment
+from lossbook.storage.segments import list_segments, sealed_segments
 
 if TYPE_CHECKING:
     from lossbook.storage.journal_rows import JournalRead, JournalRows

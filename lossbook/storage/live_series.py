@@ -11,7 +11,7 @@ import numpy
 from lossbook.journal import Row, covered_bytes, find_gaps, read_segment
 from lossbook.storage.buckets import Buckets, buckets_of_rows
 from lossbook.storage.chunks import SeriesPart
-from lossbook.storage.segments import Segment
+from lossbook.storage.segment import Segment
 
 _MOST_PROBLEMS = 100
 

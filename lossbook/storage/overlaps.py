@@ -16,7 +16,7 @@ from lossbook.storage.schema import METRICS, connect, parquet
 from lossbook.storage.sealed_files import events_source, leave_out, metrics_source
 
 if TYPE_CHECKING:
-    from lossbook.storage.segments import Segment
+    from lossbook.storage.segment import Segment
 
 _last_rows: dict[tuple[str, ...], int | None] = {}
 _lock = threading.Lock()

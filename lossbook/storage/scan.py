@@ -18,7 +18,8 @@ from lossbook.paths import RunFolder
 from lossbook.storage.digests import known_disagreements
 from lossbook.storage.schema import connect
 from lossbook.storage.sealed_files import events_source, leave_out, metrics_source
-from lossbook.storage.segments import Segment, list_segments
+from lossbook.storage.segment import Segment
+from lossbook.storage.segments import list_segments
 
 if TYPE_CHECKING:
     import duckdb

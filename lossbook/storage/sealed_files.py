@@ -13,7 +13,7 @@ from lossbook.storage.digests import disagreement, note_unreadable
 from lossbook.storage.schema import parquet
 
 if TYPE_CHECKING:
-    from lossbook.storage.segments import Segment
+    from lossbook.storage.segment import Segment
 
 
 def rollup_file(segment: Segment) -> str | None:

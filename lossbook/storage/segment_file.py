@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lossbook.storage.schema import Column, Columns
-    from lossbook.storage.segments import Partials, Segment
+    from lossbook.storage.segment import Partials, Segment
 
 
 #: Rows that a merge holds in memory beside DuckDB's; a multiple of the finest bucket.

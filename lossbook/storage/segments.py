@@ -3,31 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from itertools import pairwise
 
 from lossbook.journal import journal_segments
-from lossbook.paths import RunFolder, SegmentName, file_names, parse_segment_name
+from lossbook.paths import RunFolder, file_names, parse_segment_name
+from lossbook.storage.segment import Segment
 
 #: Files are merged while they are listed so many times in a row at the most.
 _MOST_TRIES = 20
-
-
-@dataclass(frozen=True)
-class Segment:
-    """One piece of a rank's rows: a live journal segment, or a sealed file (which may hold several)."""
-
-    name: SegmentName
-    journal: str | None = None
-    metrics: str | None = None
-    rollup: str | None = None
-    events: str | None = None
-    #: Only its rows from that number on count: those before are in another segment.
-    first_row: int | None = None
-
-    @property
-    def is_sealed(self) -> bool:
-        return self.metrics is not None
 
 
 def list_segments(folder: RunFolder) -> list[Segment]:
@@ -93,12 +76,3 @@ def sealed_segments(folder: RunFolder) -> list[Segment]:
         )
         for name in sorted(outer)
     ]
-
-
-@dataclass(frozen=True)
-class Partials:
-    """Where the three files of a segment are written before they are renamed into place."""
-
-    metrics: str
-    rollup: str
-    events: str

@@ -28,7 +28,8 @@ from lossbook.storage.live_series import LiveSegment
 from lossbook.storage.overlaps import overlap_problems
 from lossbook.storage.schema import TOP_LEVEL, fetch_columns, parquet
 from lossbook.storage.sealed_files import is_readable, leave_out, metrics_source, rollup_file
-from lossbook.storage.segments import Segment, list_segments, sealed_segments
+from lossbook.storage.segment import Segment
+from lossbook.storage.segments import list_segments, sealed_segments
 
 if TYPE_CHECKING:
     import duckdb

@@ -13,7 +13,7 @@ from lossbook.storage.attempts import NEVER
 from lossbook.storage.digests import known_disagreements
 from lossbook.storage.schema import TOP_LEVEL, connect, parquet
 from lossbook.storage.sealed_files import events_source, leave_out, metrics_source, rollup_file
-from lossbook.storage.segments import Segment
+from lossbook.storage.segment import Segment
 from lossbook.storage.summary_file import MetricStatistics
 
 if TYPE_CHECKING:

@@ -23,7 +23,8 @@ from lossbook.storage.attempts import NEVER, cutoffs
 from lossbook.storage.derived_files import SealNotes, read_seal_notes
 from lossbook.storage.overlaps import overlap_problems
 from lossbook.storage.run_state import EventFold, is_running, run_state, sealed_problems
-from lossbook.storage.segments import Segment, list_segments
+from lossbook.storage.segment import Segment
+from lossbook.storage.segments import list_segments
 from lossbook.storage.statistics import (
     KINDS_THAT_COUNT,
     Event,

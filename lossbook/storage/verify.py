@@ -34,7 +34,8 @@ from lossbook.run_info import missing_fields, parse_run_info
 from lossbook.storage.derived_files import read_seal_notes
 from lossbook.storage.digests import compare, is_covered, read_digests
 from lossbook.storage.schema import EVENTS, METRICS, ROLLUP, TOP_LEVEL, connect, parquet
-from lossbook.storage.segments import Segment, list_segments, sealed_segments
+from lossbook.storage.segment import Segment
+from lossbook.storage.segments import list_segments, sealed_segments
 
 if TYPE_CHECKING:
     import duckdb
