@@ -97,9 +97,16 @@ def good(store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run with all kinds of rows that has ended, as a template."""
     monkeypatch.setenv("LOSSBOOK_FOLLOWER", "off")
     run = lossbook.init(
-        store=store, project="p", id="r", name="r", config={"lr": 0.1}, tags=["a"], notes="n", console=False,
+        store=store,
+        project="p",
+        id="r",
+        name="r",
+        config={"lr": 0.1},
+        tags=["a"],
+        notes="n",
+        console=False,
         system_metrics=False,
-    )  # fmt: skip
+    )
     for step in range(3):
         run.log({"loss": 1.0 / (step + 1), "text": lossbook.Text("x")}, step=step)
     run.log({"table": lossbook.Table(columns=["a"], data=[[1]])}, step=3)
