@@ -104,6 +104,24 @@ def passing_store() -> str:
     return os.path.join(cache_folder(), "passing")
 
 
+def working_directory() -> str:
+    """Return the working directory; when it has been removed, where it was."""
+    try:
+        return os.getcwd()
+    except OSError:
+        pass
+    try:
+        # https://man7.org/linux/man-pages/man5/proc_pid_cwd.5.html: the name of a removed folder ends so.
+        return os.readlink("/proc/self/cwd").removesuffix(" (deleted)")
+    except OSError:
+        return os.environ.get("PWD") or os.sep
+
+
+def absolute_path(path: str) -> str:
+    """Return `path` as `os.path.abspath` does, when the working directory has been removed too."""
+    return os.path.normpath(os.path.join(working_directory(), path))
+
+
 def default_project(directory: str | None = None) -> str:
     """Return `{directory}-{checksum}`, unique to each clone of a repository.
 
@@ -112,7 +130,7 @@ def default_project(directory: str | None = None) -> str:
     """
     import hashlib
 
-    start = os.path.abspath(directory or os.getcwd())
+    start = absolute_path(directory or "")
     root = start
     while not os.path.exists(os.path.join(root, ".git")):
         parent = os.path.dirname(root)

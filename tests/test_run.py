@@ -10,6 +10,7 @@ import math
 import multiprocessing
 import os
 import pickle
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -644,3 +645,25 @@ def test_a_rank_that_is_not_known_is_said_and_the_row_kept(
     run.log({"loss": 1.0}, step=0, ranks="some")
     assert scalars(run) == [(0, {"loss": 1.0})]
     assert "use ranks='all'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_run_begins_in_a_working_directory_that_was_removed(tmp_path: Path, named: bool) -> None:
+    """With a store named it is there; without one it is kept in the cache, and one sentence says where."""
+    store = tmp_path / "store"
+    program = (
+        "import os, sys, tempfile\n"
+        "gone = tempfile.mkdtemp(); os.chdir(gone); os.rmdir(gone)\n"
+        "import lossbook\n"
+        "run = lossbook.init(project='p', id='r', store=sys.argv[1] or None, console=False)\n"
+        "run.log({'loss': 1.0})\n"
+        "run.checkpoint('model.pt')\n"
+        "run.finish()\n"
+        "print(run.path)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program, str(store) if named else ""], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    kept = store if named else tmp_path / "cache" / "rescued"
+    assert ended.stdout.strip() == str(kept / "p" / "r")
+    assert (str(kept) in ended.stderr) is not named
+    assert len(lossbook.open(kept).run("r").history(["loss"]).rows()) == 1

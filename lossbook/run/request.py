@@ -14,10 +14,11 @@ from importlib import import_module
 from typing import NamedTuple, TypedDict
 
 from lossbook.errors import BadArgument
-from lossbook.paths import default_project, default_store, passing_store
+from lossbook.paths import absolute_path, cache_folder, default_project, default_store, passing_store, working_directory
 from lossbook.processes import host_name
 from lossbook.redaction import mask_arguments
 from lossbook.run.config import plain_config
+from lossbook.run.messages import say
 from lossbook.run.mirror_request import mirror_specs
 from lossbook.run.text import text_of
 from lossbook.run_info import Host, RunInfo
@@ -115,11 +116,11 @@ class InitRequest(NamedTuple):
                 notes=_text("notes", asked("notes")),
                 host=_this_host(),
                 argv=command_line(),
-                cwd=text_of(os.getcwd()),
+                cwd=text_of(working_directory()),
                 mode=_one_of("mode", mode, MODES),
                 mirrors=tuple(mirrors),
                 system_metrics=bool(asked("system_metrics", True)),
-                script=text_of(os.path.abspath(sys.argv[0])) if sys.argv and sys.argv[0] else None,
+                script=text_of(absolute_path(sys.argv[0])) if sys.argv and sys.argv[0] else None,
                 entity=_text("entity", asked("entity")),
                 job_type=_text("job_type", asked("job_type")),
             ),
@@ -186,7 +187,14 @@ def _store(store: object) -> str:
         raise BadArgument(
             f"the store {location!r} is no folder: train into a local store and copy it there, or name a folder"
         )
-    return os.path.abspath(location.removeprefix("file://"))
+    location = location.removeprefix("file://")
+    if not os.path.isabs(location) and not os.path.isdir(working_directory()):
+        store = os.path.join(cache_folder(), "rescued")
+        say(
+            f"the working directory has been removed; this run is kept in {store}: `lossbook --store {store} ls` shows it"
+        )
+        return store
+    return absolute_path(location)
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from lossbook.journal import AttemptRow, Journal, NotPlain
 from lossbook.json_shapes import JsonObject
-from lossbook.paths import RunFolder
+from lossbook.paths import RunFolder, absolute_path
 from lossbook.redaction import mask_config, mask_text
 from lossbook.run import exit_hooks
 from lossbook.run.allocator import AllocatorWatch, has_gpu_build
@@ -345,7 +345,7 @@ class Run:
 
     def checkpoint(self, path: object, *, step: int | None = None, is_best: bool = False) -> None:
         """Mark on the curves that a checkpoint was written at `step` (None: the last one)."""
-        where = os.path.abspath(os.fspath(path)) if isinstance(path, (str, os.PathLike)) else text_of(path)
+        where = absolute_path(os.fsdecode(path)) if isinstance(path, (str, os.PathLike)) else text_of(path)
         self.record_event("checkpoint", {"path": where, "is_best": bool(is_best)}, step=self._step_or_last(step))
 
     def stage(self, name: str, *, step: int | None = None) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from lossbook.json_shapes import JsonObject
-from lossbook.paths import RunFolder
+from lossbook.paths import RunFolder, absolute_path
 from lossbook.run.text import describe
 
 #: How long the end of a run waits for copies to a network file system, in seconds.
@@ -146,7 +146,7 @@ def files_to_keep(wanted: object, base_path: object = None, *, is_pattern: bool 
         return
     for path in found:
         for file in _files_in(path):
-            yield os.path.abspath(file), os.path.relpath(file, base or ".")
+            yield absolute_path(file), os.path.relpath(absolute_path(file), absolute_path(base or ""))
 
 
 def _files_in(path: str) -> Iterator[str]:
