@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlparse
 
 from lossbook.errors import StoreError
 from lossbook.json_shapes import Json, JsonObject, counts_of, whole_or_none
+from lossbook.run_files import walk_run_files
 from lossbook.trackers.mlflow.tracking import Listed, Point, largest_as_infinity
 from lossbook.trackers.source import Rewritten
 from lossbook.trackers.sqlite import connect_read_only
@@ -257,10 +258,8 @@ def _folders(path: str) -> list[str]:
 
 
 def _relative_files(folder: str) -> list[str]:
-    found = []
-    for root, _, names in os.walk(folder):
-        found += [os.path.relpath(os.path.join(root, name), folder).replace(os.sep, "/") for name in names]
-    return sorted(found)
+    """The plain files below a folder: MLflow makes no link, and one that somebody else made may lead anywhere."""
+    return sorted(one.name for one in walk_run_files(folder))
 
 
 def _small_files(folder: str) -> dict[str, str]:

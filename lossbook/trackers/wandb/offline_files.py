@@ -155,7 +155,8 @@ def _read_file(file: _File, name: str) -> bytes | None:
         return None
     path = os.path.join(os.path.dirname(file.path), "files", name)
     try:
-        if os.path.getsize(path) > LARGEST_FILE_BYTES:
+        # A pipe would be waited for.
+        if not os.path.isfile(path) or os.path.getsize(path) > LARGEST_FILE_BYTES:
             return None
         with open(path, "rb") as opened:
             return opened.read()
