@@ -89,10 +89,8 @@ def flush_file(path: str) -> None:
 
 def _folders_of(folder: RunFolder, names: set[str]) -> Iterator[str]:
     for name in names:
-        path = os.path.dirname(name)
-        while path:
-            yield os.path.join(folder.path, path)
-            path = os.path.dirname(path)
+        *above, _ = name.split("/")
+        yield from (os.path.join(folder.path, *above[: depth + 1]) for depth in range(len(above)))
 
 
 def _flush_names_above(path: str) -> None:

@@ -223,7 +223,7 @@ class Staging:
             return {"path": str(body["name"]), "file": kept, "bytes": len(contents)}
         ending = str(body.pop("ending", ".bin"))
         body["file"] = file = f"media/{hashlib.sha256(contents).hexdigest()}{safe_name('x' + ending)[1:]}"
-        journal.put_file(os.path.join(self.folder.path, file), contents)
+        journal.put_file(file, contents)
         return body
 
     def _begin_attempt(self, row: ForeignRow) -> None:
