@@ -7,8 +7,8 @@
     book = lossbook.open("lossbook-runs")
     book.run("latest").curve("train/loss")
 
-Importing this costs what a training process needs; the reading side is loaded when it is first asked for. So are the
-names that W&B's users know: with `import lossbook.wandb as wandb` their code runs as it is, and with
+Importing this costs next to nothing: what writes runs is loaded with the first use of it, and so is the reading side.
+So are the names that W&B's users know: with `import lossbook.wandb as wandb` their code runs as it is, and with
 `import lossbook as wandb` too (docs/wandb.md).
 """
 
@@ -19,13 +19,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from lossbook import errors
-from lossbook.run import Histogram, Image, LiveModule, Run, Table, Text, finish, init, log
+from lossbook.run import LiveModule
 
 if TYPE_CHECKING:
     from lossbook.book import Book
     from lossbook.curves import Curve
     from lossbook.reading import RecordedRun
-    from lossbook.run import RecordedMapping
+    from lossbook.run import Histogram, Image, RecordedMapping, Run, Table, Text, finish, init, log
     from lossbook.trackers import open
 
     #: The current run's configuration and summary, by attribute and by key; empty before `init()`.
@@ -54,8 +54,9 @@ __all__ = [
     "summary",
 ]
 
-#: Where the names of the reading side are: loaded when they are first asked for.
-_READING = {
+#: Where the names are that are loaded when they are first asked for.
+_LAZY = {
+    **dict.fromkeys(("Histogram", "Image", "Run", "Table", "Text", "finish", "init", "log"), "lossbook.run"),
     "open": "lossbook.trackers",
     "Book": "lossbook.book",
     "Curve": "lossbook.curves",
@@ -64,8 +65,10 @@ _READING = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _READING:
-        return getattr(import_module(_READING[name]), name)
+    if name in _LAZY:
+        # Kept: `lossbook.log` is looked up once a row.
+        found = globals()[name] = getattr(import_module(_LAZY[name]), name)
+        return found
     if name.startswith("_"):
         raise AttributeError(f"module 'lossbook' has no attribute {name!r}")
     return getattr(import_module("lossbook.compat.wandb"), name)

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 #: The time namespace that a machine has without containers (the kernel's PROC_TIME_INIT_INO).
 _COMMON_TIME = "time:[4026531834]"
+#: The kernel's PF_EXITING, among the flags of a process: its memory may be gone already, its state is not yet a zombie's.
+_EXITING = 0x4
 
 
 class Life(Enum):
@@ -127,8 +129,8 @@ def process_start(pid: int) -> float | None:
             fields = file.read().rpartition(b")")[2].split()
     except (OSError, IndexError, ValueError):
         return None if os.path.exists("/proc/self/stat") else _process_start_elsewhere(pid)
-    # A zombie has ended; its parent has only not asked yet.
-    return None if fields[0] in (b"Z", b"X") else float(fields[19])
+    # A zombie has ended; its parent has only not asked yet. One that is exiting runs none of its program any more.
+    return None if fields[0] in (b"Z", b"X") or int(fields[6]) & _EXITING else float(fields[19])
 
 
 def _process_start_elsewhere(pid: int) -> float | None:

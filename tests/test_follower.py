@@ -210,7 +210,7 @@ def test_a_notebook_that_lives_on_leaves_no_follower_behind(store: Path, wait_un
     for number in range(3):
         with lossbook.init(store=store, project="p", console=False) as run:
             run.log({"loss": float(number)})
-    wait_until(lambda: not any(followers(folder) for folder in run_folders(str(store))))
+    wait_until(lambda: not any(followers(folder) for folder in run_folders(str(store))), 90)
 
     def collected() -> bool:
         # As the next `init()` does.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import MutableMapping
 from importlib import import_module
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-from lossbook.run.current import current_run
-from lossbook.run.run import Run
+if TYPE_CHECKING:
+    from lossbook.run.run import Run
 
 
 class LiveModule(ModuleType):
@@ -37,6 +39,15 @@ class LiveModule(ModuleType):
     def summary(self) -> MutableMapping[str, object]:
         """The current run's summary, by attribute and by key; empty before `init()`."""
         return _before_init("summary") if (run := current_run()) is None else run.summary
+
+
+def current_run() -> Run | None:
+    """The current run; what writes runs is not loaded to say that there is none."""
+    if "lossbook.run.current" not in sys.modules:
+        return None
+    from lossbook.run.current import current_run as current
+
+    return current()
 
 
 def _before_init(name: str) -> MutableMapping[str, object]:
