@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from lossbook.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from lossbook.run.config import plain as plain, plain_config as plain_config
+    from lossbook.run.config import plain_config as plain_config
     from lossbook.run.current import current_run as current_run, finish as finish, init as init, log as log
     from lossbook.run.distributed import detect as detect
     from lossbook.run.exit_hooks import last_lines as last_lines
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lossbook.run.mapping import RecordedMapping as RecordedMapping
     from lossbook.run.messages import say as say, say_once as say_once
     from lossbook.run.mirror_request import mirror_specs as mirror_specs
+    from lossbook.run.plain_values import plain as plain
     from lossbook.run.request import InitArguments as InitArguments, InitRequest as InitRequest
     from lossbook.run.run import Run as Run
     from lossbook.run.saved_files import copy_by_content as copy_by_content
@@ -38,7 +39,7 @@ else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
-            "config": "plain plain_config",
+            "config": "plain_config",
             "current": "current_run finish init log",
             "distributed": "detect",
             "exit_hooks": "last_lines",
@@ -48,6 +49,7 @@ else:
             "mapping": "RecordedMapping",
             "messages": "say say_once",
             "mirror_request": "mirror_specs",
+            "plain_values": "plain",
             "request": "InitArguments InitRequest",
             "run": "Run",
             "saved_files": "copy_by_content",

@@ -4,33 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
 
 from lossbook.errors import BadArgument
-from lossbook.journal import encode_number
-from lossbook.json_shapes import Json, JsonObject
-from lossbook.redaction import mask_config, mask_named_values
-from lossbook.run.text import text_of
-
-#: Objects in objects, deeper than anybody's configuration and shallower than what JSON writers give up at.
-_DEEPEST = 50
-
-
-@runtime_checkable
-class _Array(Protocol):
-    """What numpy, torch and jax call an array."""
-
-    ndim: int
-    size: object
-
-    def tolist(self) -> object: ...
+from lossbook.json_shapes import JsonObject
+from lossbook.redaction import is_secret_name, mask_config
+from lossbook.run.plain_values import (
+    attribute_items,
+    attributes,
+    declared_items,
+    plain_object,
+    public_names,
+    readable_items,
+    unreadable,
+)
 
 
 def plain_config(config: object) -> JsonObject:
     """A configuration as nested dictionaries of what JSON holds, secrets masked.
 
-    Takes dictionaries, argparse namespaces, dataclasses, pydantic models, anything with attributes, and the path of a
-    YAML file.
+    Takes dictionaries, argparse namespaces, dataclasses, pydantic models, OmegaConf's, anything with attributes, and the
+    path of a YAML file. A value that cannot be read is a text that says so; the others are kept.
 
     Raises:
         BadArgument: it is none of these, or the file cannot be read.
@@ -39,56 +32,61 @@ def plain_config(config: object) -> JsonObject:
         return {}
     if isinstance(config, (str, os.PathLike)):
         config = read_config_file(os.fspath(config))
-    masked: JsonObject = mask_config(plain(_as_mapping(config)))
-    return masked
+    return masked_object(plain_object(config_entries(config)))
 
 
-def _as_mapping(config: object) -> object:
-    if isinstance(config, Mapping):
-        return config
-    for convert in ("to_dict", "model_dump", "_asdict", "flag_values_dict"):
-        method = getattr(config, convert, None)
-        if callable(method) and not isinstance(config, type):
-            return method()
-    if not hasattr(config, "__dict__") or isinstance(config, type):
+def config_entries(config: object) -> dict[str, object]:
+    """The entries of what a user gives as a configuration, the values as they are.
+
+    Raises:
+        BadArgument: it has no names with values.
+    """
+    if isinstance(config, type):
+        entries = None
+    elif isinstance(config, Mapping):
+        entries = readable_items(config)
+    else:
+        entries = declared_items(config) or attribute_items(config)
+        if entries is None and hasattr(config, "__dict__"):
+            entries = attributes(config, public_names(config))
+    if entries is None:
         raise BadArgument(f"config is a dictionary, a namespace or a dataclass, not {type(config).__name__}")
-    return vars(config)
+    try:
+        return dict(entries)
+    except Exception as error:  # of a foreign mapping, not even the keys can be read
+        return {"config": unreadable(error)}
 
 
-def plain(value: object, outer: tuple[object, ...] = ()) -> Json:
-    """`value` in the types that JSON has; what has no such form becomes its text."""
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        return text_of(value)
-    if type(value) is int:
-        return value if -(1 << 63) <= value < 1 << 64 else str(value)
-    if isinstance(value, float):
-        return encode_number(float(value))
-    if len(outer) > _DEEPEST or any(value is one for one in outer):
-        return f"<{type(value).__name__}>"
-    outer = (*outer, value)
-    if isinstance(value, Mapping):
-        return {text_of(key): plain(inner, outer) for key, inner in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        # By its names: what stands under one of them may be a secret.
-        return {text_of(name): plain(inner, outer) for name, inner in zip(value._fields, value, strict=False)}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(inner, outer) for inner in value]
-    fields = getattr(value, "__dataclass_fields__", None)
-    if fields is not None and not isinstance(value, type):
-        return {name: plain(getattr(value, name), outer) for name in fields}
-    if isinstance(value, _Array) and value.ndim <= 1 and value.size != 0 and callable(value.tolist):
-        return plain(value.tolist(), outer)
-    inner = getattr(value, "value", None)
-    if inner is not None and type(value).__module__ != "builtins" and isinstance(inner, (str, int, float)):
-        return plain(inner, outer)
-    return mask_named_values(text_of(value))
+def masked_object(values: JsonObject) -> JsonObject:
+    """Secrets masked at every depth, as `mask_config` does; what cannot be one is not looked at, so that many are quick."""
+    return _Masking().mask(values, hidden=False)
 
 
-def plain_object(values: Mapping[str, object]) -> JsonObject:
-    """A dictionary in the types that JSON has."""
-    return {text_of(key): plain(value, (values,)) for key, value in values.items()}
+class _Masking:
+    """Masks one configuration; remembers which names hold secrets."""
+
+    def __init__(self) -> None:
+        self._is_secret: dict[str, bool] = {}
+
+    def mask(self, values: JsonObject, *, hidden: bool) -> JsonObject:
+        masked: JsonObject = {}
+        for name, value in values.items():
+            # A number that would stay even under a secret name is not asked for its name: of two questions the cheaper.
+            if not isinstance(value, (str, dict, list)) and mask_config(value, hidden=True) is value:
+                masked[name] = value
+                continue
+            hide = hidden or self._names_secret(name)
+            masked[name] = self.mask(value, hidden=hide) if isinstance(value, dict) else mask_config(value, hidden=hide)
+        return masked
+
+    def _names_secret(self, name: str) -> bool:
+        # Thousands of names that differ in a number at their end are asked about once.
+        stem = name.rstrip("0123456789")
+        asked = name if stem == name else f"{stem}0"
+        known = self._is_secret.get(asked)
+        if known is None:
+            known = self._is_secret[asked] = is_secret_name(asked)
+        return known
 
 
 def read_config_file(path: str) -> dict[object, object]:

@@ -8,8 +8,9 @@ from typing import Any
 
 from lossbook.journal import encode_number
 from lossbook.json_shapes import JsonObject
-from lossbook.run.config import plain, plain_config
+from lossbook.run.config import config_entries, plain_config
 from lossbook.run.numbers import number_of
+from lossbook.run.plain_values import plain
 from lossbook.run.split import split
 from lossbook.run.values import Media
 
@@ -71,20 +72,23 @@ class RecordedMapping(MutableMapping[str, Any]):
         """Change several keys with one row; takes all that `init(config=…)` takes. Any value may change."""
         changes: dict[str, object] = {}
         for other in others:
-            changes.update(other if isinstance(other, Mapping) else plain_config(other))
+            changes.update(_entries(other))
         changes.update(named)
-        changes = {str(key): value for key, value in changes.items()}
         self._values.update(changes)
         self._record(changes)
 
     def setdefaults(self, defaults: object) -> None:
         """Set the keys that are not set yet."""
-        found = defaults if isinstance(defaults, Mapping) else plain_config(defaults)
-        self.update({key: value for key, value in found.items() if str(key) not in self._values})
+        self.update({key: value for key, value in _entries(defaults).items() if key not in self._values})
 
     def as_dict(self) -> dict[str, Any]:
         """A plain dictionary of what is set."""
         return dict(self._values)
+
+
+def _entries(given: object) -> Mapping[str, object]:
+    """What `update` is given, by name: the values of a mapping as they are, of anything else made plain."""
+    return config_entries(given) if isinstance(given, Mapping) else plain_config(given)
 
 
 def plain_summary(changes: dict[str, object]) -> JsonObject:

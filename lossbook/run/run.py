@@ -20,12 +20,12 @@ from lossbook.paths import RunFolder, absolute_path
 from lossbook.redaction import mask_config, mask_text
 from lossbook.run import exit_hooks
 from lossbook.run.allocator import AllocatorWatch, has_gpu_build
-from lossbook.run.config import plain, plain_object
 from lossbook.run.console import Console
 from lossbook.run.create import Started, begin_child, begin_disabled
 from lossbook.run.follower_process import look_after_follower, start_follower
 from lossbook.run.mapping import RecordedMapping, plain_summary
 from lossbook.run.messages import say
+from lossbook.run.plain_values import plain, plain_object
 from lossbook.run.row_writer import RowWriter
 from lossbook.run.saved_files import FileWork, SavedFiles
 from lossbook.run.text import describe, shown, text_of

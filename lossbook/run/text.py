@@ -32,3 +32,10 @@ def shown(value: object) -> str:
 def describe(error: BaseException) -> str:
     """An error in a few words, also one that cannot say what it is."""
     return f"{type(error).__name__}: {text_of(error)}"
+
+
+def describe_briefly(error: BaseException) -> str:
+    """The first line of an error's description, cut short: some print a page."""
+    lines = describe(error).splitlines()
+    text = lines[0] if lines else type(error).__name__
+    return text if len(text) <= 160 else f"{text[:157]}..."
