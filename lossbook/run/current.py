@@ -9,6 +9,7 @@ from lossbook.errors import LossbookError, StoreError, UnknownRun
 from lossbook.journal import choose_durability
 from lossbook.paths import project_folder, safe_name
 from lossbook.run import exit_hooks
+from lossbook.run.compiler import leave_out_of_compilation
 from lossbook.run.create import Started, begin, begin_async, begin_disabled, choose_id
 from lossbook.run.distributed import detect
 from lossbook.run.follower_process import collect_followers
@@ -128,6 +129,7 @@ def init(
         _current = Run(started, console=False)
         return _current
     runs_begun += 1
+    leave_out_of_compilation()
     run = Run(started, mode=request.info.mode, console=request.console)
     if request.info.system_metrics:
         run.watch_allocator()
