@@ -512,7 +512,13 @@ def _line_bytes(line: str) -> bytes:
 
 
 def _keep_script(target: str, script: str | None) -> None:
-    if not script or not os.path.isfile(script) or os.path.getsize(script) > LARGEST_SCRIPT_BYTES:
+    # Of a notebook the cells are kept as they were run; its file has its pictures too.
+    if (
+        not script
+        or script.endswith(".ipynb")
+        or not os.path.isfile(script)
+        or os.path.getsize(script) > LARGEST_SCRIPT_BYTES
+    ):
         return
     with open(script, "rb") as file:
         text = file.read().decode("utf-8", "replace")

@@ -1,14 +1,15 @@
 """What the training process prints, kept in `console/r<rank>.log`.
 
 The `write` of `sys.stdout` and `sys.stderr` is wrapped, so loggers that hold the stream are caught as well. What
-C libraries and child processes print past Python is not.
+C libraries and child processes print past Python is not. A notebook's streams hand over what they print themselves, in
+every cell and from every thread.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TextIO
+from typing import Any, TextIO
 
 from lossbook.redaction import mask_text
 
@@ -28,40 +29,68 @@ class Console:
         self._sink = sink
         self._left = LARGEST_CONSOLE_BYTES
         self._wrapped: list[tuple[TextIO, _Write, _Write]] = []
+        self._echoes: list[tuple[Any, _Echo]] = []
         self._copying = False
+        self._was_reached = False
 
     def start(self) -> None:
         for stream in (sys.stdout, sys.stderr):
-            original = getattr(stream, "write", None)
-            if original is None:
-                continue
-            wrapper = self._wrapper(original)
-            try:
-                stream.write = wrapper  # type: ignore[method-assign]
-            except AttributeError:  # a stream that takes no attributes is left alone
-                continue
-            self._wrapped.append((stream, original, wrapper))
+            # A notebook's stream: IPython puts another `write` in its place for each cell, but an echo stays.
+            if hasattr(stream, "echo") and hasattr(stream, "pub_thread"):
+                echo = _Echo(stream.echo, self.copy)
+                stream.echo = echo
+                self._echoes.append((stream, echo))
+            else:
+                self._wrap(stream)
         self._copying = True
+
+    def renew(self) -> None:
+        """Wrap the streams again that IPython has unwrapped at the end of a cell."""
+        for stream in (sys.stdout, sys.stderr) if self._copying and not self._echoes else ():
+            self._was_reached = False
+            stream.write("")
+            if not self._was_reached:
+                self._wrap(stream)
 
     def stop(self) -> None:
         """Take the wrappers off; one that somebody has wrapped since stays, and copies nothing any more."""
         self._copying = False
+        for stream, echo in self._echoes:
+            if stream.echo is echo:
+                stream.echo = echo.before
         for stream, original, wrapper in self._wrapped:
             if getattr(stream, "write", None) is wrapper:
                 try:
                     del stream.write
                 except AttributeError:
-                    stream.write = original  # type: ignore[method-assign]  # as in start()
+                    stream.write = original  # type: ignore[method-assign]  # as in _wrap()
         self._wrapped.clear()
+        self._echoes.clear()
+
+    def copy(self, text: str) -> None:
+        """Copy a text as if it had been printed; never raises."""
+        if self._copying and text:
+            try:
+                self._copy(text)
+            except Exception:  # the user's print() must not fail for our copy's sake
+                self._copying = False
+
+    def _wrap(self, stream: Any) -> None:
+        original = getattr(stream, "write", None)
+        if original is None:
+            return
+        wrapper = self._wrapper(original)
+        try:
+            stream.write = wrapper
+        except AttributeError:  # a stream that takes no attributes is left alone
+            return
+        self._wrapped.append((stream, original, wrapper))
 
     def _wrapper(self, original: _Write) -> _Write:
         def write(text: str) -> int:
             written = original(text)
-            if self._copying and text:
-                try:
-                    self._copy(text)
-                except Exception:  # the user's print() must not fail for our copy's sake
-                    self._copying = False
+            self._was_reached = True
+            self.copy(text)
             return written
 
         return write
@@ -73,3 +102,25 @@ class Console:
             raw = f"\n[lossbook: console output past {LARGEST_CONSOLE_BYTES >> 20} MB is not kept]\n".encode()
         self._left -= len(raw)
         self._sink(raw)
+
+
+class _Echo:
+    """What a notebook's stream hands everything to that is printed.
+
+    Attributes:
+        before: what it was handed to before, if anything.
+    """
+
+    def __init__(self, before: Any, copy: Callable[[str], None]) -> None:
+        self.before = before
+        self._copy = copy
+
+    def write(self, text: str) -> int:
+        if self.before is not None:
+            self.before.write(text)
+        self._copy(text)
+        return len(text)
+
+    def flush(self) -> None:
+        if self.before is not None:
+            self.before.flush()

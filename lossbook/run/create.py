@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -291,10 +290,10 @@ def _this_attempt(launch: Launch, known: Sequence[Attempt], resume_step: int | N
 
 
 def _name(info: RunInfo, run_id: str) -> str:
-    return info.name or systematic_name(info.config, run_id)
+    return info.name or systematic_name(info.config, run_id, program=info.script or "")
 
 
-def systematic_name(config: JsonObject, run_id: str) -> str:
+def systematic_name(config: JsonObject, run_id: str, *, program: str = "") -> str:
     """`{model}_{optimizer}_{variant}_{method}_{sparsity}` from what the configuration has, and a short id."""
 
     def first(*names: str) -> str:
@@ -315,6 +314,6 @@ def systematic_name(config: JsonObject, run_id: str) -> str:
         parts.append(f"{sparsity * 100 if sparsity <= 1 else sparsity:g}")
     known = [part for part in parts if part]
     if not known:
-        script = os.path.splitext(os.path.basename(sys.argv[0] if sys.argv else ""))[0]
+        script = os.path.splitext(os.path.basename(program))[0]
         known = [script.strip("-_") or "run"]
     return "_".join([*known, run_id[:4]])

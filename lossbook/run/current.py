@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from lossbook.errors import LossbookError, StoreError, UnknownRun
 from lossbook.journal import choose_durability
@@ -16,6 +18,9 @@ from lossbook.run.follower_process import collect_followers
 from lossbook.run.messages import say, say_once
 from lossbook.run.request import InitArguments, InitRequest
 from lossbook.run.run import Run
+
+if TYPE_CHECKING:
+    from lossbook.run.notebook import Notebook
 
 _current: Run | None = None
 runs_begun = 0
@@ -102,8 +107,11 @@ def init(
     )
     if _current is not None and request.previous == "return_previous":
         return _current
+    notebook = _notebook()
     if request.previous == "finish_previous":
         finish()
+    elif request.previous is None and notebook is not None and _current is not None:
+        notebook.end_before(_current)
     if request.info.mode == "disabled":
         _current = Run(begin_disabled(request.info), console=False)
         return _current
@@ -131,6 +139,8 @@ def init(
     runs_begun += 1
     leave_out_of_compilation()
     run = Run(started, mode=request.info.mode, console=request.console)
+    if notebook is not None:
+        notebook.watch(run)
     if request.info.system_metrics:
         run.watch_allocator()
     if launch.local_rank == 0:
@@ -138,6 +148,15 @@ def init(
     if request.previous != "create_new" or _current is None:
         _current = run
     return run
+
+
+def _notebook() -> Notebook | None:
+    """The notebook that this process runs cells of; nobody has one who has not loaded IPython."""
+    if "IPython" not in sys.modules:
+        return None
+    from lossbook.run.notebook import notebook
+
+    return notebook()
 
 
 def _nothing(sentence: str, request: InitRequest) -> Started:

@@ -20,6 +20,7 @@ from lossbook.redaction import mask_arguments
 from lossbook.run.config import plain_config
 from lossbook.run.messages import say
 from lossbook.run.mirror_request import mirror_specs
+from lossbook.run.shell import find_shell, notebook_path
 from lossbook.run.text import text_of
 from lossbook.run_info import Host, RunInfo
 
@@ -120,7 +121,7 @@ class InitRequest(NamedTuple):
                 mode=_one_of("mode", mode, MODES),
                 mirrors=tuple(mirrors),
                 system_metrics=bool(asked("system_metrics", True)),
-                script=text_of(absolute_path(sys.argv[0])) if sys.argv and sys.argv[0] else None,
+                script=program_path(),
                 entity=_text("entity", asked("entity")),
                 job_type=_text("job_type", asked("job_type")),
             ),
@@ -213,6 +214,14 @@ def _whole(name: str, value: object) -> int:
 def command_line() -> tuple[str, ...]:
     """How this process was started, secrets masked, as JSON can hold it: an argument need not be UTF-8."""
     return tuple(map(text_of, mask_arguments(list(getattr(sys, "orig_argv", sys.argv)))))
+
+
+def program_path() -> str | None:
+    """The script that this process runs; in a notebook the notebook, where that is known."""
+    if find_shell() is not None:  # its first argument is the kernel's own program
+        path = notebook_path()
+        return text_of(absolute_path(path)) if path else None
+    return text_of(absolute_path(sys.argv[0])) if sys.argv and sys.argv[0] else None
 
 
 def _this_host() -> Host:
