@@ -61,6 +61,8 @@ _LAZY = {
     "Book": "lossbook.book",
     "Curve": "lossbook.curves",
     "RecordedRun": "lossbook.reading",
+    "load_ipython_extension": "lossbook.notebook",
+    "unload_ipython_extension": "lossbook.notebook",
 }
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsIndex, overload
 
 from lossbook.errors import StoreError, UnknownRun
+from lossbook.lazy import shown_by
 from lossbook.metrics import nearest
 from lossbook.paths import RunFolder, default_store
 from lossbook.reading import (
@@ -39,6 +40,21 @@ def open(store: str | os.PathLike[str] | None = None, *, memory_bytes: int | Non
         StoreError: there is no such folder, or it cannot be read.
     """
     return Book(store, memory_bytes=memory_bytes)
+
+
+class RunList(list[RecordedRun]):
+    """Runs, as a list; a notebook shows them as a table."""
+
+    @overload
+    def __getitem__(self, place: SupportsIndex) -> RecordedRun: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> RunList: ...
+
+    def __getitem__(self, place: SupportsIndex | slice) -> RecordedRun | RunList:
+        return RunList(super().__getitem__(place)) if isinstance(place, slice) else super().__getitem__(place)
+
+    _repr_html_ = shown_by("runs_html")
 
 
 class Book:
@@ -113,7 +129,7 @@ class Book:
             entries = [entry for entry in entries if test(entry.record)]
         if sort:
             entries = _sorted(entries, sort)
-        return [self._recorded(entry) for entry in entries[: limit if limit is not None else len(entries)]]
+        return RunList(self._recorded(entry) for entry in entries[: limit if limit is not None else len(entries)])
 
     def run(self, ref: str = "latest", project: str | None = None) -> RecordedRun:
         """One run, by id, name or a unique beginning of either; "latest" is the one begun last.
@@ -227,6 +243,8 @@ class Book:
     def _make_run(self, folder: RunFolder) -> RecordedRun:
         """A run of which nothing was read yet."""
         return self._recorded(IndexEntry(folder.path, 0, 0, "", b"{}"))
+
+    _repr_html_ = shown_by("book_html")
 
     def __repr__(self) -> str:
         return f"<lossbook book of {self.store}>"

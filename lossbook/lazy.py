@@ -7,6 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from typing import Any
+
+
+def shown_by(name: str) -> Callable[[Any], str | None]:
+    """A `_repr_html_`: what a notebook shows of an object, made by a function of `lossbook.notebook` that is loaded then."""
+
+    def _repr_html_(self: Any) -> str | None:
+        from lossbook.errors import LossbookError
+
+        try:
+            shown: str = getattr(import_module("lossbook.notebook"), name)(self)
+        except LossbookError:  # a damaged file, say: its text is shown instead
+            return None
+        return shown
+
+    return _repr_html_
 
 
 def lazy_exports(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import urllib.parse
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import click
@@ -18,6 +19,7 @@ import click
 from lossbook.cli.app import Settings, common_options
 from lossbook.cli.format import printable, to_json
 from lossbook.errors import BadArgument, StoreError
+from lossbook.served_pages import noted
 
 DEFAULT_PORT = 8765
 #: Ports that are tried where none was named.
@@ -117,7 +119,8 @@ def serve_command(
             if opens if opens is not None else _has_screen():
                 _open_browser(place.whole_url)
 
-        Server(app, say).run(sockets=[listener])
+        with noted(place.url, settings.location) if is_local and token is None else nullcontext():
+            Server(app, say).run(sockets=[listener])
     _end_at_once()
 
 

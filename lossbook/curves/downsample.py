@@ -14,6 +14,7 @@ import numpy
 
 from lossbook.curves.smoothing import Smoothing, smooth, smooth_buckets
 from lossbook.errors import BadArgument
+from lossbook.lazy import shown_by
 from lossbook.storage import BUCKET_COLUMNS, FINEST_LEVEL, LEVEL_STEP, Buckets, RunRows, SeriesPart, between
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class Curve:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    _repr_html_ = shown_by("curve_html")
 
 
 @dataclass(frozen=True)

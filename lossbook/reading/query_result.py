@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lossbook.errors import BadArgument, BadQuery, MissingLibrary, StoreError
 from lossbook.formatting import csv_cell
+from lossbook.lazy import shown_by
 from lossbook.paths import replacing
 from lossbook.storage import quote, quote_name
 
@@ -177,6 +178,14 @@ class QueryResult:
     def __len__(self) -> int:
         found = self._ask(lambda text: self._run(f"SELECT count(*) FROM ({text})").fetchone())
         return int(found[0]) if found else 0
+
+    def first(self, count: int) -> Rows:
+        """The first rows as tuples, `count` of them at the most."""
+        if self._result is not None:
+            return self._result[:count]
+        return self._ask(lambda text: self._run(f"SELECT * FROM ({text}) LIMIT {int(count)}").fetchall())
+
+    _repr_html_ = shown_by("table_html")
 
     def __repr__(self) -> str:
         return f"<lossbook table: {', '.join(self.columns)}>"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lossbook.errors import BadArgument, LossbookError, StoreError, UnknownKey
 from lossbook.json_shapes import object_or_empty
+from lossbook.lazy import shown_by
 from lossbook.metrics import AXES, find_key, goal_of, nearest
 from lossbook.paths import RunFolder, SegmentName
 from lossbook.reading.index import IndexEntry, read_index
@@ -171,6 +172,13 @@ class RecordedRun:
         self._live = live if record.state == "running" else None
         self._entry = IndexEntry(self.path, 0, record.created_us, record.state, record.to_text(), record)
         return self
+
+    @property
+    def store(self) -> str:
+        """The folder of the store that it is in."""
+        return self._context.store
+
+    _repr_html_ = shown_by("run_html")
 
     def __repr__(self) -> str:
         return f"<lossbook recorded run {self.name} ({self.id}), {self.state}>"

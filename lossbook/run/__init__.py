@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lossbook.run.request import InitArguments as InitArguments, InitRequest as InitRequest
     from lossbook.run.run import Run as Run
     from lossbook.run.saved_files import copy_by_content as copy_by_content
+    from lossbook.run.shell import find_shell as find_shell
     from lossbook.run.text import describe as describe
     from lossbook.run.values import (
         Event as Event,
@@ -52,6 +53,7 @@ else:
             "plain_values": "plain",
             "request": "InitArguments InitRequest",
             "run": "Run",
+            "shell": "find_shell",
             "saved_files": "copy_by_content",
             "text": "describe",
             "values": "Event Histogram Image Media Table Text",

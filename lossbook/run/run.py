@@ -16,6 +16,7 @@ from typing import Any
 
 from lossbook.journal import AttemptRow, Journal, NotPlain
 from lossbook.json_shapes import JsonObject
+from lossbook.lazy import shown_by
 from lossbook.paths import RunFolder, absolute_path
 from lossbook.redaction import mask_config, mask_text
 from lossbook.run import exit_hooks
@@ -523,6 +524,21 @@ class Run:
             self.end("interrupted", "KeyboardInterrupt")
         else:
             self.end("failed", exit_hooks.last_lines(error))
+
+    def live_chart(self, *keys: str, x: str = "step", every_seconds: float = 1.0) -> Any:
+        """Show a chart below a notebook's cell that follows the training.
+
+        Args:
+            keys: what to draw; none for the losses, whatever they are called.
+            x: the axis, as in `RecordedRun.curve`.
+            every_seconds: between two pictures, at the least.
+
+        Returns:
+            The chart; it ends with the run, or by its `stop()`.
+        """
+        return import_module("lossbook.notebook").LiveChart(self, keys, x=x, every_seconds=every_seconds)
+
+    _repr_html_ = shown_by("live_run_html")
 
     def __repr__(self) -> str:
         return f"<lossbook run {self.name} ({self.id}) in {self.path}>"
