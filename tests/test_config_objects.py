@@ -87,8 +87,14 @@ class Hostile:
     [
         (argparse.Namespace(lr=0.1, _seed=3), {"lr": 0.1, "_seed": 3}),
         (types.SimpleNamespace(a=types.SimpleNamespace(b=1)), {"a": {"b": 1}}),
-        (Schedule(10, Layer(4), [Layer(5, Layer(6))]),
-         {"warmup": 10, "optimizer": {"size": 4, "inner": None}, "steps": [{"size": 5, "inner": {"size": 6, "inner": None}}]}),
+        (
+            Schedule(10, Layer(4), [Layer(5, Layer(6))]),
+            {
+                "warmup": 10,
+                "optimizer": {"size": 4, "inner": None},
+                "steps": [{"size": 5, "inner": {"size": 6, "inner": None}}],
+            },
+        ),
         (Slotted(), {"a": 1}),
         (collections.deque([Layer(1)]), [{"size": 1, "inner": None}]),
         (collections.ChainMap({"a": 1}), {"a": 1}),
@@ -110,7 +116,7 @@ class Hostile:
         (float("nan"), "NaN"),
         (1 << 70, str(1 << 70)),
     ],
-)  # fmt: skip
+)
 def test_a_value_keeps_its_structure_at_every_depth(value: object, kept: object) -> None:
     assert plain_config({"one": value, "deep": {"in": [value]}}) == {"one": kept, "deep": {"in": [kept]}}
 

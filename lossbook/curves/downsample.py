@@ -64,6 +64,9 @@ class Curve:
     def __len__(self) -> int:
         return len(self.x)
 
+    def __repr__(self) -> str:
+        return f"<lossbook curve of {self.key} by {self.x_name}: {len(self):,} points>"
+
     _repr_html_ = shown_by("curve_html")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Points of one curve: as many as such a picture can show.
 POINTS = 300
+#: Curves of more points are thinned, so that a notebook's file stays small.
+_MOST_POINTS = 1500
 _MARGINS = (46, 10, 8, 24)  # left, right, top, bottom
 
 
@@ -49,6 +52,7 @@ def chart(curves: Sequence[Curve], *, labels: Sequence[str] = (), width: int = 6
         labels: what to call them; default their keys.
         width, height: in pixels; the picture takes the room that it is given, in this proportion.
     """
+    curves = [_thinned(curve) for curve in curves]
     named = list(zip(labels or [curve.key for curve in curves], curves, strict=True))
     legend = "".join(_legend_entry(place, name, curve) for place, (name, curve) in enumerate(named))
     frame = _frame([curve for curve in curves if len(curve)], width, height)
@@ -61,6 +65,31 @@ def chart(curves: Sequence[Curve], *, labels: Sequence[str] = (), width: int = 6
         f'<div class="lb-legend">{legend}</div>'
         f'<svg viewBox="0 0 {width} {height}" style="max-width:{width}px" role="img" aria-label="{said}">'
         f"{_axes(frame, axis)}{drawn}</svg>"
+    )
+
+
+def _thinned(curve: Curve) -> Curve:
+    """The curve with neighbouring points made one, its extremes kept, where it has more than can be shown."""
+    if len(curve) <= _MOST_POINTS:
+        return curve
+    starts = numpy.arange(0, len(curve), math.ceil(len(curve) / _MOST_POINTS))
+    ends = numpy.append(starts[1:], len(curve)) - 1
+    finite = numpy.where(numpy.isfinite(curve.mean), curve.count - curve.nonfinite, 0)
+    sums = numpy.add.reduceat(numpy.where(finite > 0, curve.mean, 0.0) * finite, starts)
+    rows = numpy.add.reduceat(finite, starts)
+    return replace(
+        curve,
+        x=curve.x[starts],
+        x_end=curve.x_end[ends],
+        first=curve.first[starts],
+        last=curve.last[ends],
+        min=numpy.fmin.reduceat(curve.min, starts),
+        max=numpy.fmax.reduceat(curve.max, starts),
+        min_x=curve.min_x[starts],
+        max_x=curve.max_x[starts],
+        mean=numpy.where(rows > 0, sums / numpy.maximum(rows, 1), numpy.nan),
+        count=numpy.add.reduceat(curve.count, starts),
+        nonfinite=numpy.add.reduceat(curve.nonfinite, starts),
     )
 
 

@@ -69,6 +69,12 @@ class LiveChart:
             self._thread.join(_END_SECONDS)
         atexit.unregister(self.stop)
 
+    def wait(self, seconds: float = 10.0) -> bool:
+        """Wait until the chart of a run that has ended shows all of its rows; False when it took longer."""
+        if self._thread is not None:
+            self._thread.join(seconds)
+        return self._thread is None or not self._thread.is_alive()
+
     def _follow(self) -> None:
         pause = self._every_seconds
         is_last = False
@@ -107,8 +113,9 @@ class LiveChart:
         return page([self._head(), body])
 
     def _head(self) -> str:
-        place = page_of(self._recorded.store, self._recorded) if self._recorded is not None else None
-        standing = "running" if not self._run.is_finished else "finished"
+        run = self._recorded
+        standing = "running" if not self._run.is_finished or run is None else run.refresh().state
+        place = page_of(run.store, run) if run is not None else None
         return f'<div class="lb-head"><b>{link(self._run.name, place)}</b>{state(standing)}</div>'
 
     def __repr__(self) -> str:

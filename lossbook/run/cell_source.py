@@ -10,11 +10,14 @@ import ast
 import re
 from collections.abc import Iterator
 
-from lossbook.redaction import MASK, is_secret_name, mask_text
+from lossbook.redaction import MASK, is_secret_name, mask_named_values, mask_text
 
 #: What IPython takes besides Python: magics, the shell's commands, questions.
 _NO_PYTHON = re.compile(r"^(\s*)([%!?].*|.*=\s*[%!].*|.*\?{1,2}\s*)$")
 _SET_VARIABLE = re.compile(r"^(\s*%(?:set_)?env\s+([^\s=]+)(?:\s*=\s*|\s+))(.+)$")
+_NO_PYTHON_LINE = re.compile(r"\s*[%!]")
+#: Cells of these magics are Python; those of others are a shell's, a file's or another language's.
+_PYTHON_CELLS = ("%%time", "%%timeit", "%%capture", "%%prun", "%%python", "%%pypy")
 #: Functions that set what their first argument names.
 _SETTERS = ("setdefault", "putenv", "setenv", "setattr")
 #: Functions that take nothing but secrets, of those that people call in notebooks.
@@ -24,6 +27,9 @@ _LOGINS = ("login", "notebook_login")
 def mask_cell(source: str) -> str:
     """The source of a cell with its secrets masked; never raises."""
     try:
+        first = source.split(maxsplit=1)[:1]
+        if first and first[0].startswith("%%") and first[0] not in _PYTHON_CELLS:
+            return mask_named_values(source)
         lines = [_mask_magic(line) for line in source.split("\n")]
         return mask_text(_mask_literals(lines))
     except Exception:
@@ -32,7 +38,9 @@ def mask_cell(source: str) -> str:
 
 def _mask_magic(line: str) -> str:
     found = _SET_VARIABLE.match(line)
-    return f"{found[1]}{MASK}" if found and is_secret_name(found[2]) else line
+    if found is not None and is_secret_name(found[2]):
+        return f"{found[1]}{MASK}"
+    return mask_named_values(line) if _NO_PYTHON_LINE.match(line) else line
 
 
 def _mask_literals(lines: list[str]) -> str:

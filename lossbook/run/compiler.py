@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lossbook.run.run import Run
+
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
 
 _COMPILER = "torch._dynamo"
 #: What is called within a training step, in this package: folders and files.
@@ -44,6 +45,8 @@ class _CompilerFinder:
     ) -> ModuleSpec | None:
         if name != _COMPILER:
             return None
+        from importlib.util import find_spec
+
         if self in sys.meta_path:
             sys.meta_path.remove(self)
         spec = find_spec(name)

@@ -19,6 +19,7 @@ from lossbook.run.cell_source import mask_cell
 from lossbook.run.messages import say_once
 from lossbook.run.run import Run
 from lossbook.run.shell import find_shell, notebook_path
+from lossbook.run.text import describe
 
 CELLS_FILE = "cells.py"
 #: Kept of the cells at the most, in bytes of source: a cell may have a picture pasted into it.
@@ -62,7 +63,13 @@ class Notebook:
         self._end(run)
 
     def watch(self, run: Run) -> None:
-        """Keep the cells of a run, those included that were run before it began."""
+        """Keep the cells of a run, those included that were run before it began; never raises."""
+        try:
+            self._watch(run)
+        except Exception as error:  # a shell that is unlike those that are known
+            run.warn("notebook", f"the notebook's cells are not kept ({describe(error)})")
+
+    def _watch(self, run: Run) -> None:
         if not self._awaits_exit and hasattr(self._shell, "kernel"):
             # After the hook that ends a script's runs, so that it is called before it.
             atexit.register(self._at_exit)
@@ -73,8 +80,7 @@ class Notebook:
         name = notebook_path()
         head = f"# The cells that were run, in their order{f': {os.path.basename(name)}' if name else ''}.\n"
         cells = list(enumerate(getattr(self._shell.history_manager, "input_hist_raw", ())))
-        text = "".join(_cell(number, source) for number, source in cells if source)
-        self._write(run, head + text)
+        self._write(run, head + "".join(_cell(number, source) for number, source in cells if source))
 
     def _write(self, run: Run, text: str) -> None:
         contents = text.encode("utf-8", "replace")
@@ -93,11 +99,13 @@ class Notebook:
             runs = self._live()
             if runs and cell is not None and cell.store_history and cell.raw_cell:
                 # The shell counts before or after this event, as its version has it; its list grows after.
-                text = _cell(len(self._shell.history_manager.input_hist_raw), cell.raw_cell)
+                number = len(self._shell.history_manager.input_hist_raw)
+                text = _cell(number, cell.raw_cell, time.strftime(" %Y-%m-%d %H:%M:%S"))
                 for run in runs:
                     self._write(run, text)
             for run in runs:
-                run.renew_console()
+                if run.console is not None:
+                    run.console.renew()
                 self._outcomes[run].step = run.last_step
         except Exception:  # the user's cell must not fail for our copy's sake
             pass
@@ -108,8 +116,8 @@ class Notebook:
             text = exit_hooks.last_lines(error) if isinstance(error, BaseException) else None
             for run in self._live():
                 outcome = self._outcomes[run]
-                if text is not None:
-                    run.record_printed(f"{text}\n")
+                if text is not None and run.console is not None:
+                    run.console.copy(f"{text}\n")
                 if run.last_step != outcome.step:
                     outcome.state, outcome.error = _state_after(error, text)
         except Exception:
@@ -139,8 +147,8 @@ def _state_after(error: BaseException | None, text: str | None) -> tuple[str, st
     return ("interrupted", "KeyboardInterrupt") if isinstance(error, KeyboardInterrupt) else ("failed", text)
 
 
-def _cell(number: int, source: str) -> str:
-    return f"\n# %% [{number}] {time.strftime('%Y-%m-%d %H:%M:%S')}\n{mask_cell(source).rstrip()}\n"
+def _cell(number: int, source: str, moment: str = "") -> str:
+    return f"\n# %% [{number}]{moment}\n{mask_cell(source).rstrip()}\n"
 
 
 def notebook() -> Notebook | None:

@@ -389,23 +389,16 @@ class Run:
         if not self._finished:
             self._journal.append_text(f"console/r{self._rank}.log", text)
 
-    def record_printed(self, text: str) -> None:
-        """Add a text to what the run printed, where that is kept."""
-        if self._console is not None:
-            self._console.copy(text)
-
-    def renew_console(self) -> None:
-        """Catch what is printed from now on, whatever has taken the streams back."""
-        if self._console is not None:
-            self._console.renew()
+    @property
+    def console(self) -> Console | None:
+        """What catches what is printed; None where that is not kept."""
+        return self._console
 
     def record_code(self, name: str, text: bytes) -> None:
         """Add to a file of the code that this attempt ran."""
         if not self._finished and self._rank == 0:
-            folder = (
-                self._folder.code if self.attempt == 0 else os.path.join(self._folder.code, f"attempt-{self.attempt}")
-            )
-            self._journal.append_text(os.path.join(folder, name), text)
+            folder = "code" if self.attempt == 0 else f"code/attempt-{self.attempt}"
+            self._journal.append_text(f"{folder}/{name}", text)
 
     def save(
         self, glob_str: object = None, base_path: object = None, policy: str = "live", glob: bool = True

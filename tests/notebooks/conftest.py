@@ -41,7 +41,8 @@ class Kernel:
         def take(message: dict[str, Any]) -> None:
             content = message["content"]
             said.append(content.get("text") or "\n".join(content.get("traceback") or ()))
-            if interrupt_at is not None and interrupt_at in said[-1]:
+            # Only what it prints: the traceback that follows has the text in its lines of source.
+            if interrupt_at is not None and interrupt_at in content.get("text", ""):
                 self.manager.interrupt_kernel()
 
         self.client.execute_interactive(source, timeout=120, store_history=True, output_hook=take)

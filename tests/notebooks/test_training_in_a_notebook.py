@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,8 +38,16 @@ def test_the_console_has_what_every_cell_prints(kernel: Kernel) -> None:
     kernel.cell("!echo from the shell")
     kernel.cell("run.finish()\nprint('after the end')")
     text = read(kernel.store / "p/r/console/r0.log")
-    lines = ["in the first cell", "in the second", "an error line", "a line of a logger", "ValueError: this cell fails",
-             "from a thread", "under a magic", "from the shell"]  # fmt: skip
+    lines = [
+        "in the first cell",
+        "in the second",
+        "an error line",
+        "a line of a logger",
+        "ValueError: this cell fails",
+        "from a thread",
+        "under a magic",
+        "from the shell",
+    ]
     assert [text.count(line) for line in lines] == [1] * len(lines)
     assert "before the run" not in text
     assert "after the end" not in text
@@ -81,7 +92,7 @@ def test_running_the_cell_with_init_again_ends_the_run_before(kernel: Kernel) ->
 
 def test_an_interrupted_cell_leaves_the_run_usable(kernel: Kernel) -> None:
     kernel.cell(BEGIN)
-    loop = "import time\nprint('looping', flush=True)\nfor i in range(10**9):\n    run.log({'loss': 1.0})\n    time.sleep(0.01)"
+    loop = "import time\nprint('looping', flush=True)\nfor i in range(10**9):\n    run.log({'loss': 1.0})\n    time.sleep(0.01)  # a step's work"
     assert "KeyboardInterrupt" in kernel.cell(loop, interrupt_at="looping")
     assert states(kernel.store) == {"r": "running"}
     kernel.cell("run.log({'later': 2.0})\nrun.finish()")
@@ -107,6 +118,17 @@ def test_a_kernel_that_is_shut_down_interrupts_its_run(kernel: Kernel) -> None:
     assert (run.state, run.error) == ("interrupted", "the kernel was restarted or shut down")
 
 
+def test_a_kernel_that_is_shut_down_in_the_midst_of_a_cell_interrupts_its_run(kernel: Kernel) -> None:
+    kernel.cell(BEGIN)
+    kernel.client.execute(
+        "import time\nfor step in range(10**9):\n    run.log({'loss': 1.0})\n    time.sleep(0.01)  # a step's work"
+    )
+    wait_until(lambda: "loss" in lossbook.open(kernel.store).run("r").metrics)
+    kernel.shut_down()
+    wait_until(lambda: states(kernel.store)["r"] != "running")
+    assert states(kernel.store)["r"] == "interrupted"
+
+
 def test_a_kernel_that_is_killed_leaves_a_crashed_run_with_its_cells(kernel: Kernel) -> None:
     kernel.cell(BEGIN)
     kernel.cell("run.log({'loss': 1.0})  # the last cell")
@@ -129,9 +151,67 @@ def test_a_kernel_that_is_killed_leaves_a_crashed_run_with_its_cells(kernel: Ker
             "%%time\n!ls\nfiles = !ls\npassword = '''a\nb'''\nx = 2",
             '%%time\n!ls\nfiles = !ls\npassword = "***"\n\nx = 2',
         ),
+        ("%%bash\nexport API_KEY=k1 LR=2", "%%bash\nexport API_KEY=*** LR=2"),
+        ("!API_KEY=k1 python x.py\nlr = 2", "!API_KEY=*** python x.py\nlr = 2"),
         ("def broken(:\n    token = 'sk-0123456789abcdef0123'", "def broken(:\n    token = '***'"),
         ("pad_token = '<pad>'; tokens = ['a']", "pad_token = '<pad>'; tokens = ['a']"),
     ],
 )
 def test_secrets_in_a_cell_are_masked(source: str, kept: str) -> None:
     assert mask_cell(source) == kept
+
+
+def test_a_terminal_of_ipython_records_what_every_cell_prints(tmp_path: Path) -> None:
+    program = """
+import lossbook, sys
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+shell.user_ns["__vsc_ipynb_file__"] = "/work/in/vs/code.ipynb"
+def cell(source): shell.run_cell(source, store_history=True)
+cell("import lossbook; run = lossbook.init(project='p', id='r', system_metrics=False); print('in cell one')")
+cell("print('in cell two')")
+cell("import sys; print('in cell three', file=sys.stderr)")
+cell("1 / 0")
+cell("run.finish()")
+cell("print('after the end')")
+"""
+    environment = {**os.environ, "LOSSBOOK_STORE": str(tmp_path / "store"), "IPYTHONDIR": str(tmp_path / "ipython")}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=120, capture_output=True)
+    text = read(tmp_path / "store/p/r/console/r0.log")
+    assert [text.count(words) for words in ("in cell one", "in cell two", "in cell three", "after the end")] == [
+        1,
+        1,
+        1,
+        0,
+    ]
+    assert "ZeroDivisionError" in text
+    assert lossbook.open(tmp_path / "store").run("r").info.script == "/work/in/vs/code.ipynb"
+    assert lossbook.open(tmp_path / "store").run("r").name.startswith("code_")
+    assert "print('in cell two')" in read(tmp_path / "store/p/r/code/cells.py")
+
+
+def test_the_output_of_a_long_cell_is_recorded_while_it_runs(kernel: Kernel) -> None:
+    kernel.cell(BEGIN)
+    loop = "import time\nfor step in range(10**9):\n    print('step', step)\n    time.sleep(0.01)  # a step's work"
+    kernel.client.execute(loop)
+    console = kernel.store / "p/r/console/r0.log"
+    wait_until(lambda: console.exists() and "step 5" in read(console))
+    kernel.kill()
+    wait_until(lambda: states(kernel.store)["r"] == "crashed")
+
+
+def test_threads_that_begin_runs_in_a_cell_do_not_end_each_others(kernel: Kernel) -> None:
+    said = kernel.cell(
+        "import lossbook, threading\n"
+        "def train(name):\n"
+        "    run = lossbook.init(project='p', id=name, system_metrics=False, console=False)\n"
+        "    ready.wait()\n"
+        "    run.log({'loss': 1.0}); run.finish()\n"
+        "ready = threading.Barrier(3)\n"
+        "threads = [threading.Thread(target=train, args=(f't{n}',)) for n in range(3)]\n"
+        "for one in threads: one.start()\n"
+        "for one in threads: one.join()"
+    )
+    assert "ends the run before it" not in said
+    for name in ("t0", "t1", "t2"):
+        assert lossbook.open(kernel.store).run(name).metrics["loss"]["count"] == 1

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from IPython.core.formatters import HTMLFormatter
 from notebooks.conftest import Kernel
 from waiting import wait_until
 
@@ -54,7 +55,8 @@ class Page(html.parser.HTMLParser):
 
 def page_of(shown: object) -> Page:
     """What a notebook shows of an object; it is well formed, runs nothing and loads nothing."""
-    text = shown._repr_html_()  # type: ignore[attr-defined]
+    text = HTMLFormatter()(shown)
+    assert isinstance(text, str)
     page = Page(text)
     assert page.open == []
     assert set(page.tags) <= TAGS | DRAWING
@@ -69,9 +71,15 @@ def store(tmp_path: Path) -> Path:
     path = tmp_path / "store"
     for number in range(3):
         run = lossbook.init(
-            store=path, project="study", id=f"r{number}", name=f"run {number} {HOSTILE}", tags=[HOSTILE],
-            config={"lr": 0.1 * (number + 1), HOSTILE: HOSTILE, "same": 1}, system_metrics=False, console=False,
-        )  # fmt: skip
+            store=path,
+            project="study",
+            id=f"r{number}",
+            name=f"run {number} {HOSTILE}",
+            tags=[HOSTILE],
+            config={"lr": 0.1 * (number + 1), HOSTILE: HOSTILE, "same": 1},
+            system_metrics=False,
+            console=False,
+        )
         for step in range(200):
             loss = math.nan if number == 1 and step > 150 else 5 / (1 + step)
             run.log({"train/loss": loss, "val/loss": 5 / (1 + step), HOSTILE: step}, step=step)
@@ -134,6 +142,20 @@ def test_a_curve_marks_what_is_not_finite_and_draws_over_no_gap(store: Path) -> 
     assert page_of(book.run("r0").curve("train/loss", points=1)).tags.count("circle") == 1
 
 
+def test_a_curve_of_many_points_is_thinned_with_its_spike(tmp_path: Path) -> None:
+    with lossbook.init(store=tmp_path, project="p", id="r", system_metrics=False, console=False) as run:
+        for step in range(9000):
+            run.log({"loss": 900.0 if step == 4321 else math.nan if step == 8000 else 1.0}, step=step)
+    curve = lossbook.open(tmp_path).run().curve("loss", points=9000)
+    assert repr(curve) == "<lossbook curve of loss by step: 9,000 points>"
+    page = page_of(curve)
+    envelopes = page.attributes["points"]
+    assert sum(text.count(" ") for text in envelopes) < 6000
+    # The top of the picture is the spike, above the line of the means.
+    assert min(float(point.split(",")[1]) for text in envelopes for point in text.split()) < 20
+    assert "1 not finite" in page.text
+
+
 def test_values_of_any_size_are_drawn(tmp_path: Path) -> None:
     with lossbook.init(store=tmp_path, project="p", id="r", system_metrics=False, console=False) as run:
         for step, value in enumerate((1e308, -1e308, 0.0, math.inf)):
@@ -172,17 +194,15 @@ def test_a_live_chart_follows_the_training_and_ends_with_the_run(kernel: Kernel)
     kernel.cell("import lossbook\nrun = lossbook.init(project='p', id='r', name='live', system_metrics=False)")
     first = kernel.shown("chart = run.live_chart('train/loss', every_seconds=0.2)")
     assert "no row yet" in first[0]["text/html"]
-    loop = "import time\nfor step in range(100):\n    run.log({'train/loss': 1 / (1 + step)}, step=step)\n    time.sleep(0.02)"
+    loop = "import time\nfor step in range(100):\n    run.log({'train/loss': 1 / (1 + step)}, step=step)\n    time.sleep(0.02)  # a step's work"
     updates = [one["text/html"] for one in kernel.shown(loop)]
     assert len(updates) >= 2
     assert all("<svg" in one for one in updates[1:])
-    last = kernel.shown("run.finish()\nimport time; time.sleep(2)  # the chart's last picture comes from its thread")
+    last = kernel.shown("run.finish()\nassert chart.wait()")
     assert "finished" in last[-1]["text/html"]
     assert "0.01" in last[-1]["text/html"]
     assert (
-        kernel.shown("time.sleep(0.5); import threading; [t.name for t in threading.enumerate() if 'chart' in t.name]")[
-            0
-        ]["text/plain"]
+        kernel.shown("import threading; [t.name for t in threading.enumerate() if 'chart' in t.name]")[0]["text/plain"]
         == "[]"
     )
 
