@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 
 _COMPILER = "torch._dynamo"
 #: What is called within a training step, in this package: folders and files.
-_CALLED_IN_STEPS = ("__init__.py", "wandb.py", "redaction.py", "run", "journal", "compat", "lm/tracker.py", "lm/tracked_run.py")
+_CALLED_IN_STEPS = (
+    "__init__.py",
+    "wandb.py",
+    "redaction.py",
+    "run",
+    "journal",
+    "compat",
+    "lm/tracker.py",
+    "lm/tracked_run.py",
+)
 #: Methods of a run that call code of others, which is left alone too; not `log()`, since wrapping costs a microsecond.
 _CAREFUL = ("_log_carefully", "_record_config", "_record_summary", "record_event", "save")
 _is_asked = False
