@@ -153,6 +153,7 @@ def test_omegaconf_keeps_what_can_be_read_and_says_what_cannot() -> None:
     )
     kept = plain_config(config)
     assert (kept["lr"], kept["model"]["size"], kept["layers"][0], kept["layers"][2]) == (0.1, 8, 1, {"a": 0.1})
+    assert plain_config(omegaconf.OmegaConf.create([1, {"a": 2}])) == {"config": [1, {"a": 2}]}
     for unreadable in (kept["model"]["width"], kept["layers"][1], kept["root"]):
         assert unreadable.startswith("<unreadable: ")
         assert "\n" not in unreadable
@@ -208,6 +209,7 @@ def test_an_object_that_holds_a_data_set_is_a_text() -> None:
 def test_secrets_are_masked_in_objects_and_in_named_tuples() -> None:
     config = {"adam": Adam(0.1, "abcdefgh"), "layers": [Layer(1, {"password": "abcdefgh", "token12": "fine"})]}
     kept = plain_config({**config, "auth_token": ["abcdefgh", 1234567, 12]})
+    assert plain_config(Adam(0.1, "abcdefgh")) == {"lr": 0.1, "api_key": "***"}
     assert kept["adam"] == {"lr": 0.1, "api_key": "***"}
     assert kept["layers"][0]["inner"] == {"password": "***", "token12": "fine"}
     assert kept["auth_token"] == ["***", "***", 12]

@@ -50,7 +50,8 @@ def _mask_literals(lines: list[str]) -> str:
     try:
         tree = ast.parse(python)
     except (SyntaxError, ValueError, RecursionError):
-        return text
+        # No program that could be told from its secrets: rather too much is masked than too little.
+        return mask_named_values(text)
     places = {
         (one.lineno, one.col_offset, one.end_lineno, one.end_col_offset)
         for value in _secret_values(tree)

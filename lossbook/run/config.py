@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from lossbook.errors import BadArgument
 from lossbook.json_shapes import JsonObject
@@ -46,7 +46,10 @@ def config_entries(config: object) -> dict[str, object]:
     elif isinstance(config, Mapping):
         entries = readable_items(config)
     else:
-        entries = declared_items(config) or attribute_items(config)
+        entries = declared_items(config)
+        if entries is None and isinstance(config, Sequence) and type(config).__module__ != "builtins":
+            return {"config": config}  # a list of OmegaConf's: it has no names of its own
+        entries = entries or attribute_items(config)
         if entries is None and hasattr(config, "__dict__"):
             entries = attributes(config, public_names(config))
     if entries is None:

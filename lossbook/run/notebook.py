@@ -24,6 +24,8 @@ from lossbook.run.text import describe
 CELLS_FILE = "cells.py"
 #: Kept of the cells at the most, in bytes of source: a cell may have a picture pasted into it.
 LARGEST_CELLS_BYTES = 4 << 20
+#: Kept of one cell at the most, in characters.
+LARGEST_CELL = 256 << 10
 _notebook: Notebook | None = None
 
 
@@ -79,8 +81,12 @@ class Notebook:
         self._outcomes[run] = Outcome(run.last_step)
         name = notebook_path()
         head = f"# The cells that were run, in their order{f': {os.path.basename(name)}' if name else ''}.\n"
-        cells = list(enumerate(getattr(self._shell.history_manager, "input_hist_raw", ())))
-        self._write(run, head + "".join(_cell(number, source) for number, source in cells if source))
+        parts, size = [head], 0
+        for number, source in enumerate(list(self._shell.history_manager.input_hist_raw)):
+            if source and size <= LARGEST_CELLS_BYTES:
+                parts.append(_cell(number, source))
+                size += len(parts[-1])
+        self._write(run, "".join(parts))
 
     def _write(self, run: Run, text: str) -> None:
         contents = text.encode("utf-8", "replace")
@@ -148,6 +154,8 @@ def _state_after(error: BaseException | None, text: str | None) -> tuple[str, st
 
 
 def _cell(number: int, source: str, moment: str = "") -> str:
+    if len(source) > LARGEST_CELL:
+        source = f"{source[:LARGEST_CELL]}\n# [cut here: the cell has {len(source):,} characters]"
     return f"\n# %% [{number}]{moment}\n{mask_cell(source).rstrip()}\n"
 
 

@@ -153,6 +153,7 @@ def test_a_kernel_that_is_killed_leaves_a_crashed_run_with_its_cells(kernel: Ker
         ),
         ("%%bash\nexport API_KEY=k1 LR=2", "%%bash\nexport API_KEY=*** LR=2"),
         ("!API_KEY=k1 python x.py\nlr = 2", "!API_KEY=*** python x.py\nlr = 2"),
+        ("password = 'short'; text = 'cut off", "password = '***'; text = 'cut off"),
         ("def broken(:\n    token = 'sk-0123456789abcdef0123'", "def broken(:\n    token = '***'"),
         ("pad_token = '<pad>'; tokens = ['a']", "pad_token = '<pad>'; tokens = ['a']"),
     ],
@@ -215,3 +216,13 @@ def test_threads_that_begin_runs_in_a_cell_do_not_end_each_others(kernel: Kernel
     assert "ends the run before it" not in said
     for name in ("t0", "t1", "t2"):
         assert lossbook.open(kernel.store).run(name).metrics["loss"]["count"] == 1
+
+
+def test_a_cell_with_a_picture_pasted_into_it_is_cut(kernel: Kernel) -> None:
+    kernel.cell("picture = '" + "x" * 400_000 + "'\nafter_the_picture = 1")
+    kernel.cell(BEGIN)
+    kernel.cell("run.finish()")
+    text = read(kernel.store / "p/r/code/cells.py")
+    assert len(text) < 300_000
+    assert "[cut here: the cell has 400,034 characters]" in text
+    assert BEGIN in text
