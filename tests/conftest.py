@@ -86,5 +86,5 @@ def store(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def wait_until() -> WaitUntil:
-    """`wait_until(condition, seconds=20)`: `waiting.wait_until`, for tests that take it as a fixture."""
+    """`wait_until(condition, seconds=60)`: `waiting.wait_until`, for tests that take it as a fixture."""
     return waiting.wait_until

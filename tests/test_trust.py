@@ -194,6 +194,20 @@ def test_sealing_refuses_a_run_whose_folders_are_links(foreign: ForeignRun, outs
     assert sorted(os.listdir(outside)) == ["key", "table.json", "work.tmp"]
 
 
+def test_a_run_whose_folders_are_links_is_not_gone_on_with(
+    foreign: ForeignRun, outside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (foreign.path / "followers").symlink_to(outside)
+    here = {"store": foreign.path.parent.parent, "project": "p", "id": "foreign", "console": False}
+    with pytest.raises(StoreError, match="is a link"):
+        lossbook.init(**here, resume="must")
+    with lossbook.init(**here, resume="allow") as run:
+        run.log({"loss": 0.5})
+    assert run.id == "foreign-2"
+    assert "is a link" in capsys.readouterr().err
+    assert sorted(os.listdir(outside)) == ["key", "table.json", "work.tmp"]
+
+
 def test_verify_names_each_link_and_waits_for_no_pipe(foreign: ForeignRun, outside: Path) -> None:
     (foreign.path / "media").mkdir()
     (foreign.path / f"media/{'a' * 64}.png").symlink_to(outside / "key")

@@ -22,7 +22,7 @@ POLL_SECONDS = 0.01
 
 def wait_until(
     condition: Callable[[], Found],
-    seconds: float = 20.0,
+    seconds: float = 60.0,
     *,
     what: str | Callable[[], object] | None = None,
     pause: Callable[[float], object] = time.sleep,
@@ -44,7 +44,7 @@ def wait_until(
     return found
 
 
-def wait_for_page(page: Page, condition: Callable[[], Found], seconds: float = 20.0) -> Found:
+def wait_for_page(page: Page, condition: Callable[[], Found], seconds: float = 60.0) -> Found:
     """`wait_until` for what a page in the browser shows; a failure quotes the page's text."""
 
     def shown() -> str:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from lossbook.errors import DamagedFile, LossbookError, StoreError, UnknownRun
 from lossbook.paths import RunFolder, new_run_id, run_folder
 from lossbook.run.distributed import Launch
+from lossbook.run_files import refuse_linked_folders
 from lossbook.run_info import RunInfo, load_run_info
 
 #: How long a run's folder may be there without its `run.json`, in seconds, before that counts as lost.
@@ -83,6 +84,13 @@ def claim_run(
         return _claim_another(wanted, run_id, warn, "exists already; pass resume='allow' to go on with it")
     if existing is not None:
         from lossbook.run.resume import wait_for_writer  # for a run that goes on alone
+
+        try:
+            refuse_linked_folders(folder)
+        except StoreError as error:
+            if wanted.resume == "must":
+                raise
+            return _claim_another(wanted, run_id, warn, f"cannot be resumed ({error})")
 
         if (why := wait_for_writer(folder, existing.last_attempt, warn, pause)) is not None:
             if wanted.resume == "must":
