@@ -968,9 +968,11 @@ def test_a_name_that_nobody_has_is_said_once_and_does_not_raise(capsys: pytest.C
 def test_what_libraries_probe_an_object_for_is_answered_truthfully() -> None:
     run = wandb.init(project="p", console=False)
     table = wandb.Table(columns=["a"], data=[[1]])
-    for name in ("_repr_html_", "_ipython_display_", "__array__", "__torch_function__", "tolist", "state_dict", "to"):
+    for name in ("_ipython_display_", "__array__", "__torch_function__", "tolist", "state_dict", "to"):
         assert not hasattr(run, name), name
         assert not hasattr(table, name), name
+    assert run.name in run._repr_html_(), "a run has a card in a notebook"
+    assert not hasattr(table, "_repr_html_")
     assert not hasattr(run.config, "lr")
     assert getattr(run.config, "lr", 0.5) == 0.5
     assert copy.deepcopy(run) is run
