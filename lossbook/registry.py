@@ -186,7 +186,7 @@ def _may_have_entries(path: tuple[str, ...]) -> bool:
                 continue
             try:
                 with open(os.path.join(place, name, "entry_points.txt"), "rb") as file:
-                    if b"lossbook." in file.read():
+                    if b"[lossbook." in file.read():  # a group; our own command names a module of that name
                         return True
             except OSError:
                 continue
