@@ -13,32 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from attack.child import in_child
-from attack.kinds import KINDS, Picture, Place, picture, places_of
+from attack.kinds import Picture, Place, attack_places, picture
 from attack.report import Attempted, Session, Tally
 from attack.runs import complaints, seal_quietly, victim
 
 
 def attack(session: Session) -> Iterator[Attempted]:
     """Flips in each file of each kind of run."""
-    for kind, make in KINDS.items():
-        with tempfile.TemporaryDirectory(dir=session.folder) as folder:
-            place = Path(folder) / "run"
-            place.mkdir()
-            in_child(lambda make=make, place=place: make(place)).must_be_well()
-            well = in_child(lambda place=place: (picture(place), complaints(place / "store")))
-            well.must_be_well()
-            assert well.answer is not None
-            before, already = well.answer
-            if already or before.failures:
-                raise RuntimeError(f"{kind}: an undisturbed run is not well: {already or before.failures}")
-            for sort, places in places_of(place, session, long=8).items():
-                tally = Tally()
-                for one in places:
-                    point = f"{kind}:{one.file}:{one.at}"
-                    if session.wants(point):
-                        _flip(place, one, before, point, tally)
-                if tally.points:
-                    yield tally.row("flipped bit", f"{sort} of a run that is {kind}")
+    return attack_places(session, _flip, fault="flipped bit", long=8)
 
 
 def _flip(place: Path, where: Place, before: Picture, point: str, tally: Tally) -> None:

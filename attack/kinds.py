@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import lossbook
 from attack.child import describe, in_child
 from attack.operations import STEPS, crashed, left_alone, seal_and_summarise, sealed_in_parts
-from attack.report import Session
-from attack.runs import RUN, begin, log_events, log_steps, victim
+from attack.report import Attempted, Session, Tally
+from attack.runs import RUN, begin, complaints, log_events, log_steps, victim
 from lossbook.errors import LossbookError
 from lossbook.follower.cursor import Cursor
 from lossbook.journal import extend_digests
@@ -151,6 +152,38 @@ def places_of(path: Path, session: Session, *, long: int) -> dict[str, list[Plac
             bytes_of_it = session.choose(range(one.stat().st_size), short=1, long=long)
             found.setdefault(sort, []).extend(Place(name, sort, at) for at in bytes_of_it)
     return {sort: session.choose(places, short=1) for sort, places in sorted(found.items())}
+
+
+Harm = Callable[[Path, Place, Picture, str, Tally], None]
+
+
+def attack_places(session: Session, harm: Harm, *, fault: str, long: int) -> Iterator[Attempted]:
+    """Do harm at places in each file of a run of each kind, one after another.
+
+    Args:
+        harm: takes the folder with the run, a place in it, what was read before, the point's name, and the tally.
+        fault: what the harm is called.
+        long: places in each file of a long attack.
+    """
+    for kind, make in KINDS.items():
+        with tempfile.TemporaryDirectory(dir=session.folder) as folder:
+            path = Path(folder) / "run"
+            path.mkdir()
+            in_child(lambda make=make, path=path: make(path)).must_be_well()
+            well = in_child(lambda path=path: (picture(path), complaints(path / "store")))
+            well.must_be_well()
+            assert well.answer is not None
+            before, already = well.answer
+            if already or before.failures:
+                raise RuntimeError(f"{kind}: an undisturbed run is not well: {already or before.failures}")
+            for sort, places in places_of(path, session, long=long).items():
+                tally = Tally()
+                for one in places:
+                    point = f"{kind}:{one.file}:{one.at}"
+                    if session.wants(point):
+                        harm(path, one, before, point, tally)
+                if tally.points:
+                    yield tally.row(fault, f"{sort} of a run that is {kind}")
 
 
 def _sort_of(name: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from attack.child import describe, in_child
-from attack.kinds import KINDS, Picture, Place, picture, places_of
+from attack.kinds import Picture, Place, attack_places, picture
 from attack.report import Attempted, Session, Tally
 from attack.runs import begin, complaints, log_steps, missing, read_store, seal_quietly, victim
 
@@ -21,22 +21,7 @@ NEW_STEPS = range(1000, 1003)
 
 def attack(session: Session) -> Iterator[Attempted]:
     """Cuts in each small file of each kind of run."""
-    for kind, make in KINDS.items():
-        with tempfile.TemporaryDirectory(dir=session.folder) as folder:
-            place = Path(folder) / "run"
-            place.mkdir()
-            in_child(lambda make=make, place=place: make(place)).must_be_well()
-            well = in_child(lambda place=place: picture(place))
-            well.must_be_well()
-            assert well.answer is not None
-            for sort, places in places_of(place, session, long=6).items():
-                tally = Tally()
-                for one in places:
-                    point = f"{kind}:{one.file}:{one.at}"
-                    if session.wants(point):
-                        _cut(place, one, well.answer, point, tally)
-                if tally.points:
-                    yield tally.row("cut short", f"{sort} of a run that is {kind}")
+    return attack_places(session, _cut, fault="cut short", long=6)
 
 
 def _cut(place: Path, where: Place, before: Picture, point: str, tally: Tally) -> None:

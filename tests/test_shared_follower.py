@@ -191,7 +191,7 @@ def test_a_follower_that_cannot_start_is_said_once_and_is_a_problem_of_the_run(
     path = f"{broken}{os.pathsep}{REPOSITORY}"
     code = ONE_RUN.replace(
         "run.finish()",
-        "import time\nfor _ in range(40): time.sleep(0.05), run.sync()  # until it is seen\nrun.finish()",
+        "import os\nos.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)  # the follower\nrun.sync()\nrun.finish()",
     )
     process = start(code, store, "one", PYTHONPATH=path, A_TOKEN="hidden")
     _, said = process.communicate(b"\n", timeout=60)

@@ -9,7 +9,6 @@ import json
 import os
 import pty
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import ends_after
 
 import lossbook
 from lossbook.cli.app import main
@@ -38,15 +38,8 @@ LOOKING = [
 @pytest.fixture(autouse=True)
 def nothing_waits() -> Iterator[None]:
     """A pipe that is waited for ends the test instead of the whole suite."""
-
-    def too_late(*_: object) -> None:
-        raise TimeoutError("something waited for a pipe")
-
-    before = signal.signal(signal.SIGALRM, too_late)
-    signal.alarm(60)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+    with ends_after(60, "something waited for a pipe"):
+        yield
 
 
 def attempt(**more: Any) -> dict[str, Any]:

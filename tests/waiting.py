@@ -7,8 +7,10 @@ what the test is about (a step that takes a while, a signal at a random moment),
 from __future__ import annotations
 
 import inspect
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -42,6 +44,22 @@ def wait_until(
             raise AssertionError(f"it did not happen within {seconds:g} seconds: {said}")
         pause(POLL_SECONDS)
     return found
+
+
+@contextmanager
+def ends_after(seconds: int, what: str) -> Iterator[None]:
+    """Fails what hangs in a system call, by an alarm, so that it ends one test instead of the whole suite."""
+
+    def too_late(*_: object) -> None:
+        raise TimeoutError(what)
+
+    before = signal.signal(signal.SIGALRM, too_late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def wait_for_page(page: Page, condition: Callable[[], Found], seconds: float = 60.0) -> Found:

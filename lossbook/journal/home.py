@@ -12,12 +12,12 @@ import sys
 from collections.abc import Callable
 from enum import Enum
 
+from lossbook.journal.open_file import NEW_FILE, held_file
 from lossbook.json_shapes import JsonObject
-from lossbook.paths import RunFolder, write_json
+from lossbook.paths import RunFolder, SegmentName, make_folder, write_json
 
 #: What the system says of a file or a folder that is not there (any more).
 NOT_THERE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ESTALE))
-_COPY_BYTES = 1 << 20
 
 
 class Found(Enum):
@@ -108,13 +108,9 @@ class Home:
         """What the descriptor leads to; None where it is not this writer's any more (a program closed them all)."""
         if self._fd < 0:
             return None
-        try:
-            held = os.fstat(self._fd)
-        except OSError:
-            held = None
-        if held is None or (held.st_dev, held.st_ino) != self._place:
+        held = held_file(self._fd, self._place)
+        if held is None:
             self._fd = -1  # it may be another file's by now, so it is not closed
-            return None
         return held
 
     def make_again(self) -> None:
@@ -131,6 +127,30 @@ class Home:
             write_json(self.folder.run_json, self._identity(), durable=False)
         self.hold()
 
+    def open_segment(self, rank: int, number: int, *, has_begun: bool) -> tuple[int, int, str]:
+        """Make the file of the first segment from `number` on that nobody has; its descriptor, number and path.
+
+        Args:
+            has_begun: whether this writer has written a segment before.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        while True:
+            path = os.path.join(self.folder.journal, f"{SegmentName(rank, number, number).stem}.jsonl")
+            try:
+                return os.open(path, NEW_FILE, 0o644), number, path
+            except FileExistsError:
+                number += 1
+            except FileNotFoundError:
+                if self.find() is Found.GONE and self.can_be_made_again:
+                    self.make_again()
+                elif has_begun:
+                    # Never the folders above it: a run that was moved away or removed is not begun again.
+                    make_folder(self.folder.journal)
+                else:
+                    os.makedirs(self.folder.journal, exist_ok=True)
+
 
 def _path_of(fd: int) -> str:
     """The path that a descriptor leads to now; empty where the system does not tell."""
@@ -142,33 +162,3 @@ def _path_of(fd: int) -> str:
         return os.readlink(f"/proc/self/fd/{fd}")
     except OSError:
         return ""
-
-
-def leads_to(path: str, held: os.stat_result) -> bool:
-    """Whether a path leads to the file that a descriptor is open on."""
-    try:
-        return os.path.samestat(os.stat(path), held)
-    except OSError:
-        return False
-
-
-def is_file(path: str, place: tuple[int, int]) -> bool:
-    """Whether a path leads to the file of that device and inode."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return False
-    return (found.st_dev, found.st_ino) == place
-
-
-def copy_bytes(source: int, target: int, start: int) -> int:
-    """Append what a file holds from `start` on to another one; returns how far that was.
-
-    Raises:
-        OSError: one of the two refuses.
-    """
-    while chunk := os.pread(source, _COPY_BYTES, start):
-        start += len(chunk)
-        while chunk:
-            chunk = chunk[os.write(target, chunk) :]
-    return start

@@ -5,12 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from lossbook.paths import LAST_MONITOR_RANK, RunFolder, SegmentName, is_monitor, parse_segment_name
+from lossbook.paths import LAST_MONITOR_RANK, RunFolder, SegmentName, file_names, is_monitor, parse_segment_name
 
 
 def next_segment(folder: RunFolder, rank: int) -> int:
     """One more than the highest segment number of a rank, sealed or not."""
     return max((name.last for name in _segment_names(folder) if name.rank == rank), default=0) + 1
+
+
+def is_taken_over(folder: RunFolder, segment: SegmentName) -> bool:
+    """Whether sealing has renamed a segment away from its writer, or has sealed it already."""
+    if any(name.startswith(f"{segment.stem}.taken-") for name in file_names(folder.journal)):
+        return True
+    sealed = map(parse_segment_name, file_names(folder.metrics))
+    return any(name is not None and name.covers(segment) for name in sealed)
 
 
 def next_child_rank(folder: RunFolder) -> int:

@@ -23,17 +23,16 @@ import orjson
 from lossbook.journal.attempt_row import AttemptRow
 from lossbook.journal.flush import Unflushed, flush_file
 from lossbook.journal.gate import TAKEN, Gate
-from lossbook.journal.home import NOT_THERE, Found, Home, copy_bytes, is_file, leads_to
+from lossbook.journal.home import NOT_THERE, Found, Home
 from lossbook.journal.line import NEWLINE, encode_event, encode_scalars
-from lossbook.journal.segment_numbers import next_segment
+from lossbook.journal.open_file import copy_bytes, count_lines, held_file, is_file, leads_to, put_copy
+from lossbook.journal.segment_numbers import is_taken_over, next_segment
+from lossbook.journal.side_files import open_to_append, write_once
 from lossbook.json_shapes import JsonObject
 from lossbook.paths import (
     RunFolder,
     SegmentName,
-    file_names,
     make_folder,
-    parse_segment_name,
-    replace_file,
 )
 
 #: A live segment is read as JSON by everybody who looks at a running run: 8 MB parse in about 0.1 s.
@@ -49,9 +48,6 @@ UNUSABLE = frozenset((errno.ESTALE, errno.EBADF))
 QUIET_SECONDS = 60.0
 #: How long rows go into a file before the writer looks again whether the file is still at its path.
 LOOK_SECONDS = 0.5
-_APPENDING = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-_OPENING = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-_COPY_BYTES = 1 << 20
 
 _dumps = orjson.dumps
 #: The system's own, looked up once; tests put a disk that is full and a clock that goes back in their place.
@@ -342,7 +338,7 @@ class Journal(Gate):
         fd = -1
         path = ""
         try:
-            fd, number, path = self._open_segment(number)
+            fd, number, path = self._home.open_segment(self.rank, number, has_begun=self.segment > 0)
             value = (self.attempt.continued() if self.segment else self.attempt).to_json()
             row = -1
             while row != self.row:
@@ -373,23 +369,6 @@ class Journal(Gate):
         self._first_row = row
         self._know_file()
         return True
-
-    def _open_segment(self, number: int) -> tuple[int, int, str]:
-        """Make the file of the first segment from `number` on that nobody has; its descriptor, number and path."""
-        while True:
-            path = os.path.join(self.folder.journal, f"{SegmentName(self.rank, number, number).stem}.jsonl")
-            try:
-                return os.open(path, _OPENING, 0o644), number, path
-            except FileExistsError:
-                number += 1
-            except FileNotFoundError:
-                if self._home.find() is Found.GONE and self._home.can_be_made_again:
-                    self._home.make_again()
-                elif self.segment:
-                    # Never the folders above it: a run that was moved away or removed is not begun again.
-                    make_folder(self.folder.journal)
-                else:
-                    os.makedirs(self.folder.journal, exist_ok=True)
 
     # -- looking after the file -----------------------------------------------------------------------------------
 
@@ -449,7 +428,7 @@ class Journal(Gate):
         """
         folder, path = self.folder.path, self.path
         found = self._home.find()
-        held = self._held_file()
+        held = held_file(self._fd, self._file)
         here = os.path.join(self.folder.journal, os.path.basename(path))
         if held is not None and leads_to(here, held) and held.st_size >= self._size:
             self.path = here
@@ -465,41 +444,17 @@ class Journal(Gate):
             self._missing = self._missing or not is_file(here, self._file)
             self._begin_after(f"{path} was closed, or its server has forgotten it, while the run was written")
         elif leads_to(here, held):
-            if self._has_every_row(here):
+            if count_lines(here) >= self.row - self._first_row:
                 # A signal handler has begun this segment while a row went into the one before, which counted here.
                 self._size = held.st_size
                 return
             self._missing = True
             self._begin_after(f"{path} was cut short while the run was written: rows in it are lost")
-        elif self._is_taken_over():
+        elif is_taken_over(self.folder, SegmentName(self.rank, self.segment, self.segment)):
             self._begin_after(f"{path} was taken over by another process, which holds its writer for dead")
         else:
             aside = self._restore(here)
             self._say_restored(folder if found is Found.GONE else path, aside, whole=found is not Found.GONE)
-
-    def _held_file(self) -> os.stat_result | None:
-        """What the descriptor leads to; None where that is not the journal's file, or cannot be read any more."""
-        try:
-            held = os.fstat(self._fd)
-        except OSError:
-            return None
-        return held if (held.st_dev, held.st_ino) == self._file else None
-
-    def _has_every_row(self, path: str) -> bool:
-        """Whether a file has a line for each row of this segment."""
-        expected, found = self.row - self._first_row, 0
-        with open(path, "rb") as file:
-            while chunk := file.read(_COPY_BYTES):
-                found += chunk.count(b"\n")
-        return found >= expected
-
-    def _is_taken_over(self) -> bool:
-        """Whether sealing has renamed this segment away, or has sealed it already."""
-        mine = SegmentName(self.rank, self.segment, self.segment)
-        if any(name.startswith(f"{mine.stem}.taken-") for name in file_names(self.folder.journal)):
-            return True
-        sealed = map(parse_segment_name, file_names(self.folder.metrics))
-        return any(name is not None and name.covers(mine) for name in sealed)
 
     def _restore(self, path: str) -> str:
         """Write the segment again, from the file that is open and has no name any more.
@@ -511,24 +466,14 @@ class Journal(Gate):
             OSError: it cannot be written; nothing has changed.
         """
         make_folder(self.folder.journal)
-        aside, partial = "", f"{path}.{os.getpid()}-{os.urandom(3).hex()}.tmp"
-        fd = os.open(partial, _OPENING, 0o644)
+        fd, copied, aside = put_copy(self._fd, path)
         try:
-            copied = copy_bytes(self._fd, fd, 0)
-            if os.path.lexists(path):
-                aside = f"{path}.replaced-{time.time_ns() // 1_000_000}"
-                os.rename(path, aside)
-            os.rename(partial, path)
             row = -1
             while row != self.row:
                 row = self.row
                 copied = copy_bytes(self._fd, fd, copied)
         except OSError:
             os.close(fd)
-            try:
-                os.unlink(partial)
-            except OSError:
-                pass
             raise
         # No call stands between the comparison and here, so no row of a signal handler's is left behind.
         before, self._fd, self.path = self._fd, fd, path
@@ -562,7 +507,7 @@ class Journal(Gate):
         """Whether the run's folder was removed after the last row: what is over need not be made again."""
         if self._fd < 0 or self._is_at_its_path() or self._home.find() is not Found.GONE:
             return False
-        held = self._held_file()
+        held = held_file(self._fd, self._file)
         # Losing its name changes the file, and so does a row; a row alone sets both times.
         return held is None or (held.st_nlink == 0 and held.st_ctime_ns > held.st_mtime_ns)
 
@@ -580,7 +525,11 @@ class Journal(Gate):
     def append_text(self, path: str, text: bytes) -> None:
         """Append raw bytes to a side file (the console); nothing is said when that fails."""
         try:
-            fd = self._open_text(path)
+            try:
+                fd = open_to_append(os.path.join(self.folder.path, path))
+            except FileNotFoundError:
+                self.look()  # the run may have been moved
+                fd = open_to_append(os.path.join(self.folder.path, path), make_its_folder=True)
         except OSError:
             return
         try:
@@ -589,15 +538,6 @@ class Journal(Gate):
             pass
         finally:
             os.close(fd)
-
-    def _open_text(self, path: str) -> int:
-        try:
-            return os.open(os.path.join(self.folder.path, path), _APPENDING, 0o644)
-        except FileNotFoundError:
-            self.look()  # the run may have been moved
-        place = os.path.join(self.folder.path, path)
-        make_folder(os.path.dirname(place))
-        return os.open(place, _APPENDING, 0o644)
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
@@ -656,11 +596,3 @@ class Journal(Gate):
 
 
 Journal.passing_code = (*Gate.passing_code, Journal.append.__code__)
-
-
-def write_once(path: str, contents: bytes) -> None:
-    """Write a content-addressed file: present means complete."""
-    if os.path.exists(path):
-        return
-    make_folder(os.path.dirname(path))
-    replace_file(path, contents, durable=False)

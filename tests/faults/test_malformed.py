@@ -7,12 +7,12 @@ import json
 import os
 import re
 import shutil
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import ends_after
 
 import lossbook
 from lossbook.cli.app import main
@@ -81,15 +81,8 @@ ROWS = [
 @pytest.fixture(autouse=True)
 def nothing_waits() -> Iterator[None]:
     """A pipe that is waited for ends the test instead of the whole suite."""
-
-    def too_late(*_: object) -> None:
-        raise TimeoutError("something waited for a pipe")
-
-    before = signal.signal(signal.SIGALRM, too_late)
-    signal.alarm(300)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+    with ends_after(300, "something waited for a pipe"):
+        yield
 
 
 @pytest.fixture
