@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from functools import cache
 from typing import TYPE_CHECKING
 
 from lossbook.errors import StoreError
@@ -78,6 +80,13 @@ METRICS_ROW_GROUP = 122_880
 ROLLUP_ROW_GROUP = 8_192
 
 
+@cache
+def _spare_children() -> None:
+    """Keep forked children from collecting their parent's garbage: a connection in it waits for threads that they lack."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=gc.freeze)
+
+
 def connect(*, memory_limit: str = "512MB", threads: int = 1, spill: str | None = None) -> duckdb.DuckDBPyConnection:
     """Open an in-memory DuckDB that never downloads an extension and never draws a progress bar.
 
@@ -101,6 +110,7 @@ def connect(*, memory_limit: str = "512MB", threads: int = 1, spill: str | None 
     database = _databases.get(name) if spill is None else None
     if database is None:
         database = duckdb.connect(":memory:", config=config)
+        _spare_children()
         if spill is None:
             _databases[name] = database
     connection = database.cursor()

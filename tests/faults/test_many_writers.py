@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -304,3 +306,23 @@ def test_two_writers_by_mistake_are_reported_and_both_are_read(store: Path) -> N
     found = recorded(folder)
     assert any("two processes" in problem for problem in found.problems())
     assert found.metrics["loss"]["count"] == 20
+
+
+def test_a_child_does_not_collect_its_parent_s_connections(tmp_path: Path) -> None:
+    """A process that reads runs and forks (a notebook with data loaders): DuckDB's threads are not in the child."""
+    code = f"""
+import gc, os
+from lossbook.storage import connect
+gc.disable()
+for _ in range(20):
+    circle = [connect(threads=4, spill={str(tmp_path)!r})]
+    circle[0].execute("SELECT sum(range) FROM range(1000000)").fetchall()
+    circle.append(circle)
+child = os.fork()
+if child == 0:
+    gc.collect()
+    os._exit(0)
+raise SystemExit(os.waitpid(child, 0)[1])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -167,7 +167,7 @@ def test_a_terminal_of_ipython_records_what_every_cell_prints(tmp_path: Path) ->
 import lossbook, sys
 from IPython.core.interactiveshell import InteractiveShell
 shell = InteractiveShell.instance()
-shell.user_ns["__vsc_ipynb_file__"] = "/home/me/course/lesson.ipynb"
+shell.user_ns["__vsc_ipynb_file__"] = "/home/me/vs/code.ipynb"
 def cell(source): shell.run_cell(source, store_history=True)
 cell("import lossbook; run = lossbook.init(project='p', id='r', system_metrics=False); print('in cell one')")
 cell("print('in cell two')")
@@ -186,7 +186,7 @@ cell("print('after the end')")
         0,
     ]
     assert "ZeroDivisionError" in text
-    assert lossbook.open(tmp_path / "store").run("r").info.script == "/home/me/course/lesson.ipynb"
+    assert lossbook.open(tmp_path / "store").run("r").info.script == "/home/me/vs/code.ipynb"
     assert lossbook.open(tmp_path / "store").run("r").name.startswith("code_")
     assert "print('in cell two')" in read(tmp_path / "store/p/r/code/cells.py")
 
