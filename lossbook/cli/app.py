@@ -36,6 +36,9 @@ Function = TypeVar("Function", bound=Callable[..., object])
 #: The variable through which a shell asks for completions.
 COMPLETE = "_LOSSBOOK_COMPLETE"
 
+#: Commands whose output says which files are damaged; others say on standard error what their answer lacks.
+_NAME_DAMAGE_THEMSELVES = frozenset(("seal", "show", "verify"))
+
 EPILOG = """\b
 A RUN is an id, a name, the beginning of one that only one run has, or
 "latest"; without one, commands take the latest run.
@@ -267,7 +270,8 @@ def _run(arguments: Sequence[str] | None, command: click.Command, name: str) -> 
         # Not cli.main(): that one prints a line of its own on Ctrl-C, and turns a closed pipe into an exit.
         with command.make_context(name, list(sys.argv[1:] if arguments is None else arguments)) as context:
             result = command.invoke(context)
-        sys.stdout.flush()
+            sys.stdout.flush()
+            _say_what_was_left_out(is_said=context.invoked_subcommand in _NAME_DAMAGE_THEMSELVES)
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as end:
         sys.stdout.flush()
@@ -299,6 +303,16 @@ def _run(arguments: Sequence[str] | None, command: click.Command, name: str) -> 
             "environment shows where, please report it",
             1,
         )
+
+
+def _say_what_was_left_out(*, is_said: bool) -> None:
+    if "lossbook.journal.left_out" not in sys.modules:
+        return  # nothing was read
+    from lossbook.journal import take_left_out
+
+    for sentence in take_left_out():
+        if not is_said:
+            click.echo(f"lossbook: {printable(sentence)}", err=True)
 
 
 def _refuse(sentence: str, status: int) -> int:

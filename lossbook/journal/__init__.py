@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         seems_alive as seems_alive,
         server_clock as server_clock,
     )
+    from lossbook.journal.left_out import note_left_out as note_left_out, take_left_out as take_left_out
     from lossbook.journal.line import (
         DamagedLine as DamagedLine,
         Row as Row,
@@ -99,6 +100,7 @@ else:
                 "RENEW_SECONDS SILENT_SECONDS Sign drop_lease last_sign named_limit place_name renew_lease seems_alive "
                 "server_clock"
             ),
+            "left_out": "note_left_out take_left_out",
             "liveness": (
                 "Writer is_this_process life_of live_writers living_writer place_of seems_over segment_writers "
                 "writer_is_over"

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import orjson
 
+from lossbook.journal.left_out import note_left_out
 from lossbook.paths import RunFolder, SegmentName, make_folder, open_plain, parse_segment_name
 
 #: A piece ends with the first line at or after so many bytes.
@@ -292,7 +293,11 @@ def damaged_parts(path: str, start: int = 0, end: int | None = None) -> list[Dam
         return []
     first = bisect_right(digest.ends, start)
     last = len(digest.ends) - 1 if end is None else min(bisect_left(digest.ends, end), len(digest.ends) - 1)
-    return list(_compare(digest, path, first, last)[0])
+    damaged = tuple(_compare(digest, path, first, last)[0])
+    if damaged:
+        said = describe_damage(JournalCheck(True, digest.ends[-1], damaged))
+        note_left_out(path, f"{path}: {said}; the lines there are left out")
+    return list(damaged)
 
 
 def covered_bytes(path: str) -> int:

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from lossbook.errors import DamagedFile
+from lossbook.journal import note_left_out
 from lossbook.paths import RunFolder, SegmentName, fsync_folder, make_folder, open_plain, replace_file
 
 #: SHA-256 in hexadecimal, by path relative to the run's folder. Two sealers at once may leave two for one file.
@@ -159,6 +160,8 @@ def disagreement(path: str) -> str | None:
     with _lock:
         known = _remembered.get(path)
     if known is not None and known[:2] == (identity, digest_identity):
+        if known[2] is not None:
+            note_left_out(path, known[2])
         return known[2]
     sentence = _compare(path, digest_path) if digest_identity is not None else None
     _remember(path, identity, digest_identity, sentence)
@@ -227,6 +230,8 @@ def _digest_path_of(path: str) -> str:
 
 
 def _remember(path: str, identity: _Identity, digest: _Identity | None, sentence: str | None) -> None:
+    if sentence is not None:
+        note_left_out(path, sentence)
     with _lock:
         _remembered[path] = identity, digest, sentence
         _remembered.move_to_end(path)
