@@ -13,6 +13,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -318,6 +319,23 @@ def test_log_never_raises_and_says_each_thing_once(run: lossbook.Run, capsys: py
     assert len(events(run, "warning")) == 7, "each is recorded"
     said = capsys.readouterr().err
     assert (said.count("'prompt'"), said.count("'image'")) == (1, 1), "and printed the first time"
+
+
+def test_a_value_that_was_logged_is_not_held(run: lossbook.Run) -> None:
+    class Loss(float):
+        """A number that can be watched."""
+
+    class Tensor:
+        def item(self) -> float:
+            return 2.0
+
+    loss, tensor = Loss(1.0), Tensor()
+    seen = [weakref.ref(loss), weakref.ref(tensor)]
+    run.log({"a": loss})
+    run.log({"a": tensor})
+    del loss, tensor
+    assert [watched() for watched in seen] == [None, None]
+    assert [values for _, values in scalars(run)] == [{"a": 1.0}, {"a": 2.0}]
 
 
 def test_media_become_rows_of_their_own_at_the_step_of_their_scalars(run: lossbook.Run) -> None:

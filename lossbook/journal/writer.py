@@ -76,6 +76,7 @@ class Journal(Gate):
         "_file",
         "_first_row",
         "_home",
+        "_line",
         "_look_at",
         "_lost",
         "_missing",
@@ -117,6 +118,8 @@ class Journal(Gate):
         self._synced = 0
         self._said = -QUIET_SECONDS
         self._turning = False
+        # The row that `append` encodes: filled anew for each, as another dictionary a row is what costs.
+        self._line: dict[str, object] = {"i": row, "t": 0, "s": step, "m": None}
         self._look_at = 0
         self._missing = False
         self._stray = False
@@ -159,9 +162,13 @@ class Journal(Gate):
                 step = self.step + 1
             elif type(step) is not int or step > _LARGEST_STEP:
                 raise NotPlain
-            row = self.row
-            now_us = clock_ns() // 1000
-            line = _dumps({"i": row, "t": now_us, "s": step, "m": scalars}, None, NEWLINE)
+            # Whoever interrupts this finds the gate taken, and does not use the dictionary.
+            fields = self._line
+            fields["i"] = row = self.row
+            fields["t"] = now_us = clock_ns() // 1000
+            fields["s"] = step
+            fields["m"] = scalars
+            line = _dumps(fields, None, NEWLINE)
             # A finite sum proves that every value is a finite number: strings, None, lists and dictionaries,
             # which orjson takes as well, cannot be added, and NaN or infinity stay in the sum. A row number that
             # has moved was used by a signal handler meanwhile.
@@ -181,6 +188,9 @@ class Journal(Gate):
             self._size += written
             if written != len(line) or now_us > self._look_at or self._size > SEGMENT_BYTES:
                 self._after_write(line, written)
+        except BaseException:
+            self._line["m"] = None  # it may be a tensor, whose memory training wants back
+            raise
         finally:
             self._gate = self._left_as
 
