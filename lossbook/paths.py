@@ -26,6 +26,8 @@ TRASH = ".trash"
 ARTIFACTS = ".artifacts"
 #: In a store: a folder for each place whose followers have begun to follow runs there and are not done with them.
 FOLLOWED = ".followed"
+#: In a project: a folder for each job, in which its launches announce their runs.
+LAUNCHES = ".launches"
 #: A cache that earlier versions kept in the store. Nothing reads or writes it any more; it tells a store by itself.
 OLD_INDEX = ".index.json"
 #: The follower that keeps company to rank r writes as rank `MONITOR_RANK - r`: the machine's series, and alerts.
@@ -236,6 +238,14 @@ def parse_segment_name(filename: str) -> SegmentName | None:
 
 def project_folder(store: str, project: str) -> str:
     return os.path.join(store, safe_name(project))
+
+
+def launches_folder(store: str, project: str, job: str) -> str:
+    """Where the launches of a job announce which run they write."""
+    import hashlib
+
+    digest = hashlib.sha256(job.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return os.path.join(project_folder(store, project), LAUNCHES, digest)
 
 
 def run_folder(store: str, project: str, run_id: str) -> RunFolder:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from enum import Enum
 from typing import NamedTuple
 
@@ -131,6 +132,21 @@ def process_start(pid: int) -> float | None:
         return None if os.path.exists("/proc/self/stat") else _process_start_elsewhere(pid)
     # A zombie has ended; its parent has only not asked yet. One that is exiting runs none of its program any more.
     return None if fields[0] in (b"Z", b"X") or int(fields[6]) & _EXITING else float(fields[19])
+
+
+def process_age_seconds() -> float | None:
+    """How long ago this process began; None where the system does not say."""
+    began = process_start(os.getpid())
+    if began is None:
+        return None
+    if not os.path.exists("/proc/self/stat"):
+        return max(0.0, time.time() - began)
+    try:
+        # https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html: since boot, suspended time included.
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    except (AttributeError, OSError):
+        return None
+    return max(0.0, now - began / os.sysconf("SC_CLK_TCK"))
 
 
 def _process_start_elsewhere(pid: int) -> float | None:

@@ -35,6 +35,7 @@ class Started(NamedTuple):
         info: its `run.json`, this attempt included.
         attempt: this attempt.
         resumed: whether there was something to resume.
+        launch: this process's place; another than was asked where the rest of its job was not found.
     """
 
     folder: RunFolder
@@ -42,10 +43,11 @@ class Started(NamedTuple):
     attempt: Attempt
     journal: Journal
     resumed: bool = False
+    launch: Launch = Launch(0, 0, 1, "", 0)
 
 
 def choose_id(request: InitRequest, launch: Launch, count: int, warn: Callable[[str], None]) -> tuple[str | None, str]:
-    """The id of the run to begin or to go on with (None for a new one), and "never", "allow" or "must".
+    """The id of the run to begin or to go on with (None for a new one, or to be agreed), and "never", "allow" or "must".
 
     Args:
         count: how many runs this process has begun before.
@@ -53,7 +55,7 @@ def choose_id(request: InitRequest, launch: Launch, count: int, warn: Callable[[
     run_id, resume = request.id, request.resume
     if resume == "auto":
         resume = "allow"
-        if run_id is None and launch.token:
+        if run_id is None and launch.world_size > 1:
             warn("resume='auto' cannot choose for several processes: pass id= or set LOSSBOOK_RUN_ID")
         elif run_id is None:
             from lossbook.run.resume import run_to_resume  # as in claim_run
@@ -62,7 +64,7 @@ def choose_id(request: InitRequest, launch: Launch, count: int, warn: Callable[[
     if run_id is not None and safe_name(run_id) != run_id:
         warn(f"the run id {run_id!r} cannot be a folder name; the run is called {safe_name(run_id)} instead")
         run_id = safe_name(run_id)
-    if run_id is None and launch.token:
+    if run_id is None and launch.token and not launch.must_agree:
         run_id = shared_run_id(launch, count)
         if launch.restart and resume == "never":
             resume = "allow"
@@ -76,6 +78,7 @@ def begin(
     warn: Callable[[str], None],
     journal: AsyncJournal | None = None,
     pause: Callable[[float], None] | None = None,
+    fresh: str | None = None,
 ) -> Started:
     """Claim the run's folder, name this attempt in its `run.json` (rank 0 writes it), and open its journal.
 
@@ -83,14 +86,27 @@ def begin(
         warn: takes one sentence about what went differently than asked.
         journal: the one that waits for the folder, where the store's file system may hang.
         pause: waits for so many seconds, while another process may still be writing the run.
+        fresh: the id of a new run; by default one is chosen.
 
     Raises:
         UnknownRun: `resume="must"` and there is no such run, or a parent to fork from that does not exist.
         StoreError: neither the store nor the place kept for such a case can be written.
         OSError: the same, where a journal waits.
     """
-    wanted = Wanted(request.store, request.info.project, request.id, request.resume)
+    asked, place, announcement = request, launch, ""
     try:
+        if request.id is None and request.resume != "must" and launch.must_agree:
+            from lossbook.run.announcement import find_run  # as in claim_run
+
+            launch, run_id, resume, announcement = find_run(
+                request.store, request.info.project, launch, fresh=fresh or new_run_id(), warn=warn, pause=pause
+            )
+            request = request._replace(id=run_id, resume=resume)
+            if journal is not None:
+                journal.rank = launch.rank
+        elif launch.job and launch.rank == 0 and launch.is_named:
+            announcement = new_run_id()  # for a requeue of the job
+        wanted = Wanted(request.store, request.info.project, request.id or fresh, request.resume)
         while True:
             folder, run_id, previous = claim_run(wanted, launch, warn, exact=journal is not None, pause=pause)
             with folder_lock(folder, "run") if launch.rank == 0 else nullcontext():
@@ -113,12 +129,16 @@ def begin(
                 info = info._replace(attempts=(*info.attempts, attempt))
                 if launch.rank == 0:
                     write_run_info(folder, info, durable=False)
+            if announcement and launch.rank == 0 and launch.job:
+                from lossbook.run.announcement import announce  # as in claim_run
+
+                announce(request.store, info.project, launch, announcement, info.id)
             step = _first_step(request, folder, previous)
             if journal is None:
                 opened = _open_journal(folder, launch.rank, attempt, step, warn)
-                return Started(folder, info, attempt, opened, previous is not None)
+                return Started(folder, info, attempt, opened, previous is not None, launch)
             journal.step = max(journal.step, step)
-            return Started(folder, info, attempt, journal, previous is not None)
+            return Started(folder, info, attempt, journal, previous is not None, launch)
     except LossbookError:
         raise
     except OSError as error:
@@ -132,7 +152,7 @@ def begin(
             f"instead: mend the store, then `lossbook --store {rescue} mv RUN --to {request.store}`"
         )
     try:
-        return begin(request._replace(store=rescue), launch, warn=warn)
+        return begin(asked._replace(store=rescue), place, warn=warn)
     except StoreError as error:
         raise StoreError(f"{request.store} cannot be written, and {error}; nothing of this run is recorded") from error
 
@@ -142,7 +162,9 @@ def begin_async(request: InitRequest, launch: Launch, *, warn: Callable[[str], N
     from lossbook.journal import AsyncJournal
 
     run_id = request.id or new_run_id()
-    request = request._replace(id=run_id)
+    agrees = request.id is None and request.resume != "must" and launch.must_agree
+    if not agrees:
+        request = request._replace(id=run_id)
     folder = run_folder(request.store, request.info.project, run_id)
     attempt = _this_attempt(launch, (), request.resume_step)
     # Where the parent of a fork lies is looked up by the journal's thread; its project is this one as a rule.
@@ -159,15 +181,16 @@ def begin_async(request: InitRequest, launch: Launch, *, warn: Callable[[str], N
 
     def prepare(journal: AsyncJournal) -> tuple[RunFolder, int, AttemptRow]:
         try:
-            started = begin(request, launch, warn=warn, journal=journal, pause=pause)
+            started = begin(request, launch, warn=warn, journal=journal, pause=pause, fresh=run_id)
         except BaseException as error:
             if isinstance(error, UnknownRun) or (isinstance(error, StoreError) and request.resume == "must"):
                 refused.append(error)
             heard[0] = -OPEN_SECONDS  # there is nothing to wait for any more
             raise
-        row = _next_row(started.folder, launch.rank)
+        rank = started.launch.rank
+        row = _next_row(started.folder, rank)
         result.append(started)
-        return started.folder, row, AttemptRow(started.attempt, launch.rank)
+        return started.folder, row, AttemptRow(started.attempt, rank)
 
     journal = AsyncJournal(
         folder,
@@ -183,7 +206,7 @@ def begin_async(request: InitRequest, launch: Launch, *, warn: Callable[[str], N
             return result[0]
     if refused:
         raise refused[0]
-    return Started(folder, fresh, attempt, journal)
+    return Started(folder, fresh, attempt, journal, launch=launch)
 
 
 def begin_disabled(info: RunInfo) -> Started:

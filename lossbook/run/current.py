@@ -115,7 +115,7 @@ def init(
     if request.info.mode == "disabled":
         _current = Run(begin_disabled(request.info), console=False)
         return _current
-    launch = detect()
+    launch = detect(runs_begun)
     collect_followers()
     _end_before_resuming(request)
     try:
@@ -143,8 +143,8 @@ def init(
         notebook.watch(run)
     if request.info.system_metrics:
         run.watch_allocator()
-    if launch.local_rank == 0:
-        run.be_followed(launch.rank)
+    if started.launch.local_rank == 0:
+        run.be_followed(started.launch.rank)
     if request.previous != "create_new" or _current is None:
         _current = run
     return run

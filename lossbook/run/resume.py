@@ -142,6 +142,25 @@ def _ended(folder: RunFolder, attempt: Attempt) -> bool:
     return row is not None and row.kind == "finish"
 
 
+def has_ended(folder: RunFolder) -> bool:
+    """Whether the run's last attempt said that it finished, as far as its `run.json` can be read."""
+    try:
+        info = load_run_info(folder)
+    except LossbookError:
+        return False
+    return info is not None and _ended(folder, info.last_attempt)
+
+
+def came_to_a_good_end(folder: RunFolder) -> bool:
+    """Whether there is nothing to go on with: the run finished, or is gone, or cannot be read."""
+    try:
+        if load_run_info(folder) is None:
+            return True
+        return _state(folder) == "finished"
+    except LossbookError:
+        return True
+
+
 def run_to_resume(store: str, project: str) -> str | None:
     """The id of the project's latest run, if that neither goes on nor came to a good end (`resume="auto"`)."""
     latest: tuple[int, str] | None = None

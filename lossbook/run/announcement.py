@@ -1,0 +1,374 @@
+"""Which run a launch writes: rank 0 announces it in the store, and the other ranks join what is of their launch.
+
+The environment names a launch with constants as a rule (an address, a port, the id of a job), so it cannot tell two
+launches apart. In the project's `.launches/`, each launch of the same constants has an announcement: a small file of
+rank 0, and one beside it for each rank that joined. A rank joins an announcement once, and only where something shows
+that it belongs to it: the same launcher, or rank 0 began while this process was there already, or rank 0 lives. Times
+are the file server's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import orjson
+
+from lossbook.errors import LossbookError
+from lossbook.json_shapes import JsonObject, number_or_none, text_or_none, whole_or_none
+from lossbook.paths import (
+    is_safe_name,
+    launches_folder,
+    new_run_id,
+    read_json,
+    run_folder,
+    working_directory,
+    write_json,
+)
+from lossbook.processes import Life, Place, process_age_seconds, process_life, process_start, this_place
+from lossbook.run.distributed import Launch, elastic_folder, is_loopback, master_address
+from lossbook.run.request import command_line
+
+#: How long a rank other than 0 waits for rank 0's announcement, in seconds: where a launcher started it, where only
+#: `RANK` and `WORLD_SIZE` say so (they may be left over in a shell), and where rank 0 may first wait for a lease to end.
+LAUNCHED_SECONDS = 30.0
+LEFT_OVER_SECONDS = 8.0
+REQUEUED_SECONDS = 120.0
+#: The ranks of a launch do not begin at the very same time.
+_SKEW_SECONDS = 5.0
+#: A process that begins so long after rank 0 announced its run is none of that launch, whatever its environment says.
+_LATE_SECONDS = 600.0
+#: Announcements are kept so long for a job that is requeued.
+_KEPT_SECONDS = 30 * 86400.0
+
+
+class Member(NamedTuple):
+    """A process that belongs to an announcement, as its file says.
+
+    Attributes:
+        announcement: the launch's name, equal for all its ranks and for no other launch.
+        run: the id of the run.
+        launcher: what started it, as far as that tells launches on this machine apart; empty where it does not.
+        arguments: a checksum of the command line and the working directory.
+        began: Unix seconds by the file server's clock at which the process began.
+        joined: the same, of when it joined.
+    """
+
+    announcement: str
+    rank: int
+    run: str
+    place: Place
+    pid: int | None
+    start: float | None
+    launcher: str
+    world_size: int | None
+    requeue: int
+    address: str
+    arguments: str
+    began: float
+    joined: float
+
+
+class Joined(NamedTuple):
+    """The run that this process is to write, and its place in it.
+
+    Attributes:
+        resume: as for `init()`.
+        announcement: what the launch is called; empty where this process is a run of its own.
+    """
+
+    launch: Launch
+    run_id: str
+    resume: str
+    announcement: str
+
+
+def find_run(
+    store: str,
+    project: str,
+    launch: Launch,
+    *,
+    fresh: str,
+    warn: Callable[[str], None],
+    pause: Callable[[float], None] | None = None,
+) -> Joined:
+    """The run of this launch: for rank 0 a new one or that of the launch that it goes on with, for others rank 0's.
+
+    Args:
+        fresh: the id of a run that is new.
+        warn: takes one sentence where no announcement is of this launch.
+        pause: waits for so many seconds.
+
+    Raises:
+        OSError: the store cannot be written.
+    """
+    folder = launches_folder(store, project, launch.job)
+    os.makedirs(folder, exist_ok=True)
+    me = _this_member(launch, folder)
+    if launch.rank == 0:
+        before = _gone_on_with(store, project, me, _members(folder), launch)
+        name = new_run_id()
+        named = launch._replace(token=f"{launch.token}|{name}") if launch.token else launch
+        return Joined(named, before or fresh, "allow" if before else "never", name)
+    found = _wait_for_announcement(store, project, folder, me, launch, pause or time.sleep)
+    if found is not None:
+        return Joined(
+            launch._replace(token=f"{launch.token}|{found.announcement}"), found.run, "allow", found.announcement
+        )
+    warn(
+        f"rank {launch.rank} of {launch.world_size} found no rank 0 of its launch, so it is a run of its own, {fresh}; "
+        "set LOSSBOOK_RUN_ID to the same id for all ranks, or unset RANK and WORLD_SIZE where there is one process"
+    )
+    return Joined(Launch(0, 0, 1, "", 0), fresh, "never", "")
+
+
+def announce(store: str, project: str, launch: Launch, name: str, run_id: str) -> None:
+    """Say which run rank 0 of a launch has begun, for its other ranks and for a later restart of it.
+
+    Raises:
+        OSError: the store cannot be written.
+    """
+    folder = launches_folder(store, project, launch.job)
+    os.makedirs(folder, exist_ok=True)
+    me = _this_member(launch, folder)._replace(announcement=name, run=run_id)
+    write_json(os.path.join(folder, f"{name}.r0"), _written(me), durable=False)
+    _remove_old(folder, me.joined)
+
+
+# -- which announcement is of this launch -----------------------------------------------------------------------------
+
+
+def _gone_on_with(store: str, project: str, me: Member, members: list[Member], launch: Launch) -> str | None:
+    """The run that a restart by the same agent, or a requeue of the same job, goes on with; None for a new one."""
+    if launch.is_elastic and (same := [one for one in members if _is_same_launcher(one, me)]):
+        return max(same, key=lambda one: one.joined).run  # an agent starts the processes of one launch, again and again
+    if me.requeue == 0:
+        return None
+    from lossbook.run.resume import came_to_a_good_end  # for a run that goes on alone
+
+    before = [one for one in members if one.rank == 0 and one.requeue < me.requeue and one.arguments == me.arguments]
+    for one in sorted(before, key=lambda one: one.joined, reverse=True):
+        if not came_to_a_good_end(run_folder(store, project, one.run)):
+            return one.run
+    return None
+
+
+def _wait_for_announcement(
+    store: str, project: str, folder: str, me: Member, launch: Launch, pause: Callable[[float], None]
+) -> Member | None:
+    began = time.monotonic()
+    limit = LAUNCHED_SECONDS if launch.is_launched else LEFT_OVER_SECONDS
+    if launch.requeue or launch.restart:
+        limit = REQUEUED_SECONDS
+    delay = 0.01
+    while True:
+        waited = time.monotonic() - began
+        members = _members(folder)
+        for one in _candidates(store, project, me, members, is_patient=waited > limit / 4):
+            if _join(folder, me, one):
+                return one
+        if waited >= limit:
+            if launch.is_elastic and (same := [one for one in members if _is_same_launcher(one, me)]):
+                return max(same, key=lambda one: one.joined)
+            return None
+        pause(min(delay, limit))
+        delay = min(1.0, delay * 1.5)
+        _server_seconds(folder)  # a network file system shows a folder anew that this machine has changed
+
+
+def _candidates(store: str, project: str, me: Member, members: list[Member], *, is_patient: bool) -> Iterable[Member]:
+    """The announcements that this process may belong to, if it can be told which: the best one, or none.
+
+    Args:
+        is_patient: whether a launch that is still about to begin has been waited for.
+    """
+    taken = {one.announcement for one in members if one.rank == me.rank}
+    nearby = {one.announcement for one in members if _is_same_launcher(one, me)}
+    found: list[tuple[int, Member]] = []
+    for one in members:
+        if one.rank != 0 or one.announcement in taken or not _may_be_one_job(one, me):
+            continue
+        late = me.began - one.joined
+        if late > _LATE_SECONDS:
+            continue
+        if late > 0:
+            life = _life(store, project, one)
+            if life is Life.DEAD or (life is Life.UNKNOWN and late > _SKEW_SECONDS and not is_patient):
+                continue
+        closeness = 2 if late < _SKEW_SECONDS else 1
+        found.append((closeness + (10 if one.announcement in nearby else 0), one))
+    if not found:
+        return []
+    best = max(closeness for closeness, _ in found)
+    nearest = [one for closeness, one in found if closeness == best]
+    return nearest if len(nearest) == 1 else []
+
+
+def _may_be_one_job(one: Member, me: Member) -> bool:
+    """Whether nothing that both say of their job disagrees."""
+    if one.world_size != me.world_size or one.requeue != me.requeue:
+        return False
+    if is_loopback(me.address):
+        return is_loopback(one.address) and _is_same_host(one.place, me.place)
+    if is_loopback(one.address):
+        # Some launchers give rank 0 its own machine as "localhost", and the others its name.
+        return me.address.partition(".")[0] == (one.place.host or "").partition(".")[0]
+    return one.address == me.address
+
+
+def _is_same_host(one: Place, other: Place) -> bool:
+    return (one.host, one.boot) == (other.host, other.boot)
+
+
+def _is_same_launcher(one: Member, me: Member) -> bool:
+    return me.launcher != "" and one.launcher == me.launcher and one.place == me.place
+
+
+def _life(store: str, project: str, rank_0: Member) -> Life:
+    """Whether the process of a rank 0 lives and still writes its run, as far as can be seen from here."""
+    from lossbook.journal import seems_alive
+
+    if rank_0.place == this_place() and rank_0.pid is not None:
+        return process_life(rank_0.pid, rank_0.start)
+    from lossbook.run.resume import has_ended  # as above
+
+    folder = run_folder(store, project, rank_0.run)
+    if has_ended(folder) or not seems_alive(folder, rank_0.place):
+        return Life.DEAD
+    return Life.UNKNOWN
+
+
+# -- the files --------------------------------------------------------------------------------------------------------
+
+
+def _this_member(launch: Launch, folder: str) -> Member:
+    pid = os.getpid()
+    now = _server_seconds(folder)
+    words = "\0".join((*command_line(), working_directory()))
+    return Member(
+        announcement="",
+        rank=launch.rank,
+        run="",
+        place=this_place(),
+        pid=pid,
+        start=process_start(pid),
+        launcher=_launcher(),
+        world_size=launch.world_size,
+        requeue=launch.requeue,
+        address=master_address(),
+        arguments=hashlib.sha256(words.encode("utf-8", "surrogateescape")).hexdigest()[:16],
+        began=now - (process_age_seconds() or 0.0),
+        joined=now,
+    )
+
+
+def _launcher() -> str:
+    """torchrun's folder for this launch, else the parent process; the first process of a machine is none."""
+    if folder := elastic_folder():
+        return folder
+    parent = os.getppid()
+    began = process_start(parent) if parent > 1 else None
+    return "" if began is None else f"process {parent} of {began:.0f}"
+
+
+def _join(folder: str, me: Member, announced: Member) -> bool:
+    """Take this rank's place in an announcement; False where another process of the rank has it."""
+    path = os.path.join(folder, f"{announced.announcement}.r{me.rank}")
+    contents = orjson.dumps(_written(me._replace(announcement=announced.announcement, run=announced.run)))
+    try:
+        # The file that is made decides; nobody reads it before it is whole, as its place is taken by its name.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    except FileExistsError:
+        return False
+    with open(descriptor, "wb") as file:
+        file.write(contents)
+    return True
+
+
+def _written(member: Member) -> JsonObject:
+    host, boot, namespace = member.place
+    return {
+        "run": member.run,
+        "host": host,
+        "boot": boot,
+        "pid_namespace": namespace,
+        "pid": member.pid,
+        "process_start": member.start,
+        "launcher": member.launcher,
+        "world_size": member.world_size,
+        "requeue": member.requeue,
+        "address": member.address,
+        "arguments": member.arguments,
+        "began": member.began,
+    }
+
+
+def _members(folder: str) -> list[Member]:
+    """The members of all announcements in a folder; of a file that cannot be read, only whose place it takes."""
+    found = []
+    for name in os.listdir(folder):
+        announcement, _, rank = name.partition(".r")
+        if not is_safe_name(announcement) or not rank.isdigit():
+            continue
+        path = os.path.join(folder, name)
+        try:
+            joined = os.stat(path).st_mtime
+        except OSError:
+            continue
+        try:
+            values = read_json(path) or {}
+        except LossbookError:
+            values = {}
+        run = text_or_none(values.get("run"))
+        if rank == "0" and not is_safe_name(run):
+            continue
+        found.append(
+            Member(
+                announcement=announcement,
+                rank=int(rank),
+                run=run or "",
+                place=Place(
+                    text_or_none(values.get("host")),
+                    text_or_none(values.get("boot")),
+                    text_or_none(values.get("pid_namespace")),
+                ),
+                pid=whole_or_none(values.get("pid")),
+                start=number_or_none(values.get("process_start")),
+                launcher=text_or_none(values.get("launcher")) or "",
+                world_size=whole_or_none(values.get("world_size")),
+                requeue=whole_or_none(values.get("requeue")) or 0,
+                address=text_or_none(values.get("address")) or "",
+                arguments=text_or_none(values.get("arguments")) or "",
+                began=number_or_none(values.get("began")) or joined,
+                joined=joined,
+            )
+        )
+    return found
+
+
+def _server_seconds(folder: str) -> float:
+    """What time it is by the file server's clock, in Unix seconds.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    path = os.path.join(folder, f"clock-{os.getpid()}-{os.urandom(3).hex()}.tmp")
+    os.mkdir(path)
+    try:
+        return os.stat(path).st_mtime
+    finally:
+        os.rmdir(path)
+
+
+def _remove_old(folder: str, now: float) -> None:
+    """Remove announcements that no requeue will ask for any more."""
+    try:
+        for name in os.listdir(folder):
+            path = os.path.join(folder, name)
+            if ".r" in name and now - os.stat(path).st_mtime > _KEPT_SECONDS:
+                os.unlink(path)
+    except OSError:
+        pass
