@@ -65,6 +65,7 @@ class Member(NamedTuple):
     start: float | None
     launcher: str
     world_size: int | None
+    restart: int
     requeue: int
     address: str
     arguments: str
@@ -111,6 +112,11 @@ def find_run(
     if launch.rank == 0:
         before = _gone_on_with(store, project, me, _members(folder), launch)
         name = new_run_id()
+        if launch.restart and before is None:
+            warn(
+                f"this is restart {launch.restart} of a job, but no run of it was found to go on with, so {fresh} is a new "
+                "one; set LOSSBOOK_RUN_ID and resume='allow' to choose one"
+            )
         named = launch._replace(token=f"{launch.token}|{name}") if launch.token else launch
         return Joined(named, before or fresh, "allow" if before else "never", name)
     found = _wait_for_announcement(store, project, folder, me, launch, pause or time.sleep)
@@ -143,7 +149,10 @@ def announce(store: str, project: str, launch: Launch, name: str, run_id: str) -
 
 def _gone_on_with(store: str, project: str, me: Member, members: list[Member], launch: Launch) -> str | None:
     """The run that a restart by the same agent, or a requeue of the same job, goes on with; None for a new one."""
-    if launch.is_elastic and (same := [one for one in members if _is_same_launcher(one, me)]):
+    same = [one for one in members if _is_same_launcher(one, me)]
+    if not launch.is_elastic:
+        same = [one for one in same if one.restart < me.restart]
+    if same:
         return max(same, key=lambda one: one.joined).run  # an agent starts the processes of one launch, again and again
     if me.requeue == 0:
         return None
@@ -257,6 +266,7 @@ def _this_member(launch: Launch, folder: str) -> Member:
         start=process_start(pid),
         launcher=_launcher(),
         world_size=launch.world_size,
+        restart=launch.restart,
         requeue=launch.requeue,
         address=master_address(),
         arguments=hashlib.sha256(words.encode("utf-8", "surrogateescape")).hexdigest()[:16],
@@ -299,6 +309,7 @@ def _written(member: Member) -> JsonObject:
         "process_start": member.start,
         "launcher": member.launcher,
         "world_size": member.world_size,
+        "restart": member.restart,
         "requeue": member.requeue,
         "address": member.address,
         "arguments": member.arguments,
@@ -339,6 +350,7 @@ def _members(folder: str) -> list[Member]:
                 start=number_or_none(values.get("process_start")),
                 launcher=text_or_none(values.get("launcher")) or "",
                 world_size=whole_or_none(values.get("world_size")),
+                restart=whole_or_none(values.get("restart")) or 0,
                 requeue=whole_or_none(values.get("requeue")) or 0,
                 address=text_or_none(values.get("address")) or "",
                 arguments=text_or_none(values.get("arguments")) or "",
