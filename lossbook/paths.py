@@ -26,7 +26,7 @@ TRASH = ".trash"
 ARTIFACTS = ".artifacts"
 #: In a store: a folder for each place whose followers have begun to follow runs there and are not done with them.
 FOLLOWED = ".followed"
-#: In a project: a folder for each job, in which its launches announce their runs.
+#: In a project, with the user's number behind it: a folder for each job, in which its launches announce their runs.
 LAUNCHES = ".launches"
 #: A cache that earlier versions kept in the store. Nothing reads or writes it any more; it tells a store by itself.
 OLD_INDEX = ".index.json"
@@ -241,11 +241,11 @@ def project_folder(store: str, project: str) -> str:
 
 
 def launches_folder(store: str, project: str, job: str) -> str:
-    """Where the launches of a job announce which run they write."""
+    """Where this user's launches of a job announce which run they write; in a shared store each user has such a folder."""
     import hashlib
 
     digest = hashlib.sha256(job.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    return os.path.join(project_folder(store, project), LAUNCHES, digest)
+    return os.path.join(project_folder(store, project), f"{LAUNCHES}-{os.getuid()}", digest)
 
 
 def run_folder(store: str, project: str, run_id: str) -> RunFolder:

@@ -24,7 +24,17 @@ HERE = Path(__file__).resolve().parent
 WaitUntil = Callable[..., None]
 
 #: Variables by which a launcher says which process of which job this is: ours are none.
-_LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_")
+_LAUNCHERS = (
+    "RANK",
+    "LOCAL_RANK",
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+    "MASTER_",
+    "TORCHELASTIC_",
+    "SLURM_",
+    "OMPI_",
+    "PMI",
+)
 
 
 #: Folders whose tests start trainings, followers or other people's clients. `make test-fast` does not even import them.

@@ -1,7 +1,7 @@
 """Which run a launch writes: rank 0 announces it in the store, and the other ranks join what is of their launch.
 
 The environment names a launch with constants as a rule (an address, a port, the id of a job), so it cannot tell two
-launches apart. In the project's `.launches/`, each launch of the same constants has an announcement: a small file of
+launches apart. In the project's `.launches-<user>/`, each launch of the same constants has an announcement: a small file of
 rank 0, and one beside it for each rank that joined. A rank joins an announcement once, and only where something shows
 that it belongs to it: the same launcher, or rank 0 began while this process was there already, or rank 0 lives. Times
 are the file server's.
@@ -13,6 +13,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import NamedTuple
 
 import orjson
@@ -43,6 +44,8 @@ _SKEW_SECONDS = 5.0
 _LATE_SECONDS = 600.0
 #: Announcements are kept so long for a job that is requeued.
 _KEPT_SECONDS = 30 * 86400.0
+#: So many other jobs are looked at for such, each time.
+_LOOKED_AT = 16
 
 
 class Member(NamedTuple):
@@ -151,7 +154,7 @@ def _gone_on_with(store: str, project: str, me: Member, members: list[Member], l
     """The run that a restart by the same agent, or a requeue of the same job, goes on with; None for a new one."""
     same = [one for one in members if _is_same_launcher(one, me)]
     if not launch.is_elastic:
-        same = [one for one in same if one.restart < me.restart]
+        same = [one for one in same if one.requeue == me.requeue and one.restart < me.restart]
     if same:
         return max(same, key=lambda one: one.joined).run  # an agent starts the processes of one launch, again and again
     if me.requeue == 0:
@@ -376,11 +379,18 @@ def _server_seconds(folder: str) -> float:
 
 
 def _remove_old(folder: str, now: float) -> None:
-    """Remove announcements that no requeue will ask for any more."""
+    """Remove announcements that no requeue will ask for any more, of this job and of a few others."""
     try:
-        for name in os.listdir(folder):
-            path = os.path.join(folder, name)
-            if ".r" in name and now - os.stat(path).st_mtime > _KEPT_SECONDS:
-                os.unlink(path)
+        with os.scandir(os.path.dirname(folder)) as entries:
+            others = [entry.path for entry in islice(entries, _LOOKED_AT)]
+        for job in (folder, *others):
+            if job != folder and now - os.stat(job).st_mtime <= _KEPT_SECONDS:
+                continue
+            for name in os.listdir(job):
+                path = os.path.join(job, name)
+                if ".r" in name and now - os.stat(path).st_mtime > _KEPT_SECONDS:
+                    os.unlink(path)
+            if job != folder:
+                os.rmdir(job)
     except OSError:
-        pass
+        pass  # another launch removes them, or uses them

@@ -1,0 +1,307 @@
+"""Each launch is one run of all its ranks, and no two launches are one, whatever their environment has in common."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from programs import PREAMBLE, REPOSITORY, all_runs, begin, kill_group, recorded
+from waiting import wait_until
+
+TRAIN = """
+name, lr = sys.argv[2], float(sys.argv[3])
+with lossbook.init(store=store, project="p", name=name, config={"lr": lr}, console=False) as run:
+    for step in range(5):
+        run.log({"loss": lr}, step=step)
+        run.log({"speed": lr}, step=step, ranks="all")
+    if len(sys.argv) > 4:
+        print("logged", flush=True)
+        sys.stdin.readline()
+"""
+
+Environment = Mapping[str, str]
+
+
+def deepspeed(rank: int) -> Environment:
+    return {
+        "RANK": f"{rank}",
+        "LOCAL_RANK": f"{rank}",
+        "WORLD_SIZE": "2",
+        "LOCAL_SIZE": "2",
+        "CROSS_RANK": "0",
+        "CROSS_SIZE": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "29500",
+    }
+
+
+def mpirun(rank: int) -> Environment:
+    return {
+        "OMPI_COMM_WORLD_RANK": f"{rank}",
+        "OMPI_COMM_WORLD_SIZE": "2",
+        "OMPI_COMM_WORLD_LOCAL_RANK": f"{rank}",
+        "PMIX_NAMESPACE": "prterun-pod-7@1",
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": "12355",
+    }
+
+
+def srun(rank: int) -> Environment:
+    return {
+        "SLURM_JOB_ID": "4711",
+        "SLURM_STEP_ID": "0",
+        "SLURM_PROCID": f"{rank}",
+        "SLURM_NTASKS": "2",
+        "SLURM_LOCALID": "0",
+        "MASTER_ADDR": "n0",
+        "MASTER_PORT": "29500",
+    }
+
+
+def torchrun_in_slurm(rank: int) -> Environment:
+    return {
+        "SLURM_JOB_ID": "4711",
+        "SLURM_STEP_ID": "0",
+        "TORCHELASTIC_RUN_ID": "none",
+        "TORCHELASTIC_RESTART_COUNT": "0",
+        "RANK": f"{rank}",
+        "WORLD_SIZE": "2",
+        "LOCAL_RANK": "0",
+        "LOCAL_WORLD_SIZE": "1",
+        "MASTER_ADDR": "n0",
+        "MASTER_PORT": "29500",
+    }
+
+
+def verl(rank: int) -> Environment:
+    return {
+        "RAY_JOB_ID": "01000000",
+        "RANK": f"{rank}",
+        "WORLD_SIZE": "2",
+        "LOCAL_RANK": f"{rank}",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "10.0.0.1",
+        "MASTER_PORT": "38101",
+    }
+
+
+def kubeflow(rank: int) -> Environment:
+    """Each pod is a node; the first knows itself as localhost, as older operators have it."""
+    address = "localhost" if rank == 0 else f"{socket.gethostname()}.training.svc"
+    return {"RANK": f"{rank}", "WORLD_SIZE": "2", "MASTER_ADDR": address, "MASTER_PORT": "23456"}
+
+
+def named_by_hand(rank: int) -> Environment:
+    return {"LOSSBOOK_RANK": f"{rank}", "LOSSBOOK_WORLD_SIZE": "2"}
+
+
+LAUNCHERS = (deepspeed, mpirun, srun, torchrun_in_slurm, verl, kubeflow, named_by_hand)
+
+
+def end(processes: Iterable[subprocess.Popen[str]]) -> list[str]:
+    """Let programs end well; returns what each said on stderr."""
+    said = []
+    for process in processes:
+        try:
+            _, err = process.communicate("\n", timeout=90)
+            assert process.returncode == 0, err
+            said.append(err)
+        finally:
+            kill_group(process)
+    return said
+
+
+def runs_by_name(store: Path) -> dict[str, tuple[float, list[tuple[int, float]]]]:
+    """The learning rate of each run, and which ranks logged which value; a name that is there twice is an error."""
+    found: dict[str, tuple[float, list[tuple[int, float]]]] = {}
+    for folder in all_runs(store):
+        run: Any = recorded(folder)
+        assert run.name not in found
+        assert run.state == "finished"
+        rows = run.history(["speed"], ranks=True).numpy()
+        ranks = sorted(set(zip(rows["rank"].tolist(), rows["speed"].tolist(), strict=True)))
+        assert len(rows["rank"]) == 5 * len(ranks)
+        found[run.name] = (run.config["lr"], ranks)
+    return found
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_two_jobs_one_after_the_other_are_two_runs_of_two_ranks(store: Path, launcher: Any, order: Any) -> None:
+    for name, lr in (("first", 0.1), ("second", 0.9)):
+        end([begin(TRAIN, store, name, lr, **launcher(rank)) for rank in order])
+    assert runs_by_name(store) == {"first": (0.1, [(0, 0.1), (1, 0.1)]), "second": (0.9, [(0, 0.9), (1, 0.9)])}
+
+
+def test_two_jobs_at_once_with_the_same_constants_are_two_runs(store: Path) -> None:
+    running = []
+    for name, lr in (("east", 0.2), ("west", 0.8)):
+        job = [begin(TRAIN, store, name, lr, "waits", **deepspeed(rank)) for rank in (1, 0)]
+        for process in job:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "logged\n"
+        running += job
+    end(running)
+    assert runs_by_name(store) == {"east": (0.2, [(0, 0.2), (1, 0.2)]), "west": (0.8, [(0, 0.8), (1, 0.8)])}
+
+
+def test_a_rank_waits_for_rank_0_of_its_launch(store: Path) -> None:
+    late = begin(TRAIN, store, "job", 0.1, **deepspeed(1))
+    wait_until(lambda: any(store.glob("p/.launches-*/*")), what="rank 1 looks for its launch")
+    assert list(all_runs(store)) == []
+    end([begin(TRAIN, store, "job", 0.1, **deepspeed(0)), late])
+    assert runs_by_name(store) == {"job": (0.1, [(0, 0.1), (1, 0.1)])}
+
+
+def test_a_rank_that_comes_late_joins_a_rank_0_that_lives(store: Path) -> None:
+    first = begin(TRAIN, store, "job", 0.1, "waits", **kubeflow(0))
+    assert first.stdout is not None
+    assert first.stdout.readline() == "logged\n"
+    end([begin(TRAIN, store, "job", 0.1, **kubeflow(1)), first])
+    assert runs_by_name(store) == {"job": (0.1, [(0, 0.1), (1, 0.1)])}
+
+
+def test_a_rank_that_is_left_over_in_the_environment_is_a_run_by_itself_and_says_so(store: Path) -> None:
+    left = {"RANK": "3", "WORLD_SIZE": "8", "MASTER_ADDR": "n0", "MASTER_PORT": "29500"}
+    (said,) = end([begin(TRAIN, store, "evaluation", 0.5, **left)])
+    assert "LOSSBOOK_RUN_ID" in said
+    (folder,) = all_runs(store)
+    assert (recorded(folder).name, recorded(folder).state) == ("evaluation", "finished")
+    assert recorded(folder).history(["loss"]).numpy()["loss"].tolist() == [0.5] * 5
+
+
+def test_a_store_that_may_hang_is_asked_by_the_journal_of_each_rank(store: Path) -> None:
+    hangs = {"LOSSBOOK_DURABILITY": "async"}
+    for name, lr in (("first", 0.1), ("second", 0.9)):
+        end([begin(TRAIN, store, name, lr, **deepspeed(rank), **hangs) for rank in (1, 0)])
+    assert runs_by_name(store) == {"first": (0.1, [(0, 0.1), (1, 0.1)]), "second": (0.9, [(0, 0.9), (1, 0.9)])}
+    end([begin(TRAIN, store, "alone", 0.5, RANK="1", WORLD_SIZE="2", **hangs)])
+    assert runs_by_name(store)["alone"] == (0.5, [(0, 0.5)])
+
+
+def test_an_id_of_ones_own_needs_no_announcement(store: Path) -> None:
+    end([begin(TRAIN, store, "job", 0.1, LOSSBOOK_RUN_ID="mine", **deepspeed(rank)) for rank in (1, 0)])
+    assert [folder.path for folder in all_runs(store)] == [str(store / "p" / "mine")]
+    assert not list(store.glob("p/.launches-*"))
+
+
+PREEMPTED_ONCE = """
+requeued = int(os.environ["SLURM_RESTART_COUNT"])
+run = lossbook.init(store=store, project="p", name=sys.argv[2], console=False)
+run.log({"loss": 1.0}, step=requeued)
+run.log({"speed": 1.0}, step=requeued, ranks="all")
+if not requeued and sys.argv[2] != "done":
+    os.kill(os.getpid(), signal.SIGKILL)
+run.finish()
+"""
+
+
+def submit(store: Path, requeued: int, name: str, places: Iterable[Environment]) -> None:
+    """Run a job script as Slurm does: once more with the same words when it is requeued."""
+    script = store.parent / "job.py"
+    script.write_text(PREAMBLE + PREEMPTED_ONCE)
+    slurm = {"SLURM_JOB_ID": "4711", "SLURM_RESTART_COUNT": f"{requeued}"}
+    path = {"PYTHONPATH": str(REPOSITORY)}
+    words = [sys.executable, str(script), str(store), name]
+    running = [subprocess.Popen(words, env={**os.environ, **path, **slurm, **place}) for place in places]
+    for process in running:
+        assert process.wait(90) in (0, -signal.SIGKILL)
+
+
+@pytest.mark.parametrize("places", [[{}], [srun(1), srun(0)]])
+def test_a_requeued_job_goes_on_with_the_run_that_was_interrupted(store: Path, places: list[Environment]) -> None:
+    for requeued in (0, 1):
+        for name in ("done", "preempted"):
+            submit(store, requeued, name, places)
+    attempts = sorted(
+        (recorded(folder).name, len(recorded(folder).info.attempts), recorded(folder).state)
+        for folder in all_runs(store)
+    )
+    # What had come to its end is begun anew; what was interrupted goes on.
+    assert attempts == [("done", 1, "finished"), ("done", 1, "finished"), ("preempted", 2, "finished")]
+    for folder in all_runs(store):
+        if recorded(folder).name == "preempted":
+            rows = recorded(folder).history(["speed"], ranks=True).numpy()
+            expected = [(step, rank) for step in (0, 1) for rank in range(len(places))]
+            assert list(zip(rows["step"].tolist(), rows["rank"].tolist(), strict=True)) == expected
+
+
+# -- real launches ----------------------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def torchrun(code: str, store: Path, *arguments: Any, options: Iterable[str]) -> subprocess.Popen[str]:
+    return begin(code, store, *arguments, prefix=["-m", "torch.distributed.run", *options], OMP_NUM_THREADS="1")
+
+
+def test_a_static_launch_on_two_nodes_that_is_started_twice_is_two_runs(store: Path) -> None:
+    pytest.importorskip("torch")
+    port = free_port()
+    for name, lr in (("first", 0.1), ("second", 0.9)):
+        nodes = []
+        for node in (0, 1):
+            options = [f"--nnodes=2 --node_rank={node} --nproc_per_node=1 --master_addr=127.0.0.1 --master_port={port}"]
+            nodes.append(torchrun(TRAIN, store, name, lr, options=options[0].split()))
+        end(nodes)
+    assert runs_by_name(store) == {"first": (0.1, [(0, 0.1), (1, 0.1)]), "second": (0.9, [(0, 0.9), (1, 0.9)])}
+
+
+FAILS_ONCE = """
+rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+restart = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
+run = lossbook.init(store=store, project="p", name="job", config={"lr": 0.1}, console=False)
+for step in range(5 * restart, 5 * restart + 5):
+    run.log({"speed": 0.1}, step=step, ranks="all")
+if restart == 0:
+    open(f"{store}.{rank}", "w").close()
+    while not all(os.path.exists(f"{store}.{one}") for one in range(size)):
+        time.sleep(0.01)  # polls: this program has no test to wait with
+    raise RuntimeError("a device has fallen off the bus")
+"""
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_a_restart_by_torchrun_goes_on_with_the_run_on_any_number_of_nodes(store: Path, nodes: int) -> None:
+    pytest.importorskip("torch")
+    where = f"--rdzv-backend=c10d --rdzv-endpoint=127.0.0.1:{free_port()} --rdzv-id=same"
+    options = f"--nnodes={nodes} --nproc-per-node=1 --max-restarts=1 {where}".split()
+    end([torchrun(FAILS_ONCE, store, options=options) for _ in range(nodes)])
+    (folder,) = all_runs(store)
+    assert len(recorded(folder).info.attempts) == 2
+    rows = recorded(folder).history(["speed"], ranks=True).numpy()
+    expected = [(step, rank) for step in range(10) for rank in range(nodes)]
+    assert list(zip(rows["step"].tolist(), rows["rank"].tolist(), strict=True)) == expected
+
+
+def test_processes_that_only_torch_knows_as_ranks_are_one_run_a_launch(store: Path) -> None:
+    pytest.importorskip("torch")
+    code = """
+    import torch.distributed as distributed
+    import torch.multiprocessing as multiprocessing
+
+    def train(rank, store, name, lr):
+        distributed.init_process_group("gloo", init_method=f"file://{store}.{name}", rank=rank, world_size=2)
+        with lossbook.init(store=store, project="p", name=name, config={"lr": lr}, console=False) as run:
+            for step in range(5):
+                run.log({"speed": lr}, step=step, ranks="all")
+        distributed.destroy_process_group()
+
+    if __name__ == "__main__":
+        for name, lr in (("first", 0.1), ("second", 0.9)):
+            multiprocessing.spawn(train, (store, name, lr), nprocs=2)
+    """
+    end([begin(code, store)])
+    assert runs_by_name(store) == {"first": (0.1, [(0, 0.1), (1, 0.1)]), "second": (0.9, [(0, 0.9), (1, 0.9)])}
