@@ -40,6 +40,9 @@ LEFT_OVER_SECONDS = 8.0
 REQUEUED_SECONDS = 120.0
 #: The ranks of a launch do not begin at the very same time.
 _SKEW_SECONDS = 5.0
+#: So long a rank waits for its own launcher's rank 0 before it joins one that another launcher on this machine, or an
+#: unnamed one elsewhere, has started: that may as well be another job's.
+_STRANGER_SECONDS = 2.0
 #: A process that begins so long after rank 0 announced its run is none of that launch, whatever its environment says.
 _LATE_SECONDS = 600.0
 #: Announcements are kept so long for a job that is requeued.
@@ -179,7 +182,7 @@ def _wait_for_announcement(
     while True:
         waited = time.monotonic() - began
         members = _members(folder)
-        for one in _candidates(store, project, me, members, is_patient=waited > limit / 4):
+        for one in _candidates(store, project, me, members, waited, limit):
             if _join(folder, me, one):
                 return one
         if waited >= limit:
@@ -191,11 +194,13 @@ def _wait_for_announcement(
         _server_seconds(folder)  # a network file system shows a folder anew that this machine has changed
 
 
-def _candidates(store: str, project: str, me: Member, members: list[Member], *, is_patient: bool) -> Iterable[Member]:
+def _candidates(
+    store: str, project: str, me: Member, members: list[Member], waited: float, limit: float
+) -> Iterable[Member]:
     """The announcements that this process may belong to, if it can be told which: the best one, or none.
 
     Args:
-        is_patient: whether a launch that is still about to begin has been waited for.
+        waited: for how many seconds already, of the `limit`: a launch may still be about to begin.
     """
     taken = {one.announcement for one in members if one.rank == me.rank}
     nearby = {one.announcement for one in members if _is_same_launcher(one, me)}
@@ -203,12 +208,14 @@ def _candidates(store: str, project: str, me: Member, members: list[Member], *, 
     for one in members:
         if one.rank != 0 or one.announcement in taken or not _may_be_one_job(one, me):
             continue
+        if waited < _STRANGER_SECONDS and _may_be_a_stranger(one, me) and one.announcement not in nearby:
+            continue
         late = me.began - one.joined
         if late > _LATE_SECONDS:
             continue
         if late > 0:
             life = _life(store, project, one)
-            if life is Life.DEAD or (life is Life.UNKNOWN and late > _SKEW_SECONDS and not is_patient):
+            if life is Life.DEAD or (life is Life.UNKNOWN and late > _SKEW_SECONDS and waited < limit / 4):
                 continue
         closeness = 2 if late < _SKEW_SECONDS else 1
         found.append((closeness + (10 if one.announcement in nearby else 0), one))
@@ -229,6 +236,13 @@ def _may_be_one_job(one: Member, me: Member) -> bool:
         # Some launchers give rank 0 its own machine as "localhost", and the others its name.
         return me.address.partition(".")[0] == (one.place.host or "").partition(".")[0]
     return one.address == me.address
+
+
+def _may_be_a_stranger(one: Member, me: Member) -> bool:
+    """Whether the ranks of one job would be expected to share a launcher, and these do not."""
+    if not me.address:
+        return True
+    return is_loopback(me.address) and one.place == me.place and "" not in (one.launcher, me.launcher)
 
 
 def _is_same_host(one: Place, other: Place) -> bool:

@@ -105,7 +105,7 @@ def master_address() -> str:
 
 def is_loopback(address: str) -> bool:
     """Whether an address means the machine that it is used on."""
-    return address in ("", "localhost", "::1", "0.0.0.0") or address.startswith("127.")
+    return address in ("localhost", "::1", "0.0.0.0") or address.startswith("127.")
 
 
 def shared_run_id(launch: Launch, count: int) -> str:

@@ -152,6 +152,27 @@ def test_two_jobs_at_once_with_the_same_constants_are_two_runs(store: Path) -> N
     assert runs_by_name(store) == {"east": (0.2, [(0, 0.2), (1, 0.2)]), "west": (0.8, [(0, 0.8), (1, 0.8)])}
 
 
+def test_a_rank_waits_for_its_own_launcher_where_another_job_has_the_same_place_to_offer(store: Path) -> None:
+    first = begin(TRAIN, store, "east", 0.2, "waits", **deepspeed(0))
+    assert first.stdout is not None
+    assert first.stdout.readline() == "logged\n"
+    script = store.parent / "train.py"
+    script.write_text(PREAMBLE + TRAIN)
+    launcher = """
+    import subprocess
+    ranks = []
+    for rank in ("1", "0"):
+        place = {**os.environ, "RANK": rank, "LOCAL_RANK": rank}
+        ranks.append(subprocess.Popen([sys.executable, sys.argv[2], store, "west", "0.8"], env=place))
+        if rank == "1":
+            time.sleep(0.5)  # the launcher is slow: its rank 1 looks for a rank 0 meanwhile
+    sys.exit(max(rank.wait() for rank in ranks))
+    """
+    end([begin(launcher, store, script, **deepspeed(0))])
+    end([begin(TRAIN, store, "east", 0.2, **deepspeed(1)), first])
+    assert runs_by_name(store) == {"east": (0.2, [(0, 0.2), (1, 0.2)]), "west": (0.8, [(0, 0.8), (1, 0.8)])}
+
+
 def test_a_rank_waits_for_rank_0_of_its_launch(store: Path) -> None:
     late = begin(TRAIN, store, "job", 0.1, **deepspeed(1))
     wait_until(lambda: any(store.glob("p/.launches-*/*")), what="rank 1 looks for its launch")
