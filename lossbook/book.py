@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, SupportsIndex, overload
 
 from lossbook.errors import StoreError, UnknownRun
@@ -15,9 +15,11 @@ from lossbook.reading import (
     ReadContext,
     RecordedRun,
     RunCache,
-    compile_value,
+    bare,
     compile_where,
+    lookup,
     read_index,
+    refuse_unknown,
     share_memory,
     sorted_places,
 )
@@ -43,7 +45,15 @@ def open(store: str | os.PathLike[str] | None = None, *, memory_bytes: int | Non
 
 
 class RunList(list[RecordedRun]):
-    """Runs, as a list; a notebook shows them as a table."""
+    """Runs, as a list; a notebook shows them as a table.
+
+    Attributes:
+        remarks: what the one who asked should know, a sentence each: a name that no run has yet, while one goes on.
+    """
+
+    def __init__(self, runs: Iterable[RecordedRun] = (), remarks: Sequence[str] = ()) -> None:
+        super().__init__(runs)
+        self.remarks = tuple(remarks)
 
     @overload
     def __getitem__(self, place: SupportsIndex) -> RecordedRun: ...
@@ -108,7 +118,7 @@ class Book:
 
     def runs(
         self, project: str | None = None, where: str | None = None, sort: str | None = None, limit: int | None = None
-    ) -> list[RecordedRun]:
+    ) -> RunList:
         """Runs that fit, the newest first unless sorted otherwise.
 
         Args:
@@ -118,18 +128,26 @@ class Book:
             limit: so many at the most.
 
         Raises:
-            BadQuery: `where` cannot be understood.
+            BadQuery: `where` cannot be understood; or none of the runs (of the project) has a name in it or in `sort`, and
+                none goes on.
         """
         test = compile_where(where) if where else None
         entries = read_index(self.store)
         if project is not None:
             entries = [entry for entry in entries if entry.record.project == project]
+        remarks: list[str] = []
+        records = [entry.record for entry in entries] if test is not None or sort else []
         if test is not None:
-            test.learn(entry.record for entry in entries)
+            remarks += test.verify(records)
+            test.learn(records)
             entries = [entry for entry in entries if test(entry.record)]
         if sort:
-            entries = _sorted(entries, sort)
-        return RunList(self._recorded(entry) for entry in entries[: limit if limit is not None else len(entries)])
+            name = bare(sort.strip().lstrip("+-"))
+            if name != "path" and (remark := refuse_unknown(name, records, "sort")) is not None:
+                remarks.append(remark)
+            entries = _sorted(entries, name, descending=sort.strip().startswith("-"))
+        chosen = entries[: limit if limit is not None else len(entries)]
+        return RunList(map(self._recorded, chosen), remarks)
 
     def run(self, ref: str = "latest", project: str | None = None) -> RecordedRun:
         """One run, by id, name or a unique beginning of either; "latest" is the one begun last.
@@ -250,11 +268,10 @@ class Book:
         return f"<lossbook book of {self.store}>"
 
 
-def _sorted(entries: list[IndexEntry], sort: str) -> list[IndexEntry]:
-    name = sort.strip()
-    value_of = compile_value(name.lstrip("+-"))
-    places = sorted_places([value_of(entry.record) for entry in entries], descending=name.startswith("-"))
-    return [entries[at] for at in places]
+def _sorted(entries: list[IndexEntry], name: str, *, descending: bool) -> list[IndexEntry]:
+    value_of = lookup(name)
+    values = [entry.path if name == "path" else value_of(entry.record) for entry in entries]
+    return [entries[at] for at in sorted_places(values, descending=descending)]
 
 
 def _find(entries: list[IndexEntry], ref: str, store: str) -> IndexEntry:

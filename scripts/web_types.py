@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 
 from lossbook import metrics
 from lossbook.curves.layers import PARAMETER_WORDS
-from lossbook.reading.where import FIELDS as RUN_FIELDS
+from lossbook.reading.names import FIELDS as RUN_FIELDS
 from lossbook.web import schemas
 from lossbook.web.api.curves import BAND_FIELDS, FIELDS
 

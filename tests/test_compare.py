@@ -316,7 +316,7 @@ def test_rows_are_sorted_by_a_column_or_by_any_name_and_those_without_come_last(
     assert names(book.compare(sort="tokens_seen")) == ["tracker", "trainer", "plain"]
     assert names(book.compare(sort="-config.model.heads"))[0] == "trainer"
     assert names(book.compare(sort="-name")) == ["trainer", "tracker", "plain"]
-    with pytest.raises(BadArgument, match=r"'nothing' to sort by; there are name, id"):
+    with pytest.raises(BadArgument, match=r"'nothing' to sort by; .*there are name, id"):
         book.compare(sort="nothing")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from lossbook.errors import BadQuery
+from lossbook.reading.names import compile_value
 from lossbook.reading.record import IndexRecord, parse_record
-from lossbook.reading.where import compile_value, compile_where, sorted_places
+from lossbook.reading.where import compile_where, sorted_places
 from lossbook.storage.summary_file import MetricTable
 
 KNOWN: dict[str, Any] = {
@@ -136,11 +138,136 @@ def test_the_sentence_says_where_the_expression_went_wrong() -> None:
         compile_where("state = 'x' and (>")
 
 
-def test_a_misspelt_field_is_answered_with_the_nearest() -> None:
-    with pytest.raises(BadQuery, match="state"):
-        compile_where("stat = 'finished'")
-    with pytest.raises(BadQuery, match="project"):
-        compile_where("projekt = 'x'")
+def test_a_name_that_no_run_has_is_answered_with_the_nearest() -> None:
+    for expression, nearest in (
+        ("stat = 'finished'", "state"),
+        ("projekt = 'x'", "project"),
+        ("confg.lr > 0", "config.lr"),
+        ("config.modell.size = '124M'", "config.model.size"),
+        ("val_los.min < 3", "val_loss"),
+        ('"gpu/1 util %" > 5', '"gpu/0 util %"'),
+        ("1 < 2 or summary.parms > 1", "summary.params"),
+        ("nothng is null", ""),
+    ):
+        with pytest.raises(BadQuery, match="no run has") as caught:
+            compile_where(expression).verify([RECORD])
+        assert nearest in str(caught.value)
+
+
+def test_a_name_that_some_runs_have_and_others_lack_is_no_mistake() -> None:
+    without = RECORD._replace(config={}, summary={}, metrics=MetricTable())
+    for expression in (
+        "config.lr > 0",
+        "params > 0",
+        '"gpu/0 util %" > 5',
+        "config.none is null",
+        "config.model.size is null",
+    ):
+        assert compile_where(expression).verify([without, RECORD]) == []
+
+
+def test_no_name_is_a_mistake_where_there_is_no_run() -> None:
+    assert compile_where("config.lr > 0 and name > 5").verify([]) == []
+
+
+def test_a_name_may_still_come_while_a_run_goes_on() -> None:
+    (remark,) = compile_where("config.lrr > 0").verify([RECORD, RECORD._replace(state="running")])
+    assert "config.lrr" in remark
+    assert "config.lr" in remark
+
+
+def test_double_quotes_hold_a_name_where_a_value_of_the_run_is_asked_for() -> None:
+    metrics = MetricTable({"f1-score": {"last": 0.9}, "val/top 5": {"last": 0.7, "min": 0.1}})
+    record = RECORD._replace(metrics=metrics, tags=["f1-score"], name="f1-score")
+    for holds in (
+        '"f1-score" > 0.5',
+        '0.5 < "f1-score"',
+        '"val/top 5.min" < 0.5',
+        '"f1-score" in (0.9, 1)',
+        '"f1-score" is not null',
+        '"val loss" is null',
+        # A text, as it always was.
+        'name = "f1-score"',
+        '"f1-score" in tags',
+        'tags contains "f1-score"',
+        'name in ("f1-score", "x")',
+        'name like "f1%"',
+    ):
+        assert compile_where(holds)(record), holds
+    assert not compile_where('"f1-score" > 0.95')(record)
+    with pytest.raises(BadQuery, match="'nosuch'"):
+        compile_where('"nosuch" > 0.5').verify([record])
+
+
+def test_the_columns_of_the_list_are_names() -> None:
+    for holds in (
+        "steps = 900",
+        "steps = last_step",
+        "started = created",
+        "loss.min = 2.5",
+        '"val loss" < 3.2',
+        "`val loss.min` = 2.9",
+    ):
+        assert compile_where(holds).verify([RECORD]) == []
+        assert compile_where(holds)(RECORD), holds
+    with pytest.raises(BadQuery, match="path"):
+        compile_where("path = 'x'")
+
+
+def test_a_time_is_compared_with_a_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    try:
+        # It was created on 2025-11-21 at 01:20:00, UTC.
+        for holds in (
+            "created > '2001-01-01'",
+            "'2001-01-01' < created",
+            "started >= '2025-11-21'",
+            "created = '2025-11-21'",
+            "created <= '2025-11-21'",
+            "created < '2025-11-22' and created != '2025-11-20'",
+            "created in ('2025-11-20', '2025-11-21')",
+            "created = '2025-11-21 01:20' and created = '2025-11-21T01:20:00Z'",
+            "created = '2025-11-21T02:20+01:00'",
+            'created > "2025-11-20"',
+            "created > '1763687999'",
+            "ended is null",
+        ):
+            assert compile_where(holds)(RECORD), holds
+        for fails in (
+            "created < '2001-01-01'",
+            "created > '2025-11-21 01:21'",
+            "created != '2025-11-21'",
+            "ended > '2001-01-01'",
+        ):
+            assert not compile_where(fails)(RECORD), fails
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize("text", ["yesterday", "2025", "2025-13-01", "2025-11-21 25:00", "20251121", "1.2.2025"])
+def test_a_text_that_is_no_date_is_refused_beside_a_time(text: str) -> None:
+    with pytest.raises(BadQuery, match="2026-11-30"):
+        compile_where(f"created > '{text}'")
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["name < 5", "name > 5", "name = 5", "5 < state", "val_loss > 'low'", "config.model.size >= 100", "last_step = 'many'", "tags > 3",
+     "config.model.layers in ('few', 'many')", "name > val_loss"],
+)  # fmt: skip
+def test_a_text_against_a_number_is_refused(expression: str) -> None:
+    test = compile_where(expression)
+    assert not test(RECORD)
+    with pytest.raises(BadQuery, match="compare"):
+        test.verify([RECORD, RECORD])
+
+
+def test_a_text_that_holds_a_number_is_one_and_one_run_that_can_be_compared_is_enough() -> None:
+    assert compile_where("name = 5").verify([RECORD, RECORD._replace(name="5")]) == []
+    assert compile_where("config.lr > 1e-4").verify([RECORD, RECORD._replace(config={"lr": "auto"})]) == []
+    assert compile_where("config.text > 1").verify([RECORD]) == []
 
 
 def test_a_pattern_that_is_no_regular_expression_is_refused() -> None:

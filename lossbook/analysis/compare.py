@@ -16,8 +16,8 @@ from lossbook.analysis.comparison import Column, Comparison
 from lossbook.analysis.gpus import read_gpus
 from lossbook.errors import BadArgument, LossbookError, UnknownRun
 from lossbook.json_shapes import Json, JsonMapping, JsonObject
-from lossbook.metrics import find_key, key_metrics, percent_factor
-from lossbook.reading import FIELDS, compile_value, nested, sorted_places
+from lossbook.metrics import find_key, key_metrics, nearest, percent_factor
+from lossbook.reading import FIELDS, all_names, compile_value, nested, sorted_places
 from lossbook.storage import MetricStatistics, MetricTable
 
 if TYPE_CHECKING:
@@ -310,7 +310,7 @@ def _wanted_columns(
                 value_of = compile_value(name)
                 values = [value_of(run.record) for run in runs]
             if all(value is None for value in values) and name not in FIELDS and runs:
-                raise BadArgument(f"none of the runs has {name!r} for a column; there are {_listed(known)}")
+                raise BadArgument(f"none of the runs has {name!r} for a column; {_meant(name, known, runs)}")
             for row, value in zip(rows, values, strict=True):
                 row[name] = value
             numeric = all(value is None or number_of(value) is not None for value in values)
@@ -320,8 +320,10 @@ def _wanted_columns(
     return wanted
 
 
-def _listed(known: Mapping[str, Column]) -> str:
-    return f"{', '.join(known)}, and every name that --where knows"
+def _meant(name: str, known: Mapping[str, Column], runs: Sequence[RecordedRun]) -> str:
+    close = nearest(name, {*known, *all_names(run.record for run in runs)}, 3)
+    near = f"the nearest are {', '.join(close)}; " if close else ""
+    return f"{near}there are {', '.join(known)}, and every name that --where knows"
 
 
 def _order(
@@ -343,7 +345,7 @@ def _order(
         value_of = compile_value(name)
         values = [value_of(run.record) for run in runs]
         if runs and all(value is None for value in values):
-            raise BadArgument(f"none of the runs has {name!r} to sort by; there are {_listed(known)}")
+            raise BadArgument(f"none of the runs has {name!r} to sort by; {_meant(name, known, runs)}")
     return sorted_places(values, descending=descending)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -26,17 +26,16 @@ from lossbook.cli.run_output import plain_run
 from lossbook.errors import BadArgument
 from lossbook.json_shapes import number_or_none
 from lossbook.metrics import find_key
-from lossbook.reading import compile_value
+from lossbook.reading import bare, compile_value, presence, refuse_unknown
 
 if TYPE_CHECKING:
+    from lossbook.book import Book
     from lossbook.reading import RecordedRun
 
 #: Runs listed on a terminal unless more are asked for.
 SHOWN_RUNS = 50
 _SHOWN_METRICS = 40
 _LOSSES = ("train/loss", "val/loss")
-#: Columns of `ls` whose name is not what `where` calls them.
-_COLUMN_MEANS = {"loss": "train/loss", "val loss": "val/loss", "started": "created", "steps": "last_step"}
 _SHOWN_EVENTS = 10
 #: A key may be 10 kB long; a table is for reading, and `--json` has it whole.
 _LONGEST_KEY = 100
@@ -124,7 +123,13 @@ def _listing(
 
     if settings.store is None and "://" not in settings.location and not os.path.isdir(settings.location):
         return "[]" if settings.json else BEGIN.format(store=settings.location)
-    runs = settings.book().runs(project=settings.project, where=where, sort=sort, limit=limit)
+    book = settings.book()
+    found = book.runs(project=settings.project, where=where, sort=sort, limit=limit)
+    runs: Sequence[RecordedRun] = found
+    if not runs and settings.project is not None and settings.project not in book.projects():
+        book.run("latest", project=settings.project)  # refuses, with the names that there are
+    for remark in (*found.remarks, *_unknown_columns(book, settings.project, wanted or (), runs)):
+        click.echo(f"lossbook: {printable(remark)}", err=True)
     if settings.json:
         if wanted is None:
             return to_json([plain_run(run) for run in runs])
@@ -150,6 +155,23 @@ def _listing(
         else:
             click.echo(note, err=True)
     return "\n".join(lines)
+
+
+def _unknown_columns(
+    book: Book, project: str | None, wanted: Sequence[str], runs: Sequence[RecordedRun]
+) -> Iterator[str]:
+    """Remarks on columns that no run has yet.
+
+    Raises:
+        BadQuery: no run of the project has one, and none goes on.
+    """
+    for name in map(bare, wanted):
+        has = presence(name)
+        if name == "path" or not runs or any(has(run.record) for run in runs):
+            continue
+        remark = refuse_unknown(name, [run.record for run in book.runs(project)], "columns")
+        if remark is not None:
+            yield remark
 
 
 def _problems_note(runs: Sequence[RecordedRun]) -> str:
@@ -188,7 +210,7 @@ def value_of(name: str) -> Callable[[RecordedRun], object]:
     """What gives a column of `ls` its value for a run; None where the run has none."""
     if name == "path":
         return lambda run: run.path
-    value = compile_value(_COLUMN_MEANS.get(name, name))
+    value = compile_value(name)
     return lambda run: value(run.record)
 
 

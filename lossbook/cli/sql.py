@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 @click.command(
     "sql",
     epilog="""\b
-Tables: metrics (run, project, key, row, step, time, value, rank, attempt) and
-runs (a line each). The language is DuckDB's; - reads the query from standard input.
+Tables: metrics (project, run, name, key, row, step, time, value, rank, attempt),
+the rows that count; all_metrics, with rows that a later attempt replaced;
+finite_metrics, without NaN and infinities: max, min and avg over it are those of
+`lossbook show`, where over metrics one NaN is the maximum and the mean; runs (a
+line each); events. The language is DuckDB's; - reads the query from standard input.
 
 \b
 Examples:

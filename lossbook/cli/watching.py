@@ -81,10 +81,6 @@ def watch_command(
         raise click.UsageError("watch needs a terminal to draw on and to take keys from; --once prints what it shows")
     if os.environ.get("TERM", "dumb") == "dumb":
         raise click.UsageError("this terminal (TERM=dumb) cannot be drawn on; --once prints what watch shows")
-    if where:
-        from lossbook.reading import compile_where
-
-        compile_where(where)
     try:
         from lossbook.terminal import Watch
     except ImportError as error:
@@ -94,6 +90,8 @@ def watch_command(
     from lossbook.terminal import Model
 
     book, runs = _named(settings, refs)
+    if where:
+        book.runs(settings.project, where)  # what it names wrongly is said before the page is drawn
     model = Model(
         given=tuple(run.path for run in runs),
         where=where or "",

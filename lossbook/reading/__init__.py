@@ -29,18 +29,23 @@ if TYPE_CHECKING:
     from lossbook.reading.events import read_events as read_events
     from lossbook.reading.index import IndexEntry as IndexEntry, index_path as index_path, read_index as read_index
     from lossbook.reading.listing import Changes as Changes, Listing as Listing, RunKey as RunKey
+    from lossbook.reading.names import (
+        COLUMN_FIELDS as COLUMN_FIELDS,
+        FIELDS as FIELDS,
+        all_names as all_names,
+        bare as bare,
+        compile_value as compile_value,
+        lookup as lookup,
+        nested as nested,
+        plain_number as plain_number,
+        presence as presence,
+        refuse_unknown as refuse_unknown,
+    )
     from lossbook.reading.query_result import QueryResult as QueryResult, first_sentence as first_sentence
     from lossbook.reading.record import IndexRecord as IndexRecord
     from lossbook.reading.run import RecordedRun as RecordedRun
     from lossbook.reading.sql import query_runs as query_runs
-    from lossbook.reading.where import (
-        FIELDS as FIELDS,
-        compile_value as compile_value,
-        compile_where as compile_where,
-        nested as nested,
-        plain_number as plain_number,
-        sorted_places as sorted_places,
-    )
+    from lossbook.reading.where import compile_where as compile_where, sorted_places as sorted_places
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
@@ -53,10 +58,11 @@ else:
             "events": "read_events",
             "index": "IndexEntry index_path read_index",
             "listing": "Changes Listing RunKey",
+            "names": "COLUMN_FIELDS FIELDS all_names bare compile_value lookup nested plain_number presence refuse_unknown",
             "query_result": "QueryResult first_sentence",
             "record": "IndexRecord",
             "run": "RecordedRun",
             "sql": "query_runs",
-            "where": "FIELDS compile_value compile_where nested plain_number sorted_places",
+            "where": "compile_where sorted_places",
         },
     )

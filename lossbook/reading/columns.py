@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from lossbook.json_shapes import Json, JsonMapping
+from lossbook.json_shapes import Json
+from lossbook.reading.names import dotted_names
 from lossbook.reading.record import IndexRecord
 
 #: Columns and expressions that are kept.
@@ -140,12 +141,3 @@ class NameSets:
         self._sets = [self._sets[number] for number in renumbered]
         self._numbers = {names: number for number, names in enumerate(self._sets)}
         return renumbered
-
-
-def dotted_names(values: JsonMapping, before: str = "") -> Iterable[str]:
-    """The names in a nested object: `optimizer.lr`; an empty object is a value of its own."""
-    for name, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from dotted_names(value, f"{before}{name}.")
-        else:
-            yield f"{before}{name}"

@@ -22,15 +22,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lossbook.errors import UnknownRun
+from lossbook.errors import BadQuery, UnknownRun
 from lossbook.json_shapes import Json
 from lossbook.paths import RunFolder, is_settled, safe_name
 from lossbook.reading.columns import ColumnCache, ColumnName, NameSets
 from lossbook.reading.index import IndexEntry, MappedText, load_index, read_index
+from lossbook.reading.names import FIELDS, bare, compile_value, presence
 from lossbook.reading.project_folders import ProjectFolders, RunKey as RunKey
 from lossbook.reading.record import IndexRecord, parse_record, read_record
 from lossbook.reading.record_file import FilePlace, RecordFile
-from lossbook.reading.where import FIELDS, compile_value, compile_where, sorted_places
+from lossbook.reading.where import compile_where, sorted_places
 
 if TYPE_CHECKING:
     from lossbook.reading.context import ReadContext
@@ -367,6 +368,14 @@ class Listing:
             self._fill(wanted, rows)
             return {name.text: self._columns.of(name, rows) for name in wanted}
 
+    def unknown(self, names: Sequence[str], keys: Sequence[RunKey] | None = None) -> list[str]:
+        """Those of some names that none of the runs has; none where there is no run."""
+        with self._lock:
+            rows = [row for row in self._chosen(keys) if row is not None]
+            asked = {name: ColumnName("has", bare(name)) for name in names}
+            self._fill({one: presence(one.text) for one in asked.values()}, rows)
+            return [name for name, one in asked.items() if rows and True not in self._columns.of(one, rows)]
+
     def where(
         self, expression: str, keys: Sequence[RunKey] | None = None, *, seconds: float | None = None
     ) -> list[RunKey]:
@@ -376,7 +385,8 @@ class Listing:
             seconds: give up after that long.
 
         Raises:
-            BadQuery: it cannot be understood, or takes longer.
+            BadQuery: it cannot be understood, takes longer, or means nothing: none of the runs has a name (yet), or a
+                text stands against a number in each.
         """
         test = compile_where(expression)
         if seconds is not None:
@@ -386,7 +396,21 @@ class Listing:
             name = ColumnName("where", expression)
             if test.has_patterns:
                 test.learn(self._parse(row) for row in self._columns.lacking(name, rows))
-            self._fill({name: test}, rows)
+            checks = {
+                ColumnName("has", check.name) if check.name else ColumnName(f"check {at}", expression): check
+                for at, check in enumerate(test.checks)
+            }
+            wanted: dict[ColumnName, Callable[[IndexRecord], Json]] = {
+                one: check.verdict for one, check in checks.items()
+            }
+            self._fill({name: test, **wanted}, rows)
+            if not self._is_filling():
+                present = [row for row in rows if row is not None]
+                for one, check in checks.items():
+                    verdicts = self._columns.of(one, present)
+                    remark = check.conclude(verdicts, lambda: [self._parse(row) for row in present])
+                    if remark is not None:
+                        raise BadQuery(remark)
             fits = self._columns.of(name, rows)
             return [row.key for row, one in zip(rows, fits, strict=True) if row is not None and one]
 
@@ -410,6 +434,10 @@ class Listing:
                     for name in names:
                         counter[name] += runs
             return Names(FIELDS, *(dict(sorted(counter.items())) for counter in counts))
+
+    def _is_filling(self) -> bool:
+        """Whether names may be missing because runs have not been read yet."""
+        return False
 
     def _row(self, key: RunKey) -> _Row:
         row = self._rows.get(key)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lossbook.errors import BadArgument, BadQuery, MissingLibrary, StoreError
 from lossbook.formatting import csv_cell
 from lossbook.lazy import shown_by
+from lossbook.metrics import nearest
 from lossbook.paths import replacing
 from lossbook.storage import quote, quote_name
 
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 #: A query is written anew so many times in a row at the most.
 _MOST_RENEWALS = 20
+#: The views that `lossbook.reading.sql` makes.
+TABLES = ("metrics", "finite_metrics", "all_metrics", "runs", "events")
+_NO_TABLE = re.compile(r"Catalog Error: Table with name (\S+) does not exist")
 FORMATS = {
     "csv": "FORMAT csv, HEADER true",
     "parquet": "FORMAT parquet, COMPRESSION zstd",
@@ -209,6 +214,11 @@ def first_sentence(error: BaseException) -> str:
     """What DuckDB says, in one line: its first sentence, without the picture of the query."""
     lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
     kept = [line for line in lines if not line.startswith(("LINE ", "^"))]
+    unknown = _NO_TABLE.match(kept[0]) if kept else None
+    if unknown is not None:
+        close = nearest(unknown[1], TABLES, 1)
+        meant = f"; did you mean {close[0]}?" if close else ""
+        return f"there is no table {unknown[1]!r}: there are {', '.join(TABLES)}{meant}"
     return " ".join(kept[:2]) if kept else type(error).__name__
 
 

@@ -93,7 +93,7 @@ class RecordedRun:
     @property
     def summary(self) -> dict[str, Any]:
         """What the training code set in `run.summary`."""
-        from lossbook.reading.where import plain_number
+        from lossbook.reading.names import plain_number
 
         return {key: plain_number(value) for key, value in self.record.summary.items()}
 
@@ -105,7 +105,7 @@ class RecordedRun:
     @property
     def metrics(self) -> dict[str, dict[str, Any]]:
         """Per key: last, last_step, min, min_step, max, max_step, mean, count, nonfinite."""
-        from lossbook.reading.where import plain_number
+        from lossbook.reading.names import plain_number
 
         return {
             key: {name: plain_number(value) for name, value in object_or_empty(one).items()}
@@ -352,7 +352,16 @@ class RecordedRun:
     def _missing_axis(self, x: str) -> str:
         if x in AXES:
             raise UnknownKey(f"the run {self.name} logged nothing to draw against {x!r} with; draw it against step")
-        return self.find_key(x)
+        try:
+            return self.find_key(x)
+        except UnknownKey:
+            from lossbook.curves import CLOCKS
+
+            close = nearest(x, {"step", *CLOCKS, *AXES, *self.keys()})
+            raise UnknownKey(
+                f"there is no axis {x!r}, and the run {self.name} never logged it"
+                + (f"; the nearest are {', '.join(close)}" if close else "; draw it against step")
+            ) from None
 
     def history(
         self,

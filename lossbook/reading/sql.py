@@ -1,4 +1,9 @@
-"""Makes the views of `book.sql`: runs, metrics, all_metrics and events of all runs."""
+"""Makes the views of `book.sql`: runs, metrics, finite_metrics, all_metrics and events of all runs.
+
+`metrics` has the rows that count, as `run.history` shows them: those that no later attempt hides, and of a fork its parent's
+up to the step where it began. `finite_metrics` leaves out NaN and infinities, which DuckDB's `max` and `avg` would give back:
+its maximum, minimum and mean are those of `run.metrics`.
+"""
 
 from __future__ import annotations
 
@@ -84,9 +89,12 @@ def prepare(connection: duckdb.DuckDBPyConnection, query: str, runs: list[Record
     mentioned = set(re.findall(r"[a-z_]+", query.lower()))
     if "runs" in mentioned:
         _make_runs(connection, runs)
-    for name, hidden in (("metrics", False), ("all_metrics", True)):
-        if name in mentioned:
-            made.append(_make_metrics(connection, name, runs, hidden=hidden))
+    if "metrics" in mentioned or "finite_metrics" in mentioned:
+        made.append(_make_metrics(connection, "metrics", runs, hidden=False))
+    if "finite_metrics" in mentioned:
+        connection.execute("CREATE OR REPLACE TEMP VIEW finite_metrics AS SELECT * FROM metrics WHERE isfinite(value)")
+    if "all_metrics" in mentioned:
+        made.append(_make_metrics(connection, "all_metrics", runs, hidden=True))
     if "events" in mentioned:
         _make_events(connection, runs)
     return made

@@ -3,40 +3,85 @@
     expression := or;  or := and ("or" and)*;  and := not ("and" not)*;  not := "not" not | comparison
     comparison := "(" or ")" | value (= | == | != | <> | < | <= | > | >= | ~ | like | ilike | contains) value
                 | value ["not"] "in" (name | "(" value, ... ")") | value "is" ["not"] "null" | value
-    value := number | 'text' | "text" | true | false | null | name | `odd name`
+    value := number | 'text' | true | false | null | name | "odd name" | `odd name` | "text"
 
-A name is a field of the run (`state`, `tags`, ...), `config.a.b`, `summary.x`, or a metric (`val/loss`: its last
-value; `val/loss.min`, `.max`, `.mean`, `.last`, `.count`). What a run does not have is null, and a comparison with
-null is false.
+A name is what `lossbook.reading.names` says. What a run does not have is null, and a comparison with null is false.
+Double quotes hold a name before an operator, and behind one whose left side is no name; elsewhere they hold a text, as
+single quotes do. A time (`created`, `started`, `ended`) is compared with a date such as '2026-11-30' or '2026-11-30 12:00',
+of this machine's time zone where it names none: `=`, `!=` and `<=` mean the whole day or minute, `<`, `>` and `>=` its
+beginning.
+
+Over a set of runs (`Where.verify`), a name that none of them has is refused, and so is a comparison that puts a text against
+a number in each of them.
 """
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
-import operator
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from lossbook.errors import BadQuery
-from lossbook.json_shapes import Json, JsonMapping
-from lossbook.metrics import find_key
+from lossbook.json_shapes import Json
+from lossbook.reading.names import COLUMN_FIELDS, MOMENTS, Evaluate, bare, lookup, presence, quoted, unknown_name
 from lossbook.reading.pattern import Patterns
 from lossbook.reading.record import IndexRecord
 
-FIELDS = ("id", "name", "project", "state", "error", "group", "notes", "tags", "created", "ended", "host", "user",
-          "attempts", "last_step", "rows", "duration", "alerts")  # fmt: skip
 DEEPEST = 50
 _WORDS = frozenset(("and", "or", "not", "in", "is", "like", "ilike", "contains"))
-_STATISTICS = ("last", "min", "max", "mean", "count", "last_step", "min_step", "max_step", "nonfinite")
-_NOT_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w/.]))|(?P<text>'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\")"
     r"|(?P<odd>`[^`]+`)|(?P<operator>==|!=|<>|<=|>=|=|<|>|~|\(|\)|,)|(?P<name>[A-Za-z_][\w./@\-]*))"
 )
 
-Evaluate = Callable[[IndexRecord], Json]
+
+class _Operand(NamedTuple):
+    """One side of a comparison: a name, or a constant."""
+
+    evaluate: Evaluate
+    written: str
+    name: str | None = None
+    constant: Json = None
+
+
+class Check(NamedTuple):
+    """What must hold of one run at least for an expression to mean anything.
+
+    Attributes:
+        verdict: of a run: True where it holds, False where it cannot, None where the run tells nothing.
+        name: that some run must have, without quotes; None for a comparison.
+        refusal: of a comparison, what is said where it can be made in no run.
+        hint: what else may have been meant.
+    """
+
+    verdict: Callable[[IndexRecord], bool | None]
+    name: str | None = None
+    refusal: str = ""
+    hint: str = ""
+
+    def conclude(self, verdicts: Iterable[Json], records: Callable[[], Iterable[IndexRecord]]) -> str | None:
+        """What follows from the verdicts of all runs.
+
+        Args:
+            records: gives the runs' records, for the names that they have.
+
+        Returns:
+            A remark where no run has the name yet, else None.
+
+        Raises:
+            BadQuery: no run has the name and none goes on; or a text stands against a number in every run.
+        """
+        found = set(verdicts)
+        if True in found or not found:
+            return None
+        if self.name is not None:
+            return unknown_name(self.name, records(), "where", hint=self.hint)
+        if False in found:
+            raise BadQuery(f"where: {self.refusal}")
+        return None
 
 
 class Where:
@@ -44,6 +89,7 @@ class Where:
 
     Attributes:
         has_patterns: whether `learn` has anything to do.
+        checks: what `verify` looks at, of each run.
     """
 
     def __init__(self, text: str) -> None:
@@ -51,6 +97,7 @@ class Where:
         self._evaluate = parser.parse()
         self._patterns, self._matches = parser.patterns, parser.matches
         self.has_patterns = bool(parser.matches)
+        self.checks = tuple(parser.checks)
         self._deadline: float | None = None
         self._seconds = 0.0
 
@@ -62,6 +109,23 @@ class Where:
         """
         self._check_time()
         return self._evaluate(record) is True
+
+    def verify(self, records: Sequence[IndexRecord]) -> list[str]:
+        """Make sure that the expression means something of some runs, whether or not one fits.
+
+        Returns:
+            A remark for each name that none of them has yet, while one of them goes on.
+
+        Raises:
+            BadQuery: none of them has a name, or a text stands against a number in each.
+        """
+        remarks = []
+        for check in self.checks:
+            # Most names are found in the first run.
+            if any(check.verdict(record) is True for record in records):
+                continue
+            remarks.append(check.conclude(map(check.verdict, records), lambda: records))
+        return [remark for remark in remarks if remark is not None]
 
     def within(self, seconds: float) -> Where:
         """The same test, which gives up when it has been asked for so long."""
@@ -102,11 +166,6 @@ def compile_where(text: str) -> Where:
     return Where(text)
 
 
-def compile_value(name: str) -> Evaluate:
-    """Turn one name (as in `sort=` and columns) into what it is for a run; None where the run does not have it."""
-    return _lookup(name.strip("`"))
-
-
 class _Parser:
     def __init__(self, text: str) -> None:
         self.text = text
@@ -125,6 +184,8 @@ class _Parser:
         self.patterns = Patterns()
         #: What is matched with which pattern.
         self.matches: list[tuple[Evaluate, Evaluate]] = []
+        self.checks: list[Check] = []
+        self._named: set[str] = set()
 
     def parse(self) -> Evaluate:
         if not self.tokens:
@@ -182,28 +243,45 @@ class _Parser:
             if not self.word(")"):
                 raise self.wrong("')'")
             return inner
-        left = self.value()
+        left = self.operand(is_left=True)
         if self.word("is"):
             negated = self.word("not") is not None
             if not self.word("null"):
                 raise self.wrong("null")
-            return lambda record: (left(record) is None) is not negated
+            return lambda record: (left.evaluate(record) is None) is not negated
         negated = self.word("not") is not None
         if self.word("in"):
             return _negate(self.membership(left), negated)
         if word := self.word("like", "ilike"):
-            return _negate(_like(left, self.value(), fold=word == "ilike"), negated)
+            return _negate(_like(left.evaluate, self.operand().evaluate, fold=word == "ilike"), negated)
         if self.word("contains"):
-            return _negate(_contains(left, self.value()), negated)
+            return _negate(_contains(left.evaluate, self.operand().evaluate), negated)
         if negated:
             raise self.wrong("in, like, ilike or contains")
         sign = self.word("=", "==", "!=", "<>", "<", "<=", ">", ">=", "~")
         if sign is None:
-            return lambda record: left(record) not in (None, False, 0, "", [])
-        right = self.value()
+            return lambda record: left.evaluate(record) not in (None, False, 0, "", [])
+        right = self.operand(is_name=left.name is None)
         if sign == "~":
-            return self.match(left, right)
-        return lambda record: _compare(sign, left(record), right(record))
+            return self.match(left.evaluate, right.evaluate)
+        return self.compare(sign, left, [right])
+
+    def compare(self, sign: str, left: _Operand, choices: Sequence[_Operand]) -> Evaluate:
+        """Compare one side with another; with `=`, with any of several."""
+        tests: list[Evaluate] = []
+        verdicts: list[Callable[[IndexRecord], bool | None]] = []
+        for right in choices:
+            if (of_times := _compare_times(sign, left, right)) is not None:
+                tests.append(of_times)
+                verdicts.append(lambda record: True)
+                continue
+            tests.append(_comparison(sign, left.evaluate, right.evaluate))
+            verdicts.append(_verdict(sign, left.evaluate, right.evaluate))
+        if left.name is not None or any(right.name is not None for right in choices):
+            self.checks.append(
+                Check(lambda record: _any_verdict(verdicts, record), refusal=_refusal(sign, left, choices))
+            )
+        return tests[0] if len(tests) == 1 else lambda record: any(test(record) is True for test in tests)
 
     def match(self, left: Evaluate, right: Evaluate) -> Evaluate:
         self.matches.append((left, right))
@@ -214,40 +292,171 @@ class _Parser:
 
         return evaluate
 
-    def membership(self, left: Evaluate) -> Evaluate:
+    def membership(self, left: _Operand) -> Evaluate:
         if not self.word("("):
-            return _contains(self.value(), left)
-        choices = [self.value()]
+            return _contains(self.operand().evaluate, left.evaluate)
+        choices = [self.operand()]
         while self.word(","):
-            choices.append(self.value())
+            choices.append(self.operand())
         if not self.word(")"):
             raise self.wrong("',' or ')'")
-        return lambda record: any(_compare("=", left(record), choice(record)) for choice in choices)
+        return self.compare("=", left, choices)
 
-    def value(self) -> Evaluate:
+    def operand(self, *, is_left: bool = False, is_name: bool = False) -> _Operand:
+        """The next value.
+
+        Args:
+            is_left: it stands before an operator.
+            is_name: in double quotes, it is a name.
+        """
         if self.at >= len(self.tokens):
             raise self.wrong("a value")
         kind, found, _ = self.tokens[self.at]
         if kind == "operator" or (kind == "name" and found.lower() in _WORDS):
             raise self.wrong("a value")
         self.at += 1
-        constant: Json
         if kind == "number":
-            constant = float(found)
-            return lambda record: constant
+            return _constant(float(found), found)
+        hint = ""
         if kind == "text":
-            constant = found[1:-1].replace(found[0] * 2, found[0])
-            return lambda record: constant
+            text = found[1:-1].replace(found[0] * 2, found[0])
+            if found[0] == "'" or not text or not (is_name or (is_left and not self.is_sought())):
+                return _constant(text, found)
+            hint = f" (a text is written in single quotes: '{text}')"
         words: dict[str, Json] = {"true": True, "false": False, "null": None}
         if kind == "name" and found.lower() in words:
-            constant = words[found.lower()]
-            return lambda record: constant
-        name = found.strip("`")
-        if kind == "name" and name not in FIELDS and not any(mark in name for mark in "./"):
-            close = difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.75)
-            if close:
-                raise BadQuery(f"where: there is no field {name!r}; did you mean {close[0]!r}?")
-        return _lookup(name)
+            return _constant(words[found.lower()], found)
+        name = bare(found)
+        if kind == "name" and not is_left:
+            hint = f" (a text is written in single quotes: '{name}')"
+        if name == "path":
+            raise BadQuery("where: path is a column of `lossbook ls` alone; use id, name or project")
+        if name not in self._named:
+            self._named.add(name)
+            self.checks.append(Check(presence(name), name, hint=hint))
+        return _Operand(lookup(name), found, name)
+
+    def is_sought(self) -> bool:
+        """Whether the value before is sought in a list, as in `"baseline" in tags`."""
+        following = [found.lower() for _, found, _ in self.tokens[self.at : self.at + 3]]
+        if following[:1] == ["not"]:
+            following = following[1:]
+        return following[:1] == ["in"] and following[1:2] != ["("]
+
+
+def _constant(value: Json, written: str) -> _Operand:
+    return _Operand(lambda record: value, written, None, value)
+
+
+def _comparison(sign: str, left: Evaluate, right: Evaluate) -> Evaluate:
+    return lambda record: _compare(sign, left(record), right(record))
+
+
+def _verdict(sign: str, left: Evaluate, right: Evaluate) -> Callable[[IndexRecord], bool | None]:
+    """Whether two values of a run can be compared; None where one is null."""
+    is_order = sign in ("<", "<=", ">", ">=")
+
+    def verdict(record: IndexRecord) -> bool | None:
+        one, other = left(record), right(record)
+        if one is None or other is None:
+            return None
+        if isinstance(one, (list, dict)) or isinstance(other, (list, dict)):
+            return not is_order
+        one, other = _alike(one, other)
+        return not (_is_plain_number(one) and isinstance(other, str)) and not (
+            _is_plain_number(other) and isinstance(one, str)
+        )
+
+    return verdict
+
+
+def _any_verdict(verdicts: Sequence[Callable[[IndexRecord], bool | None]], record: IndexRecord) -> bool | None:
+    found = {verdict(record) for verdict in verdicts}
+    return True if True in found else False if False in found else None
+
+
+def _refusal(sign: str, left: _Operand, choices: Sequence[_Operand]) -> str:
+    right = choices[0]
+    named, other = (left, right) if left.name is not None else (right, left)
+    name = quoted(named.name or named.written)
+    if other.name is not None:
+        return f"{name} and {quoted(other.name)} cannot be compared: one is a text and the other a number in every run"
+    if _is_plain_number(other.constant):
+        return (
+            f"{name} is no number in any run that has it, and cannot be compared with {other.written}; a text is written "
+            f"in single quotes: '{other.written}'"
+        )
+    return f"{name} is no text in any run that has it, and cannot be compared with {other.written}"
+
+
+# -- times ----------------------------------------------------------------------------------------------------------
+
+#: A date, and a time of day as far as it goes: hours and minutes, seconds, and what is behind them.
+_DATE = re.compile(
+    r"\s*(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2})(:\d{2}(?:\.\d{1,6})?)?)?\s*(Z|[+-]\d{2}:?\d{2})?\s*\Z", re.IGNORECASE
+)
+
+#: A smaller number in quotes is a year, or a day without its dashes.
+_LEAST_UNIX_TIME = 1e8
+
+
+def _compare_times(sign: str, left: _Operand, right: _Operand) -> Evaluate | None:
+    """Compare a time of the run with a date; None where it is another comparison."""
+    if _is_moment(right) and isinstance(left.constant, str):
+        turned = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
+        return _compare_times(turned.get(sign, sign), right, left)
+    if not _is_moment(left) or not isinstance(right.constant, str):
+        return None
+    if (_number_in(right.constant) or 0) >= _LEAST_UNIX_TIME:
+        return None
+    begin, end = _span(right.constant, str(left.name))
+    tests: dict[str, Callable[[float], bool]] = {
+        "<": lambda moment: moment < begin,
+        "<=": lambda moment: moment < end,
+        ">": lambda moment: moment > begin,
+        ">=": lambda moment: moment >= begin,
+        "!=": lambda moment: not begin <= moment < end,
+        "<>": lambda moment: not begin <= moment < end,
+    }
+    test = tests.get(sign)
+
+    def evaluate(record: IndexRecord) -> bool:
+        moment = left.evaluate(record)
+        # 0 stands for a time that nothing tells.
+        if not isinstance(moment, (int, float)) or moment == 0:
+            return False
+        return begin <= moment < end if test is None else test(moment)
+
+    return evaluate
+
+
+def _is_moment(operand: _Operand) -> bool:
+    return operand.name is not None and COLUMN_FIELDS.get(operand.name, operand.name) in MOMENTS
+
+
+def _span(text: str, name: str) -> tuple[float, float]:
+    """The Unix times at which what a text names begins and ends: a day, a minute, a second.
+
+    Raises:
+        BadQuery: it is no date.
+    """
+    found = _DATE.match(text)
+    try:
+        if found is None:
+            raise ValueError
+        day, minutes, seconds, zone = found.groups()
+        zone = "+00:00" if zone in ("Z", "z") else zone or ""
+        begin = datetime.fromisoformat(f"{day}T{minutes or '00:00'}{seconds or ''}{zone}")
+        length = (
+            timedelta(days=1) if minutes is None else timedelta(minutes=1) if seconds is None else timedelta(seconds=1)
+        )
+        if seconds is not None and "." in seconds:
+            length = timedelta(microseconds=1)
+        return begin.timestamp(), (begin + length).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise BadQuery(
+            f"where: {name} is a time, and {text!r} is none: write '2026-11-30', '2026-11-30 12:00' or Unix seconds"
+        ) from None
 
 
 def _negate(evaluate: Evaluate, negated: bool) -> Evaluate:
@@ -303,15 +512,15 @@ def _is_below(left: Json, right: Json) -> bool:
 
 
 def _alike(left: Json, right: Json) -> tuple[Json, Json]:
-    """Compare a number with a text that holds one as numbers, and anything else with a text as texts."""
+    """A number and a text that holds one become two numbers; a flag and a text become two texts."""
     if isinstance(left, str) is isinstance(right, str):
         return left, right
     if _is_plain_number(left) and isinstance(right, str):
         number = _number_in(right)
-        return (str(left), right) if number is None else (left, number)
+        return left, right if number is None else number
     if _is_plain_number(right) and isinstance(left, str):
         number = _number_in(left)
-        return (left, str(right)) if number is None else (number, right)
+        return left if number is None else number, right
     return str(left).lower(), str(right).lower()
 
 
@@ -326,29 +535,6 @@ def _number_in(text: str) -> float | None:
         return None
 
 
-def _lookup(name: str) -> Evaluate:
-    if name in FIELDS:
-        return operator.attrgetter(name)
-    if name.startswith("config."):
-        return lambda record: nested(record.config, name.removeprefix("config."))
-    if name.startswith("summary."):
-        return lambda record: nested(record.summary, name.removeprefix("summary."))
-    base, dot, statistic = name.rpartition(".")
-
-    def metric(record: IndexRecord) -> Json:
-        key = find_key(name, record.metrics)
-        if key is not None:
-            return record.metrics.value(key, "last")
-        if dot and statistic in _STATISTICS:
-            key = find_key(base, record.metrics)
-            if key is not None:
-                return record.metrics.value(key, statistic)
-        found = nested(record.summary, name)
-        return found if found is not None else nested(record.config, name)
-
-    return metric
-
-
 def sorted_places(values: Sequence[Json], *, descending: bool = False) -> list[int]:
     """The places of some values in their order: numbers, then texts; those without a value, or with NaN, last."""
     numbers = [(value, at) for at, value in enumerate(values) if isinstance(value, (int, float)) and value == value]
@@ -360,19 +546,3 @@ def sorted_places(values: Sequence[Json], *, descending: bool = False) -> list[i
     placed = [at for _, at in numbers] + [at for _, at in texts]
     with_value = set(placed)
     return placed + [at for at in range(len(values)) if at not in with_value]
-
-
-def nested(values: JsonMapping, path: str) -> Json:
-    """The value at `a.b.c` (or under a key that has dots of its own); None where there is none."""
-    if path in values:
-        return plain_number(values[path])
-    head, dot, rest = path.partition(".")
-    inner = values.get(head)
-    if dot and isinstance(inner, dict):
-        return nested(inner, rest)
-    return None
-
-
-def plain_number(value: Json) -> Json:
-    """A value as the summary holds it, with what is not finite as a float."""
-    return _NOT_FINITE.get(value, value) if isinstance(value, str) else value

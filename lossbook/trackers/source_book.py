@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from lossbook.book import Book
+from lossbook.book import Book, RunList
 from lossbook.errors import DamagedFile, LossbookError
 from lossbook.paths import RunFolder, cache_folder, run_folders, write_json
 from lossbook.reading import Changes, IndexEntry, Listing, RecordedRun, RunKey
@@ -83,7 +83,7 @@ class SourceBook(Book):
 
     def runs(
         self, project: str | None = None, where: str | None = None, sort: str | None = None, limit: int | None = None
-    ) -> list[RecordedRun]:
+    ) -> RunList:
         """As `Book.runs`; where the source does not say the last values, rows are imported before runs are selected."""
         if (where or sort) and not self.source.tells_last_values:
             for run in super().runs(project):
@@ -93,6 +93,11 @@ class SourceBook(Book):
     def listing(self) -> Listing:
         """As `Book.listing`; where the source does not say the last values, each look imports the rows of some runs."""
         return SourceListing(self)
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether the last values of every run are known, as far as they can be read."""
+        return self.source.tells_last_values or self._tried.issuperset(self._foreign)
 
     def import_some(self, seconds: float) -> list[str]:
         """Import runs of which not even the last values are known, the newest first, until the time is over.
@@ -145,6 +150,9 @@ class SourceListing(Listing):
             project, id = path.rsplit("/", 2)[-2:]
             self.touch(RunKey(project, id))
         return super().look(everything=everything)
+
+    def _is_filling(self) -> bool:
+        return not self._source_book.is_filled
 
 
 class SourceRun(RecordedRun):

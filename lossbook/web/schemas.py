@@ -84,6 +84,7 @@ class Runs:
     removed: list[str]
     columns: dict[str, list[Value]]
     total: int = 0  # how many runs the project has
+    unknown: list[str] = field(default_factory=list)  # names among `columns` that no run of the project has
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ def runs(session: Session, question: RunsQuestion) -> schemas.Runs:
     keys = session.project_keys(question.project)
     total = len(keys)
     listing = session.listing()
+    unknown = listing.unknown(question.column, keys)
     # Before the rows are read, so that what changes meanwhile is told the next time.
     changes = listing.changes_since(known) if known is not None else None
     revision = changes.revision if changes is not None else listing.revision
@@ -77,7 +78,7 @@ def runs(session: Session, question: RunsQuestion) -> schemas.Runs:
         keys = [key for key in keys if key.id in present]
     found = listing.columns(question.column, keys) if question.column else {}
     columns: dict[str, list[object]] = {name: [*values] for name, values in found.items()}
-    return schemas.Runs(f"{session.epoch}-{revision}", whole, rows, removed, columns, total)
+    return schemas.Runs(f"{session.epoch}-{revision}", whole, rows, removed, columns, total, unknown)
 
 
 def _revision(session: Session, since: str | None) -> int | None:

@@ -50,6 +50,7 @@ export interface Runs {
   removed: string[];
   columns: Record<string, unknown[]>;
   total: number;
+  unknown: string[];
 }
 
 /** A column that could be shown, or a metric that could be drawn. */
