@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 
 from lossbook.errors import BadArgument
 from lossbook.json_shapes import JsonObject
-from lossbook.redaction import is_secret_name, mask_config
+from lossbook.redaction import MOST_PLAIN, is_secret_name, mask_config, mask_text
 from lossbook.run.plain_values import (
     attribute_items,
     attributes,
     declared_items,
-    plain_object,
+    plain_entries,
     public_names,
     readable_items,
     unreadable,
@@ -32,7 +32,7 @@ def plain_config(config: object) -> JsonObject:
         return {}
     if isinstance(config, (str, os.PathLike)):
         config = read_config_file(os.fspath(config))
-    return masked_object(plain_object(config_entries(config)))
+    return masked_object(plain_entries(config_entries(config)))
 
 
 def config_entries(config: object) -> dict[str, object]:
@@ -75,11 +75,16 @@ class _Masking:
         masked: JsonObject = {}
         for name, value in values.items():
             # A number that would stay even under a secret name is not asked for its name: of two questions the cheaper.
-            if not isinstance(value, (str, dict, list)) and mask_config(value, hidden=True) is value:
+            if (type(value) is float or type(value) is int) and -MOST_PLAIN <= value <= MOST_PLAIN:
                 masked[name] = value
                 continue
             hide = hidden or self._names_secret(name)
-            masked[name] = self.mask(value, hidden=hide) if isinstance(value, dict) else mask_config(value, hidden=hide)
+            if isinstance(value, dict):
+                masked[name] = self.mask(value, hidden=hide)
+            elif hide or not isinstance(value, str):
+                masked[name] = mask_config(value, hidden=hide)
+            else:
+                masked[name] = mask_text(value)
         return masked
 
     def _names_secret(self, name: str) -> bool:

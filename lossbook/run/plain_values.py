@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, MappingView, Sequence, Set
 from enum import Enum
 from itertools import islice
+from math import isfinite
 from os import PathLike
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
@@ -40,6 +41,11 @@ def plain(value: object) -> Json:
 def plain_object(values: Mapping[Any, object]) -> JsonObject:
     """A dictionary in the types that JSON has."""
     return _Conversion().convert_entries(readable_items(values), (values,))
+
+
+def plain_entries(entries: dict[str, object]) -> JsonObject:
+    """As `plain_object`, of entries that `readable_items` and its like have named: the names are texts by now."""
+    return _Conversion().convert_entries(iter(entries.items()), (entries,))
 
 
 def readable_items(values: Mapping[Any, object]) -> Iterator[tuple[str, object]]:
@@ -155,9 +161,8 @@ class _Conversion:
         found: JsonObject = {}
         for name, value in entries:
             self._left -= 1
-            kind = type(value)
-            if kind is float or kind is int or kind is str or kind is bool or value is None:
-                found[name] = _scalar(value)
+            if (type(value) is str and value.isascii()) or (type(value) is float and isfinite(value)):
+                found[name] = value
             else:
                 found[name] = self.convert(value, outer)
             if self._left < 0:

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import given, settings, strategies as st
 from programs import begin, kill_group, only_run
 
 import lossbook
 from lossbook.cli.app import main
 from lossbook.cli.followers import follower_of
-from lossbook.redaction import mask_arguments, mask_named_values
+from lossbook.redaction import is_secret_name, mask_arguments, mask_named_values, mask_text
 
 #: Invented, each in the form in which its kind comes; none of them is anybody's.
 SECRETS = {
@@ -133,8 +134,6 @@ def test_planted_secrets_reach_no_file_of_the_run(
     ],
 )
 def test_names_of_secrets_are_known(name: str) -> None:
-    from lossbook.redaction import is_secret_name
-
     assert is_secret_name(name)
 
 
@@ -154,8 +153,6 @@ def test_names_of_secrets_are_known(name: str) -> None:
     ],
 )
 def test_names_of_what_is_no_secret_are_left_alone(name: str) -> None:
-    from lossbook.redaction import is_secret_name
-
     assert not is_secret_name(name)
 
 
@@ -278,3 +275,43 @@ def test_masking_ends_whatever_the_text_is(text: str) -> None:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
     assert len(masked) <= len(text)
+
+
+# -- patterns are asked only where they can find something -------------------------------------------------------------
+
+#: What secrets, and texts that are nearly secrets, are made of; `K` and `ſ` are k and s where case is ignored.
+PIECES = (
+    *("sk-", "hf_", "ghp_", "github_pat_", "AKIA", "AIza", "xoxb-", "eyJ", "wandb_v1_"),
+    *("-----BEGIN ", "-----END ", "PRIVATE KEY-----", "://", "@", ":", "=", '"', "'", " ", "\n", ".", "_", "-", "/"),
+    *(
+        "api_key",
+        "apikey",
+        "API_KEY",
+        "apı_key",
+        "secret_key",
+        "ſecret_key",
+        "access_Key",
+        "auth_token",
+        "aCCess_toKen",
+    ),
+    *("password", "paſſwd", "A" * 16, "a1" * 12, "0" * 16, "abc123", "x", "é", "https", "me"),
+)
+NAMES = (
+    *("api", "key", "Key", "K", "secret", "token", "s", "pass", "word", "wd", "phrase", "auth", "access", "private"),
+    *("refresh", "hf", "hub", "hugging", "face", "github", "bearer", "Bearer", "credential", "credentıal", "cookie"),
+    *("dsn", "connection", "string", "netrc", "webhook", "id", "file", "url", "_", "-", " ", ".", "/", ":", "1", "é"),
+)
+#: No secret, and with something of each secret in it, so that behind it no pattern is left out.
+EVERY_MARK = "AKIA AIza eyJ - _ = : a://b@c key passw token .\n"
+
+
+@settings(deadline=None, max_examples=2000)
+@given(st.lists(st.sampled_from(PIECES), max_size=10).map("".join))
+def test_a_secret_is_masked_whatever_else_the_text_holds(text: str) -> None:
+    assert mask_text(EVERY_MARK + text) == mask_text(EVERY_MARK) + mask_text(text)
+
+
+@settings(deadline=None, max_examples=2000)
+@given(st.lists(st.sampled_from(NAMES), max_size=6).map("".join))
+def test_a_secret_name_is_one_beside_letters_of_other_languages(name: str) -> None:
+    assert is_secret_name(name) == is_secret_name(f"é/token_count_é/{name}")
