@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 import click
@@ -12,10 +12,19 @@ import click
 from lossbook.cli.app import Settings, common_options
 from lossbook.cli.format import plural, to_json
 from lossbook.cli.progress import Bar
+from lossbook.cli.source_reading import say_remarks
 from lossbook.errors import BadArgument, LossbookError, UnknownRun
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from lossbook.trackers import ForeignRun, Source
+
+    #: A run and the source that reads its rows.
+    _Found: TypeAlias = tuple[Source, ForeignRun]
+
+#: Warnings of one run that are kept: a log may have millions of damaged lines.
+_MOST_WARNINGS = 100
 
 
 @click.command(
@@ -56,41 +65,49 @@ def import_command(
         raise BadArgument(
             f"{source} is a store of Lossbook's own, or nothing in it is known: copy or `lossbook mv` its runs instead"
         )
-    runs = _chosen(list(found.runs()), wanted, source)
+    runs = _chosen(list(found.runs_by_source()), wanted, source)
+    say_remarks(found.remarks())
     os.makedirs(store, exist_ok=True)
-    results = [_import(found, run, store, project, quiet=settings.json) for run in runs]
+    results = [_import(origin, run, store, project, quiet=settings.json) for origin, run in runs]
     if settings.json:
         click.echo(to_json([asdict(one) for one in results]))
     elif len(results) > 1:
         rows = sum(result.rows for result in results)
         click.echo(f"{plural(len(results), 'run')} of {source} in {store}, {plural(rows, 'row')} of them new")
-    brought = any(result.rows for result in results)
-    for sentence in found.lacks if brought and not settings.json else ():
-        click.echo(f"lossbook: {sentence}", err=True)
+    brought = [origin for (origin, _), result in zip(runs, results, strict=True) if result.rows]
+    for sentence in dict.fromkeys(sentence for origin in brought for sentence in origin.lacks):
+        if not settings.json:
+            click.echo(f"lossbook: {sentence}", err=True)
     return 1 if any(result.error for result in results) else 0
 
 
-def _chosen(runs: list[ForeignRun], wanted: tuple[str, ...], source: str) -> list[ForeignRun]:
+def _chosen(runs: list[_Found], wanted: tuple[str, ...], source: str) -> list[_Found]:
     if not wanted:
         # In the order in which they were begun, so that an import that is cut off leaves the older ones whole.
-        return sorted(runs, key=lambda run: run.created)
-    chosen: list[ForeignRun] = []
+        return sorted(runs, key=lambda found: found[1].created)
+    chosen: list[_Found] = []
     for ref in wanted:
-        matching = [run for run in runs if ref in (run.id, run.name)]
+        matching = [found for found in runs if ref in (found[1].id, found[1].name)]
         if not matching:
             from lossbook.metrics import nearest
 
-            close = nearest(ref, {text for run in runs for text in (run.id, run.name)})
+            close = nearest(ref, {text for _, run in runs for text in (run.id, run.name)})
             raise UnknownRun(
                 f"there is no run {ref!r} in {source}" + (f"; the nearest are {', '.join(close)}" if close else "")
             )
-        chosen += [run for run in matching if run not in chosen]
+        chosen += [found for found in matching if found not in chosen]
     return chosen
 
 
 @dataclass
 class ImportResult:
-    """What came of importing one run; `run` and `path` are None where it could not be begun."""
+    """What came of importing one run.
+
+    Attributes:
+        run, path: None where it could not be begun.
+        warnings: what of the run could not be read, and what was assumed; the first of them.
+        warning_count: all of them.
+    """
 
     run: str | None
     name: str
@@ -99,6 +116,14 @@ class ImportResult:
     rows: int = 0
     path: str | None = None
     error: str | None = None
+    warnings: list[str] = field(default_factory=list)
+    warning_count: int = 0
+
+    def warn(self, sentence: str) -> None:
+        """Keep one more warning."""
+        self.warning_count += 1
+        if len(self.warnings) < _MOST_WARNINGS:
+            self.warnings.append(sentence)
 
 
 def _import(source: Source, run: ForeignRun, store: str, project: str | None, *, quiet: bool) -> ImportResult:
@@ -112,9 +137,11 @@ def _import(source: Source, run: ForeignRun, store: str, project: str | None, *,
         total = source.row_count(run) if sys.stderr.isatty() and not quiet else None
         bar = Bar(run.name, max(0, (total or 0) - rows_imported(folder)), quiet=quiet)
         try:
-            result.rows = import_rows(folder, source, run, bar.add)
+            result.rows = import_rows(folder, source, run, bar.add, warn=result.warn)
         finally:
             bar.close()
+        for sentence in source.remarks(run):
+            result.warn(sentence)
     except LossbookError as error:
         result.error = str(error)
     except OSError as error:
@@ -124,4 +151,5 @@ def _import(source: Source, run: ForeignRun, store: str, project: str | None, *,
             click.echo(f"lossbook: {run.name}: {result.error}", err=True)
         else:
             click.echo(f"{run.name} → {result.path}: {plural(result.rows, 'new row')}")
+        say_remarks((f"{run.name}: {sentence}" for sentence in result.warnings), count=result.warning_count)
     return result

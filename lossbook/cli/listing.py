@@ -23,10 +23,11 @@ from lossbook.cli.format import (
     to_json,
 )
 from lossbook.cli.run_output import plain_run
+from lossbook.cli.source_reading import NOT_READ, read_before_listing
 from lossbook.errors import BadArgument
 from lossbook.json_shapes import number_or_none
 from lossbook.metrics import find_key
-from lossbook.reading import bare, compile_value, presence, refuse_unknown
+from lossbook.reading import FIELDS, bare, compile_value, presence, refuse_unknown
 
 if TYPE_CHECKING:
     from lossbook.book import Book
@@ -124,6 +125,7 @@ def _listing(
     if settings.store is None and "://" not in settings.location and not os.path.isdir(settings.location):
         return "[]" if settings.json else BEGIN.format(store=settings.location)
     book = settings.book()
+    unread = read_before_listing(book, everything=settings.json or wanted is not None)
     found = book.runs(project=settings.project, where=where, sort=sort, limit=limit)
     runs: Sequence[RecordedRun] = found
     if not runs and settings.project is not None and settings.project not in book.projects():
@@ -146,7 +148,13 @@ def _listing(
     names = wanted or _usual_columns(runs)
     now = time.time()
     texts = [text_of(name, now) for name in names]
-    lines = table([_column(name) for name in names], [[text(run) for text in texts] for run in runs], view)
+    cells = [
+        [_unless_unread(text(run), name, run, unread) for name, text in zip(names, texts, strict=True)] for run in runs
+    ]
+    lines = table([_column(name) for name in names], cells, view)
+    if some := [run for run in runs if run.path in unread]:
+        note = f"the rows of {plural(len(some), 'run')} are not read yet: another look, or --sort, reads more of them"
+        lines.append(view.paint(note, dim=True))
     if rest:
         lines.append(view.paint(f"and {plural(rest, 'older run')}: --all, --limit N or --where shows them", dim=True))
     if note := _problems_note(runs):
@@ -172,6 +180,15 @@ def _unknown_columns(
         remark = refuse_unknown(name, [run.record for run in book.runs(project)], "columns")
         if remark is not None:
             yield remark
+
+
+def _unless_unread(text: str, name: str, run: RecordedRun, unread: frozenset[str]) -> str:
+    """The cell of a table, unless it is of a figure that nobody knows before the run's rows are read."""
+    is_missing = text == "-" or (name == "duration" and not run.duration)
+    is_figure = name in ("duration", "steps", "last_step", "rows") or (
+        name not in (*FIELDS, "path", "started") and not name.startswith(("config.", "summary."))
+    )
+    return NOT_READ if run.path in unread and is_missing and is_figure else text
 
 
 def _problems_note(runs: Sequence[RecordedRun]) -> str:

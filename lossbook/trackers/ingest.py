@@ -46,12 +46,18 @@ def import_run(store: str, source: Source, run: ForeignRun, *, project: str | No
 
 
 def import_rows(
-    folder: RunFolder, source: Source, run: ForeignRun, progress: Callable[[int], None] | None = None
+    folder: RunFolder,
+    source: Source,
+    run: ForeignRun,
+    progress: Callable[[int], None] | None = None,
+    *,
+    warn: Callable[[str], None] | None = None,
 ) -> int:
     """Import the rows that the folder does not have yet; returns how many.
 
     Args:
         progress: called with a number of rows now and then.
+        warn: called with each sentence that the source has about what of the run it could not read.
 
     Raises:
         StoreError: the source or the store cannot be read or written further; the next call goes on.
@@ -68,7 +74,7 @@ def import_rows(
         if journal_segments(folder.journal):
             # Row and segment numbers are counted on from what is sealed.
             seal_run(folder, finished=True)
-        count = Staging(folder, run, cursor).read(source, progress)
+        count = Staging(folder, run, cursor).read(source, progress, warn)
         _publish(folder, run, cursor)
         seal_run(folder, finished=True)
         LiveSummary(folder).write()

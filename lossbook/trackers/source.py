@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
@@ -108,6 +108,11 @@ class Source(ABC):
         """
         return scheme_of(location) == cls.kind
 
+    @classmethod
+    def place_of(cls, location: str, path: str) -> str:
+        """What to make the source with that reads `path`, which lies in the folder `location`; by default the folder."""
+        return location
+
     @property
     def address(self) -> str:
         """What tells this source from all others, from wherever it is named."""
@@ -121,6 +126,10 @@ class Source(ABC):
             StoreError: the source cannot be reached or read; the message says what to do.
         """
 
+    def runs_by_source(self) -> Iterator[tuple[Source, ForeignRun]]:
+        """As `runs`, each with the source that reads its rows; by default this one."""
+        return ((self, run) for run in self.runs())
+
     @abstractmethod
     def rows(self, run: ForeignRun, start: int = 0) -> Iterator[ForeignRow]:
         """The rows of a run from the `start`-th on, all of them (never a sample), in an order that never changes.
@@ -133,6 +142,14 @@ class Source(ABC):
             StoreError: it cannot be read further; what was read stays and the next call goes on.
         """
 
+    def remarks(self, run: ForeignRun | None = None) -> Sequence[str]:
+        """What a person has to know of the last reading, a sentence each: what was passed over, and what was assumed.
+
+        Args:
+            run: what the last `rows` of this run found; None for what the last `runs` found.
+        """
+        return ()
+
     def row_count(self, run: ForeignRun) -> int | None:
         """How many rows there are, for a progress bar; None where that is not known beforehand."""
         return None
@@ -142,6 +159,16 @@ def scheme_of(location: str) -> str:
     """`trackio` of `trackio://project`; empty for a path."""
     scheme, separator, _ = location.partition("://")
     return scheme if separator else ""
+
+
+def is_hidden(folder: str) -> bool:
+    """Whether a folder's name says that nobody is meant to look into it."""
+    return folder.startswith(".") and folder != ".aim"
+
+
+def is_trackers_own(files: Iterable[str], folders: Iterable[str]) -> bool:
+    """Whether everything in a folder with these names in it is one tracker's: no log in it is a run of its own."""
+    return any(name.endswith((".wandb", ".swanlab")) or name == "meta.yaml" for name in files)
 
 
 def is_run_folder(files: Iterable[str], folders: Iterable[str]) -> bool:

@@ -37,7 +37,7 @@ class SourceBook(Book):
         digest = hashlib.sha256(os.fsencode(f"{source.kind} {source.address}")).hexdigest()[:16]
         store = os.path.join(cache_folder(), "sources", f"{source.kind}-{digest}")
         os.makedirs(store, exist_ok=True)
-        self._foreign: dict[str, ForeignRun] = {}
+        self._foreign: dict[str, tuple[Source, ForeignRun]] = {}
         self._tried: set[str] = set()
         self._importing: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)  # by folder
         super().__init__(store, memory_bytes=memory_bytes)
@@ -45,10 +45,10 @@ class SourceBook(Book):
 
     def refresh(self) -> None:
         """Ask the source again which runs it has."""
-        found: dict[str, ForeignRun] = {}
-        for run in self.source.runs():
-            folder = import_run(self.store, self.source, run)
-            found[os.path.realpath(folder.path)] = run
+        found: dict[str, tuple[Source, ForeignRun]] = {}
+        for source, run in self.source.runs_by_source():
+            folder = import_run(self.store, source, run)
+            found[os.path.realpath(folder.path)] = source, run
         for folder in list(run_folders(self.store)):
             if os.path.realpath(folder.path) not in found:
                 # The source has it no more, and this is a cache of the source.
@@ -65,29 +65,35 @@ class SourceBook(Book):
         """Import the rows of the run in a folder of the cache that it does not have."""
         # Two threads that ask for one run at once import it once.
         with self._importing[os.path.realpath(path)]:
-            run = self._foreign.get(os.path.realpath(path))
+            known = self._foreign.get(os.path.realpath(path))
             folder = RunFolder(path)
-            if run is None or is_imported(folder, run):
+            if known is None or is_imported(folder, known[1]):
                 return
+            source, run = known
             try:
-                import_rows(folder, self.source, run, progress)
+                import_rows(folder, source, run, progress)
             except (Rewritten, DamagedFile):
                 # A cache of what is no more, or one that was damaged: it is made anew.
                 shutil.rmtree(path, ignore_errors=True)
-                import_rows(import_run(self.store, self.source, run), self.source, run, progress)
+                import_rows(import_run(self.store, source, run), source, run, progress)
 
     def is_imported(self, path: str) -> bool:
         """Whether the folder of the cache has every row of its run."""
-        run = self._foreign.get(os.path.realpath(path))
-        return run is None or is_imported(RunFolder(path), run)
+        known = self._foreign.get(os.path.realpath(path))
+        return known is None or is_imported(RunFolder(path), known[1])
+
+    def _tells_last_values(self, path: str) -> bool:
+        known = self._foreign.get(os.path.realpath(path))
+        return known is None or known[0].tells_last_values
 
     def runs(
         self, project: str | None = None, where: str | None = None, sort: str | None = None, limit: int | None = None
     ) -> RunList:
         """As `Book.runs`; where the source does not say the last values, rows are imported before runs are selected."""
-        if (where or sort) and not self.source.tells_last_values:
+        if where or sort:
             for run in super().runs(project):
-                self.import_run(run.path)
+                if not self._tells_last_values(run.path):
+                    self.import_run(run.path)
         return super().runs(project, where, sort, limit)
 
     def listing(self) -> Listing:
@@ -105,12 +111,10 @@ class SourceBook(Book):
         Returns:
             The folders of those that were imported; what cannot be read is tried again after `refresh()`.
         """
-        if self.source.tells_last_values:
-            return []
         begun = time.monotonic()
         imported: list[str] = []
-        for path, run in sorted(self._foreign.items(), key=lambda pair: pair[1].created, reverse=True):
-            if path in self._tried or is_imported(RunFolder(path), run):
+        for path, (source, run) in sorted(self._foreign.items(), key=lambda pair: pair[1][1].created, reverse=True):
+            if path in self._tried or source.tells_last_values or is_imported(RunFolder(path), run):
                 self._tried.add(path)
                 continue
             if imported and time.monotonic() - begun > seconds:

@@ -22,7 +22,7 @@ from lossbook.errors import BadArgument
 from lossbook.paths import RunFolder, is_marked_store, run_folders
 from lossbook.registry import SOURCES
 from lossbook.run import say_once
-from lossbook.trackers.source import Source, is_run_folder, scheme_of
+from lossbook.trackers.source import Source, is_hidden, is_run_folder, is_trackers_own, scheme_of
 
 if TYPE_CHECKING:
     from lossbook.book import Book
@@ -56,39 +56,61 @@ def open(location: str | os.PathLike[str] | None = None, *, memory_bytes: int | 
 
 
 def find_source(location: str) -> Source | None:
-    """The source that a location means; None for a store of Lossbook's own.
+    """The source that a location means; None for a store of Lossbook's own. A folder of several kinds is all of them.
 
     Raises:
         BadArgument: a scheme that is not known.
         BrokenPlugin: a scheme of another package's source that cannot be used.
-        StoreError: it is a source, and is not there.
-    """
-    found = source_of(location)
-    return found(location) if found is not None else None
-
-
-def source_of(location: str) -> type[Source] | None:
-    """The class that reads a location, the first that says so; None for a store of Lossbook's own.
-
-    Raises:
-        BadArgument, BrokenPlugin: as `find_source`.
+        StoreError: it is a source, and is not there; or there are files of which none can be read.
     """
     scheme = scheme_of(location)
     if scheme == "file":
         return None
     if scheme:
+        return _source_of_scheme(scheme, location)(location)
+    found = _found_in(location)
+    if len(found) > 1:
+        from lossbook.trackers.mixed_folder import MixedFolder
+
+        return MixedFolder(location, found)
+    return found[0][0](found[0][1]) if found else None
+
+
+def source_of(location: str) -> type[Source] | None:
+    """The class that reads a location, the first of several; None for a store of Lossbook's own.
+
+    Raises:
+        BadArgument, BrokenPlugin: as `find_source`.
+    """
+    scheme = scheme_of(location)
+    if scheme and scheme != "file":
         return _source_of_scheme(scheme, location)
-    general: type[Source] | None = None
+    return next((one for one, _ in _found_in(location)), None) if not scheme else None
+
+
+def _found_in(location: str) -> list[tuple[type[Source], str]]:
+    """The sources that read something at a location and the place that each is to be given, the specific ones first."""
+    found: dict[tuple[type[Source], str], None] = {}
     usable: list[type[Source]] = []
-    for path in _places(location):
+    for path, is_anothers in _places(location):
         usable = usable or _usable()
         for one in usable:
+            if one.is_general and is_anothers:
+                continue
+            if any(kind is one and _is_below(path, place) for kind, place in found):
+                continue
             if _matches(one, path):
+                found[one, one.place_of(location, path)] = None
                 if not one.is_general:
-                    return one
-                general = general or one
+                    break
+    specific = [pair for pair in found if not pair[0].is_general]
     # A store whose runs are all deleted may have a table beside them. (MLflow's folders have a .trash as well.)
-    return None if is_marked_store(location) else general
+    general = [] if is_marked_store(location) else [pair for pair in found if pair[0].is_general]
+    return [*specific, *general]
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(os.path.join(folder, ""))
 
 
 def _source_of_scheme(scheme: str, location: str) -> type[Source]:
@@ -102,10 +124,13 @@ def _source_of_scheme(scheme: str, location: str) -> type[Source]:
     return found
 
 
-def _places(location: str) -> Iterator[str]:
-    """The location itself and, of a folder, the files in it; nothing of a store, of its projects and of its runs."""
+def _places(location: str) -> Iterator[tuple[str, bool]]:
+    """The location itself and, of a folder, the files in it; nothing of a store, of its projects and of its runs.
+
+    With each: whether it lies in a folder in which everything is one tracker's.
+    """
     if os.path.isfile(location):
-        yield location
+        yield location, False
         return
     if not os.path.isdir(location):
         return
@@ -113,17 +138,21 @@ def _places(location: str) -> Iterator[str]:
     if any(RunFolder(one.path).exists() for one in runs):
         return
     is_first = True
+    owned: set[str] = set()
     for root, folders, files in itertools.islice(os.walk(location), _MOST_FOLDERS):
-        folders[:] = sorted(one for one in folders if not one.startswith("."))
+        folders[:] = sorted(one for one in folders if not is_hidden(one))
         if is_run_folder(files, folders):
             if os.path.dirname(os.path.relpath(root, location)) == "":
                 return
             folders[:] = []  # a store lies somewhere in it
             continue
+        is_anothers = os.path.dirname(root) in owned or is_trackers_own(files, folders)
+        if is_anothers:
+            owned.add(root)
         if is_first:
             is_first = False
-            yield location
-        yield from (os.path.join(root, name) for name in sorted(files) if not name.startswith("."))
+            yield location, is_anothers
+        yield from ((os.path.join(root, name), is_anothers) for name in sorted(files) if not name.startswith("."))
 
 
 def _usable() -> list[type[Source]]:

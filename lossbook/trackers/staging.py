@@ -155,7 +155,12 @@ class Staging:
         os.makedirs(self.folder.journal, exist_ok=True)
         os.makedirs(self.folder.console, exist_ok=True)
 
-    def read(self, source: Source, progress: Callable[[int], None] | None) -> int:
+    def read(
+        self,
+        source: Source,
+        progress: Callable[[int], None] | None = None,
+        warn: Callable[[str], None] | None = None,
+    ) -> int:
         """Write every row that the source has behind the cursor; returns how many.
 
         Raises:
@@ -166,6 +171,8 @@ class Staging:
         try:
             for row in source.rows(dataclasses.replace(self.run, after=self.cursor.place), self.cursor.rows):
                 self._write(row)
+                if warn is not None and row.kind == "warning":
+                    warn(str(row.body.get("message") or ""))
                 self.cursor.rows += 1
                 count += 1
                 self.cursor.place = row.place

@@ -26,7 +26,7 @@ from lossbook.errors import StoreError
 from lossbook.json_shapes import JsonMapping, JsonObject, object_or_empty, text_or_none
 from lossbook.paths import safe_name
 from lossbook.trackers.logs.rows import QUIET_SECONDS, Log, first_time, is_log, look, moment_of, number_of, rows_of
-from lossbook.trackers.source import ForeignRow, ForeignRun, Source, is_run_folder, scheme_of
+from lossbook.trackers.source import ForeignRow, ForeignRun, Source, is_run_folder, is_trackers_own, scheme_of
 
 ENDINGS = (".json", ".jsonl", ".ndjson", ".csv")
 #: What an experiment's log may say about the whole run.
@@ -90,7 +90,7 @@ class LogFiles(Source):
 
 def _files(folder: str) -> Iterator[str]:
     for root, folders, names in os.walk(folder):
-        if is_run_folder(names, folders):
+        if is_run_folder(names, folders) or is_trackers_own(names, folders):
             folders[:] = []
             continue
         folders[:] = sorted(one for one in folders if not one.startswith("."))

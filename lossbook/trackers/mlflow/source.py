@@ -54,6 +54,12 @@ class MlflowStore(Source):
             return _is_experiment(location)
         return "experiments" in tables_of(location)
 
+    @classmethod
+    def place_of(cls, location: str, path: str) -> str:
+        # `meta.yaml` lies in an experiment, which lies in the store.
+        place = path if os.path.basename(path) != "meta.yaml" else os.path.dirname(os.path.dirname(path))
+        return place if place.startswith(location) else location
+
     def __init__(self, location: str) -> None:
         super().__init__(location)
         self.uri, self.experiment = _parse(location)

@@ -6,13 +6,15 @@ each of them has been read. A torn last record is not there yet; a damaged one c
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
+import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from lossbook.errors import StoreError
 from lossbook.json_shapes import JsonObject, counts_of, object_or_empty, whole_or_none
@@ -94,18 +96,18 @@ class TensorBoardLogs(Source):
         for place in found:
             parent = os.path.dirname(place.folder)
             heads = [_head(os.path.join(place.folder, name)) for name in place.files]
-            config = {key: value for _, one in heads for key, value in one.items()}
+            config = {key: value for head in heads for key, value in head.config.items()}
             if _HPARAMS_FOLDER.match(os.path.basename(place.folder)) and parent in by_folder:
                 configs.setdefault(parent, []).append(config)
-            made.append((place, heads[0][0], config))
+            made.append((place, heads[0].created, min(head.earliest for head in heads), config))
         runs = []
-        for place, created, config in made:
+        for place, created, earliest, config in made:
             if not created:
                 continue  # nothing is written to it yet, not even the first record
             inner = configs.get(place.folder, [])
             # One call of add_hparams speaks of the run; several are trials, which stay runs of their own.
             merged = {**config, **(inner[0] if len(inner) == 1 else {})}
-            runs.append(_make_run(root, place, created, merged))
+            runs.append(dataclasses.replace(_make_run(root, place, created, merged), created=earliest))
         yield from sorted(runs, key=lambda run: run.created, reverse=True)
 
     def _folders(self) -> Iterator[_Place]:
@@ -205,9 +207,16 @@ def _make_run(root: str, place: _Place, created: float, config: JsonObject) -> F
     )
 
 
-def _head(path: str) -> tuple[float, JsonObject]:
-    """When a file was begun (Unix seconds), and the hyperparameters that stand at its beginning."""
-    created, config = 0.0, {}
+class _Head(NamedTuple):
+    """What the beginning of a file says: when it was begun, the earliest time in it, and the hyperparameters."""
+
+    created: float  # Unix seconds
+    earliest: float
+    config: JsonObject
+
+
+def _head(path: str) -> _Head:
+    created, earliest, config = 0.0, math.inf, {}
     try:
         with open(path, "rb") as file:
             for record in itertools.islice(read_records(file), HEAD_RECORDS):
@@ -216,6 +225,8 @@ def _head(path: str) -> tuple[float, JsonObject]:
                 try:
                     event = decode_event(record.message)
                     created = created or event.time
+                    # Values may be written with a time of their own, earlier than the file.
+                    earliest = min(earliest, event.time or math.inf)
                     for value in event.values:
                         if value.tag == HPARAMS_START:
                             config.update(hyperparameters(value.contents))
@@ -223,7 +234,7 @@ def _head(path: str) -> tuple[float, JsonObject]:
                     continue
     except OSError as error:
         raise StoreError(f"{path} cannot be read ({error.strerror}); check who owns it") from error
-    return created, config
+    return _Head(created, min(earliest, created or math.inf), config)
 
 
 def _ending(path: str) -> tuple[str, float | None]:

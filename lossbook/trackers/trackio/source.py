@@ -72,6 +72,10 @@ class TrackioProject(Source):
         tables = tables_of(location)
         return "metrics" in tables and "experiments" not in tables
 
+    @classmethod
+    def place_of(cls, location: str, path: str) -> str:
+        return location if os.path.isfile(location) else os.path.dirname(path)
+
     def __init__(self, location: str) -> None:
         super().__init__(location)
         scheme, separator, project = location.partition("://")

@@ -14,7 +14,7 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, NamedTuple
 
 from lossbook.errors import StoreError
@@ -37,7 +37,6 @@ class _File(NamedTuple):
     path: str
     head: Head
     size: int
-    changed: float  # Unix seconds
 
     @property
     def name(self) -> str:
@@ -65,6 +64,7 @@ class WandbFiles(Source):
     def __init__(self, location: str) -> None:
         super().__init__(location)
         self._paths = [location] if os.path.isfile(location) else sorted(_transaction_logs(location))
+        self._remarks: list[str] = []
         if not self._paths:
             raise StoreError(
                 f"there is no .wandb file in {location}: name the folder that holds W&B's offline-run-* folders"
@@ -72,9 +72,12 @@ class WandbFiles(Source):
 
     def runs(self) -> Iterator[ForeignRun]:
         grouped: dict[tuple[str, str], list[_File]] = {}
+        self._remarks = []
         for path in self._paths:
             file = _open_file(path)
-            if file is not None:
+            if file is None:
+                self._remarks.append(f"{path} is empty, or damaged where it says whose it is: it was passed over")
+            else:
                 grouped.setdefault((file.head.project, file.head.id), []).append(file)
         made = [_make_run(sorted(files, key=lambda file: (file.head.started, file.path))) for files in grouped.values()]
         yield from sorted(made, key=lambda run: run.created, reverse=True)
@@ -99,6 +102,9 @@ class WandbFiles(Source):
                 body = {"resume_step": resumed - 1 if resumed > 0 else None}
                 yield ForeignRow(time_us, None, "attempt", None, body, place=place)
             yield from _rows_of_file(file, place)
+
+    def remarks(self, run: ForeignRun | None = None) -> Sequence[str]:
+        return () if run is not None else self._remarks
 
     def row_count(self, run: ForeignRun) -> int | None:
         """About how many: a record of W&B's may become more than one row."""
@@ -184,7 +190,7 @@ def _open_file(path: str) -> _File | None:
         return None
     if known is None and status.st_size >= _REMEMBERED_BYTES:
         _remember_head(path, status, head)
-    return _File(path, head, status.st_size, status.st_mtime)
+    return _File(path, head, status.st_size)
 
 
 def _known_head(path: str, status: os.stat_result) -> Head | None:
@@ -222,7 +228,8 @@ def _make_run(files: list[_File]) -> ForeignRun:
     if last.exit_code is not None:
         state = "finished" if last.exit_code == 0 else "failed"
     else:
-        state = "running" if time.time() - files[-1].changed < SILENT_SECONDS else "crashed"
+        # By its last record: the file's own time is that of a copy, where it was copied.
+        state = "running" if time.time() - last.last_seen < SILENT_SECONDS else "crashed"
     state = state_of(state, summary)
     program = last.origin.get("program")
     origin = {

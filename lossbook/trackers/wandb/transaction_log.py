@@ -103,6 +103,15 @@ class TransactionLog:
             self._fd = -1
 
 
+def _is_torn(rest: bytes, length: int, left: int) -> bool:
+    """Whether the end of a file is a part that is not all there yet, or room that was never written to.
+
+    Args:
+        left: bytes of its block from the part on, of which no part has more.
+    """
+    return len(rest) < _PART.size + length <= left or not any(rest)
+
+
 def read_records(path: str, offset: int = 0, *, past_damage: bool = False) -> Iterator[tuple[int, bytes]]:
     """The whole records of a file from a place on, each with the place where it ends.
 
@@ -141,7 +150,7 @@ def read_records(path: str, offset: int = 0, *, past_damage: bool = False) -> It
             part = block[inside + _PART.size : inside + _PART.size + length]
             whole = len(part) == length and zlib.crc32(part, zlib.crc32(bytes((kind,)))) == checksum
             if not whole or kind not in ((_MIDDLE, _LAST) if begun else (_FULL, _FIRST)):
-                if not past_damage or len(block) < _BLOCK_BYTES:
+                if not past_damage or (len(block) < _BLOCK_BYTES and _is_torn(block[inside:], length, left)):
                     return
                 if not whole:
                     position = start + _BLOCK_BYTES
