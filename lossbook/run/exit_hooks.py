@@ -12,7 +12,10 @@ import signal
 import sys
 import threading
 from types import FrameType, TracebackType
-from typing import NoReturn, Protocol
+from typing import Protocol
+
+from lossbook.run.exit_status import exit_status, note_exit_status
+from lossbook.run.text import shown
 
 #: Lines of a traceback kept with a failed run.
 TRACEBACK_LINES = 20
@@ -29,22 +32,9 @@ class Endable(Protocol):
     def enter_child(self) -> None: ...
 
 
-class _Exit(SystemExit):
-    """What `sys.exit` raises; when somebody has caught it and the program goes on, there was no exit."""
-
-    def __del__(self) -> None:
-        global _exit_code
-        try:
-            sys._getframe(1)
-        except ValueError:
-            return  # no frame is left: it has ended the program
-        _exit_code = None
-
-
 #: Held here too: a run whose last other reference has gone is still to be ended.
 _live: set[Endable] = set()
 _installed_in: int | None = None
-_exit_code: str | int | None = None
 _failure: str | None = None
 _interrupted = False
 
@@ -90,18 +80,7 @@ def _install() -> None:
         previous_hook(kind, error, trace)
 
     sys.excepthook = excepthook
-    previous_exit = sys.exit
-
-    def exit_with_code(status: str | int | None = None, /) -> NoReturn:
-        # At exit nobody can ask for the code any more, and `sys.exit(1)` is no success.
-        global _exit_code
-        try:
-            previous_exit(status)
-        except SystemExit as leaving:
-            _exit_code = status
-            raise _Exit(*leaving.args) from None
-
-    sys.exit = exit_with_code
+    note_exit_status()
     if threading.current_thread() is threading.main_thread():
         try:
             # Only where nobody handles SIGTERM: a handler of the user's own decides for itself.
@@ -126,10 +105,12 @@ def _at_exit() -> None:
         _stay_interrupted()
     elif _failure is not None:
         _end_all("failed", _failure)
-    elif _exit_code not in (None, 0, False):
-        signals = {130: "interrupted", 143: "killed"}
-        state = signals.get(_exit_code, "failed") if isinstance(_exit_code, int) else "failed"
-        _end_all(state, f"the program ended with exit code {_exit_code}")
+    elif isinstance(status := exit_status(), int) and status != 0:
+        _end_all(
+            {130: "interrupted", 143: "killed"}.get(status, "failed"), f"the program ended with exit code {status}"
+        )
+    elif not isinstance(status, int | None):
+        _end_all("failed", f"the program ended with the message {shown(status)}")
     else:
         _end_all("finished", None)
 

@@ -34,30 +34,52 @@ def test_an_exception_fails_the_run_with_the_last_lines_of_its_traceback(store: 
     assert 'raise ValueError("loss is nan' in found.error
 
 
-@pytest.mark.parametrize("how", ["sys.exit(3)", "import argparse; argparse.ArgumentParser().exit(3)"])
+@pytest.mark.parametrize(
+    "how",
+    ["sys.exit(3)", "exit(3)", "raise SystemExit(3)", "import argparse; argparse.ArgumentParser().exit(3)"],
+)
 def test_a_program_that_exits_with_an_error_has_failed(store: Path, how: str) -> None:
     assert run(LOG_THREE + how, store).returncode == 3
     found = recorded(only_run(store))
     assert (found.state, found.error) == ("failed", "the program ended with exit code 3")
 
 
-def test_an_exit_with_a_message_has_failed(store: Path) -> None:
-    done = run(LOG_THREE + 'sys.exit("no such dataset")', store)
-    assert done.returncode == 1
-    assert recorded(only_run(store)).state == "failed"
+@pytest.mark.parametrize("how", ["sys.exit", "raise SystemExit"])
+def test_an_exit_with_a_message_has_failed_with_that_message(store: Path, how: str) -> None:
+    done = run(LOG_THREE + f'{how}("no such dataset")', store)
+    assert (done.returncode, done.stderr) == (1, "no such dataset\n")
+    found = recorded(only_run(store))
+    assert (found.state, found.error) == ("failed", "the program ended with the message 'no such dataset'")
 
 
-def test_an_exit_without_an_error_has_finished(store: Path) -> None:
-    assert run(LOG_THREE + "sys.exit()", store).returncode == 0
+@pytest.mark.parametrize("how", ["sys.exit()", "exit(0)", "raise SystemExit", "raise SystemExit(0)"])
+def test_an_exit_without_an_error_has_finished(store: Path, how: str) -> None:
+    assert run(LOG_THREE + how, store).returncode == 0
+    assert recorded(only_run(store)).state == "finished"
+
+
+def test_an_exit_still_answers_for_its_code(store: Path) -> None:
+    code = """
+class Stop(SystemExit):
+    pass
+
+for leaving in (SystemExit(2), Stop("why"), SystemExit(), SystemExit(1, 2)):
+    print(leaving.code, end=" ")
+leaving.code = 5
+print(leaving.code)
+"""
+    done = run(LOG_THREE + code, store)
+    assert (done.returncode, done.stdout) == (0, "2 why None (1, 2) 5\n")
     assert recorded(only_run(store)).state == "finished"
 
 
 def test_an_exit_that_somebody_caught_is_no_end(store: Path) -> None:
     code = """
-try:
-    sys.exit(3)
-except SystemExit:
-    pass
+for leave in (sys.exit, exit):
+    try:
+        leave(3)
+    except SystemExit as leaving:
+        assert leaving.code == 3
 run.log({"loss": 3})
 """
     assert run(LOG_THREE + code, store).returncode == 0
