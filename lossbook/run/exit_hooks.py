@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import atexit
 import os
-import signal
 import sys
-import threading
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Protocol
 
 from lossbook.run.exit_status import exit_status, note_exit_status
+from lossbook.run.termination import end_runs_at_sigterm, leave_sigterm_to_child
 from lossbook.run.text import shown
 
 #: Lines of a traceback kept with a failed run.
@@ -46,6 +45,7 @@ def watch(run: Endable) -> None:
     if _installed_in is None:
         _install()
     _installed_in = os.getpid()
+    end_runs_at_sigterm(_terminated)
 
 
 def live_runs() -> list[Endable]:
@@ -81,20 +81,11 @@ def _install() -> None:
 
     sys.excepthook = excepthook
     note_exit_status()
-    if threading.current_thread() is threading.main_thread():
-        try:
-            # Only where nobody handles SIGTERM: a handler of the user's own decides for itself.
-            if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-                signal.signal(signal.SIGTERM, _terminated)
-        except (ValueError, OSError):
-            pass
 
 
-def _terminated(number: int, frame: FrameType | None) -> None:
+def _terminated(said: str) -> None:
     if os.getpid() == _installed_in:
-        _end_all("killed", f"ended by {signal.Signals(number).name}")
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
+        _end_all("killed", said)
 
 
 def _at_exit() -> None:
@@ -136,5 +127,6 @@ def _end_all(state: str, error: str | None) -> None:
 
 
 def _in_child() -> None:
+    leave_sigterm_to_child()
     for run in list(_live):
         run.enter_child()

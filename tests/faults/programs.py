@@ -25,12 +25,18 @@ store = sys.argv[1]
 
 
 def begin(
-    code: str, store: Path, *arguments: Any, prefix: Iterable[str] = (), **environment: str
+    code: str,
+    store: Path,
+    *arguments: Any,
+    before: Iterable[str] = (),
+    prefix: Iterable[str] = (),
+    **environment: str,
 ) -> subprocess.Popen[str]:
     """Start a program in a process group of its own, with pipes on its three streams.
 
     Args:
         code: its source, `PREAMBLE` goes before it.
+        before: the words of a command that runs the interpreter (`unshare --pid`).
         prefix: words that go between the interpreter and the script (`-m torch.distributed.run`).
         environment: variables to set besides ours.
     """
@@ -38,7 +44,7 @@ def begin(
     script.write_text(PREAMBLE + textwrap.dedent(code))
     path = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
     return subprocess.Popen(
-        [sys.executable, *prefix, str(script), str(store), *map(str, arguments)],
+        [*before, sys.executable, *prefix, str(script), str(store), *map(str, arguments)],
         text=True,
         start_new_session=True,
         env={**os.environ, "PYTHONPATH": path, **environment},

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +129,72 @@ def test_sigterm_at_any_moment_loses_no_row_and_never_hangs(tmp_path: Path) -> N
         logged = steps(only_run(store))
         assert logged == list(range(len(logged)))
         assert recorded(only_run(store)).state == "killed"
+
+
+HANGS_IN_A_LIBRARY = """
+run = lossbook.init(store=store, project="p", console=False)
+run.log({"loss": 1})
+import ctypes
+libc = ctypes.CDLL(None)
+partners = ctypes.create_string_buffer(256)
+libc.pthread_barrier_init(partners, None, 2)
+print("ready", flush=True)
+libc.pthread_barrier_wait(partners)  # for somebody who never comes
+"""
+
+
+def test_sigterm_ends_a_process_that_hangs_in_a_library_and_its_run_is_killed(store: Path) -> None:
+    process = begin(HANGS_IN_A_LIBRARY, store)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.terminate()
+    assert process.wait(30) == -signal.SIGTERM
+    kill_group(process)
+    found = recorded(only_run(store))
+    assert (found.state, found.error) == ("killed", "ended by SIGTERM")
+    assert steps(only_run(store)) == [0]
+
+
+def test_sigterm_ends_a_forked_child_as_ever_and_not_the_run(store: Path) -> None:
+    code = """
+        run = lossbook.init(store=store, project="p", console=False)
+        child = os.fork()
+        if child == 0:
+            import ctypes
+            ctypes.CDLL(None).pause()
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        time.sleep(0.2)  # the child shall be in the library, though any moment is right
+        os.kill(child, signal.SIGTERM)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+        time.sleep(3)  # longer than a main thread may take to its handler
+        run.log({"loss": 1})
+    """
+    done = run(code, store)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert recorded(only_run(store)).state == "finished"
+
+
+def test_sigterm_that_does_not_end_process_1_of_a_container_does_not_end_the_run(store: Path) -> None:
+    inside = ["unshare", "--pid", "--fork", "--mount-proc"]
+    if shutil.which("unshare") is None or subprocess.run([*inside, "true"], capture_output=True).returncode:
+        pytest.skip("this test needs to make a PID namespace")
+    code = """
+        run = lossbook.init(store=store, project="p", console=False)
+        assert os.getpid() == 1
+        run.log({"loss": 0}, step=0)
+        print("ready", flush=True)
+        sys.stdin.readline()
+        run.log({"loss": 1}, step=1)
+    """
+    process = begin(code, store, before=inside)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[0]), signal.SIGTERM)
+    process.communicate("go on\n", timeout=30)
+    assert process.returncode == 0
+    assert steps(only_run(store)) == [0, 1]
+    assert recorded(only_run(store)).state == "finished"
 
 
 def test_sigterm_during_finish_does_not_hang(store: Path) -> None:
