@@ -20,6 +20,7 @@ from math import isfinite
 
 import orjson
 
+from lossbook.handlers import is_of_handler
 from lossbook.journal.attempt_row import AttemptRow
 from lossbook.journal.flush import Unflushed, flush_file
 from lossbook.journal.gate import TAKEN, Gate
@@ -179,7 +180,10 @@ class Journal(Gate):
             self.step = step
             try:
                 written = write_bytes(self._fd, line)
-            except OSError:
+            except BaseException as error:
+                if not isinstance(error, OSError) or is_of_handler(error):
+                    self._complete(row, line)
+                    raise
                 self.row = row
                 if self._fd < 0:
                     self.step = step - 1  # it is counted once more where the file is opened
@@ -257,7 +261,10 @@ class Journal(Gate):
         self.row = row + 1
         try:
             written = write_bytes(self._fd, line)
-        except OSError as error:
+        except BaseException as error:
+            if not isinstance(error, OSError) or is_of_handler(error):
+                self._complete(row, line)
+                raise
             self.row = row
             if error.errno in UNUSABLE and not self._turning and self._look():
                 self._write_line(encode)
@@ -272,8 +279,10 @@ class Journal(Gate):
         while written != len(line):
             try:
                 more = write_bytes(self._fd, line[written:])
-            except OSError as error:
+            except BaseException as error:
                 self._take_back(written)
+                if not isinstance(error, OSError) or is_of_handler(error):
+                    raise
                 self.count_lost(error)
                 return
             written += more
@@ -284,6 +293,18 @@ class Journal(Gate):
             self._look()
         if self._size > SEGMENT_BYTES:
             self._begin_segment()
+
+    def _complete(self, row: int, line: bytes) -> None:
+        """See to it that a line is in the file whole, and once, when an exception came in the midst of its write."""
+        if self.row != row + 1:
+            return  # a signal handler has logged: what it wrote is not told from this line
+        try:
+            there = os.fstat(self._fd).st_size - self._size
+            if there < len(line):
+                there += write_bytes(self._fd, line[max(there, 0) :])
+            self._size += there
+        except OSError:
+            pass
 
     def _take_back(self, written: int) -> None:
         """Remove the half line at the end, which would cost the next row too."""
@@ -311,6 +332,8 @@ class Journal(Gate):
 
     def count_lost(self, error: OSError) -> None:
         """Count one row that the disk did not take; the first of a series is said loudly."""
+        if is_of_handler(error):
+            raise error
         self._lost += 1
         self._look_at = -1  # the next row that is written tells how many were lost
         now = time.monotonic()
@@ -360,8 +383,8 @@ class Journal(Gate):
             self._fd, self._size, self.segment, self.path, self.row = fd, size, number, path, row + 1
             if write_bytes(fd, head) != size:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError as error:
-            if fd >= 0:
+        except BaseException as error:
+            if fd >= 0 and (self._fd != fd or self.row == row + 1):
                 if self._fd == fd:
                     self._fd, self._size, self.segment, self.path = before
                     self.row = row
@@ -370,6 +393,8 @@ class Journal(Gate):
                     os.unlink(path)
                 except OSError:
                     pass
+            if not isinstance(error, OSError) or is_of_handler(error):
+                raise
             if self._fd < 0:
                 self.count_lost(error)
             return self._fd >= 0
@@ -399,6 +424,8 @@ class Journal(Gate):
             try:
                 self._go_home()
             except OSError as error:
+                if is_of_handler(error):
+                    raise
                 self._say_stray(error)
             finally:
                 self._turning = False
@@ -416,7 +443,9 @@ class Journal(Gate):
             self._file = held.st_dev, held.st_ino
             # Some file systems number a file anew at each look: there only its absence shows.
             self._can_tell = os.path.samestat(held, os.stat(self.path))
-        except OSError:
+        except OSError as error:
+            if is_of_handler(error):
+                raise
             self._can_tell = False
 
     def _is_at_its_path(self) -> bool:
@@ -426,6 +455,8 @@ class Journal(Gate):
         try:
             held, at_path = os.fstat(fd), os.stat(path)
         except OSError as error:
+            if is_of_handler(error):
+                raise
             return (error.errno not in NOT_THERE and error.errno not in UNUSABLE) or self._fd != fd
         is_there = not self._can_tell or (os.path.samestat(held, at_path) and held.st_size >= size)
         return is_there or self._fd != fd
@@ -537,15 +568,20 @@ class Journal(Gate):
         try:
             try:
                 fd = open_to_append(os.path.join(self.folder.path, path))
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                if is_of_handler(error):
+                    raise
                 self.look()  # the run may have been moved
                 fd = open_to_append(os.path.join(self.folder.path, path), make_its_folder=True)
-        except OSError:
+        except OSError as error:
+            if is_of_handler(error):
+                raise
             return
         try:
             write_bytes(fd, text)
-        except OSError:
-            pass
+        except OSError as error:
+            if is_of_handler(error):
+                raise
         finally:
             os.close(fd)
 
@@ -572,6 +608,8 @@ class Journal(Gate):
                 os.close(fd)
             self._unflushed.flush(self.folder)
         except OSError as error:
+            if is_of_handler(error):
+                raise
             self._warn(f"{self.folder.path} could not be flushed to disk ({error.strerror or error})")
             return False
         return is_whole

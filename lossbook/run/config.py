@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from lossbook.errors import BadArgument
+from lossbook.handlers import is_of_handler
 from lossbook.json_shapes import JsonObject
 from lossbook.redaction import MOST_PLAIN, is_secret_name, mask_config, mask_text
 from lossbook.run.plain_values import (
@@ -57,6 +58,8 @@ def config_entries(config: object) -> dict[str, object]:
     try:
         return dict(entries)
     except Exception as error:  # of a foreign mapping, not even the keys can be read
+        if is_of_handler(error):
+            raise
         return {"config": unreadable(error)}
 
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, TextIO
 
+from lossbook.handlers import is_of_handler
 from lossbook.redaction import mask_text
 
 _Write = Callable[[str], int]
@@ -72,7 +73,9 @@ class Console:
         if self._copying and text:
             try:
                 self._copy(text)
-            except Exception:  # the user's print() must not fail for our copy's sake
+            except Exception as error:  # the user's print() must not fail for our copy's sake
+                if is_of_handler(error):
+                    raise
                 self._copying = False
 
     def _wrap(self, stream: Any) -> None:

@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 from lossbook.errors import LossbookError, StoreError, UnknownRun
+from lossbook.handlers import is_of_handler
 from lossbook.journal import AttemptRow, Journal, NullJournal, merge_config
 from lossbook.json_shapes import JsonObject
 from lossbook.paths import RunFolder, cache_folder, file_names, folder_lock, new_run_id, run_folder, safe_name
@@ -142,6 +143,8 @@ def begin(
     except LossbookError:
         raise
     except OSError as error:
+        if is_of_handler(error):
+            raise
         rescue = os.path.join(cache_folder(), "rescued")
         if journal is not None:
             raise

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from lossbook.errors import LossbookError, StoreError, UnknownRun
+from lossbook.handlers import is_of_handler
 from lossbook.journal import choose_durability
 from lossbook.paths import project_folder, safe_name
 from lossbook.run import exit_hooks
@@ -132,6 +133,8 @@ def init(
     except LossbookError:
         raise
     except Exception as error:
+        if is_of_handler(error):
+            raise
         started = _nothing(f"nothing of this run is recorded ({type(error).__name__}: {error})", request)
     if not started.folder.path:
         _current = Run(started, console=False)

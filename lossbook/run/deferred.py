@@ -59,7 +59,8 @@ class DeferredRows:
         with self._changed:
             self._rows.append(row)
             self._changed.notify_all()
-            if self._thread is None:
+            # A signal handler's exception may have kept it from being started.
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._work, name="lossbook-deferred", daemon=True)
                 self._thread.start()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from lossbook.handlers import is_of_handler
+
 said: set[str] = set()
 
 
@@ -11,8 +13,9 @@ def say(sentence: str) -> None:
     """Print one sentence to the user; the only way this package speaks in a training process."""
     try:
         print(f"lossbook: {sentence}", file=sys.stderr, flush=True)
-    except Exception:  # stderr may be closed
-        pass
+    except Exception as error:  # stderr may be closed
+        if is_of_handler(error):
+            raise
 
 
 def say_once(sentence: str) -> None:

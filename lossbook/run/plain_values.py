@@ -16,6 +16,7 @@ from os import PathLike
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 
+from lossbook.handlers import is_of_handler
 from lossbook.journal import encode_number
 from lossbook.json_shapes import Json, JsonObject
 from lossbook.redaction import mask_named_values
@@ -62,6 +63,8 @@ def readable_items(values: Mapping[Any, object]) -> Iterator[tuple[str, object]]
         try:
             value = values[key]
         except Exception as error:
+            if is_of_handler(error):
+                raise
             value = unreadable(error)
         yield text_of(key), value
 
@@ -83,7 +86,9 @@ def declared_items(value: object) -> Iterator[tuple[str, object]] | None:
         try:
             convert = getattr(value, name, None)
             found = convert() if callable(convert) else None
-        except Exception:  # its attributes may be read all the same
+        except Exception as error:  # its attributes may be read all the same
+            if is_of_handler(error):
+                raise
             continue
         if isinstance(found, Mapping):
             return readable_items(found)
@@ -125,7 +130,9 @@ def public_names(value: object) -> list[str]:
 def _is_set(value: object, name: str) -> bool:
     try:
         getattr(value, name)
-    except Exception:
+    except Exception as error:
+        if is_of_handler(error):
+            raise
         return False
     return True
 
@@ -136,6 +143,8 @@ def attributes(value: object, names: Sequence[str]) -> Iterator[tuple[str, objec
         try:
             found = getattr(value, name)
         except Exception as error:
+            if is_of_handler(error):
+                raise
             found = unreadable(error)
         yield text_of(name), found
 
@@ -154,6 +163,8 @@ class _Conversion:
         try:
             return self._convert_other(value, outer)
         except Exception as error:
+            if is_of_handler(error):
+                raise
             return unreadable(error)
 
     def convert_entries(self, entries: Iterator[tuple[str, object]], outer: tuple[object, ...]) -> JsonObject:
@@ -246,18 +257,24 @@ def _elements(value: Any) -> Iterator[object]:
         found = list(islice(value, MOST_ENTRIES))
         try:
             yield from sorted(found)
-        except Exception:
+        except Exception as error:
+            if is_of_handler(error):
+                raise
             yield from sorted(found, key=text_of)
         return
     try:
         yield from list(islice(value, MOST_ENTRIES))
         return
-    except Exception:
+    except Exception as error:
+        if is_of_handler(error):
+            raise
         length = len(value)  # one element cannot be read: the others may
     for place in range(min(length, MOST_ENTRIES)):
         try:
             yield value[place]
         except Exception as error:
+            if is_of_handler(error):
+                raise
             yield unreadable(error)
 
 

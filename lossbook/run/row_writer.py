@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from lossbook.handlers import is_of_handler
 from lossbook.journal import Journal
 from lossbook.run.deferred import DeferredRows
 from lossbook.run.split import split
@@ -62,7 +63,9 @@ class RowWriter:
             whole = int(step)
             if whole != step:
                 self._warn("step", f"step={shown(step)} is not whole; it is recorded as {whole}")
-        except Exception:
+        except Exception as error:
+            if is_of_handler(error):
+                raise
             self._warn("step", f"step={shown(step)} is no number; the row gets the next step")
             return None
         if not -(1 << 63) <= whole < 1 << 63:

@@ -14,6 +14,7 @@ from importlib import import_module
 from types import TracebackType
 from typing import Any
 
+from lossbook.handlers import is_of_handler
 from lossbook.journal import AttemptRow, Journal, NotPlain
 from lossbook.json_shapes import JsonObject
 from lossbook.lazy import shown_by
@@ -156,6 +157,8 @@ class Run:
                 edit_run_info(self.folder, change, durable=False)
                 self._journal.note_file("run.json")
             except Exception as error:
+                if is_of_handler(error):
+                    raise
                 self.warn("identity", f"{self.folder.run_json} could not be changed ({describe(error)})")
 
         self._file_work.do(write)
@@ -197,11 +200,17 @@ class Run:
                 self._append(metrics, step)  # type: ignore[arg-type]
             else:
                 self._log_otherwise(metrics if data is None else data, step, commit, ranks)
-        except (TypeError, NotPlain, OverflowError, AttributeError, ValueError, RecursionError):
+        except (TypeError, NotPlain, OverflowError, AttributeError, ValueError, RecursionError) as error:
+            if is_of_handler(error):
+                raise
             self._log_carefully(metrics if data is None else data, step)
         except OSError as error:
+            if is_of_handler(error):
+                raise
             self._journal.append_refused(error, metrics, step)  # type: ignore[arg-type]
         except Exception as error:
+            if is_of_handler(error):
+                raise
             self.warn("", f"a row could not be recorded ({describe(error)})")
 
     def _log_otherwise(self, metrics: Any, step: int | None, commit: bool | None, ranks: str | None) -> None:
@@ -229,6 +238,8 @@ class Run:
                 step = self._rows.whole_step(step)
             self._rows.write(metrics, step, self._journal)
         except Exception as error:
+            if is_of_handler(error):
+                raise
             self.warn("log", f"a row could not be recorded ({describe(error)})")
 
     def _write_late(self, scalars: dict[str, float], step: int, time_us: int) -> None:
@@ -268,8 +279,9 @@ class Run:
             if key not in self._warned and len(self._warned) < 100:
                 self._warned.add(key)
                 say(sentence)
-        except Exception:
-            pass
+        except Exception as error:
+            if is_of_handler(error):
+                raise
 
     def log_aside(self, metrics: Mapping[str, object], step: int) -> None:
         """Record a row without moving the step that `log()` counts on from."""
@@ -374,6 +386,8 @@ class Run:
                 self._open_child()
                 self._journal.append_event(kind, plain_object(value), step=step)
         except Exception as error:
+            if is_of_handler(error):
+                raise
             self.warn(kind, f"a {kind} could not be recorded ({describe(error)})")
 
     def _record_config(self, changes: dict[str, object]) -> None:
@@ -432,6 +446,8 @@ class Run:
         try:
             return self._journal.sync()
         except Exception as error:
+            if is_of_handler(error):
+                raise
             self.warn("sync", f"the run could not be flushed to disk ({describe(error)})")
             return False
 
@@ -484,6 +500,8 @@ class Run:
                 if flushed:
                     self._cover_journal()
             except Exception as problem:
+                if is_of_handler(problem):
+                    raise
                 say(f"the end of the run {self.name} could not be recorded ({describe(problem)})")
             self._finished = True
             exit_hooks.forget(self)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from lossbook.handlers import is_of_handler
 from lossbook.json_shapes import JsonObject
 from lossbook.paths import RunFolder, absolute_path
 from lossbook.run.text import describe
@@ -89,6 +90,8 @@ class SavedFiles:
             if not found:
                 self._warn(f"save({str(wanted)!r}) found no file")
         except Exception as error:
+            if is_of_handler(error):
+                raise
             self._warn(f"save({str(wanted)!r}) could not keep every file ({describe(error)})")
         return found
 
@@ -110,6 +113,8 @@ class SavedFiles:
             if policy != "now":
                 self._kept[path] = (name, (seen.st_mtime_ns, seen.st_size))
         except OSError as error:
+            if is_of_handler(error):
+                raise
             self._warn(f"{path} could not be kept ({error.strerror or error})")
 
     def _keep_changed(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from lossbook.handlers import is_of_handler
 from lossbook.redaction import MASK, is_secret_name, mask_text
 from lossbook.run.numbers import as_float, element_count, is_on_device, number_of
 from lossbook.run.text import clean_text, describe, shown
@@ -48,6 +49,8 @@ def _flatten(metrics: Mapping[object, object], prefix: str, result: Split, outer
             key = prefix + clean_text(name)
             _place(key, value, result, outer)
         except Exception as error:  # a foreign type may do anything when it is asked for its value
+            if is_of_handler(error):
+                raise
             result.warnings.append((key, f"{key!r} could not be recorded ({describe(error)})"))
 
 

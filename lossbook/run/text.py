@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from lossbook.handlers import is_of_handler
+
 
 def text_of(value: object) -> str:
     """`str(value)` as JSON can hold it; the type's name where the value has no text."""
     try:
         return clean_text(value)
-    except Exception:
+    except Exception as error:
+        if is_of_handler(error):
+            raise
         return f"<{type(value).__name__}>"
 
 
@@ -24,7 +28,9 @@ def shown(value: object) -> str:
     """A value as a sentence names it: its `repr`, cut short."""
     try:
         text = clean_text(repr(value))
-    except Exception:
+    except Exception as error:
+        if is_of_handler(error):
+            raise
         return f"<{type(value).__name__}>"
     return text if len(text) <= 60 else f"{text[:57]}..."
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from lossbook.handlers import is_of_handler
 from lossbook.journal import encode_number
 from lossbook.json_shapes import Json, JsonObject
 from lossbook.run.messages import say_once
@@ -297,7 +298,9 @@ def _cell(cell: object, pictures: list[FileOfRun]) -> Json:
         return encode_number(cell)
     try:
         return encode_number(number_of(cell))
-    except Exception:
+    except Exception as error:
+        if is_of_handler(error):
+            raise
         return clean_text(cell)
 
 

@@ -15,6 +15,7 @@ from lossbook.compat.wandb import artifact_store
 from lossbook.compat.wandb.artifact import Artifact
 from lossbook.compat.wandb.unknown_names import RUN, RUN_PRIVATE, answer
 from lossbook.deprecation import warn_deprecated
+from lossbook.handlers import is_of_handler
 from lossbook.run import Run, describe, say_once
 
 _Result = TypeVar("_Result")
@@ -289,6 +290,8 @@ class RunMethods:
         try:
             return work()
         except Exception as error:
+            if is_of_handler(error):
+                raise
             self._run.warn(word, f"{word}() did not work ({describe(error)}); training goes on")
             return otherwise
 
