@@ -490,7 +490,8 @@ class Run:
                     self._finish_removed()
                     return
                 self._look_after_follower()
-                if not self._finished and (self._rank <= 0 or self._journal.segment):
+                # Another rank that writes no rows says only what went wrong, which rank 0 does not know.
+                if not self._finished and (self._rank <= 0 or self._journal.segment or state == "failed"):
                     self._journal.append_event("finish", {"state": state, "error": error and mask_text(error)})
                 self._finished = True
                 self._append = self._after_finish

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from lossbook.errors import LossbookError
 from lossbook.journal import life_of, merge_config, place_of, seems_alive
@@ -17,6 +18,17 @@ from lossbook.storage.summary_file import RunSummary
 _UNEXPLAINED = "the training process ended without a word"
 
 
+class RankFailure(NamedTuple):
+    """How a rank other than 0 failed: when (µs), and what it said; `said` is None where it ended without a word."""
+
+    time_us: int
+    rank: int
+    said: str | None
+
+    def sentence(self) -> str:
+        return f"rank {self.rank} failed first: {self.said or _UNEXPLAINED}"
+
+
 @dataclass
 class RunStatements:
     """What a run's events say of it as a whole, folded in the order of their times.
@@ -27,6 +39,7 @@ class RunStatements:
         define: what it said of its metrics, the last of each pattern.
         warnings: of rows that were lost, and of a follower that did not do its work.
         finish: by attempt, when rank 0 ended and what it said then.
+        failures: by attempt, the failures of other ranks, in the order of their times.
     """
 
     config: JsonObject = field(default_factory=dict)
@@ -35,6 +48,7 @@ class RunStatements:
     alerts: int = 0
     warnings: list[str] = field(default_factory=list)
     finish: dict[int, tuple[int, JsonObject]] = field(default_factory=dict)
+    failures: dict[int, list[RankFailure]] = field(default_factory=dict)
 
     def add(self, event: Event) -> None:
         """Fold one more event in, not older than those before."""
@@ -51,6 +65,13 @@ class RunStatements:
             self.warnings.append(str(value.get("message")))
         elif event.kind == "finish" and event.rank == 0:
             self.finish[event.attempt] = (event.time_us, value)
+        elif event.kind == "finish" and event.rank > 0 and value.get("state") == "failed":
+            self._add_failure(event, RankFailure(event.time_us, event.rank, text_or_none(value.get("error"))))
+
+    def _add_failure(self, event: Event, failure: RankFailure) -> None:
+        failures = self.failures.setdefault(event.attempt, [])
+        if all(failure.rank != one.rank for one in failures):
+            failures.append(failure)
 
 
 class EventFold:
@@ -87,17 +108,29 @@ class EventFold:
         return self._folded
 
 
-def run_state(
-    folder: RunFolder, info: RunInfo, finish: dict[int, tuple[int, JsonObject]]
-) -> tuple[str, str | None, int | None]:
+def run_state(folder: RunFolder, info: RunInfo, stated: RunStatements) -> tuple[str, str | None, int | None]:
     """How the last attempt stands: (state, error, time of its end in µs).
 
-    Args:
-        finish: the `finish` rows of rank 0 by attempt, with their times.
+    Of a run of several ranks that has ended, the first that failed is the run's failure: the others fail or are killed
+    because of it.
     """
-    number = info.last_attempt.number if info.attempts else max(finish, default=0)
-    if number in finish:
-        when, value = finish[number]
+    number = info.last_attempt.number if info.attempts else max(stated.finish, default=0)
+    state, error, ended = _state_of_rank_0(folder, info, stated, number)
+    failures = stated.failures.get(number, [])
+    if state == "running" or not failures:
+        return state, error, ended
+    first = failures[0]
+    is_first = ended is None or first.time_us <= ended or state == "finished"
+    if not is_first:
+        return state, error, ended
+    return "failed", first.sentence(), ended or first.time_us
+
+
+def _state_of_rank_0(
+    folder: RunFolder, info: RunInfo, stated: RunStatements, number: int
+) -> tuple[str, str | None, int | None]:
+    if number in stated.finish:
+        when, value = stated.finish[number]
         return str(value.get("state") or "finished"), text_or_none(value.get("error")), when
     watched = read_watch_notes(folder)
     if watched.attempt == number and watched.state:

@@ -421,7 +421,7 @@ class LiveSummary:
 
     def _assemble(self, info: RunInfo) -> RunSummary:
         stated = self._events.folded()
-        state, error, ended = run_state(self._folder, info, stated.finish)
+        state, error, ended = run_state(self._folder, info, stated)
         # Training alone says how far a run has come: what its follower measured is no row of the run's.
         steps = [
             step

@@ -108,3 +108,38 @@ for number in range(2):
     for folder in all_runs(store):
         found = recorded(folder)
         assert found.history(["loss"], ranks=True).numpy()["rank"].tolist() == [0, 1]
+
+
+def test_the_first_failing_rank_is_the_error_of_the_run(store: Path) -> None:
+    code = """
+rank = int(os.environ["RANK"])
+run = lossbook.init(store=store, project="p", console=False)
+run.log({"loss": 1.0})
+if rank == 1:
+    raise RuntimeError("the device is out of memory")
+time.sleep(60)  # until the launcher ends it, because rank 1 has failed
+"""
+    status, _, _ = launch(code, store)
+    assert status == 1
+    found = recorded(only_run(store))
+    assert found.state == "failed"
+    assert found.error.startswith("rank 1 failed first: Traceback")
+    assert found.error.endswith("RuntimeError: the device is out of memory")
+    assert found.problems() == []
+
+
+def test_a_rank_that_fails_because_rank_0_has_is_not_the_error_of_the_run(store: Path) -> None:
+    code = """
+rank = int(os.environ["RANK"])
+run = lossbook.init(store=store, project="p", console=False)
+run.log({"loss": 1.0}, ranks="all")
+if rank == 0:
+    raise RuntimeError("a token is out of range")
+signal.signal(signal.SIGTERM, lambda number, frame: sys.exit("the partner has gone"))
+time.sleep(60)  # until the launcher ends it, because rank 0 has failed
+"""
+    status, _, _ = launch(code, store)
+    assert status == 1
+    found = recorded(only_run(store))
+    assert (found.state, found.error.splitlines()[-1]) == ("failed", "RuntimeError: a token is out of range")
+    assert not found.error.startswith("rank")
