@@ -40,17 +40,21 @@ def check_command(settings: Settings, ref: str | None) -> int:
     now_us = time.time_ns() // 1000 if run.state == "running" else None
     diagnosis = diagnose(run.folder, now_us=now_us)
     findings = diagnosis.findings()
-    status = 1 if findings else 0
+    problems = [printable(text) for text in run.problems()]
+    status = 1 if findings or problems else 0
     if settings.json:
         plain = [finding.plain() for finding in findings]
-        click.echo(to_json({"run": plain_run(run), "findings": plain, "left_out": diagnosis.left_out}))
+        found = {"findings": plain, "left_out": diagnosis.left_out, "problems": problems}
+        click.echo(to_json({"run": plain_run(run), **found}))
         return status
     view = screen()
     name = f"{view.paint(printable(run.name), bold=True)}  {run.id}  {run.state}"
+    told = [f"{run.state}: {printable(_first_and_last(run.error))}"] if run.error else []
+    told += [f"problem: {text}" for text in problems if text not in (run.error or "")]
     if not findings:
-        click.echo(f"{name}  nothing found", color=view.color)
+        click.echo("\n".join([name if problems else f"{name}  nothing found", *told]), color=view.color)
         return status
-    lines = [f"{name}  {plural(len(findings), 'finding')}", ""]
+    lines = [f"{name}  {plural(len(findings), 'finding')}", *told, ""]
     columns = [Column("severity"), Column("steps", right=True), Column("finding", shrink=True, keep=30)]
     lines += table(columns, [[one.severity, _steps(one), printable(one.sentence)] for one in findings], view)
     lines += [
@@ -62,6 +66,15 @@ def check_command(settings: Settings, ref: str | None) -> int:
         lines += ["", view.paint(f"lossbook curve {run.id} '{printable(drawn)}' draws the curve", dim=True)]
     click.echo("\n".join(lines), color=view.color)
     return status
+
+
+def _first_and_last(error: str) -> str:
+    """An error in a line: of a traceback, the last line says what it was, and the first whose."""
+    lines = [line for line in error.splitlines() if line.strip()]
+    if len(lines) < 2:
+        return error.strip()
+    whose = lines[0].partition(": Traceback")[0]
+    return lines[-1] if whose == lines[0] or lines[0].startswith("Traceback") else f"{whose}: {lines[-1]}"
 
 
 def _steps(finding: Finding) -> str:

@@ -11,6 +11,7 @@ import time
 from contextlib import ExitStack
 
 from lossbook.journal import (
+    Row,
     bring_home,
     drop_lease,
     journal_segments,
@@ -20,7 +21,7 @@ from lossbook.journal import (
 )
 from lossbook.paths import FOLLOWED, RunFolder, file_names, folder_lock, make_folder, safe_name, write_json
 from lossbook.processes import Life, this_place
-from lossbook.storage import LiveSummary, list_segments, next_row, seal_run
+from lossbook.storage import ENDED_BY_SECONDS, LiveSummary, list_segments, next_row, seal_run
 
 #: Between the project and the run in the name of a note: no folder's name has it.
 _BETWEEN = "~"
@@ -30,11 +31,25 @@ _BEGIN_SECONDS = 86400.0
 
 def has_finished(folder: RunFolder) -> bool:
     """Whether rank 0 said how it ended."""
+    row, is_there = _last_row_of_rank_0(folder)
+    return not is_there or (row is not None and row.kind == "finish")
+
+
+def is_missed(folder: RunFolder, *, is_alive: bool) -> bool:
+    """Whether the run misses a rank that goes without a word now: it goes on, or was ended because of that.
+
+    Args:
+        is_alive: whether the process lives that was handed over. Ranks that are killed together have no first.
+    """
+    row, is_there = _last_row_of_rank_0(folder)
+    if row is None or row.kind != "finish":
+        return is_there and is_alive
+    return row.body.get("state") != "finished" and time.time() - row.t / 1e6 < ENDED_BY_SECONDS
+
+
+def _last_row_of_rank_0(folder: RunFolder) -> tuple[Row | None, bool]:
     segments = [segment for segment in journal_segments(folder.journal) if segment.name.rank == 0]
-    if not segments:
-        return True
-    row = last_row(segments[-1].path)
-    return row is not None and row.kind == "finish"
+    return (last_row(segments[-1].path), True) if segments else (None, False)
 
 
 def say_that_it_crashed(folder: RunFolder, attempt: int, *, ended: int | None = None) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from lossbook.errors import LossbookError
 from lossbook.follower.alerts import Alerts
 from lossbook.follower.capture import capture
-from lossbook.follower.ending import forget_followed, has_finished, note_followed, say_that_it_crashed
+from lossbook.follower.ending import forget_followed, has_finished, is_missed, note_followed, say_that_it_crashed
 from lossbook.follower.system import SystemMetrics
 from lossbook.journal import (
     RENEW_SECONDS,
@@ -110,7 +110,7 @@ class FollowedRun:
         self._quietly(lambda: note_followed(folder))
         self._digests = DigestKeeper(folder)
         self._failures = 0
-        self._is_sealed = False
+        self._is_ended = self._is_sealed = False
         self._steps = iter((self._end, self._seal))
         self._lock = ExitStack()
         self._summary = LiveSummary(folder) if self._is_main else None
@@ -175,6 +175,13 @@ class FollowedRun:
         if self.is_over and self._mirrors is not None and self._mirrors.all_delivered() and _only_passes(self.folder):
             shutil.rmtree(self.folder.path, ignore_errors=True)
         self._lock.close()
+
+    def miss_rank(self, rank: int, pid: int) -> None:
+        """Say that another rank's process of this node has gone without a word, unless the run has ended before, or with it."""
+        if self._is_ended or not is_missed(self.folder, is_alive=self._is_process_alive()):
+            return
+        sentence = f"rank {rank} (process {pid} on {self._place.host}) was killed, or crashed outside of Python"
+        self._quietly(lambda: self._system.rows.append_event("warning", {"message": sentence, "missed_rank": rank}))
 
     @property
     def is_busy(self) -> bool:
@@ -244,6 +251,7 @@ class FollowedRun:
 
     def _end(self) -> None:
         """Say how it ended: what a reader wants to know first."""
+        self._is_ended = True
         if self._alerts is not None:
             self._quietly(self._alerts.close)
         self._quietly(self._system.close)

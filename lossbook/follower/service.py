@@ -25,6 +25,8 @@ BUSY_SECONDS = 0.02
 #: In one round no more time is spent on runs that have ended: those that go on come first.
 _ENDED_SECONDS = 0.5
 _BEAT_SECONDS = 5.0
+#: A rank that has gone is missed in a run that is handed over within that time.
+_HANDED_OVER_SECONDS = 60.0
 
 RunKey = tuple[str, int, int]  # folder, rank, attempt
 
@@ -48,6 +50,7 @@ def serve(folder: HandoverFolder) -> None:
             served.begin(handover)
         left = []
         served.see_to_left_behind()
+        served.see_to_ranks()
         is_busy = served.round()
         now = time.monotonic()
         if now >= next_beat:
@@ -66,6 +69,7 @@ class _Served:
     def __init__(self, folder: HandoverFolder) -> None:
         self._folder = folder
         self._runs: dict[RunKey, tuple[FollowedRun, str]] = {}
+        self._ranks: dict[str, Handover] = {}
         self._seen_to: set[str] = set()
 
     def __len__(self) -> int:
@@ -108,6 +112,23 @@ class _Served:
             except Exception:  # another run's folder may hold anything
                 _log(f"what was left in {store} is not sealed\n{traceback.format_exc()}")
 
+    def see_to_ranks(self) -> None:
+        """Note which ranks of the runs that are followed have gone without saying how they ended."""
+        self._ranks = self._folder.ranks(self._ranks)
+        for name, one in self._ranks.items():
+            if process_start(one.pid) == one.start or not self._folder.is_announced(name):
+                continue
+            path = os.path.realpath(one.run)
+            runs = [
+                run
+                for (run_path, _, attempt), (run, _) in self._runs.items()
+                if (run_path, attempt) == (path, one.attempt)
+            ]
+            for run in runs[:1]:
+                run.miss_rank(one.rank, one.pid)
+            if runs or time.time() - int(name.split("-")[0]) / 1e9 > _HANDED_OVER_SECONDS:
+                self._folder.drop_rank(name)
+
     def round(self) -> bool:
         """Do what is due on each run; whether any that has ended waits for more."""
         for key, (run, _) in list(self._runs.items()):
@@ -123,6 +144,8 @@ class _Served:
         return is_busy
 
     def _tick(self, key: RunKey, run: FollowedRun) -> None:
+        if self._ranks:
+            self.see_to_ranks()  # what has happened before the end that this round may find
         try:
             goes_on = run.tick()
         except Exception:

@@ -148,6 +148,8 @@ def init(
         run.watch_allocator()
     if started.launch.local_rank == 0:
         run.be_followed(started.launch.rank)
+    elif started.launch.rank > 0:
+        run.be_missed(started.launch.rank)
     if request.previous != "create_new" or _current is None:
         _current = run
     return run

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 
 from lossbook.processes import process_start
 from lossbook.run.handover import BEHIND_SECONDS, Handover, HandoverFolder, Unshared, hand_over, handover_folder
@@ -57,6 +58,27 @@ def start_follower(run_path: str, *, attempt: int, rank: int, pid: int | None = 
     except (OSError, NotImplementedError, ValueError) as error:
         # ValueError: a variable of the environment that no process can be given.
         say_once(f"no follower could be started ({error}); {_LATER}")
+
+
+def announce_rank(run_path: str, *, attempt: int, rank: int) -> Callable[[], None] | None:
+    """Let this node's follower know of a rank that is not handed over, so that it is missed when it is killed.
+
+    Returns:
+        What to call when the rank has said how it ended; None where there is no such follower.
+    """
+    start = process_start(os.getpid())
+    if start is None or os.environ.get("LOSSBOOK_FOLLOWER", "on") in ("off", "0", "none"):
+        return None
+    folder = handover_folder(_store_of(run_path))
+    for _ in range(3):
+        try:
+            name = folder.announce_rank(Handover(run_path, os.getpid(), start, attempt, rank))
+        except FileNotFoundError:  # a follower that has just left took the folder along
+            continue
+        except (Unshared, OSError):
+            return None
+        return lambda: folder.drop_rank(name)
+    return None
 
 
 def _start_own(run_path: str, pid: int, attempt: int, rank: int) -> None:

@@ -5,6 +5,7 @@
       follower.json               the follower's process; its time of change says when it was last heard of
       <name>.request              a run to follow, with the environment of its process; removed when it has been read
       <name>.run                  a run that is followed, without the environment
+  <name>.rank                 a process of another rank of such a run; removed by itself when it has said how it ended
       follower.log                what the follower has to say
 
 A request is renamed into place before the lock is taken, and a follower leaves with the lock held after it has looked for
@@ -32,7 +33,7 @@ from lossbook.processes import boot_id, process_start
 BEHIND_SECONDS = 60.0
 #: Nobody holds the lock for longer than it takes to list a folder: one who does has been stopped.
 _LOCK_SECONDS = 0.25
-_REQUEST, _RUN = ".request", ".run"
+_REQUEST, _RUN, _RANK = ".request", ".run", ".rank"
 #: Variables that count for the follower as a whole, not for one run: where modules, caches and servers are found.
 _SHARED_VARIABLES = (
     "HOME",
@@ -163,13 +164,16 @@ class HandoverFolder(NamedTuple):
         Raises:
             OSError: it cannot be written.
         """
+        return self._put(handover, environment, _REQUEST)
+
+    def _put(self, handover: Handover, environment: Mapping[bytes, bytes], ending: str) -> str:
         name = f"{time.time_ns():020d}-{handover.pid}-{os.urandom(3).hex()}"
         head = {"pid": handover.pid, "start": handover.start, "attempt": handover.attempt, "rank": handover.rank}
         paths = [os.fsencode(handover.run), os.fsencode(handover.cwd or "")]
         text = b"\0".join([orjson.dumps(head), *paths, *(b"%s=%s" % item for item in environment.items())])
         partial = os.path.join(self.path, name + ".tmp")
         _write(partial, text)
-        os.rename(partial, os.path.join(self.path, name + _REQUEST))
+        os.rename(partial, os.path.join(self.path, name + ending))
         return name
 
     def requests(self) -> list[str]:
@@ -207,6 +211,38 @@ class HandoverFolder(NamedTuple):
     def done(self, name: str) -> None:
         """A run needs no follower any more."""
         _unlink(os.path.join(self.path, name + _RUN))
+
+    # -- ranks that need no follower of their own -----------------------------------------------------------------
+
+    def announce_rank(self, handover: Handover) -> str:
+        """Let the follower know of a process that writes a run which another one hands over; returns a name.
+
+        Raises:
+            Unshared, OSError: the folder cannot be used.
+        """
+        self.make()
+        return self._put(handover, {}, _RANK)
+
+    def ranks(self, known: Mapping[str, Handover]) -> dict[str, Handover]:
+        """The processes that were announced and have not said how they ended, by name.
+
+        Args:
+            known: what the last call returned; only the others are read.
+        """
+        found = {}
+        for name in self._names(_RANK):
+            one = known.get(name) or _parse(name, _read(os.path.join(self.path, name + _RANK)))
+            if one is not None:
+                found[name] = one
+        return found
+
+    def is_announced(self, name: str) -> bool:
+        """Whether a process has still not said how it ended."""
+        return os.path.exists(os.path.join(self.path, name + _RANK))
+
+    def drop_rank(self, name: str) -> None:
+        """A process has said how it ended, or its end is known."""
+        _unlink(os.path.join(self.path, name + _RANK))
 
     def _names(self, ending: str) -> list[str]:
         try:

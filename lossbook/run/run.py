@@ -24,7 +24,7 @@ from lossbook.run import exit_hooks
 from lossbook.run.allocator import AllocatorWatch, has_gpu_build
 from lossbook.run.console import Console
 from lossbook.run.create import Started, begin_child, begin_disabled
-from lossbook.run.follower_process import look_after_follower, start_follower
+from lossbook.run.follower_process import announce_rank, look_after_follower, start_follower
 from lossbook.run.mapping import RecordedMapping, plain_summary
 from lossbook.run.messages import say
 from lossbook.run.plain_values import plain, plain_object
@@ -76,6 +76,7 @@ class Run:
         self._lock = threading.RLock()
         self._is_child = False
         self._followed_rank: int | None = None
+        self._say_ended: Callable[[], None] | None = None
         # Rank 0's scalars are the run's; the other ranks write what is asked of every rank.
         self._append = self._journal.append if self._rank <= 0 else _nothing
         self.config = RecordedMapping(info.config, self._record_config)
@@ -258,6 +259,10 @@ class Run:
         """Hand the run to this node's follower; `init()` asks for it, on one rank of each node."""
         self._followed_rank = rank
         start_follower(self.path, attempt=self.attempt, rank=rank)
+
+    def be_missed(self, rank: int) -> None:
+        """Have this node's follower notice it when this process is killed; `init()` asks for it on the other ranks."""
+        self._say_ended = announce_rank(self.path, attempt=self.attempt, rank=rank)
 
     def _look_after_follower(self) -> None:
         """Say it when the follower could not go on; the run's problems tell it too."""
@@ -505,7 +510,7 @@ class Run:
                     raise
                 say(f"the end of the run {self.name} could not be recorded ({describe(problem)})")
             self._finished = True
-            exit_hooks.forget(self)
+            self._be_forgotten()
 
     def _cover_journal(self) -> None:
         """Have every byte of this process's journal covered by its digest; the follower has done most of it, where it lives."""
@@ -519,7 +524,13 @@ class Run:
         self._finished = True
         self._append = self._after_finish
         self._journal.close(timeout_seconds=0.5)
+        self._be_forgotten()
+
+    def _be_forgotten(self) -> None:
+        """The process may end now in any way: the run has ended."""
         exit_hooks.forget(self)
+        if self._say_ended is not None:
+            self._say_ended()
 
     def _after_finish(self, metrics: dict[str, float], step: int | None) -> None:
         raise NotPlain
@@ -576,6 +587,7 @@ class Run:
         """Log from now on as a child process of the one that began the run."""
         self._lock = threading.RLock()
         self._is_child = True
+        self._say_ended = None
         self._rows.forget()
         self._allocator = None
         if self._console is not None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         recorded_state as recorded_state,
     )
     from lossbook.storage.rollup import FINEST_LEVEL as FINEST_LEVEL, LEVEL_STEP as LEVEL_STEP
-    from lossbook.storage.run_state import sealed_problems as sealed_problems
+    from lossbook.storage.run_state import ENDED_BY_SECONDS as ENDED_BY_SECONDS, sealed_problems as sealed_problems
     from lossbook.storage.scan import LoggedRow as LoggedRow, Replay as Replay, visible as visible
     from lossbook.storage.schema import (
         METRICS as METRICS,
@@ -70,7 +70,7 @@ else:
             "digests": "compare_ahead disagreement known_disagreements",
             "resume_point": "last_step next_row recorded_state",
             "rollup": "FINEST_LEVEL LEVEL_STEP",
-            "run_state": "sealed_problems",
+            "run_state": "ENDED_BY_SECONDS sealed_problems",
             "scan": "LoggedRow Replay visible",
             "schema": ("METRICS METRICS_ROW_GROUP TOP_LEVEL connect fetch_columns parquet quote quote_name"),
             "sealed_files": "events_source leave_out metrics_source",

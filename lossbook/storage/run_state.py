@@ -15,18 +15,18 @@ from lossbook.storage.derived_files import read_seal_notes, read_watch_notes
 from lossbook.storage.statistics import Event
 from lossbook.storage.summary_file import RunSummary
 
+#: When one rank is killed, a launcher ends the others within that time, and the follower notices within that time.
+ENDED_BY_SECONDS = 5.0
 _UNEXPLAINED = "the training process ended without a word"
 
 
 class RankFailure(NamedTuple):
-    """How a rank other than 0 failed: when (µs), and what it said; `said` is None where it ended without a word."""
+    """How a rank other than 0 failed: when (µs), in a sentence, and whether that is its own or the follower's who misses it."""
 
     time_us: int
     rank: int
-    said: str | None
-
-    def sentence(self) -> str:
-        return f"rank {self.rank} failed first: {self.said or _UNEXPLAINED}"
+    sentence: str
+    is_missed: bool = False
 
 
 @dataclass
@@ -61,12 +61,17 @@ class RunStatements:
             self.define = [one for one in self.define if one.get("pattern") != value.get("pattern")] + [value]
         elif event.kind == "alert":
             self.alerts += 1
+        elif event.kind == "warning" and isinstance(rank := value.get("missed_rank"), int):
+            sentence = str(value.get("message"))
+            self.warnings.append(sentence)
+            self._add_failure(event, RankFailure(event.time_us, rank, sentence, is_missed=True))
         elif event.kind == "warning" and (value.get("lost") or value.get("unfollowed")):
             self.warnings.append(str(value.get("message")))
         elif event.kind == "finish" and event.rank == 0:
             self.finish[event.attempt] = (event.time_us, value)
         elif event.kind == "finish" and event.rank > 0 and value.get("state") == "failed":
-            self._add_failure(event, RankFailure(event.time_us, event.rank, text_or_none(value.get("error"))))
+            sentence = f"rank {event.rank} failed first: {text_or_none(value.get('error')) or _UNEXPLAINED}"
+            self._add_failure(event, RankFailure(event.time_us, event.rank, sentence))
 
     def _add_failure(self, event: Event, failure: RankFailure) -> None:
         failures = self.failures.setdefault(event.attempt, [])
@@ -120,10 +125,15 @@ def run_state(folder: RunFolder, info: RunInfo, stated: RunStatements) -> tuple[
     if state == "running" or not failures:
         return state, error, ended
     first = failures[0]
-    is_first = ended is None or first.time_us <= ended or state == "finished"
-    if not is_first:
+    if first.is_missed:
+        if state == "killed" and (ended is None or first.time_us <= ended + 1e6 * ENDED_BY_SECONDS):
+            return "crashed", first.sentence, ended
+        if state in ("failed", "crashed") and (ended is None or first.time_us <= ended):
+            return state, f"{first.sentence}; then rank 0: {error}", ended
         return state, error, ended
-    return "failed", first.sentence(), ended or first.time_us
+    if state != "finished" and ended is not None and first.time_us > ended:
+        return state, error, ended
+    return "failed", first.sentence, ended or first.time_us
 
 
 def _state_of_rank_0(
