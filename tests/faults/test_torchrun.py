@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ from programs import all_runs, journal_rows, kill_group, only_run, recorded, ste
 pytest.importorskip("torch")
 
 from programs import begin
+from waiting import wait_until
 
+from lossbook.cli import main
 from lossbook.paths import read_json
 
 TRAIN = """
@@ -143,3 +147,64 @@ time.sleep(60)  # until the launcher ends it, because rank 0 has failed
     found = recorded(only_run(store))
     assert (found.state, found.error.splitlines()[-1]) == ("failed", "RuntimeError: a token is out of range")
     assert not found.error.startswith("rank")
+
+
+@pytest.mark.usefixtures("follower")
+def test_a_rank_that_crashes_without_a_word_is_named_not_the_sigterm_that_follows(store: Path) -> None:
+    code = """
+run = lossbook.init(store=store, project="p", console=False)
+for step in range(600):
+    run.log({"loss": 1.0}, step=step)
+    time.sleep(0.05)  # a step; the follower begins meanwhile
+    if os.environ["RANK"] == "1" and step == 40:
+        os.kill(os.getpid(), signal.SIGSEGV)
+"""
+    status, _, _ = launch(code, store)
+    assert status == 1
+    wait_until(lambda: recorded(only_run(store)).state not in ("running", "killed"), 30)
+    found = recorded(only_run(store))
+    assert found.state == "crashed"
+    assert re.fullmatch(r"rank 1 \(process \d+ on \S+\) was killed, or crashed outside of Python", found.error)
+    assert found.problems() == [found.error]
+
+
+@pytest.mark.usefixtures("follower")
+def test_a_rank_that_is_killed_beside_one_that_finishes_is_a_problem_that_check_tells(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = """
+run = lossbook.init(store=store, project="p", console=False)
+run.log({"loss": 1.0}, step=0, ranks="all")
+if os.environ["RANK"] == "1":
+    time.sleep(1.5)  # until the follower has begun
+    os.kill(os.getpid(), signal.SIGKILL)
+sys.stdin.readline()
+run.log({"loss": 0.5}, step=1)
+"""
+    ranks = [begin(code, store, RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank)) for rank in (0, 1)]
+    try:
+        assert ranks[1].wait(60) == -signal.SIGKILL
+        wait_until(lambda: recorded(only_run(store)).problems() != [], 30)
+        ranks[0].communicate("go on\n", timeout=60)
+        found = recorded(only_run(store))
+        assert (found.state, found.error) == ("finished", None)
+        (problem,) = found.problems()
+        assert problem.startswith("rank 1 (process ")
+        assert main(["--store", str(store), "check", "latest"]) == 1
+        assert f"problem: {problem}" in capsys.readouterr().out.splitlines()
+    finally:
+        for rank in ranks:
+            kill_group(rank)
+
+
+@pytest.mark.usefixtures("follower")
+def test_ranks_that_end_as_they_should_are_not_missed(store: Path) -> None:
+    code = """
+run = lossbook.init(store=store, project="p", console=False)
+run.log({"loss": 1.0})
+time.sleep(1.0 if os.environ["RANK"] == "1" else 3.0)  # rank 1 ends long before
+"""
+    status, _, _ = launch(code, store)
+    assert status == 0
+    found = recorded(only_run(store))
+    assert (found.state, found.problems()) == ("finished", [])
