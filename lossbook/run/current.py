@@ -146,10 +146,8 @@ def init(
         notebook.watch(run)
     if request.info.system_metrics:
         run.watch_allocator()
-    if started.launch.local_rank == 0:
-        run.be_followed(started.launch.rank)
-    elif started.launch.rank > 0:
-        run.be_missed(started.launch.rank)
+    if started.launch.local_rank == 0 or started.launch.rank > 0:
+        run.be_followed(started.launch.rank, leads=started.launch.local_rank == 0)
     if request.previous != "create_new" or _current is None:
         _current = run
     return run

@@ -5,7 +5,7 @@
       follower.json               the follower's process; its time of change says when it was last heard of
       <name>.request              a run to follow, with the environment of its process; removed when it has been read
       <name>.run                  a run that is followed, without the environment
-  <name>.rank                 a process of another rank of such a run; removed by itself when it has said how it ended
+      <name>.rank                 a process of another rank of such a run; removed by itself when it has said how it ended
       follower.log                what the follower has to say
 
 A request is renamed into place before the lock is taken, and a follower leaves with the lock held after it has looked for

@@ -255,14 +255,17 @@ class Run:
             )
             self._allocator.start()
 
-    def be_followed(self, rank: int) -> None:
-        """Hand the run to this node's follower; `init()` asks for it, on one rank of each node."""
+    def be_followed(self, rank: int, *, leads: bool = True) -> None:
+        """Hand the run to this node's follower; `init()` asks for it.
+
+        Args:
+            leads: False on a node's other ranks: the follower only notices it when their process is killed.
+        """
+        if not leads:
+            self._say_ended = announce_rank(self.path, attempt=self.attempt, rank=rank)
+            return
         self._followed_rank = rank
         start_follower(self.path, attempt=self.attempt, rank=rank)
-
-    def be_missed(self, rank: int) -> None:
-        """Have this node's follower notice it when this process is killed; `init()` asks for it on the other ranks."""
-        self._say_ended = announce_rank(self.path, attempt=self.attempt, rank=rank)
 
     def _look_after_follower(self) -> None:
         """Say it when the follower could not go on; the run's problems tell it too."""
