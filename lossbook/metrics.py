@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 Goal = Literal["minimize", "maximize"]
@@ -208,12 +209,27 @@ def _defined(key: str, what: str, defined: Iterable[Mapping[str, object]]) -> st
 
 # -- roles --------------------------------------------------------------------------------------------------------
 
-#: What a step, or a part of one, took; the last part of a name.
-_STEP_TIMES = (
-    "step_time", "step_seconds", "step_time_ms", "time_per_step", "seconds_per_step", "iteration_time", "iter_time",
-    "time_per_iteration", "compute_seconds", "compute_time", "forward_seconds", "backward_seconds", "data_seconds",
-    "data_time",
+#: The roles that a run can give to its keys, as `define_metric(role=...)` is told them.
+DEFINABLE_ROLES: Mapping[str, Role] = MappingProxyType(
+    {"train_loss": "train-loss", "val_loss": "val-loss", "test_loss": "test-loss", "speed": "speed",
+     "step_time": "step-time"}
 )  # fmt: skip
+_STEP = r"(?:train_?|training_?)?(?:step|iteration|iter|batch)"
+_PART_OF_STEP = r"(?:compute|forward|backward|fwd|bwd|data|data_loading|optimizer)"
+_UNIT = r"(?:ms|msec|milliseconds|us|s|sec|secs|seconds)"
+_TIME = rf"(?:(?:time|duration|timing|latency)(?:_(?:in_)?{_UNIT})?|{_UNIT})"
+#: What a step, or a part of one, took: the last part of a name, in lower case, its other signs made underscores.
+_STEP_TIME = re.compile(
+    rf"(?:{_STEP}|{_PART_OF_STEP})_(?:avg_)?{_TIME}|{_TIME}_per_(?:{_STEP}|it)|{_UNIT}_(?:{_STEP}|it)|step_avg|dt(?:_ms)?"
+)
+#: A time of something, but of what is not known.
+_SOME_TIME = re.compile(rf"(?:.*_)?{_TIME}|.*_dur|{_TIME}_.*")
+#: A time that grows, or that no rank has to wait for.
+_NO_STEP_TIME = re.compile(
+    r"time|seconds|.*(?:num|elapsed|total|wall|since|start|end|eta|remaining|eval|val|valid|validation|checkpoint|save|compile|startup|epoch).*"
+)
+#: Parts of a name under which times are logged by what they are times of.
+_TIME_GROUPS = ("time", "times", "timing", "timings", "timer", "timers", "time_metrics")
 _SPEEDS = {
     "tokens_per_second": "tokens/s",
     "tokens_per_sec": "tokens/s",
@@ -228,8 +244,7 @@ _UTILISATION = re.compile(r"(?:^|[/_.])mfu$", re.IGNORECASE)
 
 # The words in a name are looked through once: a page asks for thousands of keys every other second.
 @lru_cache(maxsize=1 << 15)
-def role_of(key: str) -> Role | None:
-    """What a metric is in a training run: by the table, else by the words in its name; None where it is none of them."""
+def _usual_role(key: str) -> Role | None:
     metric = _BY_NAME.get(key)
     if metric is not None:
         return metric.role
@@ -244,6 +259,16 @@ def role_of(key: str) -> Role | None:
     if _LOSS.search(key):
         return "loss"
     return "quality" if _QUALITY.search(key) else None
+
+
+def role_of(key: str, defined: Iterable[Mapping[str, object]] = ()) -> Role | None:
+    """What a metric is in a training run: what `define_metric` said, else by the table, else by the words in its name.
+
+    Returns:
+        None where it is none of the roles.
+    """
+    said = _defined(key, "role", defined)
+    return DEFINABLE_ROLES.get(said or "") or _usual_role(key)
 
 
 def importance_of(key: str) -> int:
@@ -272,19 +297,65 @@ def is_loss(key: str) -> bool:
     return role_of(key) in ("train-loss", "val-loss")
 
 
-def is_speed(key: str) -> bool:
-    """Whether a key says how much is trained in a second."""
+def is_training_loss(key: str, defined: Iterable[Mapping[str, object]] = ()) -> bool:
+    """Whether a key is the loss of training: the one that `define_metric` named, else by its name."""
+    said = [one for one in defined if one.get("role") == "train_loss"]
+    return any(fnmatch.fnmatchcase(key, str(one.get("pattern", ""))) for one in said) or (
+        not said and _usual_role(key) == "train-loss"
+    )
+
+
+def is_speed(key: str, defined: Iterable[Mapping[str, object]] = ()) -> bool:
+    """Whether a key says how much is trained in a second, by `define_metric` or by its name."""
+    said = _defined(key, "role", defined)
+    if said is not None:
+        return said == "speed"
     return find_key("tokens_per_second", (key,)) is not None or key.rsplit("/", 1)[-1].endswith(tuple(_SPEEDS))
 
 
-def is_step_time(key: str) -> bool:
-    """Whether a key says what a step, or a part of one, took."""
-    return key.rsplit("/", 1)[-1] in _STEP_TIMES
+def is_step_time(key: str, defined: Iterable[Mapping[str, object]] = ()) -> bool:
+    """Whether a key says what a step, or a part of one, took, by `define_metric` or by its name."""
+    said = _defined(key, "role", defined)
+    if said is not None:
+        return said == "step_time"
+    return _names_step_time(key)
+
+
+@lru_cache(maxsize=1 << 12)
+def _names_step_time(key: str) -> bool:
+    *before, end = key.rsplit("/", 2)
+    group = _plain(before[-1]) if before else ""
+    ends = [_plain(end)]
+    if group in _TIME_GROUPS:
+        ends.append(f"{ends[0]}_time")  # time/forward
+    elif group in ("s", "ms"):
+        ends.append(f"{group}_{ends[0]}")  # s/it
+    return any(_STEP_TIME.fullmatch(one) for one in ends)
+
+
+def may_be_step_time(key: str, defined: Iterable[Mapping[str, object]] = ()) -> bool:
+    """Whether the name of a key speaks of a time that may be a step's, and nobody said what it is."""
+    end = _plain(key.rsplit("/", 1)[-1])
+    return (
+        _defined(key, "role", defined) is None
+        and not key.startswith(_MACHINE)
+        and not _names_step_time(key)
+        and _SOME_TIME.fullmatch(end) is not None
+        and _NO_STEP_TIME.fullmatch(end) is None
+    )
+
+
+def _plain(name: str) -> str:
+    """In lower case, with underscores alone: `Step-Time (ms)` is "step_time_ms"."""
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
 def step_seconds(key: str, value: float) -> float:
     """A step time in seconds, whatever unit the name of its key says."""
-    return value / 1000 if key.endswith("_ms") else value
+    words = _plain(key).split("_")
+    if not {"ms", "msec", "milliseconds"}.isdisjoint(words):
+        return value / 1000
+    return value / 1e6 if "us" in words else value
 
 
 # -- percent or share ---------------------------------------------------------------------------------------------

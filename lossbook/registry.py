@@ -246,6 +246,7 @@ DETECTORS = Registry(
         "throughput": "lossbook.diagnosis.pace:Throughput",
         "straggler": "lossbook.diagnosis.pace:Straggler",
         "gpu_idle": "lossbook.diagnosis.machine:GpuIdle",
+        "odd_gpu": "lossbook.diagnosis.odd_gpu:OddGpu",
         "memory": "lossbook.diagnosis.machine:MemoryLimit",
         "overheating": "lossbook.diagnosis.machine:Overheating",
         "throttling": "lossbook.diagnosis.machine:Throttling",

@@ -9,7 +9,10 @@ from lossbook.metrics import (
     find_key,
     goal_of,
     host_charts,
+    is_speed,
+    is_step_time,
     key_metrics,
+    may_be_step_time,
     percent_factor,
     role_of,
     same_quantities,
@@ -86,8 +89,34 @@ def test_what_a_run_defined_wins_over_the_table():
     assert (goal_of("train/loss", defined), unit_of("train/loss", defined=defined)) == ("minimize", "nats")
 
 
-def test_a_step_time_in_milliseconds_is_read_as_seconds():
-    assert (step_seconds("step_time_ms", 250.0), step_seconds("step_time", 0.25)) == (0.25, 0.25)
+@pytest.mark.parametrize(
+    ("key", "seconds"),
+    [
+        ("step_time_ms", 0.001), ("step_time", 1.0), ("perf/step_ms", 0.001), ("iteration-time (ms)", 0.001),
+        ("train_step_timing in s", 1.0), ("ms/step", 0.001), ("seconds_per_iter", 1.0), ("time/forward", 1.0),
+        ("batch_time_us", 1e-6), ("throughput/data_seconds", 1.0),
+    ],
+)  # fmt: skip
+def test_a_step_time_is_known_by_its_name_and_read_as_seconds(key, seconds):
+    assert is_step_time(key)
+    assert role_of(key) == "step-time"
+    assert step_seconds(key, 1.0) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    "key", ["train/step", "time", "elapsed_time", "eval_time", "val/seconds", "steps", "timestamp"]
+)
+def test_other_times_are_no_step_times(key):
+    assert not is_step_time(key)
+    assert not may_be_step_time(key)
+
+
+def test_a_role_that_the_run_gave_holds_against_the_name():
+    defined = [{"pattern": "perf/*", "role": "step_time"}, {"pattern": "step_time", "role": "speed"}]
+    assert (role_of("perf/wait", defined), role_of("step_time", defined)) == ("step-time", "speed")
+    assert (is_step_time("step_time", defined), is_speed("step_time", defined)) == (False, True)
+    assert may_be_step_time("allreduce_ms")
+    assert not may_be_step_time("perf/allreduce_ms", defined)
 
 
 def test_the_host_has_a_chart_with_a_line_for_each_node():

@@ -17,7 +17,7 @@ import numpy
 from lossbook.analysis.gpus import Gpu, Reading, read_gpus
 from lossbook.curves import gather
 from lossbook.errors import LossbookError
-from lossbook.metrics import is_speed, is_step_time
+from lossbook.metrics import is_speed, is_step_time, role_of
 from lossbook.paths import MONITOR_RANK, is_monitor
 from lossbook.run_info import Attempt, parse_attempt
 from lossbook.storage import MetricTable
@@ -97,8 +97,9 @@ def read_nodes(run: RecordedRun) -> RunNodes:
     metrics = run.statistics
     begun = _attempt_rows(run)
     times, key = _step_times(run, metrics)
+    is_fast = key is not None and is_speed(key, run.record.define)
     ranks = sorted({*begun, *times} or {0})
-    slower = _slower_percent({rank: mean for rank, (mean, _) in times.items()}, key is not None and is_speed(key))
+    slower = _slower_percent({rank: mean for rank, (mean, _) in times.items()}, is_fast)
     states = []
     for rank in ranks:
         attempt = begun.get(rank, Attempt())
@@ -106,7 +107,7 @@ def read_nodes(run: RecordedRun) -> RunNodes:
         states.append(RankState(rank, attempt.host, attempt.pid, mean, slower.get(rank), last_step))
     compared = [state for state in states if state.slower_percent is not None]
     slowest = max(compared, key=lambda state: state.slower_percent or 0.0) if compared else None
-    return RunNodes(_nodes(run, states, metrics), key, key is not None and is_speed(key), slowest)
+    return RunNodes(_nodes(run, states, metrics), key, is_fast, slowest)
 
 
 def _attempt_rows(run: RecordedRun) -> dict[int, Attempt]:
@@ -124,9 +125,11 @@ def _attempt_rows(run: RecordedRun) -> dict[int, Attempt]:
 
 def _step_times(run: RecordedRun, metrics: MetricTable) -> tuple[dict[int, tuple[float, int]], str | None]:
     """Per rank the mean of a step-time series over the last steps, and its last step; and which series."""
+    defined = run.record.define
+    said = {key for key in metrics if role_of(key, defined) != role_of(key)}
     candidates = sorted(
-        (key for key in metrics if is_step_time(key) or is_speed(key)),
-        key=lambda key: (not is_step_time(key), len(key), key),
+        (key for key in metrics if is_step_time(key, defined) or is_speed(key, defined)),
+        key=lambda key: (key not in said, not is_step_time(key, defined), len(key), key),
     )
     alone: tuple[dict[int, tuple[float, int]], str | None] = ({}, None)
     for key in candidates:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import time
 from typing import TYPE_CHECKING
 
@@ -20,48 +21,71 @@ if TYPE_CHECKING:
     epilog="""\b
 Looks for NaN and infinity, loss spikes, divergence, a plateau, a stalled run,
 falling throughput, a straggling rank, idle GPUs, memory near its limit,
-overheating and throttling. Ends with status 1 when something was found.
+overheating, throttling and a GPU unlike the others. Findings that belong
+together are listed together, the first cause first. Ends with status 1 when
+something was found.
 
 \b
 Examples:
   lossbook check
   lossbook check baseline --json
+  lossbook check baseline --step-time perf/fwd
   lossbook check baseline || echo "look at it first\"""",
 )
 @click.argument("ref", required=False, type=RUN, metavar="[RUN]")
+@click.option(
+    "--step-time",
+    metavar="KEY",
+    help="compare ranks by this metric, where neither its name nor define_metric(role='step_time') says what it is",
+)
 @common_options()
 @click.pass_obj
-def check_command(settings: Settings, ref: str | None) -> int:
+def check_command(settings: Settings, ref: str | None, step_time: str | None) -> int:
     """Say what is wrong with a run, and where on its curves."""
-    from lossbook.diagnosis import diagnose
+    from lossbook.diagnosis import diagnose, group_findings
 
     run = settings.run(ref)
     run.rows()  # another tracker's run is brought here first
     now_us = time.time_ns() // 1000 if run.state == "running" else None
-    diagnosis = diagnose(run.folder, now_us=now_us)
-    findings = diagnosis.findings()
+    if step_time is not None:
+        step_time = run.find_key(step_time)
+    defined = [] if step_time is None else [{"pattern": glob.escape(step_time), "role": "step_time"}]
+    diagnosis = diagnose(run.folder, now_us=now_us, defined=defined)
+    groups = group_findings(diagnosis.findings())
+    findings = [finding for group in groups for finding in group]
     problems = [printable(text) for text in run.problems()]
+    hints = diagnosis.hints()
     status = 1 if findings or problems else 0
     if settings.json:
-        plain = [finding.plain() for finding in findings]
-        found = {"findings": plain, "left_out": diagnosis.left_out, "problems": problems}
+        plain = [finding.plain() | {"group": number_} for number_, group in enumerate(groups) for finding in group]
+        found = {"findings": plain, "left_out": diagnosis.left_out, "problems": problems, "hints": hints}
         click.echo(to_json({"run": plain_run(run), **found}))
         return status
     view = screen()
     name = f"{view.paint(printable(run.name), bold=True)}  {run.id}  {run.state}"
     told = [f"{run.state}: {printable(_first_and_last(run.error))}"] if run.error else []
     told += [f"problem: {text}" for text in problems if text not in (run.error or "")]
+    advice = [view.paint(printable(hint), dim=True) for hint in hints]
     if not findings:
-        click.echo("\n".join([name if problems else f"{name}  nothing found", *told]), color=view.color)
+        first = name if problems else f"{name}  nothing found"
+        click.echo("\n".join([first, *told, *advice]), color=view.color)
         return status
     lines = [f"{name}  {plural(len(findings), 'finding')}", *told, ""]
     columns = [Column("severity"), Column("steps", right=True), Column("finding", shrink=True, keep=30)]
-    lines += table(columns, [[one.severity, _steps(one), printable(one.sentence)] for one in findings], view)
+    cells = []
+    for group in groups:
+        cells += [
+            [one.severity, _steps(one), f"{'  then ' if after else ''}{printable(one.sentence)}"]
+            for after, one in enumerate(group)
+        ]
+    lines += table(columns, cells, view)
     lines += [
         view.paint(f"and {plural(count, 'more')} of the kind {kind}", dim=True)
         for kind, count in diagnosis.left_out.items()
     ]
     drawn = next((one.key for one in findings if one.key), None)
+    if advice:
+        lines += ["", *advice]
     if drawn is not None:
         lines += ["", view.paint(f"lossbook curve {run.id} '{printable(drawn)}' draws the curve", dim=True)]
     click.echo("\n".join(lines), color=view.color)

@@ -4,6 +4,7 @@
 by stands in `thresholds.py`, with the reason.
 """
 
+from lossbook.diagnosis.causes import group_findings
 from lossbook.diagnosis.detector import Detector
 from lossbook.diagnosis.detectors import detector_class, detector_classes
 from lossbook.diagnosis.diagnosis import Diagnosis, diagnose
@@ -20,4 +21,5 @@ __all__ = [
     "detector_class",
     "detector_classes",
     "diagnose",
+    "group_findings",
 ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from lossbook.diagnosis.finding import Report, Take
 from lossbook.diagnosis.thresholds import Thresholds
+from lossbook.json_shapes import JsonMapping
 
 
 class Detector:
@@ -25,6 +27,9 @@ class Detector:
     title: ClassVar[str]
     #: Whether its findings are about the curve: rows that a resume hides take them along.
     is_of_curve: ClassVar[bool] = False
+
+    #: What the run has said of its keys by now (`define_metric`), one object each.
+    defined: Sequence[JsonMapping] = ()
 
     def __init__(self, report: Report, limits: Thresholds) -> None:
         self.report = report
@@ -52,3 +57,7 @@ class Detector:
 
     def close(self) -> None:
         """Nothing more comes."""
+
+    def hints(self) -> list[str]:
+        """What would let it see more, a sentence each; no finding."""
+        return []

@@ -50,6 +50,8 @@ class _Guarded(Detector):
 
     def watch(self, key: str, rank: int) -> Take | None:
         detector = self._detector
+        if detector is not None:
+            detector.defined = self.defined
         take = None if detector is None else self._try(lambda: detector.watch(key, rank), None)
         if take is None:
             return None
@@ -73,6 +75,10 @@ class _Guarded(Detector):
 
     def close(self) -> None:
         self._call(lambda detector: detector.close())
+
+    def hints(self) -> list[str]:
+        detector = self._detector
+        return [] if detector is None else self._try(detector.hints, [])
 
     def _call(self, work: Callable[[Detector], None]) -> None:
         detector = self._detector

@@ -14,11 +14,14 @@ from lossbook.diagnosis.thresholds import Thresholds
 from lossbook.paths import is_monitor
 
 if TYPE_CHECKING:
+    from lossbook.json_shapes import JsonMapping
     from lossbook.paths import RunFolder
     from lossbook.storage import LoggedRow
 
 #: Sets of keys of which it is remembered who wants what; a run that makes ever new ones begins again from none.
 _MOST_SHAPES = 4096
+#: Patterns of keys that a run can give a role.
+_MOST_DEFINED = 256
 _NONE: frozenset[str] = frozenset()
 
 
@@ -50,6 +53,9 @@ class Diagnosis:
         self._detectors: list[Detector] = [
             self._finite if one is NonFinite else make_detector(one, self._report, self._limits) for one in classes
         ]
+        self._defined: list[JsonMapping] = []
+        for detector in self._detectors:
+            detector.defined = self._defined
         self._of_curve = {one.kind for one in classes if one.is_of_curve}
         self._rows = [one for one in self._detectors if type(one).row is not Detector.row]
         self._takes: dict[tuple[int, str], tuple[Take, ...]] = {}
@@ -93,6 +99,20 @@ class Diagnosis:
             key=lambda one: (order[one.severity], one.first_step, one.kind, one.key),
         )
 
+    def hints(self) -> list[str]:
+        """What would let more be found, a sentence each: a key that may be a step time, say."""
+        return [hint for detector in self._detectors for hint in detector.hints()]
+
+    def define(self, said: JsonMapping) -> None:
+        """Take what a run says of a key, in the form of `define_metric`'s rows: `{"pattern": ..., "role": ...}`."""
+        if said in self._defined or len(self._defined) >= _MOST_DEFINED:
+            return
+        self._defined.append(said)
+        # Who wants which key is asked anew.
+        self._takes.clear()
+        self._shapes.clear()
+        self._shape_count = 0
+
     # -- one row -------------------------------------------------------------------------------------------------
 
     def _row(self, row: LoggedRow) -> None:
@@ -134,6 +154,9 @@ class Diagnosis:
             if not row.body.get("continues") and row.attempt > self._attempt:
                 resumed = row.body.get("resume_step")
                 self._begin_attempt(row.attempt, int(resumed) if resumed is not None else None)
+        elif row.kind == "define":
+            if row.body.get("role"):
+                self.define(row.body)
         elif row.kind == "stage":
             for detector in self._detectors:
                 detector.begin_stage()
@@ -201,12 +224,19 @@ class Diagnosis:
         return fresh
 
 
-def diagnose(folder: RunFolder, *, now_us: int | None = None, limits: Thresholds | None = None) -> Diagnosis:
+def diagnose(
+    folder: RunFolder,
+    *,
+    now_us: int | None = None,
+    limits: Thresholds | None = None,
+    defined: Iterable[JsonMapping] = (),
+) -> Diagnosis:
     """Look through all of a run.
 
     Args:
         now_us: Unix µs, when the run still goes on.
         limits: when something counts as wrong.
+        defined: what its keys are, where the run did not say, in the form of `define_metric`'s rows.
 
     Raises:
         StoreError: a file of the run cannot be read.
@@ -214,6 +244,8 @@ def diagnose(folder: RunFolder, *, now_us: int | None = None, limits: Thresholds
     from lossbook.storage import Replay
 
     diagnosis = Diagnosis(limits)
+    for one in defined:
+        diagnosis.define(one)
     diagnosis.feed(Replay(folder).rows())
     if now_us is not None:
         diagnosis.clock(now_us)

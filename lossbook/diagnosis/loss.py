@@ -11,7 +11,7 @@ from lossbook.diagnosis.finding import Evidence, Finding, Report, Take
 from lossbook.diagnosis.thresholds import Thresholds
 from lossbook.diagnosis.windows import SortedWindow, median, sigma
 from lossbook.formatting import number
-from lossbook.metrics import find_key
+from lossbook.metrics import find_key, is_training_loss
 
 #: Rows between two looks at the window: the limit moves little meanwhile, and most rows cost one comparison.
 _REFRESH_ROWS = 8
@@ -26,7 +26,7 @@ class _OnTrainingLoss(Detector, ABC):
         self._key: str | None = None
 
     def watch(self, key: str, rank: int) -> Take | None:
-        if rank != 0 or find_key("train/loss", (key,)) is None or self._key not in (None, key):
+        if rank != 0 or not is_training_loss(key, self.defined) or self._key not in (None, key):
             return None
         self._key = key
         return self.take
@@ -243,7 +243,8 @@ class Plateau(_OnTrainingLoss):
     """The loss has not fallen over the last half of the run, though the learning rate is up.
 
     The whole run is kept as 32 to 64 means of blocks, which double in length as it grows; a line is fitted through
-    the last half of them. A rate that has been lowered on purpose, or still rises, is no matter of a plateau.
+    the last half of them. A rate that has been lowered on purpose, or still rises, is no matter of a plateau; nor is a
+    loss that surely falls as a power law does: from one doubling of the steps to the next, falls shrink by half at most.
     """
 
     kind = "plateau"
@@ -311,13 +312,13 @@ class Plateau(_OnTrainingLoss):
         ):
             self._found = None
             return
-        means = [one.sum / one.rows for one in half]
+        means = _means(half)
         level = sum(means) / len(means)
         fall, error = _fall(means)
         most = limits.plateau_share * level
         if self._found is not None and fall - 2 * error > most:
             self._found = None
-        if level <= 0 or (self._found is None and fall + 2 * error >= most):
+        if level <= 0 or self._goes_on(means, fall, error) or (self._found is None and fall + 2 * error >= most):
             return
         first = start if self._found is None else self._found.first_step
         shown = tuple(
@@ -338,6 +339,25 @@ class Plateau(_OnTrainingLoss):
             shown,
         )
         self.report(self._found)
+
+    def _goes_on(self, means: list[float], fall: float, error: float) -> bool:
+        """Whether the last half is no level at all: it falls, however slowly, as it did before, or goes down and up again."""
+        limits, level = self.limits, sum(means) / len(means)
+        third = len(means) // 3
+        parts = (means[:third], means[third:-third], means[-third:])
+        heights = [sum(part) / len(part) for part in parts]
+        if max(heights) - min(heights) > limits.plateau_share * level:
+            return True
+        # Noise alone makes a line fall by two standard errors once in forty times; a tiny fall in a long run is as flat.
+        if fall - 2 * error <= limits.plateau_least_share * level:
+            return False
+        count = len(self._blocks)
+        before, _ = _fall(_means(self._blocks[count // 4 : count // 2]))
+        return fall > limits.plateau_slowing * before
+
+
+def _means(blocks: list[_Block]) -> list[float]:
+    return [one.sum / one.rows for one in blocks]
 
 
 def _fall(means: list[float]) -> tuple[float, float]:

@@ -9,9 +9,11 @@ from lossbook.diagnosis.finding import Evidence, Finding, Report, Take
 from lossbook.diagnosis.thresholds import Thresholds
 from lossbook.diagnosis.windows import SortedWindow, median
 from lossbook.formatting import duration, number
-from lossbook.metrics import is_speed, is_step_time
+from lossbook.metrics import is_speed, is_step_time, may_be_step_time
 
 _MOST_RANKS = 10_000
+#: Keys that may be step times, of which a run is told.
+_MOST_UNNAMED = 4
 #: Rows between two times that a pace is taken from.
 _ROWS_OF_A_PACE = 16
 
@@ -165,7 +167,7 @@ class Throughput(Detector):
             self._logged.begin()
 
     def watch(self, key: str, rank: int) -> Take | None:
-        if rank != 0 or not is_speed(key) or self._key not in ("", key):
+        if rank != 0 or not is_speed(key, self.defined) or self._key not in ("", key):
             return None
         if self._logged is None:
             self._key, self._logged = (
@@ -219,6 +221,7 @@ class Straggler(Detector):
 
     def __init__(self, report: Report, limits: Thresholds) -> None:
         super().__init__(report, limits)
+        self._unnamed: dict[str, set[int]] = {}
         self.begin()
 
     def begin(self) -> None:
@@ -233,15 +236,28 @@ class Straggler(Detector):
         self._until_look = 0
 
     def watch(self, key: str, rank: int) -> Take | None:
-        if rank < 0 or not (is_speed(key) or is_step_time(key)):
+        if rank < 0:
+            return None
+        is_fast = is_speed(key, self.defined)
+        if not is_fast and not is_step_time(key, self.defined):
+            if may_be_step_time(key, self.defined) and len(self._unnamed) < _MOST_UNNAMED:
+                self._unnamed.setdefault(key, set()).add(rank)
             return None
         pairs = self._times.setdefault(key, {})
         if rank not in pairs and len(pairs) >= _MOST_RANKS:
             return None
         pairs.setdefault(rank, _Pair())
-        return lambda value, step, time_us: self._take(key, rank, value, step, time_us)
+        return lambda value, step, time_us: self._take(key, rank, value, step, time_us, is_fast=is_fast)
 
-    def _take(self, key: str, rank: int, value: float, step: int, time_us: int) -> None:
+    def hints(self) -> list[str]:
+        return [
+            f"{key} is logged by several ranks and looks like a step time: run.define_metric({key!r}, role='step_time') "
+            f"has ranks compared by it, and lossbook check --step-time '{key}' does so now"
+            for key, ranks in self._unnamed.items()
+            if len(ranks) > 1
+        ]
+
+    def _take(self, key: str, rank: int, value: float, step: int, time_us: int, *, is_fast: bool) -> None:
         pairs = self._times[key]
         pair = pairs[rank]
         if value < 0 or value - value:
@@ -262,13 +278,13 @@ class Straggler(Detector):
             return
         usual = median(others)
         share = self.limits.straggler_share
-        slow = pair.median * share < usual if is_speed(key) else pair.median > share * usual
+        slow = pair.median * share < usual if is_fast else pair.median > share * usual
         pair.slow = pair.slow + 1 if slow and usual > 0 else 0
         if pair.slow == 1:
             pair.first = Evidence(key, step, pair.median, time_us, rank)
         if pair.slow < self.limits.straggler_checks or pair.first is None:
             return
-        limit = usual / share if is_speed(key) else usual * share
+        limit = usual / share if is_fast else usual * share
         self.report(
             Finding(
                 self.kind,

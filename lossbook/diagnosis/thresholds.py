@@ -52,6 +52,11 @@ class Thresholds:
     #: Over the last half of the rows the loss falls by less than this share, its error (2 standard errors) included.
     #: A power law with the exponent of language models (0.05 to 0.1) falls by 3 to 7%.
     plateau_share: float = 0.005
+    #: A slower fall goes on, all the same, where it is sure and the half before fell no more than so many times as much:
+    #: a power law's falls shrink by half at most from one doubling of the steps to the next.
+    plateau_slowing: float = 0.25
+    #: ... and where it is more than that: in a hundred thousand rows the least drift is sure.
+    plateau_least_share: float = 0.0005
     #: Below that share of its peak the learning rate has been taken away on purpose.
     plateau_least_rate: float = 0.5
 
@@ -83,6 +88,15 @@ class Thresholds:
     straggler_behind_rows: float = 20.0
     straggler_behind_seconds: float = 120.0
     straggler_least_rows: int = 50
+
+    # -- a GPU unlike the others
+    #: Two minutes of samples every two seconds; the samples of one evaluation or checkpoint are fewer than half.
+    odd_gpu_samples: int = 64
+    odd_gpu_checks: int = 3
+    #: Below so much of the others' median. Cards of one job are within a few percent of each other.
+    odd_gpu_share: float = 0.8
+    #: Of two or three cards nobody can tell which is the odd one.
+    odd_gpu_others: int = 3
 
     # -- machine: held for so many seconds, in so many samples, with no more than a fifth of them otherwise
     #: Evaluations on the host and checkpoints take a minute or two.

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 #: Rows are looked at every so often, and never for more than a twentieth of the time; while training logs nothing, seldom.
 LOOK_SECONDS, IDLE_LOOK_SECONDS = 2.0, 10.0
 _SHARE = 20
-#: Findings of one kind on one key that are said while the run goes on; `lossbook check` has all of them.
+#: Findings of one kind on one key that become alerts while the run goes on; `lossbook check` has all of them.
 _MOST_SAID = 5
+#: The terminal shows one line a run, and another one where an error follows a warning after so many seconds.
+SECOND_LINE_SECONDS = 60.0
 
 
 class AlertRows(Protocol):
@@ -51,7 +53,6 @@ def raise_alert(finding: Finding, rows: AlertRows | None, sinks: Sinks) -> None:
             value: JsonObject = {"title": alert.title, "text": alert.text, "level": alert.level, "finding": plain}
             rows.append_event("alert", value, step=alert.step)
     finally:
-        sinks.show(alert.text)
         sinks.send(alert)
 
 
@@ -92,6 +93,7 @@ class Alerts:
         self._replay: Replay | None = None
         self._said: set[tuple[str, str, int]] = set()
         self._sent: dict[int, int] = {}  # by rank, the last alert of the training that was sent on
+        self._line = _TerminalLine()
         self._next_look = self._next_idle_look = 0.0
         self._has_new = True
 
@@ -150,6 +152,7 @@ class Alerts:
         self._sent = {int(rank): i for rank, i in sent.items() if isinstance(i, int)}
         if not self._is_off:
             self._said = _said_before(self._folder)
+            self._line.was_shown(is_so=bool(self._said))
         self._replay = Replay(self._folder, _where_live_rows_begin(self._folder))
         if os.path.exists(_state_path(self._folder)):
             self._save(is_over=False)
@@ -176,9 +179,13 @@ class Alerts:
         self._save(is_over=False)
 
     def _tell(self, found: list[Finding]) -> None:
-        for finding in found:
-            if finding.identity in self._said or self._sinks is None:
-                continue
+        fresh = [finding for finding in found if finding.identity not in self._said]
+        if not fresh or self._sinks is None:
+            return
+        line = self._line.of(fresh, self._sinks.run)
+        if line is not None:
+            self._sinks.show(line)
+        for finding in fresh:
             same = sum((kind, key) == (finding.kind, finding.key) for kind, key, _ in self._said)
             self._said.add(finding.identity)
             if same < _MOST_SAID:
@@ -191,6 +198,33 @@ class Alerts:
             write_json(_state_path(self._folder), state, durable=False)
         except (LossbookError, OSError):
             pass  # a full disk: an alert may be sent a second time, no more
+
+
+class _TerminalLine:
+    """What the terminal of a training is shown of all that is found: a sweep of sixty runs is no reason for two hundred lines."""
+
+    def __init__(self) -> None:
+        self._severity: str | None = None
+        self._shown = 0.0
+
+    def was_shown(self, *, is_so: bool) -> None:
+        """A follower before this one has shown a line already."""
+        if is_so:
+            self._severity, self._shown = "warning", time.monotonic()
+
+    def of(self, found: list[Finding], run: RunName) -> str | None:
+        """The line to show for what was just found; None where the run has had its line."""
+        from lossbook.diagnosis import group_findings
+
+        first, *others = group_findings(found)[0]
+        worst = next((one for one in others if one.severity == "error" != first.severity), None)
+        severity = (worst or first).severity
+        is_worse = severity == "error" != self._severity and time.monotonic() - self._shown > SECOND_LINE_SECONDS
+        if self._severity is not None and not is_worse:
+            return None
+        self._severity, self._shown = severity, time.monotonic()
+        then = f"; then {worst.sentence}" if worst is not None else ""
+        return f"run {run.name}: {first.sentence}{then} (lossbook check {run.id})"
 
 
 def is_diagnosed(folder: RunFolder, attempt: int) -> bool:

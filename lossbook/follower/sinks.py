@@ -104,6 +104,7 @@ class Sinks:
         note: Note = print_note,
     ) -> None:
         environment = os.environ if environment is None else environment
+        self.run = run
         self._pid = pid
         self._note = note
         self._closes_at: float | None = None

@@ -315,6 +315,7 @@ class Run:
         x: str | None = None,
         goal: str | None = None,
         unit: str | None = None,
+        role: str | None = None,
         overwrite: bool | None = None,
     ) -> None:
         """Say how a metric is to be read.
@@ -324,6 +325,8 @@ class Run:
             x: the metric or axis to draw it against.
             goal: "minimize" or "maximize": which of two runs is better.
             unit: what to write behind its numbers.
+            role: "step_time", "speed", "train_loss", "val_loss" or "test_loss", where its name does not tell: the
+                diagnosis compares ranks by what is a step's time, and watches what is the training loss.
             step_metric: W&B's name of `x`.
             summary, hidden: for the W&B mirror: which of "min", "max", "mean", "last" its pages show; of our own
                 every metric has all of them.
@@ -332,9 +335,22 @@ class Run:
         if goal is not None and goal not in GOALS:
             self.warn("goal", f"goal={shown(goal)} is not known: use one of {', '.join(GOALS)}")
             goal = None
+        if role is not None:
+            from lossbook.metrics import DEFINABLE_ROLES
+
+            if role not in DEFINABLE_ROLES:
+                self.warn("role", f"role={shown(role)} is not known: use one of {', '.join(DEFINABLE_ROLES)}")
+                role = None
         x = x if x is not None or step_metric is None else text_of(step_metric)
-        value = {"pattern": text_of(name), "x": x, "goal": goal, "unit": unit, "summary": summary, "hidden": hidden}
-        self.record_event("define", {key: part for key, part in value.items() if part is not None})
+        said: dict[str, str | bool | None] = {
+            "pattern": text_of(name),
+            "x": x,
+            "goal": goal,
+            "unit": unit,
+            "role": role,
+        }
+        said |= {"summary": summary, "hidden": hidden}
+        self.record_event("define", {key: part for key, part in said.items() if part is not None})
 
     def alert(self, title: str, text: str = "", level: str | None = "warning", wait_duration: object = None) -> None:
         """Record an alert; followers carry it to where alerts go.

@@ -19,7 +19,7 @@ from rows import learning
 import lossbook
 from lossbook.cli.followers import follower_of
 from lossbook.diagnosis import Finding
-from lossbook.follower import alert_command, webhook
+from lossbook.follower import alert_command, alerts, webhook
 from lossbook.follower.alerts import Alerts, is_diagnosed, raise_alert
 from lossbook.follower.journal import OwnRows
 from lossbook.follower.sinks import Alert, RunName, Sinks
@@ -189,8 +189,8 @@ def look(folder: RunFolder, number: int = 0) -> Kept:
     """What a follower that begins now says, until the training ends."""
     kept = Kept()
     rows = OwnRows(folder)
-    alerts = Alerts(folder, None, number, rows, sinks=kept)
-    alerts.close()
+    beside = Alerts(folder, None, number, rows, sinks=kept)
+    beside.close()
     rows.close()
     return kept
 
@@ -198,7 +198,9 @@ def look(folder: RunFolder, number: int = 0) -> Kept:
 def test_a_finding_becomes_an_alert_row_at_its_step(store: Path) -> None:
     with lossbook.init(store=store, project="p", console=False) as run:
         spiky(run, (250,))
-    assert look(RunFolder(run.path)).shown[0].startswith("train/loss jumps from ")
+    (line,) = look(RunFolder(run.path)).shown
+    assert line.startswith(f"run {RUN.name}: train/loss jumps from ")
+    assert line.endswith(f"(lossbook check {RUN.id})")
     (event,) = lossbook.open(store).run().events("alert")
     assert (event["rank"], event["step"]) == (-1000, 250)
     assert (event["value"]["title"], event["value"]["level"]) == ("loss spike: train/loss", "warning")
@@ -216,8 +218,8 @@ def test_a_follower_that_takes_over_does_not_say_it_again(store: Path) -> None:
         assert [one.title for one in first.sent] == ["mine", "loss spike: train/loss"]
         spiky(run, (520,), start=300)
         second = look(folder)
-        assert ["step 520" in sentence for sentence in second.shown] == [True]
-        assert len(second.sent) == 1
+        assert ["step 520" in one.text for one in second.sent] == [True]
+        assert second.shown == []  # the run has had its line
 
 
 def test_what_an_earlier_attempt_came_to_is_not_said_by_the_next_one(store: Path) -> None:
@@ -240,7 +242,30 @@ def test_rows_that_are_sealed_are_not_read_again(store: Path) -> None:
 def test_a_key_that_is_found_again_and_again_is_said_a_few_times(store: Path) -> None:
     with lossbook.init(store=store, project="p", console=False) as run:
         spiky(run, tuple(range(300, 2000, 100)), steps=2000)
-    assert len(look(RunFolder(run.path)).shown) == 5
+    kept = look(RunFolder(run.path))
+    assert len(kept.sent) == 5
+    assert len(kept.shown) == 1
+
+
+@pytest.mark.parametrize(
+    ("after_seconds", "lines"), [(0.0, ["train/loss jumps", "train/loss is NaN"]), (60.0, ["train/loss jumps"])]
+)
+def test_the_terminal_has_one_line_a_run_and_another_for_an_error_long_after_a_warning(
+    store: Path, monkeypatch: pytest.MonkeyPatch, after_seconds: float, lines: list[str]
+) -> None:
+    monkeypatch.setattr(alerts, "SECOND_LINE_SECONDS", after_seconds)
+    kept = Kept()
+    with lossbook.init(store=store, project="p", console=False) as run:
+        beside = Alerts(RunFolder(run.path), None, 0, None, sinks=kept)
+        spiky(run, (250,))
+        beside.tick()
+        spiky(run, (520,), start=300)
+        run.log({"train/loss": float("nan")}, step=600)
+        beside.close()
+    assert len(kept.sent) == 3
+    shown = [line.removeprefix(f"run {RUN.name}: ") for line in kept.shown]
+    assert len(shown) == len(lines)
+    assert all(line.startswith(start) for line, start in zip(shown, lines, strict=True))
 
 
 def test_off_is_off_but_alerts_of_the_training_are_carried(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,7 +319,7 @@ def test_the_terminal_of_the_training_shows_what_was_found(
     with train(waits=True) as process:
         wait_until(lambda: (store / "p" / "one").is_dir() and alerts_of(store), seconds=60)
         _, said = process.communicate(b"\n")
-    assert said.count(b"lossbook: train/loss jumps from 2.03 to 50 at step 100") == 1
+    assert said.count(b": train/loss jumps from 2.03 to 50 at step 100") == 1
 
 
 def test_what_is_found_in_the_very_last_row_reaches_a_mirror(

@@ -129,6 +129,46 @@ def test_a_loss_that_falls_as_slowly_as_language_models_do_is_no_plateau() -> No
     assert findings(rows) == []
 
 
+def test_a_fall_of_less_than_half_a_percent_that_is_sure_and_goes_on_is_no_plateau() -> None:
+    chance = random.Random(3)
+
+    def slow(rank: int) -> float:
+        return 2.0 + 2.0 * (1000 * (rank + 1)) ** -0.25 + chance.gauss(0, 0.004)
+
+    assert findings(row(1000 * at, {"train/loss": slow(at), "lr": 3e-4}) for at in range(6000)) == []
+
+
+def test_a_loss_that_has_all_but_stopped_falling_is_on_a_plateau() -> None:
+    chance = random.Random(4)
+    rows = [row(at, {"loss": 2.0 + 5 * math.exp(-at / 300) + chance.gauss(0, 0.01), "lr": 1e-3}) for at in range(6000)]
+    (one,) = findings(rows)
+    assert one.kind == "plateau"
+    assert one.last_step > 5800
+
+
+@pytest.mark.parametrize("turn", [600, 1200, 2400])
+def test_a_loss_that_falls_and_then_rises_was_on_no_plateau(turn: int) -> None:
+    chance = random.Random(turn)
+
+    def loss(at: int) -> float:
+        fall = 2.0 + 3.0 * math.exp(-at / (0.4 * turn)) + 0.6 * math.exp(-at / (2 * turn))
+        return fall + 0.002 * max(0, at - turn) ** 1.4 + chance.gauss(0, 0.05)
+
+    found = kinds(findings(row(at, {"train/loss": loss(at), "lr": 1e-3}) for at in range(2 * turn)))
+    assert "plateau" not in found
+    assert "divergence" in found
+
+
+# -- which key is the loss ----------------------------------------------------------------------------------------
+
+
+def test_the_run_can_say_which_key_is_the_training_loss() -> None:
+    said = event("define", {"pattern": "objective", "role": "train_loss"})
+    rows = [row(step, {"objective": 9.0 if step == 400 else loss, "loss": 0.1}) for step, loss in learning(500)]
+    assert kinds(findings(rows)) == []
+    assert [(one.kind, one.key) for one in findings([said, *rows])] == [("spike", "objective")]
+
+
 # -- attempts -----------------------------------------------------------------------------------------------------
 
 

@@ -83,3 +83,44 @@ def test_each_gpu_has_findings_of_its_own() -> None:
     hot = {f"system.gpu.{gpu}.temp": 95.0 if gpu in (2, 5) else 70.0 for gpu in range(8)}
     found = findings(row(at, hot, seconds=2.0 * at, rank=MONITOR) for at in range(100))
     assert [one.key for one in found] == ["system.gpu.2.temp", "system.gpu.5.temp"]
+
+
+# -- a GPU unlike the others --------------------------------------------------------------------------------------
+
+
+def gpus(value: Callable[[int, int], float], *, count: int = 8, measure: str = "gpu") -> list[Finding]:
+    """Findings in 600 samples of several GPUs; `value` has each by its number and the sample's."""
+    return findings(
+        row(
+            10 * at,
+            {f"system.gpu.{gpu}.{measure}": value(gpu, at) for gpu in range(count)},
+            seconds=at * EVERY_SECONDS,
+            rank=MONITOR,
+        )
+        for at in range(600)
+    )
+
+
+def test_the_one_gpu_that_does_less_than_all_others_is_named_with_its_figure_and_theirs() -> None:
+    (one,) = gpus(lambda gpu, at: 55.0 if gpu == 2 and at > 200 else 90.0 + (7 * at + gpu) % 5)
+    assert (one.kind, one.severity, one.key, one.value) == ("odd_gpu", "warning", "system.gpu.2.gpu", 55.0)
+    assert one.sentence.startswith("GPU 2 is busy 55%, the other 7 92%, since step ")
+    assert 2000 < one.first_step < 3000
+
+
+@pytest.mark.parametrize(("measure", "usual", "odd"), [("powerWatts", 600.0, 400.0), ("smClock", 1900.0, 1200.0)])
+def test_power_and_clock_tell_as_well(measure: str, usual: float, odd: float) -> None:
+    (one,) = gpus(lambda gpu, _: odd if gpu == 0 else usual, measure=measure)
+    assert one.key == f"system.gpu.0.{measure}"
+
+
+def test_gpus_that_all_differ_as_stages_of_a_pipeline_do_have_no_odd_one_among_them() -> None:
+    assert gpus(lambda gpu, _: 95.0 - 8 * gpu) == []
+
+
+def test_of_two_gpus_nobody_can_tell_which_is_the_odd_one() -> None:
+    assert gpus(lambda gpu, _: 95.0 - 40 * gpu, count=2) == []
+
+
+def test_all_gpus_waiting_for_an_evaluation_at_once_are_not_odd() -> None:
+    assert gpus(lambda _, at: 20.0 if at % 100 < 30 else 95.0) == []

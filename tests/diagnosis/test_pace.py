@@ -101,10 +101,10 @@ def test_rows_of_an_import_that_all_have_one_time_tell_nothing() -> None:
 # -- straggling rank ----------------------------------------------------------------------------------------------
 
 
-def several(steps: int, slow: float, ranks: int = 4) -> list[LoggedRow]:
+def several(steps: int, slow: float, ranks: int = 4, key: str = "step_time") -> list[LoggedRow]:
     chance = random.Random(3)
     return [
-        row(step, {"step_time": chance.gauss(1.0, 0.05) * (slow if rank == 2 else 1.0)}, rank=rank)
+        row(step, {key: chance.gauss(1.0, 0.05) * (slow if rank == 2 else 1.0)}, rank=rank)
         for step in range(steps)
         for rank in range(ranks)
     ]
@@ -115,6 +115,28 @@ def test_a_rank_that_takes_longer_than_the_others_is_named() -> None:
     assert (one.kind, one.severity, one.key) == ("straggler", "warning", "step_time")
     assert one.sentence.startswith("rank 2 is slower than the others: step_time is 1.")
     assert {seen.rank for seen in one.evidence} == {2}
+
+
+def test_a_rank_is_compared_by_the_key_that_the_run_calls_its_step_time() -> None:
+    rows = several(300, slow=1.6, key="perf/fwd_dur")
+    diagnosis = Diagnosis()
+    diagnosis.feed(rows)
+    assert diagnosis.findings() == []
+    (hint,) = diagnosis.hints()
+    assert "perf/fwd_dur is logged by several ranks and looks like a step time" in hint
+    assert "role='step_time'" in hint
+
+    said = event("define", {"pattern": "perf/*", "role": "step_time"})
+    (one,) = findings([said, *rows])
+    assert (one.kind, one.key) == ("straggler", "perf/fwd_dur")
+    # A role that is said late holds from then on.
+    assert kinds(findings([*rows[:400], said, *rows[400:]])) == ["straggler"]
+
+
+def test_a_key_that_is_no_step_time_is_not_compared_though_its_name_speaks_of_one() -> None:
+    said = event("define", {"pattern": "step_time", "role": "speed"})
+    (one,) = findings([said, *several(300, slow=0.5)])
+    assert one.sentence.startswith("rank 2 is slower")
 
 
 def test_ranks_that_differ_by_little_do_not_straggle() -> None:

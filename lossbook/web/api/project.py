@@ -109,6 +109,7 @@ def names(session: Session, question: NamesQuestion) -> schemas.Names:
     same = same_quantities(record.metrics for record in records)
     goals = [one for one in defined if one.get("goal")]
     units = [one for one in defined if one.get("unit")]
+    roles = [one for one in defined if one.get("role")]
     return schemas.Names(
         config=_prefixed("config", config),
         summary=_prefixed("summary", summary),
@@ -119,7 +120,7 @@ def names(session: Session, question: NamesQuestion) -> schemas.Names:
                 unit_of(key, defined=units, largest=_largest(key, records)) or None,
                 goal_of(key, goals),
                 same.get(key),
-                role_of(key),
+                role_of(key, roles),
             )
             for key in sorted(metrics)
         ],

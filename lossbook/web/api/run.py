@@ -116,6 +116,7 @@ class _Problems:
 def _metrics(metrics: MetricTable, defined: Sequence[JsonMapping]) -> list[schemas.Metric]:
     goals = [one for one in defined if one.get("goal")]
     units = [one for one in defined if one.get("unit")]
+    roles = [one for one in defined if one.get("role")]
     return [
         schemas.Metric(
             key=key,
@@ -130,7 +131,7 @@ def _metrics(metrics: MetricTable, defined: Sequence[JsonMapping]) -> list[schem
             nonfinite=one.nonfinite,
             unit=unit_of(key, defined=units, largest=one.max) or None,
             goal=goal_of(key, goals) if goals else _usual_goal(key),
-            role=role_of(key),
+            role=role_of(key, roles),
         )
         for key, one in metrics.items()
     ]
