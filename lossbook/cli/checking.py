@@ -23,7 +23,7 @@ Looks for NaN and infinity, loss spikes, divergence, a plateau, a stalled run,
 falling throughput, a straggling rank, idle GPUs, memory near its limit,
 overheating, throttling and a GPU unlike the others. Findings that belong
 together are listed together, the first cause first. Ends with status 1 when
-something was found.
+something was found, or the run has a problem.
 
 \b
 Examples:
