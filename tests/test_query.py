@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -367,6 +368,69 @@ def test_a_table_becomes_a_data_frame_of_pandas_and_polars_and_an_arrow_table(wi
     assert table.arrow().column("lr").to_pylist() == [0.1, 0.2]
     pytest.importorskip("polars")
     assert table.pl()["lr"].to_list() == [0.1, 0.2]
+
+
+def test_metrics_that_are_called_like_the_columns_of_a_table_leave_these_as_they_are(
+    book: Book, make_run: MakeRun, tmp_path: Path
+) -> None:
+    rows = [{"step": 20.0 * at, "time": 0.5, "run": 7.0, "Loss": 2.0, "loss": 1.0, "LOSS": 3.0} for at in range(12)]
+    make_run("abc").segment(rows, end="finished")
+    history = book.run("abc").history(["step", "time", "run", "loss", "LOSS", "Loss"])
+    names = ["step", "time", "metric/step", "metric/time", "run", "loss", "LOSS", "Loss"]
+    values = [(at, 20.0 * at, 0.5, 7.0, 1.0, 3.0, 2.0) for at in range(12)]
+    without_time = [name for name in names if name != "time"]
+    assert history.columns == names
+    assert [tuple(line[name] for name in without_time) for line in history.dicts()] == values
+    for frame in (history.df(), history.pl()):
+        assert list(frame.columns) == names
+        assert [tuple(row) for row in frame[without_time].to_numpy().tolist()] == values
+    assert list(history.numpy()) == list(history.arrow().column_names) == names
+    for format in ("csv", "json", "jsonl", "parquet"):
+        history.write(tmp_path / "table", format)
+        if format == "csv":
+            found: Any = list(csv.DictReader((tmp_path / "table").read_text().splitlines()))
+            assert [tuple(float(line[name]) for name in without_time) for line in found] == values
+        elif format == "parquet":
+            from pyarrow import parquet
+
+            assert parquet.read_table(tmp_path / "table").select(without_time).to_pydict()["LOSS"] == [3.0] * 12
+        else:
+            text = (tmp_path / "table").read_bytes()
+            found = orjson.loads(text) if format == "json" else [orjson.loads(line) for line in text.splitlines()]
+            assert [tuple(line[name] for name in without_time) for line in found] == values
+    assert "metric/rank" not in book.run("abc").history(ranks=True).columns
+
+
+def test_a_column_that_is_asked_for_twice_has_a_number(book: Book, make_run: MakeRun) -> None:
+    make_run("abc").segment([{"loss": 1.0}], end="finished")
+    table = book.sql("select run, run, 1 as a, 2 as A from metrics")
+    assert table.dicts() == [{"run": "abc", "run_1": "abc", "a": 1, "A": 2}]
+    assert list(table.pl().columns) == list(table.df().columns) == ["run", "run_1", "a", "A"]
+
+
+def test_sql_answers_while_runs_are_sealed_one_after_the_other(book: Book, make_run: MakeRun) -> None:
+    runs = [make_run(f"run{number}") for number in range(30)]
+    for run in runs:
+        run.segment([{"loss": float(at)} for at in range(20)], end="finished")
+    sealing = threading.Thread(target=lambda: [seal_run(run.folder, finished=True) for run in runs])
+    sealing.start()
+    answers = []
+    while sealing.is_alive():
+        answers.append(book.sql("select count(*), max(value), count(distinct run) from metrics").rows())
+        answers.append([(len(book.run("run29").history().rows()) * 30, 19.0, 30)])
+    sealing.join()
+    answers.append(book.sql("select count(*), max(value), count(distinct run) from finite_metrics").rows())
+    assert answers == [[(600, 19.0, 30)]] * len(answers)
+
+
+def test_the_largest_and_the_mean_of_finite_metrics_are_those_of_the_run(book: Book, make_run: MakeRun) -> None:
+    values = [1.0, float("nan"), 3.0, float("inf"), 8.0, float("-inf")]
+    make_run("abc").segment([{"loss": value} for value in values], end="finished")
+    known = book.run("abc").metrics["loss"]
+    (found,) = book.sql("select max(value), min(value), avg(value), count(*) from finite_metrics").rows()
+    assert (
+        found == (known["max"], known["min"], known["mean"], known["count"] - known["nonfinite"]) == (8.0, 1.0, 4.0, 3)
+    )
 
 
 @pytest.mark.parametrize(("method", "library"), [("df", "pandas"), ("pl", "polars"), ("arrow", "pyarrow")])

@@ -36,19 +36,25 @@ def export_wide(book: Book, runs: Sequence[RecordedRun], keys: list[str] | None,
         StoreError: the file cannot be written; what was there before is untouched then.
     """
     with tempfile.TemporaryDirectory(prefix="lossbook-export-") as folder:
+        tables = [_history(run, keys) for run in runs]
+        # To DuckDB, `Loss` and `loss` are one column: each has a place of its own until it is written.
+        places: dict[str, str] = {}
+        for table in tables:
+            for column in table.columns:
+                places.setdefault(column, f"c{len(places)}")
+        # A metric may be called `run` itself: it keeps its name, the identity gives way.
+        before = "lossbook_" if {"run", "name"} & {column.lower() for column in places} else ""
         parts = []
-        for position, run in enumerate(runs):
-            table = _history(run, keys)
+        for position, (run, table) in enumerate(zip(runs, tables, strict=True)):
             path = os.path.join(folder, f"{position}.parquet")
-            table.write(path, "parquet")
-            named = {"run": run.id, "name": run.name}
-            columns = ", ".join(f"{quote(value)} AS {quote_name(name)}" for name, value in named.items())
-            # A metric may be called `run` or `step` itself: it keeps its name, the identity gives way.
-            taken = {column.lower() for column in table.columns}
-            shown = columns if not taken & set(named) else columns.replace('AS "', 'AS "lossbook_')
-            parts.append(f"SELECT {shown}, * FROM read_parquet({quote(path)}, hive_partitioning = false)")
+            table.renamed([places[column] for column in table.columns]).write(path, "parquet")
+            parts.append(
+                f"SELECT {quote(run.id)} AS run, {quote(run.name)} AS name, * FROM read_parquet({quote(path)}, "
+                "hive_partitioning = false)"
+            )
         query = " UNION ALL BY NAME ".join(parts)
-        return _write(book, query, format, output, scratch=folder)
+        names = [f"{before}run", f"{before}name", *places]
+        return _write(book, query, format, output, scratch=folder, names=names)
 
 
 def _history(run: RecordedRun, keys: list[str] | None) -> QueryResult:
@@ -113,11 +119,15 @@ def export_page(
     return told
 
 
-def _write(book: Book, query: str, format: str, output: str, *, scratch: str) -> int:
+def _write(
+    book: Book, query: str, format: str, output: str, *, scratch: str, names: Sequence[str] | None = None
+) -> int:
     connection = book.connection().cursor()
     table = QueryResult(connection, query)
     if format in ("json", "jsonl"):
         table = QueryResult(connection, _json_safe(query, table))
+    if names is not None:
+        table = table.renamed(names)
     count = len(table)
     if output != "-":
         folder = os.path.dirname(os.path.abspath(output))

@@ -111,25 +111,36 @@ def visible_query(rows: RunRows, query: str) -> str:
         )"""
 
 
-def history_query(
-    sources: list[Source], keys: list[str], *, start: int | None, end: int | None, ranks: bool, hidden: bool
-) -> str:
-    """SQL for a wide table: step, time, then a column for each key."""
+def sources_query(sources: list[Source], *, keys: list[str] | None = None, hidden: bool = False) -> str:
+    """SQL for the rows of a run and of those that it was forked from, in the columns of the sealed schema.
+
+    Args:
+        keys: only these.
+        hidden: those that a later attempt hides as well.
+    """
     parts = []
     for source in sources:
         query = rows_query(source.rows, keys=keys)
         if not hidden:
             query = visible_query(source.rows, query)
         parts.append(f"SELECT {COLUMNS} FROM ({query}) WHERE step <= {source.last_step}")
-    rows = " UNION ALL ".join(parts)
+    return " UNION ALL ".join(parts)
+
+
+def history_query(
+    sources: list[Source], keys: list[str], *, start: int | None, end: int | None, ranks: bool, hidden: bool
+) -> str:
+    """SQL for a wide table: step, time, then a column for each key."""
+    rows = sources_query(sources, keys=keys, hidden=hidden)
     bounds = [f"step >= {int(start)}"] if start is not None else []
     bounds += [f"step <= {int(end)}"] if end is not None else []
     where = f" WHERE {' AND '.join(bounds)}" if bounds else ""
     by = ["step"] + (["rank"] if ranks else []) + (["attempt"] if hidden else [])
     shared = set() if ranks else {key for key in keys if _is_shared(sources, key)}
+    named = column_names(keys, [*by, "time"])
     # Only a mean is computed: a value that stands alone keeps its bits.
     columns = ", ".join(
-        f"{'avg' if key in shared else 'any_value'}(value) FILTER (key = {quote(key)}) AS {quote_name(key)}"
+        f"{'avg' if key in shared else 'any_value'}(value) FILTER (key = {quote(key)}) AS {quote_name(named[key])}"
         for key in keys
     )
     # The n-th time that a key was logged at a step goes to the n-th line of that step.
@@ -137,9 +148,21 @@ def history_query(
     within = "key, step" + (f", {ranked}" if ranks or shared else "") + (", attempt" if hidden else "")
     turn = f"row_number() OVER (PARTITION BY {within} ORDER BY attempt, rank DESC, row)"
     numbered = f"SELECT *, {turn} AS turn FROM ({rows}){where}"
-    shown = ", ".join([*by, "min(time) AS time", *([columns] if columns else [])])
-    grouped = ", ".join([*by, "turn"])
-    return f"SELECT {shown} FROM ({numbered}) GROUP BY {grouped} ORDER BY {grouped}"
+    # A key may have the name of a column, whatever its capitals: those of the lines are told by where they come from.
+    grouped = ", ".join(f"lines.{name}" for name in [*by, "turn"])
+    shown = ", ".join([f"lines.{name}" for name in by] + ["min(lines.time) AS time", *([columns] if columns else [])])
+    return f"SELECT {shown} FROM ({numbered}) AS lines GROUP BY {grouped} ORDER BY {grouped}"
+
+
+def column_names(keys: list[str], taken: list[str]) -> dict[str, str]:
+    """The column of each key in a table that has columns of its own: a metric called `step` is `metric/step` there."""
+    names = {}
+    for key in keys:
+        name = key
+        while name in taken or (name != key and name in keys):
+            name = f"metric/{name}"
+        names[key] = name
+    return names
 
 
 def _is_shared(sources: list[Source], key: str) -> bool:

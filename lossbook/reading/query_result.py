@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -72,6 +73,8 @@ class QueryResult:
             self.columns = [str(column[0]) for column in result.description or ()]
             self.types = [str(column[1]) for column in result.description or ()]
             self._result = result.fetchall() if self.columns else []
+        # Each once: of `select a.step, b.step` the second is `step_1`.
+        self.columns = _each_once(self.columns)
 
     def _run(self, query: str) -> duckdb.DuckDBPyConnection:
         return self._connection.execute(query, self._parameters)
@@ -107,7 +110,8 @@ class QueryResult:
     def numpy(self) -> Columns:
         """Columns as arrays of shape (number of rows,), masked where they have nulls."""
         arrays: Columns = self._ask(lambda text: self._run(text).fetchnumpy())
-        return arrays
+        # DuckDB renames columns that differ in capitals alone.
+        return dict(zip(self.columns, arrays.values(), strict=True))
 
     def df(self) -> Any:
         """As a pandas DataFrame.
@@ -116,7 +120,9 @@ class QueryResult:
             MissingLibrary: pandas is not installed.
         """
         _need("pandas")
-        return self._ask(lambda text: self._run(text).df())
+        frame = self._ask(lambda text: self._run(text).df())
+        frame.columns = self.columns
+        return frame
 
     def pl(self) -> Any:
         """As a Polars DataFrame.
@@ -140,7 +146,10 @@ class QueryResult:
         """The Arrow PyCapsule interface: any library that speaks Arrow takes the rows from here."""
 
         def streamed(text: str) -> Any:
-            return self._connection.sql(text, params=self._parameters).__arrow_c_stream__(requested_schema)
+            relation = self._connection.sql(text, params=self._parameters)
+            if relation.columns != self.columns:
+                relation = self._connection.sql(self._shown(text), params=self._parameters)
+            return relation.__arrow_c_stream__(requested_schema)
 
         return self._ask(streamed)
 
@@ -159,26 +168,81 @@ class QueryResult:
         target = os.fspath(path)
         try:
             with replacing(target) as partial:
-                into = f"TO {quote(partial)} ({FORMATS[format]})"
-                shape = self._without_formulas if format == "csv" else str
-                self._ask(lambda text: self._run(f"COPY ({shape(text)}) {into}"))
+                if len({name.lower() for name in self.columns}) == len(self.columns):
+                    into = f"TO {quote(partial)} ({FORMATS[format]})"
+                    shape = self._without_formulas if format == "csv" else self._shown
+                    self._ask(lambda text: self._run(f"COPY ({shape(text)}) {into}"))
+                else:
+                    self._write_by_rows(partial, format)
         except (BadQuery, OSError) as error:
             raise StoreError(f"{target} could not be written: {first_sentence(error)}") from None
 
+    def _write_by_rows(self, path: str, format: str) -> None:
+        """Write names that DuckDB would change: `Loss` beside `loss`."""
+        import csv
+
+        import orjson
+
+        if format == "parquet":
+            # Its columns are named by DuckDB, where there is no pyarrow to do it.
+            try:
+                from pyarrow import parquet
+            except ImportError:
+                self._ask(lambda text: self._run(f"COPY ({text}) TO {quote(path)} ({FORMATS[format]})"))
+            else:
+                parquet.write_table(self.arrow(), path, compression="zstd")
+            return
+
+        def written(text: str) -> None:
+            result = self._run(text)
+            with open(path, "w", encoding="utf-8", newline="") as file:
+                table = csv.writer(file, lineterminator="\n")
+                if format == "csv":
+                    table.writerow(map(csv_cell, self.columns))
+                before = "[\n\t" if format == "json" else ""
+                while rows := result.fetchmany(10_000):
+                    if format == "csv":
+                        table.writerows([csv_cell(_csv_value(value)) for value in row] for row in rows)
+                        continue
+                    for row in rows:
+                        line = dict(zip(self.columns, map(_json_value, row, self.types), strict=True))
+                        file.write(f"{before}{orjson.dumps(line).decode()}" + ("\n" if format == "jsonl" else ""))
+                        before = ",\n\t" if format == "json" else ""
+                if format == "json":
+                    file.write("[]\n" if before == "[\n\t" else "\n]\n")
+
+        self._ask(written)
+
+    def renamed(self, names: Sequence[str]) -> QueryResult:
+        """The same rows, whose columns are called so."""
+        result = copy.copy(self)
+        result.columns = _each_once(names)
+        return result
+
+    def _shown(self, text: str) -> str:
+        """The same rows under the names of the columns, of which DuckDB takes `Loss` and `loss` for one."""
+        return self._select(text, [f"given.{place}" for place in self._places], self.columns)
+
+    @property
+    def _places(self) -> list[str]:
+        return [f"c{at}" for at in range(len(self.columns))]
+
+    def _select(self, text: str, values: Sequence[str], names: Sequence[str]) -> str:
+        shown = ", ".join(f"{value} AS {quote_name(name)}" for value, name in zip(values, names, strict=True))
+        return f"SELECT {shown} FROM ({text}) AS given({', '.join(self._places)})"
+
     def _without_formulas(self, text: str) -> str:
         """The same rows with each text, and each name of a column, as `csv_cell` has it."""
-        described = self._run(f"DESCRIBE SELECT * FROM ({text})").fetchall()
-        columns = []
-        for name, kind in (row[:2] for row in described):
-            column, shown = quote_name(str(name)), quote_name(str(csv_cell(str(name))))
+        values = []
+        for place, kind in zip(self._places, self.types, strict=True):
+            column = f"given.{place}"
             if kind in ("VARCHAR", "JSON") or kind.startswith("ENUM"):
                 whole = f"{column}::VARCHAR"
                 is_number = f"TRY_CAST({whole} AS DOUBLE) IS NOT NULL AND NOT regexp_matches({whole}, '^[ \\t\\r\\n]')"
                 is_formula = f"regexp_matches({whole}, '^[=+@\\t\\r\\n-]') AND NOT ({is_number})"
-                columns.append(f"CASE WHEN {is_formula} THEN chr(39) || {whole} ELSE {whole} END AS {shown}")
-            else:
-                columns.append(f"{column} AS {shown}")
-        return f"SELECT {', '.join(columns)} FROM ({text})"
+                column = f"CASE WHEN {is_formula} THEN chr(39) || {whole} ELSE {whole} END"
+            values.append(column)
+        return self._select(text, values, [str(csv_cell(name)) for name in self.columns])
 
     def __len__(self) -> int:
         found = self._ask(lambda text: self._run(f"SELECT count(*) FROM ({text})").fetchone())
@@ -220,6 +284,33 @@ def first_sentence(error: BaseException) -> str:
         meant = f"; did you mean {close[0]}?" if close else ""
         return f"there is no table {unknown[1]!r}: there are {', '.join(TABLES)}{meant}"
     return " ".join(kept[:2]) if kept else type(error).__name__
+
+
+def _each_once(names: Sequence[str]) -> list[str]:
+    """The names, with a number behind one that came before."""
+    found: list[str] = []
+    for name in names:
+        once, number = name, 0
+        while once in found:
+            number += 1
+            once = f"{name}_{number}"
+        found.append(once)
+    return found
+
+
+def _csv_value(value: object) -> object:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return repr(value) if isinstance(value, float) else "" if value is None else value
+
+
+def _json_value(value: object, kind: str) -> object:
+    """A value as DuckDB writes it into JSON."""
+    import orjson
+
+    if kind == "JSON" and isinstance(value, str):
+        return orjson.Fragment(value)
+    return value if isinstance(value, (int, float, str, list, dict, type(None))) else str(value)
 
 
 def _is_query(connection: duckdb.DuckDBPyConnection, text: str) -> bool:

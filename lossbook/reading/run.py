@@ -373,7 +373,8 @@ class RecordedRun:
     ) -> QueryResult:
         """Rows as a wide table: `step`, `time`, then a column for each key, sorted by step.
 
-        Keys logged at the same step share a line; a key logged twice at a step has two lines.
+        Keys logged at the same step share a line; a key logged twice at a step has two lines. A key that is called like
+        one of the table's own columns (`step`, `time`, `rank`, `attempt`) is `metric/step` there.
 
         Args:
             keys: names or aliases; None for all.
