@@ -13,6 +13,7 @@ from collections.abc import Callable
 from benchmarks import (
     curve,
     dashboard,
+    diagnosis,
     follower,
     footprint,
     kills,
@@ -41,6 +42,7 @@ FAMILIES: dict[str, Callable[[Session], list[Figure]]] = {
     "listing": listing.figures,
     "footprint": footprint.figures,
     "follower": follower.figures,
+    "diagnosis": diagnosis.figures,
     "mirrors": mirrors.figures,
     "monitoring": monitoring.figures,
     "trainer": trainer.figures,

@@ -57,7 +57,7 @@ def learning(steps: int, *, seed: int = 0, noise: float = 0.15, start: int = 0) 
 
 def curves() -> dict[str, dict[str, Any]]:
     """Losses of real runs of gpt2/train.py by name (every 25th learning rate), with what was done to them."""
-    lines = Path(__file__).with_name("curves.jsonl").read_text().splitlines()
+    lines = (Path(__file__).parents[2] / "benchmarks" / "diagnosed_runs.jsonl").read_text().splitlines()
     return {one["name"]: one for one in map(json.loads, lines)}
 
 
