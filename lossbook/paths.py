@@ -462,6 +462,32 @@ def make_folder(path: str) -> None:
         pass
 
 
+def refusal(error: OSError) -> str:
+    """Why a file of a store could not be written, in a few words; where it is another user's, also what mends that."""
+    said = error.strerror or str(error)
+    if error.errno not in (errno.EACCES, errno.EPERM) or not isinstance(error.filename, str):
+        return said
+    path = error.filename
+    while path != os.path.dirname(path) and not os.path.lexists(path):
+        path = os.path.dirname(path)
+    try:
+        owner = os.lstat(path).st_uid
+    except OSError:
+        return said
+    if owner == os.geteuid():
+        return said
+    return f"{said}: it belongs to {_user_name(owner)}, and a store that several people write needs `umask 002` of each"
+
+
+def _user_name(number: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:  # a container knows few of them
+        return f"user {number}"
+
+
 def fsync_folder(path: str) -> None:
     """Make the names in a folder durable; silent where the file system does not know how."""
     try:
@@ -489,7 +515,7 @@ def folder_lock(folder: RunFolder, name: str, *, seconds: float = 2.0) -> Iterat
     fd = -1
     try:
         make_folder(folder.followers)
-        fd = os.open(os.path.join(folder.followers, f"{name}.lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        fd = os.open(os.path.join(folder.followers, f"{name}.lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         deadline = time.monotonic() + seconds
         while True:
             try:

@@ -10,7 +10,7 @@ import click
 from lossbook.cli.app import COMPLETE, RUN, Settings, cli, common_options
 from lossbook.cli.format import plural, printable, screen, size, to_json
 from lossbook.errors import LossbookError, StoreError
-from lossbook.paths import RunFolder, run_folders
+from lossbook.paths import RunFolder, refusal, run_folders
 
 if TYPE_CHECKING:
     from lossbook.storage import SealReport
@@ -108,7 +108,7 @@ def seal_folder(folder: RunFolder, *, take_over: bool = False) -> tuple[SealRepo
     except LossbookError:
         raise
     except OSError as error:
-        raise StoreError(f"{folder.path} cannot be sealed ({error.strerror or error})") from error
+        raise StoreError(f"{folder.path} cannot be sealed ({refusal(error)})") from error
     return report, added
 
 

@@ -26,6 +26,7 @@ from lossbook.paths import (
     fsync_folder,
     project_folder,
     read_json,
+    refusal,
     run_folder,
     safe_name,
     write_json,
@@ -130,10 +131,15 @@ def _remove(store: str, run: RecordedRun) -> Removed:
         }
         # The manifest first: a run without one could not be brought back.
         write_json(os.path.join(folder, "manifest.json"), manifest)
-        os.rename(run.path, os.path.join(folder, "run"))
+        try:
+            os.rename(run.path, os.path.join(folder, "run"))
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+            _leave(trash)
+            raise
         _leave(os.path.dirname(run.path))
     except OSError as error:
-        raise StoreError(f"the run {run.id} cannot be moved to {trash} ({error.strerror or error})") from error
+        raise StoreError(f"the run {run.id} cannot be moved to {trash} ({refusal(error)})") from error
     return Removed(folder, run.project, run.id, run.name or "", time.time(), home)
 
 
@@ -181,7 +187,7 @@ def _undo(settings: Settings, refs: Sequence[str]) -> None:
             os.makedirs(os.path.dirname(home), exist_ok=True)
             os.rename(one.run, home)
         except OSError as error:
-            raise StoreError(f"the run {one.id} cannot be moved back to {home} ({error.strerror})") from error
+            raise StoreError(f"the run {one.id} cannot be moved back to {home} ({refusal(error)})") from error
         shutil.rmtree(one.folder, ignore_errors=True)
         restored.append(one)
     _say(settings, restored, "brought back")
@@ -322,9 +328,10 @@ def move_run(folder: RunFolder, store: str, project: str, run_id: str) -> RunFol
         fsync_folder(parent)
         _leave(os.path.dirname(folder.path))
     except OSError as error:
+        _leave(parent)
         if isinstance(error, StoreError):
             raise
-        raise StoreError(f"the run {run_id} cannot be moved to {target.path} ({error.strerror or error})") from error
+        raise StoreError(f"the run {run_id} cannot be moved to {target.path} ({refusal(error)})") from error
 
     if os.path.exists(target.run_json):
         edit_run_info(target, lambda info: info._replace(project=project))

@@ -293,7 +293,7 @@ def main() -> int:
 def _log_beside(folder: RunFolder, name: str) -> None:
     """Go on with the output in the log of another run."""
     try:
-        log = os.open(os.path.join(folder.followers, f"{name}.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        log = os.open(os.path.join(folder.followers, f"{name}.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     except OSError:
         return
     os.dup2(log, 1)

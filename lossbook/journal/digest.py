@@ -253,10 +253,10 @@ def _piece(text: bytes, start: int, crc: int) -> bytes:
 def _append(folder: RunFolder, path: str, text: bytes, *, is_torn: bool) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
-        fd = os.open(path, flags, 0o644)
+        fd = os.open(path, flags, 0o666)
     except FileNotFoundError:
         make_folder(folder.digests)
-        fd = os.open(path, flags, 0o644)
+        fd = os.open(path, flags, 0o666)
     try:
         os.write(fd, _TORN + text if is_torn else text)
     finally:

@@ -139,7 +139,7 @@ class Home:
         while True:
             path = os.path.join(self.folder.journal, f"{SegmentName(rank, number, number).stem}.jsonl")
             try:
-                return os.open(path, NEW_FILE, 0o644), number, path
+                return os.open(path, NEW_FILE, 0o666), number, path
             except FileExistsError:
                 number += 1
             except FileNotFoundError:

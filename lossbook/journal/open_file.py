@@ -73,7 +73,7 @@ def put_copy(source: int, path: str) -> tuple[int, int, str]:
         OSError: it cannot be written; a file that stood there may have its other name.
     """
     aside, partial = "", f"{path}.{os.getpid()}-{os.urandom(3).hex()}.tmp"
-    fd = os.open(partial, NEW_FILE, 0o644)
+    fd = os.open(partial, NEW_FILE, 0o666)
     try:
         copied = copy_bytes(source, fd, 0)
         if os.path.lexists(path):

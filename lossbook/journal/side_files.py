@@ -27,4 +27,4 @@ def open_to_append(path: str, *, make_its_folder: bool = False) -> int:
     """
     if make_its_folder:
         make_folder(os.path.dirname(path))
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)

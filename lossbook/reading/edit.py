@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from lossbook.errors import BadArgument, StoreError
-from lossbook.paths import RunFolder
+from lossbook.paths import RunFolder, refusal
 from lossbook.run_info import RunInfo, edit_run_info, load_run_info
 
 
@@ -25,7 +25,7 @@ def edit_run(path: str, change: Callable[[RunInfo], RunInfo]) -> RunInfo:
     except StoreError:
         raise
     except OSError as error:
-        raise StoreError(f"{folder.run_json} cannot be written ({error.strerror or error})") from error
+        raise StoreError(f"{folder.run_json} cannot be written ({refusal(error)})") from error
 
 
 def writable(text: str) -> str:

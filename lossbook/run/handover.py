@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import stat
 import sys
 import time
@@ -384,9 +385,17 @@ def _key(store: str) -> str:
             said.append("")
     # A job's processes end with its control group, and what it may use is measured by it.
     said.append((_read("/proc/self/cgroup") or b"").decode(errors="replace"))
+    # Its files are for whom the training's are: a umask and a group make them readable and writable.
+    said += [_umask(), str(os.getegid()), str(sorted(os.getgroups()))]
     said += [f"{name}={os.environ.get(name)}" for name in _SHARED_VARIABLES]
     said += [f"{name}={os.environ.get(name)}" for low in _PROXIES for name in (low, low.upper())]
     return hashlib.sha256("\0".join(said).encode(errors="surrogateescape")).hexdigest()[:24]
+
+
+def _umask() -> str:
+    """As the system shows it; asking for it otherwise means setting it, for all threads. Empty off Linux."""
+    found = re.search(rb"^Umask:\s*(\d+)", _read("/proc/self/status") or b"", re.MULTILINE)
+    return found[1].decode() if found else ""
 
 
 def _root() -> str:

@@ -37,6 +37,7 @@ from lossbook.paths import (
     folder_lock,
     fsync_folder,
     parse_segment_name,
+    refusal,
 )
 from lossbook.processes import Life, Place, process_life, this_place
 from lossbook.run_files import refuse_linked_folders
@@ -429,7 +430,7 @@ def _note_sealed(folder: RunFolder, name: SegmentName, rows: JournalRows) -> Non
         write_seal_notes(folder, notes)
     except OSError as error:
         raise StoreError(
-            f"{folder.path} cannot be written ({error.strerror or error}); its journal is untouched: make room, "
+            f"{folder.path} cannot be written ({refusal(error)}); its journal is untouched: make room, "
             "or check who owns it, and run `lossbook seal`"
         ) from error
 

@@ -76,7 +76,7 @@ class ArtifactStore:
                     # A file system without hard links: an empty file claims the number, and is then replaced.
                     if isinstance(error, FileExistsError):
                         raise
-                    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+                    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
                     os.replace(partial, target)
                     return number
             except FileExistsError:

@@ -96,7 +96,7 @@ class EventFile:
         """
         self.close()
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
         self._length = 0
         self.append(event(time, None, file_version="brain.Event:2"))
         # TensorBoard's server takes the first restart in a file for its beginning: only from the second one on

@@ -37,7 +37,7 @@ class TransactionLog:
         self.path = path
         self.offset = 0
         self._buffer = bytearray()
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         deadline = time.monotonic() + wait_seconds
         while True:
             try:
