@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,13 +12,18 @@ import click
 
 from lossbook.cli.app import RUN, Settings, common_options
 from lossbook.cli.curve import several_keys
-from lossbook.cli.format import plural
+from lossbook.cli.format import plural, printable, to_json
 from lossbook.errors import BadArgument, StoreError, UnknownKey, UnknownRun
 
 if TYPE_CHECKING:
+    from lossbook.dataset import Exported
     from lossbook.reading import RecordedRun
 
 FORMATS = ("csv", "parquet", "json", "jsonl")
+#: With --follow the store is looked at so often,
+_FOLLOW_SECONDS = 2.0
+#: and after a look that took long, only after so many times as long.
+_REST = 10.0
 
 
 @click.command(
@@ -31,6 +37,7 @@ Examples:
   lossbook export baseline --keys train/loss,val/loss -o baseline.csv
   lossbook export --project gpt2 --format parquet --long -o gpt2.parquet
   lossbook export --project gpt2 --html -o gpt2.html   the page itself, to send to somebody
+  lossbook export --all --parquet team --follow   a folder that any engine reads
   lossbook export baseline --format jsonl -o - | head""",
 )
 @click.argument("refs", nargs=-1, type=RUN, metavar="[RUN]...")
@@ -45,6 +52,13 @@ Examples:
     metavar="N",
     help="With --html: points of each curve at the most, extremes kept [default: 1000].",
 )
+@click.option("--all", "everything", is_flag=True, help="Every run of the store.")
+@click.option(
+    "--parquet",
+    metavar="FOLDER",
+    help="With --all or --project: a folder of Parquet for any engine, brought up to date each time.",
+)
+@click.option("--follow", is_flag=True, help="With --parquet: keep it up to date until Ctrl-C.")
 @click.option("--force", is_flag=True, help="Replace the file where there is one.")
 @common_options()
 @click.pass_obj
@@ -57,12 +71,26 @@ def export_command(
     output: str,
     html: bool,
     points: int | None,
+    everything: bool,
+    parquet: str | None,
+    follow: bool,
     force: bool,
-) -> None:
+) -> int | None:
     """Write runs as CSV, Parquet or JSON, or as one page to send.
 
-    Without a run it is the latest one, or with --project every run of that project.
+    Without a run it is the latest one, with --project every run of that project, or with --all every run.
     """
+    if everything and (refs or settings.project):
+        raise click.UsageError("--all is every run of the store: leave it out, or the runs and --project")
+    if parquet is not None:
+        others = {"runs": refs, "--format": format, "--keys": keys, "--html": html, "--output": output != "-"}
+        if given := [name for name, value in others.items() if value]:
+            raise click.UsageError(f"--parquet makes a folder of whole runs: leave {' and '.join(given)} out")
+        if not everything and not settings.project:
+            raise click.UsageError("say which runs --parquet is for: --all, or --project NAME")
+        return _export_parquet(settings, parquet, follow)
+    if follow:
+        raise click.UsageError("--follow is for --parquet: other files are written once")
     from lossbook.cli.export_files import export_long, export_page, export_wide
 
     html = html or (format is None and output.lower().endswith((".html", ".htm")))
@@ -88,6 +116,10 @@ def export_command(
         raise BadArgument("a page is not for the terminal: name a file with -o FILE.html")
     if refs:
         runs = settings.runs(refs)
+    elif everything:
+        runs = settings.book().runs()
+        if not runs:
+            raise UnknownRun(f"there is no run in {settings.location}")
     elif settings.project:
         runs = settings.book().runs(project=settings.project)
         if not runs:
@@ -98,11 +130,54 @@ def export_command(
     if html:
         for sentence in export_page(settings.book(), runs, wanted, output, points):
             click.echo(sentence, err=True)
-        return
+        return None
     write = export_wide if wide else export_long
     count = write(settings.book(), runs, wanted, format, output)
     if output != "-":
         click.echo(f"{plural(count, 'row')} of {plural(len(runs), 'run')} in {output}", err=True)
+    return None
+
+
+def _export_parquet(settings: Settings, folder: str, follow: bool) -> int:
+    """Bring a data set up to date, once or until Ctrl-C; the exit status."""
+    from lossbook.dataset import ParquetExport
+    from lossbook.journal import take_left_out
+    from lossbook.trackers import SourceBook
+
+    book = settings.book()
+    export = ParquetExport(book, folder, project=settings.project)
+    said: set[str] = set()
+    first = True
+    try:
+        while True:
+            begun = time.monotonic()
+            done = export.turn(patient=not first)
+            if first or done.changed:
+                _say_exported(settings, done, folder)
+            for sentence in done.problems + (take_left_out() if follow else []):
+                if sentence not in said:
+                    said.add(sentence)
+                    click.echo(f"lossbook: {printable(sentence)}", err=True)
+            if not follow:
+                return 1 if done.problems else 0
+            first = False
+            time.sleep(max(_FOLLOW_SECONDS, _REST * (time.monotonic() - begun)))
+            if isinstance(book, SourceBook):
+                book.refresh()
+    except KeyboardInterrupt:
+        if not follow:
+            raise
+        return 0
+
+
+def _say_exported(settings: Settings, done: Exported, folder: str) -> None:
+    if settings.json:
+        click.echo(to_json({"written": done.written, "unchanged": done.unchanged, "removed": done.removed}))
+        return
+    parts = [f"{plural(done.written, 'run')} written", f"{done.unchanged} unchanged"]
+    if done.removed:
+        parts.append(f"{done.removed} removed")
+    click.echo(f"{', '.join(parts)} in {printable(folder)}", err=True)
 
 
 def _known_keys(runs: Sequence[RecordedRun], text: str | None) -> list[str] | None:
