@@ -99,7 +99,7 @@ class RunCache:
         is_due = cached.mtime_ns != mtime_ns or (
             cached.run.state == "running" and now - cached.looked >= REFRESH_SECONDS
         )
-        if cached.looked and not is_due:
+        if cached.looked and not is_due and cached.run.is_of_its_parents:
             return
         looked_ns = time.time_ns()
         cached.run.refresh()

@@ -20,7 +20,7 @@ import orjson
 from lossbook.paths import RunFolder, cache_folder, is_settled, replace_file, run_entries
 from lossbook.reading.record import IndexRecord, journal_stamp, parse_record, read_record
 
-VERSION = 6
+VERSION = 7
 #: The index is written anew when more than one run of so many has changed,
 FEW = 50
 #: or when what had to be read anew took longer than that.
@@ -47,9 +47,11 @@ class IndexEntry:
     Args:
         text: the record as JSON, or where it lies in the mapped index.
         stamp: of the journal that the record was made from, where no summary of it lies in the run; 0 where one does.
+        parents: the folders of the runs that it was forked from.
+        parents_stamp: of their files, when the record was made.
     """
 
-    __slots__ = ("_record", "_text", "created", "mtime_ns", "path", "stamp", "state")
+    __slots__ = ("_record", "_text", "created", "mtime_ns", "parents", "parents_stamp", "path", "stamp", "state")
 
     def __init__(
         self,
@@ -60,9 +62,11 @@ class IndexEntry:
         text: bytes | MappedText,
         record: IndexRecord | None = None,
         stamp: int = 0,
+        parents: tuple[str, ...] = (),
+        parents_stamp: int = 0,
     ) -> None:
         self.path, self.mtime_ns, self.created, self.state, self._text = path, mtime_ns, created, state, text
-        self.stamp = stamp
+        self.stamp, self.parents, self.parents_stamp = stamp, parents, parents_stamp
         self._record = record
 
     @property
@@ -70,11 +74,20 @@ class IndexEntry:
         return RunFolder(self.path)
 
     @property
+    def is_of_its_parents(self) -> bool:
+        """Whether the record of a fork still says what its parents' files say; true of a run that is no fork."""
+        if not self.parents:
+            return True
+        from lossbook.reading.forks import parents_stamp
+
+        return parents_stamp(self.parents) == self.parents_stamp
+
+    @property
     def text(self) -> bytes:
         """The record as JSON."""
         if isinstance(self._text, MappedText):
             # A cache that was damaged costs one reading, never a wrong answer.
-            self._text = self._text.read() or read_record(self.folder)[0].to_text()
+            self._text = self._text.read() or read_record(self.folder).record.to_text()
         return self._text
 
     @property
@@ -109,7 +122,12 @@ def read_index(store: str) -> list[IndexEntry]:
             if fresh is None:
                 continue
             spent_seconds += time.perf_counter() - begun
-            changed += entry is None or entry.mtime_ns != fresh.mtime_ns or entry.text != fresh.text
+            changed += (
+                entry is None
+                or entry.mtime_ns != fresh.mtime_ns
+                or entry.parents_stamp != fresh.parents_stamp
+                or entry.text != fresh.text
+            )
             entry = fresh
         entries.append(entry)
     # Writing the index of ten thousand runs takes longer than reading a few of them again.
@@ -122,7 +140,7 @@ def read_index(store: str) -> list[IndexEntry]:
 
 def _is_current(entry: IndexEntry, mtime_ns: int) -> bool:
     """Whether a record of the index still says what the run's files say."""
-    if entry.mtime_ns != mtime_ns or entry.state == "running":
+    if entry.mtime_ns != mtime_ns or entry.state == "running" or not entry.is_of_its_parents:
         return False
     return entry.stamp == 0 or entry.stamp == journal_stamp(entry.folder)
 
@@ -131,7 +149,7 @@ def _read_entry(folder: RunFolder, mtime_ns: int) -> IndexEntry | None:
     if not folder.exists():
         return None
     looked_ns = time.time_ns()
-    record, stamp = read_record(folder)
+    record, stamp, parents, parents_stamp = read_record(folder)
     return IndexEntry(
         folder.path,
         # A change within the same tick would go unseen for ever: read such a folder again next time.
@@ -140,6 +158,8 @@ def _read_entry(folder: RunFolder, mtime_ns: int) -> IndexEntry | None:
         record.state,
         record.to_text(),
         stamp=stamp,
+        parents=parents,
+        parents_stamp=parents_stamp,
     )
 
 
@@ -165,9 +185,18 @@ def load_index(store: str) -> dict[str, IndexEntry]:
             # Mapped, because most records are not looked at; a replaced index stays readable where it is mapped.
             body = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         entries = {}
-        for relative, mtime_ns, created, state, length, checksum, stamp in header["runs"]:
+        for relative, mtime_ns, created, state, length, checksum, stamp, parents, parents_stamp in header["runs"]:
             text = MappedText(body, at, length, checksum)
-            entries[relative] = IndexEntry(f"{store}/{relative}", mtime_ns, created, state, text, stamp=stamp)
+            entries[relative] = IndexEntry(
+                f"{store}/{relative}",
+                mtime_ns,
+                created,
+                state,
+                text,
+                stamp=stamp,
+                parents=tuple(parents),
+                parents_stamp=parents_stamp,
+            )
             at += length
         return entries if at == len(body) else {}
     except (OSError, ValueError, KeyError, TypeError):
@@ -184,6 +213,8 @@ def _save(store: str, entries: list[IndexEntry]) -> None:
             len(entry.text),
             zlib.crc32(entry.text),
             entry.stamp,
+            entry.parents,
+            entry.parents_stamp,
         ]
         for entry in entries
     ]

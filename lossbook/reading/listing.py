@@ -91,6 +91,16 @@ class _Row:
     changed: float = 0.0  # when a look found it new or changed
     names: int = -1  # the number of the set of names that its record has; -1 where it was not parsed yet
     live: LiveSummary | None = None
+    parents: tuple[str, ...] = ()  # of a fork: their folders, and what tells that they changed
+    parents_stamp: int = 0
+
+    def is_of_its_parents(self) -> bool:
+        """Whether the record of a fork still says what its parents' files say."""
+        if not self.parents:
+            return True
+        from lossbook.reading.forks import parents_stamp
+
+        return parents_stamp(self.parents) == self.parents_stamp
 
 
 class Listing:
@@ -190,7 +200,12 @@ class Listing:
         for entry in entries:
             key = RunKey(*entry.path.rsplit("/", 2)[-2:])
             known = mapped.get(f"{key.project}/{key.id}")
-            same = known is not None and known.mtime_ns == entry.mtime_ns and entry.mtime_ns != 0
+            same = (
+                known is not None
+                and (known.mtime_ns, known.stamp, known.parents_stamp)
+                == (entry.mtime_ns, entry.stamp, entry.parents_stamp)
+                and entry.mtime_ns != 0
+            )
             self._put(key, known if same and known is not None else entry, now)
         self._turns.extend(self._rows)
 
@@ -238,7 +253,7 @@ class Listing:
             mtime_ns = os.stat(folder.path).st_mtime_ns
         except OSError:
             return False
-        if row is not None and row.mtime_ns == mtime_ns and row.state != "running":
+        if row is not None and row.mtime_ns == mtime_ns and row.state != "running" and row.is_of_its_parents():
             return False
         if not folder.exists():
             return False
@@ -246,13 +261,21 @@ class Listing:
         live = None
         if row is not None and row.state == "running":
             live = row.live = row.live or self._context.live_summary(folder)
-        record, _ = read_record(folder, live)
+        record, _, parents, stamp = read_record(folder, live)
         settled_ns = mtime_ns if is_settled(mtime_ns, looked_ns) else 0
         checksum = _checksum(record)
         if row is not None and row.checksum == checksum:
-            row.mtime_ns = settled_ns
+            row.mtime_ns, row.parents, row.parents_stamp = settled_ns, parents, stamp
             return False
-        entry = IndexEntry(folder.path, settled_ns, record.created_us, record.state, record.to_text())
+        entry = IndexEntry(
+            folder.path,
+            settled_ns,
+            record.created_us,
+            record.state,
+            record.to_text(),
+            parents=parents,
+            parents_stamp=stamp,
+        )
         self._put(key, entry, now, revision, checksum)
         return True
 
@@ -277,6 +300,7 @@ class Listing:
                 row.created, self._order = entry.created, None
             if row.state != "running":
                 row.live = None
+        row.parents, row.parents_stamp = entry.parents, entry.parents_stamp
         row.changed = now if revision is not None else 0.0
         # Those that are looked at again although their folder shows no change are compared by what they say.
         volatile = entry.state == "running" or entry.mtime_ns == 0
@@ -456,14 +480,14 @@ class Listing:
         text = self._file.read(row.text) if isinstance(row.text, FilePlace) else row.text.read()
         if text is None:
             # A cache that was damaged costs one reading, never a wrong answer.
-            record, _ = read_record(RunFolder(f"{self._context.store}/{row.key.project}/{row.key.id}"))
+            record = read_record(RunFolder(f"{self._context.store}/{row.key.project}/{row.key.id}")).record
         else:
             record = parse_record(text)
         if row.names < 0:
             if len(self._name_sets) > 1000 + 2 * len(self._rows):
                 self._forget_names()
             row.names = self._name_sets.number_of(record)
-        return record._replace(duration=max(0.0, time.time() - record.started)) if row.state == "running" else record
+        return record.aged() if row.state == "running" else record
 
     def _forget_names(self) -> None:
         """Forget sets of names that no run has any more."""

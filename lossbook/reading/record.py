@@ -29,12 +29,14 @@ class IndexRecord(NamedTuple):
         created, started, ended: Unix seconds, 0 where nothing tells them; `started` is the last attempt's, `ended` None
             while it runs.
         created_us: `created` in µs, exactly.
-        duration: seconds of the last attempt, until now while it runs.
+        duration: seconds that its attempts ran, without the time between them; until now while it runs.
         attempts: how many there were, 1 at the least.
         config: as given to `init()`, with the changes made since.
         summary: what the training code set in `run.summary`, as JSON has it.
+        metrics: over the rows that count, of a fork its parents' up to the step where it began among them.
         define: what `define_metric` said, one object each.
         problems: what is damaged, a sentence each.
+        earlier: seconds that the attempts before the last ran.
     """
 
     id: str
@@ -61,6 +63,13 @@ class IndexRecord(NamedTuple):
     define: list[JsonObject]
     alerts: int
     problems: list[str]
+    earlier: float = 0.0
+
+    def aged(self) -> IndexRecord:
+        """As it is now: a running run grows older with the clock alone."""
+        if self.state != "running":
+            return self
+        return self._replace(duration=self.earlier + max(0.0, time.time() - self.started))
 
     def to_text(self) -> bytes:
         """As JSON, as the index keeps it: the values without their names, because all of ten thousand are parsed."""
@@ -83,15 +92,26 @@ def parse_record(text: bytes) -> IndexRecord:
     return IndexRecord._make(values)
 
 
-def read_record(folder: RunFolder, live: LiveSummary | None = None) -> tuple[IndexRecord, int]:
+class ReadRecord(NamedTuple):
+    """What was read of one run.
+
+    Attributes:
+        stamp: of the journal that the record was made from, where no summary that covers its rows lies in the run, else 0.
+        parents: the folders of the runs that it was forked from.
+        parents_stamp: as `forks.parents_stamp` gave it before they were read.
+    """
+
+    record: IndexRecord
+    stamp: int = 0
+    parents: tuple[str, ...] = ()
+    parents_stamp: int = 0
+
+
+def read_record(folder: RunFolder, live: LiveSummary | None = None) -> ReadRecord:
     """Read what is known of one run.
 
     Args:
         live: of this folder, where one is kept: of a running run only what was added to the journal is read then.
-
-    Returns:
-        The record; and where no summary that covers its rows lies in the run, the stamp of the journal that it was made
-        from, else 0.
     """
     info, problems = read_run_info(folder)
     stamp = 0
@@ -106,9 +126,26 @@ def read_record(folder: RunFolder, live: LiveSummary | None = None) -> tuple[Ind
             # Before the rows are read: a row that comes meanwhile has the record made again.
             stamp = journal_stamp(folder)
             summary = _bring_up_to_date(summary, folder, problems, live)
+        if summary.earlier is None and len(info.attempts) > 1:
+            # An earlier version wrote it.
+            summary = summary._replace(earlier=_bring_up_to_date(None, folder, problems, live).earlier)
     if info.format > FORMAT:
         problems.append(f"{folder.run_json} has format {info.format}, which this version does not know")
-    return _record(info, summary, problems, info.created or summary.started or _first_time(folder)), stamp
+    created = info.created or summary.started or _first_time(folder)
+    if info.parent is None:
+        return ReadRecord(_record(info, summary, problems, created), stamp)
+    from lossbook.reading.forks import ancestors, inherit, parents_stamp, with_inherited
+
+    chain = ancestors(folder, info)
+    parents = tuple(one.folder.path for one in chain)
+    # Before their rows are read, as above.
+    of_parents = parents_stamp(parents)
+    inherited = inherit(chain, problems)
+    last_step = summary.last_step
+    if last_step is None:
+        last_step = max((one.last_step for one in inherited.values()), default=None)
+    summary = summary._replace(metrics=with_inherited(summary.metrics, inherited), last_step=last_step)
+    return ReadRecord(_record(info, summary, problems, created), stamp, parents, of_parents)
 
 
 def _first_time(folder: RunFolder) -> int:
@@ -144,7 +181,7 @@ def _record(info: RunInfo, summary: RunSummary, problems: list[str], created: in
         created_us=created,
         started=started / 1e6,
         ended=summary.ended / 1e6 if summary.ended else None,
-        duration=max(0.0, (last_moment - started) / 1e6) if started else 0.0,
+        duration=(summary.earlier or 0) / 1e6 + (max(0.0, (last_moment - started) / 1e6) if started else 0.0),
         group=info.group,
         notes=info.notes,
         tags=list(info.tags),
@@ -159,6 +196,7 @@ def _record(info: RunInfo, summary: RunSummary, problems: list[str], created: in
         define=list(summary.define),
         alerts=summary.alerts,
         problems=[*problems, *summary.problems],
+        earlier=(summary.earlier or 0) / 1e6,
     )
 
 

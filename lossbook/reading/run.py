@@ -11,7 +11,7 @@ from lossbook.json_shapes import object_or_empty
 from lossbook.lazy import shown_by
 from lossbook.metrics import AXES, find_key, goal_of, nearest
 from lossbook.paths import RunFolder, SegmentName
-from lossbook.reading.index import IndexEntry, read_index
+from lossbook.reading.index import IndexEntry
 from lossbook.reading.record import IndexRecord, read_record
 from lossbook.run_info import Attempt, Parent, RunInfo, load_run_info, parse_run_info, read_run_info
 from lossbook.storage import FilesReplaced
@@ -139,7 +139,7 @@ class RecordedRun:
 
     @property
     def duration(self) -> float:
-        """Seconds of the last attempt, until now while it runs."""
+        """Seconds that its attempts ran, without the time between them; until now while it runs."""
         return self.record.duration
 
     @property
@@ -168,10 +168,24 @@ class RecordedRun:
     def refresh(self) -> RecordedRun:
         """Read state, configuration and summary again."""
         live = self._live or self._context.live_summary(self.folder)
-        record, _ = read_record(self.folder, live)
+        record, _, parents, stamp = read_record(self.folder, live)
         self._live = live if record.state == "running" else None
-        self._entry = IndexEntry(self.path, 0, record.created_us, record.state, record.to_text(), record)
+        self._entry = IndexEntry(
+            self.path,
+            0,
+            record.created_us,
+            record.state,
+            record.to_text(),
+            record,
+            parents=parents,
+            parents_stamp=stamp,
+        )
         return self
+
+    @property
+    def is_of_its_parents(self) -> bool:
+        """Whether what is known of a fork is what the files of its parents say; true of a run that is no fork."""
+        return self._entry.is_of_its_parents
 
     @property
     def store(self) -> str:
@@ -496,17 +510,10 @@ class RecordedRun:
 
     def _rows_of_parent(self, parent: Parent) -> RunRows | None:
         """The rows of a run that another was forked from; None when it is not in this store."""
-        from lossbook.paths import run_folder
+        from lossbook.reading.forks import find_parent
 
-        try:
-            folder = run_folder(self._context.store, parent.project, parent.run)
-        except BadArgument:
-            return None
-        if not folder.exists():
-            folder = next(
-                (one.folder for one in read_index(self._context.store) if one.record.id == parent.run), folder
-            )
-        if not folder.exists():
+        folder = find_parent(self._context.store, parent)
+        if folder is None:
             return None
         with self._lock:
             rows = self._parents.get(folder.path)

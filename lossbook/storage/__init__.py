@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from lossbook.storage.segment import Segment as Segment
     from lossbook.storage.segments import list_segments as list_segments
     from lossbook.storage.series_reader import RunRows as RunRows
+    from lossbook.storage.statistics import Statistics as Statistics, statistics_of as statistics_of
     from lossbook.storage.summary import (
         LiveSummary as LiveSummary,
         compute_summary as compute_summary,
@@ -77,6 +78,7 @@ else:
             "segment": "Segment",
             "segments": "list_segments",
             "series_reader": "RunRows",
+            "statistics": "Statistics statistics_of",
             "summary": "LiveSummary compute_summary overlay",
             "summary_file": "MetricStatistics MetricTable RunSummary read_summary",
             "verify": "verify_run",

@@ -168,7 +168,12 @@ class SealedPart:
     rows: int = 0
     last_time: int = 0
     next_row: int = 0
+    ends: dict[int, int] = field(default_factory=dict)  # when the last row of each attempt was logged
     problems: list[str] = field(default_factory=list)
+
+    def note_time(self, attempt: int, time_us: int) -> None:
+        self.last_time = max(self.last_time, time_us)
+        self.ends[attempt] = max(self.ends.get(attempt, 0), time_us)
 
 
 def read_sealed(segment: Segment, first_row: int | None = None) -> SealedPart:
@@ -188,7 +193,7 @@ def read_sealed(segment: Segment, first_row: int | None = None) -> SealedPart:
     connection = connect()
     for key, attempt, rank, first, *numbers, last_time in _top_level(connection, segment, later):
         part.series[(key, attempt, rank)] = one = _statistics(*numbers)
-        part.last_time = max(part.last_time, last_time)
+        part.note_time(attempt, last_time)
         part.next_row = max(part.next_row, one.last_row + 1)
         row_numbers += [first, one.last_row]
     events = events_source(segment)
@@ -197,7 +202,7 @@ def read_sealed(segment: Segment, first_row: int | None = None) -> SealedPart:
     for row, when, kind, rank, attempt, value in found or ():
         row_numbers.append(row)
         part.next_row = max(part.next_row, row + 1)
-        part.last_time = max(part.last_time, when)
+        part.note_time(attempt, when)
         if kind in KINDS_THAT_COUNT:
             try:
                 part.events.append(Event(when, rank, attempt, kind, shallow_object(orjson.loads(value))))

@@ -43,6 +43,9 @@ LEAST_ALIKE = 256
 #: A run's files are replaced while they are read so many times in a row at the most.
 _MOST_TRIES = 20
 
+#: Steps up to which statistics are kept, of a run that others were forked from.
+_MOST_CUTS = 64
+
 Place = tuple[int, int]  # attempt, rank
 
 
@@ -95,6 +98,10 @@ class LiveSummary:
         self._changed: set[str] = set()
         self._written: dict[str, JsonObject] = {}  # by key, as `summary.json` has it
         self._cut: dict[tuple[str, Place], tuple[int, int, Statistics]] = {}  # cut, rows then, up to there
+        self._ends: dict[int, int] = {}  # by attempt, when training logged its last row
+        self._earlier: int | None = None  # what a `summary.json` said of the attempts before the last
+        self._up_to: dict[tuple[Place, int], dict[str, Statistics]] = {}  # as `up_to` worked it out
+        self._lowest: dict[Place, int] = {}  # the lowest step that came since
 
     @property
     def is_seeded(self) -> bool:
@@ -156,6 +163,62 @@ class LiveSummary:
         self.updates += 1
         return self._assemble(info)
 
+    def up_to(self, step: int) -> dict[str, Statistics]:
+        """Statistics by key over the rows that count and are not beyond a step.
+
+        Raises:
+            StoreError: a file cannot be read.
+        """
+        with self._lock:
+            for _ in range(_MOST_TRIES):
+                try:
+                    self._update(None)
+                    return self._sum_up_to(step, list_segments(self._folder))
+                except FileNotFoundError:
+                    continue
+                except _StartOver:
+                    self._begin()
+            self._update(None)
+            return self._sum_up_to(step, list_segments(self._folder))
+
+    def _sum_up_to(self, step: int, segments: list[Segment]) -> dict[str, Statistics]:
+        for place, cut in [*self._up_to]:
+            if self._lowest.get(place, NEVER) <= cut:
+                del self._up_to[place, cut]
+        self._lowest.clear()
+        whole: dict[str, Statistics] = {}
+        missing: dict[tuple[Place, int], set[str]] = {}
+        pieces: dict[str, list[tuple[Place, int | None]]] = {}
+        for key, places in self._places.items():
+            cuts = self._last_visible(key)
+            for place in places:
+                one, cut = self._series[place][key], min(step, cuts[place[0]])
+                if one.first_step > cut:
+                    continue
+                is_whole = one.furthest_step <= cut
+                pieces.setdefault(key, []).append((place, None if is_whole else cut))
+                if not is_whole and key not in self._up_to.get((place, cut), ()):
+                    missing.setdefault((place, cut), set()).add(key)
+        for (place, cut), keys in missing.items():
+            found = statistics_up_to(segments, *place, cut, keys)
+            self._up_to.setdefault((place, cut), {}).update({key: found.get(key, Statistics()) for key in keys})
+        for key, parts in pieces.items():
+            total = Statistics()
+            for place, end in parts:
+                total.merge(self._series[place][key] if end is None else self._up_to[place, end][key])
+            if total.count:
+                whole[key] = total
+        while len(self._up_to) > _MOST_CUTS:
+            del self._up_to[next(iter(self._up_to))]
+        return whole
+
+    def _last_visible(self, key: str) -> dict[int, int]:
+        """The last step that counts of each attempt, of one key."""
+        firsts: dict[int, int] = {}
+        for place in self._places[key]:
+            firsts[place[0]] = min(firsts.get(place[0], NEVER), self._series[place][key].first_step)
+        return cutoffs(self._resumed_from, firsts)
+
     def write(self) -> RunSummary:
         """Bring `summary.json` up to date.
 
@@ -180,7 +243,7 @@ class LiveSummary:
             return
         latest = max(resumed_from)
         # An attempt that did not say from where it resumed may hide rows that this summary counts.
-        if len(resumed_from) > 1 and resumed_from[latest] is None:
+        if len(resumed_from) > 1 and (resumed_from[latest] is None or written.earlier is None):
             return
         if (written.started or 0) < (info.last_attempt.started or 0) or len(written.metrics) >= MOST_KEYS:
             return
@@ -205,6 +268,7 @@ class LiveSummary:
         self._events = EventFold(written)
         self._rows, self._last_time = written.rows, written.last_time or 0
         self._last_step = written.last_step
+        self._earlier = written.earlier or 0
         self._resumed_from = resumed_from
 
     def _read_journal(self, segment: Segment) -> None:
@@ -224,13 +288,14 @@ class LiveSummary:
                     continue
                 if is_training:
                     self._rows += 1
-                    self._last_time = max(self._last_time, row.t)
+                    self._note_time(cursor.attempt, row.t)
                 if row.kind is not None:
                     if row.kind in KINDS_THAT_COUNT:
                         self._events.add(Event(row.t, rank, cursor.attempt, row.kind, row.body))
                     continue
                 series = self._series_of((cursor.attempt, rank))
                 step = row.step or 0
+                self._note_step((cursor.attempt, rank), step)
                 if not series.keys() >= row.body.keys():
                     self._add_series(
                         (cursor.attempt, rank), {key: Statistics() for key in row.body if key not in series}
@@ -268,10 +333,11 @@ class LiveSummary:
             for at, key in enumerate(keys):
                 series[key].add_many(numbers[1], numbers[0], values[:, at])
             self._changed.update(keys)
+            self._note_step(place, int(numbers[1].min()))
             cursor.next_row = max(cursor.next_row or 0, int(numbers[0].max()) + 1)
             if is_training:
                 self._rows += len(alike)
-                self._last_time = max(self._last_time, *(row.t for row in alike))
+                self._note_time(cursor.attempt, max(row.t for row in alike))
 
     def _take_sealed(self, segment: Segment, segments: list[Segment]) -> None:
         """Take a sealed file for what was read of it already: journal segments, or smaller files; read only the rest."""
@@ -327,6 +393,7 @@ class LiveSummary:
     def _take_part(self, part: SealedPart, segment: Segment) -> None:
         for (key, attempt, rank), one in part.series.items():
             series = self._series_of((attempt, rank))
+            self._note_step((attempt, rank), one.first_step)
             if key in series:
                 series[key].merge(one)
                 self._changed.add(key)
@@ -336,7 +403,22 @@ class LiveSummary:
             self._events.add(event)
         if not is_monitor(segment.name.rank):
             self._rows += part.rows
-            self._last_time = max(self._last_time, part.last_time)
+            for attempt, last_time in part.ends.items():
+                self._note_time(attempt, last_time)
+
+    def _note_time(self, attempt: int, time_us: int) -> None:
+        self._last_time = max(self._last_time, time_us)
+        self._ends[attempt] = max(self._ends.get(attempt, 0), time_us)
+
+    def _note_step(self, place: Place, step: int) -> None:
+        self._lowest[place] = min(self._lowest.get(place, NEVER), step)
+
+    def _earlier_us(self, info: RunInfo) -> int | None:
+        """What the attempts before the last ran, each from its beginning to its last row."""
+        if self._earlier is not None:
+            return self._earlier
+        begun = {one.number: one.started for one in info.attempts[:-1] if one.started}
+        return sum(max(0, self._ends[number] - started) for number, started in begun.items() if number in self._ends)
 
     def _series_of(self, place: Place) -> dict[str, Statistics]:
         if self._seed is not None and place[0] != max(self._resumed_from):
@@ -438,6 +520,7 @@ class LiveSummary:
             state=state,
             error=error,
             started=info.last_attempt.started or info.created or None,
+            earlier=self._earlier_us(info),
             ended=ended or (last_time if state != "running" else None),
             updated=time.time_ns() // 1000,
             rows=self._rows,

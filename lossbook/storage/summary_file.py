@@ -123,6 +123,7 @@ class RunSummary(NamedTuple):
     Attributes:
         state: running, finished, failed, interrupted, killed or crashed; None where it is not known.
         started: when the last attempt began.
+        earlier: µs that the attempts before it ran, each from its beginning to its last row; None where it is not known.
         updated: when this was written.
         rows: of all kinds, those of followers left out.
         last_step: the furthest that training has come.
@@ -138,6 +139,7 @@ class RunSummary(NamedTuple):
     state: str | None = None
     error: str | None = None
     started: int | None = None
+    earlier: int | None = None
     ended: int | None = None
     updated: int | None = None
     rows: int = 0
@@ -159,6 +161,7 @@ class RunSummary(NamedTuple):
             "state": self.state,
             "error": self.error,
             "started": self.started,
+            **({"earlier": self.earlier} if self.earlier is not None else {}),
             "ended": self.ended,
             "updated": self.updated,
             "rows": self.rows,
@@ -206,6 +209,7 @@ def _parsed(values: JsonObject) -> RunSummary:
         state=text_or_none(values.get("state")),
         error=text_or_none(values.get("error")),
         started=whole_or_none(values.get("started")),
+        earlier=whole_or_none(values.get("earlier")),
         ended=whole_or_none(values.get("ended")),
         updated=whole_or_none(values.get("updated")),
         rows=whole_or_none(values.get("rows")) or 0,
@@ -281,6 +285,7 @@ _SUMMARY: Shape = {
     "state": (is_text, "a text"),
     "error": (is_text, "a text"),
     "started": (is_time, "a time in microseconds"),
+    "earlier": (is_count, "a count"),
     "ended": (is_time, "a time in microseconds"),
     "last_time": (is_step, "a time in microseconds"),
     "rows": (is_count, "a count"),
