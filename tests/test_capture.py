@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 import lossbook
-from lossbook.follower import capture
-from lossbook.follower.capture import environment, git_state, packages
+from lossbook.follower import capture, repository as git_repository
+from lossbook.follower.capture import environment, packages
+from lossbook.follower.repository import git_state
 from lossbook.paths import RunFolder, read_json
 from lossbook.redaction import is_secret_name, mask_arguments, mask_config, mask_text
 
@@ -150,7 +151,7 @@ def test_secrets_in_changes_are_masked(repository: Path) -> None:
 
 @needs_git
 def test_a_huge_diff_is_cut_and_says_so(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capture, "LARGEST_DIFF_BYTES", 10_000)
+    monkeypatch.setattr(git_repository, "LARGEST_DIFF_BYTES", 10_000)
     (repository / "config.yaml").write_text("größe: 1\n" * 100_000)
     diff = state(repository)["diff"]
     assert len(diff) < 11_000
@@ -165,7 +166,7 @@ def test_git_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     slow.write_text("#!/bin/sh\nexec sleep 60\n")
     slow.chmod(0o755)
     monkeypatch.setenv("PATH", f"{slow.parent}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr(capture, "GIT_SECONDS", 0.1)
+    monkeypatch.setattr(git_repository, "GIT_SECONDS", 0.1)
     assert git_state(str(tmp_path), None) is None
 
 

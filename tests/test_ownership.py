@@ -19,7 +19,8 @@ from waiting import wait_until
 import lossbook
 from lossbook.cli.moving import refuse_running
 from lossbook.errors import StoreError
-from lossbook.follower.ending import forget_followed, note_followed, seal_left_behind
+from lossbook.follower.ending import seal_left_behind
+from lossbook.follower.followed import forget_followed, note_followed
 from lossbook.journal import lease, life_of, live_writers, segment_writers
 from lossbook.journal.lease import lease_path, renew_lease, seems_alive, server_clock
 from lossbook.journal.line import encode_scalars

@@ -1,41 +1,52 @@
-"""`python -m lossbook.follower STORE --folder FOLDER` follows the runs of a store that are handed over in a folder;
-`python -m lossbook.follower RUN_FOLDER --pid PID --attempt N --rank R` follows one run. Started by `init()`, ends by itself.
+"""Follows runs in a process of its own. Started by `init()`, ends by itself:
+
+python -m lossbook.follower STORE --folder FOLDER                          the runs of a store that are handed over there
+python -m lossbook.follower RUN_FOLDER --pid PID [--attempt N] [--rank R]   one run of a training process
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
 
-from lossbook.follower.loop import follow
+from lossbook.follower.loop import follow, last_traceback
 from lossbook.follower.service import run_service
 from lossbook.paths import RunFolder
 
+_OPTIONS = ("--folder", "--pid", "--attempt", "--rank")
+
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m lossbook.follower", description=__doc__)
-    parser.add_argument("path", help="the store, or one run's folder")
-    parser.add_argument("--folder", help="where runs of the store are handed over")
-    parser.add_argument("--pid", type=int, help="the training process")
-    parser.add_argument("--attempt", type=int, default=0, help="the attempt it writes")
-    parser.add_argument("--rank", type=int, default=0, help="its rank")
-    arguments = parser.parse_args()
-    if (arguments.folder is None) == (arguments.pid is None):
-        parser.error("pass --folder for a store, or --pid for one run")
-    _settle_in()
-    if arguments.folder is not None:
-        return run_service(arguments.folder)
     try:
-        follow(RunFolder(arguments.path), arguments.pid, attempt=arguments.attempt, rank=arguments.rank)
+        path, options = _read(sys.argv[1:])
+        pid, attempt, rank = (int(options.get(name, "0")) for name in _OPTIONS[1:])
+    except ValueError:
+        print(__doc__, file=sys.stderr)
+        return 2
+    _settle_in()
+    if "--folder" in options:
+        return run_service(options["--folder"])
+    try:
+        follow(RunFolder(path), pid, attempt=attempt, rank=rank)
     except Exception as error:
-        import traceback
-
-        traceback.print_exc()
+        print(last_traceback())
         print(f"the follower ended: {error}; `lossbook seal` does the rest of its work", flush=True)
         return 1
     return 0
+
+
+def _read(arguments: list[str]) -> tuple[str, dict[str, str]]:
+    """The path and the options; a program that only programs start needs no more than pairs (`argparse` loads for long).
+
+    Raises:
+        ValueError: they are not as the module's text has them.
+    """
+    path, *pairs = arguments
+    options = dict(zip(pairs[0::2], pairs[1::2], strict=True))
+    if not options.keys() <= set(_OPTIONS) or ("--folder" in options) == ("--pid" in options):
+        raise ValueError(arguments)
+    return path, options
 
 
 def _settle_in() -> None:

@@ -1,8 +1,4 @@
-"""How a run's end is told and sealed where training could not: now, or by a later follower of the same place.
-
-A follower notes in the store which runs it has begun to follow. One that was killed together with its training leaves
-that note, and the next follower of the place that serves the store does the rest of its work.
-"""
+"""How a run's end is told and sealed where training could not: now, or by a later follower of the same place."""
 
 from __future__ import annotations
 
@@ -10,21 +6,12 @@ import os
 import time
 from contextlib import ExitStack
 
-from lossbook.journal import (
-    Row,
-    bring_home,
-    drop_lease,
-    journal_segments,
-    last_row,
-    place_name,
-    segment_writers,
-)
-from lossbook.paths import FOLLOWED, RunFolder, file_names, folder_lock, make_folder, safe_name, write_json
+from lossbook.follower.followed import forget_followed, note_path, noted_runs
+from lossbook.journal import Row, bring_home, drop_lease, journal_segments, last_row, segment_writers
+from lossbook.paths import RunFolder, file_names, folder_lock, make_folder, write_json
 from lossbook.processes import Life, this_place
-from lossbook.storage import ENDED_BY_SECONDS, LiveSummary, list_segments, next_row, seal_run
+from lossbook.storage import ENDED_BY_SECONDS, LiveSummary, next_row, seal_run
 
-#: Between the project and the run in the name of a note: no folder's name has it.
-_BETWEEN = "~"
 #: A run without a journal is about to get one, unless its note is older.
 _BEGIN_SECONDS = 86400.0
 
@@ -63,47 +50,6 @@ def say_that_it_crashed(folder: RunFolder, attempt: int, *, ended: int | None = 
     write_json(os.path.join(folder.followers, "watch.json"), value)
 
 
-def note_followed(folder: RunFolder) -> None:
-    """Note in the store that a run is followed from this place.
-
-    Raises:
-        OSError: the store cannot be written.
-    """
-    path = _note(folder)
-    for left in (2, 1, 0):
-        try:
-            make_folder(os.path.dirname(os.path.dirname(path)))
-            make_folder(os.path.dirname(path))
-            with open(path, "ab"):
-                return
-        except FileNotFoundError:  # another follower has just taken its last note back
-            if not left:
-                raise
-
-
-def forget_followed(folder: RunFolder) -> None:
-    """Take the note back: what this place wrote of the run is sealed. Once all of it is, those of other places go too."""
-    path = _note(folder)
-    notes = [path]
-    place, name = os.path.split(path)
-    followed = os.path.dirname(place)
-    if all(segment.is_sealed for segment in list_segments(folder)):
-        try:
-            notes += [os.path.join(followed, other, name) for other in os.listdir(followed)]
-        except OSError:
-            pass
-    for note in notes:
-        try:
-            os.unlink(note)
-            os.rmdir(os.path.dirname(note))
-        except OSError:
-            continue  # others are followed still
-    try:
-        os.rmdir(followed)
-    except OSError:
-        pass
-
-
 def seal_left_behind(store: str) -> list[str]:
     """Seal what killed trainings and followers of this place have left in a store; cheap where there is nothing.
 
@@ -114,36 +60,31 @@ def seal_left_behind(store: str) -> list[str]:
         LossbookError, OSError: a run cannot be sealed; the others are tried the next time.
     """
     done = []
-    directory = os.path.join(store, FOLLOWED, place_name(this_place()))
-    for name in file_names(directory):
-        project, _, run = name.partition(_BETWEEN)
-        if not run or safe_name(project) != project or safe_name(run) != run:
-            continue
-        folder = RunFolder(os.path.join(store, project, run))
+    for folder in noted_runs(store):
         if not folder.exists():
             forget_followed(folder)
-        elif _seal_left(folder, os.path.join(directory, name)):
+        elif _seal_left(folder):
             done.append(f"{folder.path} was left unsealed by a follower that was killed, and is sealed now")
     return done
 
 
-def _seal_left(folder: RunFolder, note: str) -> bool:
+def _seal_left(folder: RunFolder) -> bool:
     with ExitStack() as stack:
         for name in file_names(folder.followers):
             lock = name.removesuffix(".lock")
             is_one = name.startswith("follow-") and lock != name
             if is_one and not stack.enter_context(folder_lock(folder, lock, seconds=0.0)):
                 return False  # a follower is at it
-        return _seal_unfollowed(folder, note)
+        return _seal_unfollowed(folder)
 
 
-def _seal_unfollowed(folder: RunFolder, note: str) -> bool:
+def _seal_unfollowed(folder: RunFolder) -> bool:
     place = this_place()
     writers = [writer for writer in segment_writers(folder.journal) if writer.place == place]
     if any(writer.life is not Life.DEAD for writer in writers):
         return False  # its follower is about to begin
     if not writers:
-        if time.time() - os.stat(note).st_mtime > _BEGIN_SECONDS:
+        if time.time() - os.stat(note_path(folder)).st_mtime > _BEGIN_SECONDS:
             forget_followed(folder)
         return False
     first = [writer for writer in writers if writer.segment.name.rank == 0]
@@ -157,9 +98,3 @@ def _seal_unfollowed(folder: RunFolder, note: str) -> bool:
     drop_lease(folder, place)
     forget_followed(folder)
     return report.segments > 0
-
-
-def _note(folder: RunFolder) -> str:
-    project, run = os.path.split(os.path.abspath(folder.path))
-    store, project = os.path.split(project)
-    return os.path.join(store, FOLLOWED, place_name(this_place()), f"{project}{_BETWEEN}{run}")

@@ -1,25 +1,24 @@
-"""What a follower does for one run: capture once, then seal, summarise, diagnose and mirror until the training has ended."""
+"""What a follower does for one run: capture once, then seal, summarise, diagnose and mirror until the training has ended.
+
+What only some runs need, or a run only at its end, is imported where it is used: a start costs the machine little.
+"""
 
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from lossbook.errors import LossbookError
-from lossbook.follower.alerts import Alerts
-from lossbook.follower.capture import capture
-from lossbook.follower.ending import forget_followed, has_finished, is_missed, note_followed, say_that_it_crashed
+from lossbook.follower.beginning import Beginning
+from lossbook.follower.followed import forget_followed, note_followed
 from lossbook.follower.system import SystemMetrics
 from lossbook.journal import (
     RENEW_SECONDS,
     DigestKeeper,
-    bring_home,
     drop_lease,
     journal_segments,
     live_writers,
@@ -29,10 +28,12 @@ from lossbook.journal import (
 from lossbook.paths import RunFolder, folder_lock, is_monitor, parse_segment_name, passing_store
 from lossbook.processes import process_start, this_place
 from lossbook.run_info import load_run_info
-from lossbook.storage import LiveSummary, next_row, seal_run
 
 if TYPE_CHECKING:
+    from lossbook.follower.alerts import Alerts
+    from lossbook.follower.capture import Process
     from lossbook.follower.mirror_process import Mirrors
+    from lossbook.storage import LiveSummary
 
 POLL_SECONDS = 0.5
 #: `summary.json` is written at the most every so often, and never for more than a fiftieth of the time; while training
@@ -113,7 +114,8 @@ class FollowedRun:
         self._is_ended = self._is_sealed = False
         self._steps = iter((self._end, self._seal))
         self._lock = ExitStack()
-        self._summary = LiveSummary(folder) if self._is_main else None
+        self._beginning = Beginning(folder)
+        self._summary: LiveSummary | None = None
         self._is_unsummed = True
         self._next_summary = self._next_idle_summary = 0.0
         self._mirrors = self._make_mirrors(environment, cwd) if self._is_main else None
@@ -123,18 +125,15 @@ class FollowedRun:
         process = (pid, self._start)
         self._capturing = threading.Thread(
             target=self._quietly,
-            args=(lambda: capture(folder, process, attempt=attempt, main=True, variables=environment),),
+            args=(lambda: _capture(folder, process, attempt, environment),),
             name="lossbook-capture",
             daemon=True,
         )
         if self._is_main:
             self._capturing.start()
         self._system = SystemMetrics(folder, pid, rank, environment=environment, note=self.note)
+        self._environment, self._cwd = environment, cwd
         self._alerts: Alerts | None = None
-        if self._is_main:
-            self._alerts = Alerts(
-                folder, pid, attempt, self._system.rows, environment=environment, cwd=cwd, note=self.note
-            )
 
     def hold(self) -> bool:
         """Keep other followers from the same work; False where one is at it."""
@@ -173,11 +172,15 @@ class FollowedRun:
         """Let go of the run; one that was to be kept only until its mirrors have it is removed."""
         self._system.close()
         if self.is_over and self._mirrors is not None and self._mirrors.all_delivered() and _only_passes(self.folder):
+            import shutil
+
             shutil.rmtree(self.folder.path, ignore_errors=True)
         self._lock.close()
 
     def miss_rank(self, rank: int, pid: int) -> None:
         """Say that another rank's process of this node has gone without a word, unless the run has ended before, or with it."""
+        from lossbook.follower.ending import is_missed
+
         if self._is_ended or not is_missed(self.folder, is_alive=self._is_process_alive()):
             return
         sentence = f"rank {rank} (process {pid} on {self._place.host}) was killed, or crashed outside of Python"
@@ -197,7 +200,7 @@ class FollowedRun:
 
     def failed(self) -> bool:
         """Note an exception that came out of `tick`; True when the run is better left alone."""
-        self.note(traceback.format_exc())
+        self.note(last_traceback())
         self._failures += 1
         return self._failures >= MOST_FAILURES
 
@@ -208,8 +211,13 @@ class FollowedRun:
         is_alive = self._is_process_alive()
         sizes = _sizes(self.folder.journal)
         before, self._sizes = self._sizes, sizes
-        self._is_new |= any(size != before.get(name) and _is_of_training(name) for name, size in sizes.items())
-        if is_alive and sizes == before:
+        # Rows of the machine say nothing about the training.
+        changed = {name for name in sizes.keys() | before.keys() if sizes.get(name) != before.get(name)}
+        is_changed = any(map(_is_of_training, changed))
+        self._is_new |= is_changed
+        # Now and then they are all looked at: others of this node may write the run too, and end without a word.
+        is_due = bool(sizes) and time.monotonic() >= self._next_lease
+        if is_alive and not is_changed and not is_due:
             return True
         # The training process may have ended its run and live on (a notebook, a sweep): its journal says so.
         if live_writers(self.folder.journal, place=self._place):
@@ -233,45 +241,72 @@ class FollowedRun:
         if is_new:
             rotated = _rotated_segments(self.folder)
             if rotated and rotated != self._sealed_at:
-                self._quietly(lambda: seal_run(self.folder, finished=False, node_only=True))
+                self._quietly(lambda: _seal(self.folder, finished=False))
                 self._sealed_at = _rotated_segments(self.folder)
         now = time.monotonic()
         self._is_unsummed |= is_new
-        if self._summary is not None and now >= (self._next_summary if self._is_unsummed else self._next_idle_summary):
-            self._quietly(self._summary.write)
-            self._is_unsummed = False
-            self._next_summary = now + max(SUMMARY_SECONDS, 50 * (time.monotonic() - now))
-            self._next_idle_summary = now + IDLE_SUMMARY_SECONDS
-        if (alerts := self._alerts) is not None:
-            self._quietly(lambda: alerts.tick(is_idle=not is_new))
+        if self._is_main and self._beginning.is_over(self._sizes):
+            if now >= (self._next_summary if self._is_unsummed else self._next_idle_summary):
+                self._quietly(self._write_summary)
+                self._is_unsummed = False
+                self._next_summary = now + max(SUMMARY_SECONDS, 50 * (time.monotonic() - now))
+                self._next_idle_summary = now + IDLE_SUMMARY_SECONDS
+            self._quietly(lambda: self._diagnosed().tick(is_idle=not is_new))
         if self._mirrors is not None:
             self._quietly(self._mirrors.tend)
+
+    def _write_summary(self) -> None:
+        if self._summary is None:
+            from lossbook.storage import LiveSummary
+
+            self._summary = LiveSummary(self.folder)
+        self._summary.write()
+
+    def _diagnosed(self) -> Alerts:
+        if self._alerts is None:
+            from lossbook.follower.alerts import Alerts
+
+            self._alerts = Alerts(
+                self.folder,
+                self._pid,
+                self._attempt,
+                self._system.rows,
+                environment=self._environment,
+                cwd=self._cwd,
+                note=self.note,
+            )
+        return self._alerts
 
     # -- when it has ended ----------------------------------------------------------------------------------------
 
     def _end(self) -> None:
         """Say how it ended: what a reader wants to know first."""
+        from lossbook.follower.ending import has_finished, say_that_it_crashed
+
         self._is_ended = True
-        if self._alerts is not None:
-            self._quietly(self._alerts.close)
+        if self._is_main:
+            self._quietly(lambda: self._diagnosed().close())
         self._quietly(self._system.close)
         self._quietly(lambda: self._digests.extend(to_end=True))
         if self._is_main and not has_finished(self.folder):
             self._quietly(lambda: say_that_it_crashed(self.folder, self._attempt))
-        if self._summary is not None:
-            self._quietly(self._summary.write)
+        if self._is_main:
+            self._quietly(self._write_summary)
 
     def _seal(self) -> None:
         self._is_sealed = True
         self._quietly(self._bring_home)
-        self._quietly(lambda: seal_run(self.folder, finished=True, node_only=True))
+        self._quietly(lambda: _seal(self.folder, finished=True))
         if not live_writers(self.folder.journal, place=self._place):
             drop_lease(self.folder, self._place)
             forget_followed(self.folder)
-        if self._summary is not None:
-            self._quietly(self._summary.write)
+        if self._is_main:
+            self._quietly(self._write_summary)
 
     def _bring_home(self) -> None:
+        from lossbook.journal import bring_home
+        from lossbook.storage import next_row
+
         for sentence in bring_home(self.folder, next_row=next_row):
             self.note(sentence)
 
@@ -300,7 +335,26 @@ class FollowedRun:
         except (LossbookError, OSError) as error:
             self.note(str(error))
         except Exception:
-            self.note(traceback.format_exc())
+            self.note(last_traceback())
+
+
+def last_traceback() -> str:
+    """The exception that is being handled, in words."""
+    import traceback
+
+    return traceback.format_exc()
+
+
+def _capture(folder: RunFolder, process: Process, attempt: int, variables: Mapping[str, str]) -> None:
+    from lossbook.follower.capture import capture
+
+    capture(folder, process, attempt=attempt, main=True, variables=variables)
+
+
+def _seal(folder: RunFolder, *, finished: bool) -> None:
+    from lossbook.storage import seal_run
+
+    seal_run(folder, finished=finished, node_only=True)
 
 
 def _is_of_training(filename: str) -> bool:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import os
 import time
-import traceback
 from collections.abc import Mapping
 
-from lossbook.follower.ending import seal_left_behind
-from lossbook.follower.loop import POLL_SECONDS, FollowedRun
+from lossbook.follower.followed import noted_runs
+from lossbook.follower.loop import POLL_SECONDS, FollowedRun, last_traceback
 from lossbook.paths import RunFolder
 from lossbook.processes import process_start
 from lossbook.run import Handover, HandoverFolder, Unshared
@@ -96,21 +95,26 @@ class _Served:
                 return
             run.close()
         except Exception:  # the run's folder may hold anything
-            _log(f"{handover.run} cannot be followed; `lossbook seal` does its work\n{traceback.format_exc()}")
+            _log(f"{handover.run} cannot be followed; `lossbook seal` does its work\n{last_traceback()}")
         self._folder.done(handover.name)
 
     def see_to_left_behind(self) -> None:
         """Once for each store: seal what a follower of this place left there when it was killed."""
-        for path, _, _ in list(self._runs):
+        followed = {path for path, _, _ in self._runs}
+        for path in followed:
             store = os.path.dirname(os.path.dirname(path))
             if store in self._seen_to:
                 continue
             self._seen_to.add(store)
+            if all(os.path.realpath(folder.path) in followed for folder in noted_runs(store)):
+                continue
+            from lossbook.follower.ending import seal_left_behind
+
             try:
                 for sentence in seal_left_behind(store):
                     _log(sentence)
             except Exception:  # another run's folder may hold anything
-                _log(f"what was left in {store} is not sealed\n{traceback.format_exc()}")
+                _log(f"what was left in {store} is not sealed\n{last_traceback()}")
 
     def see_to_ranks(self) -> None:
         """Note which ranks of the runs that are followed have gone without saying how they ended."""

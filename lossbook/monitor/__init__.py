@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from lossbook.monitor.amd import Amd
 from lossbook.monitor.base import Family, FamilyLost, Say
 from lossbook.monitor.cgroups import container_memory_bytes
+from lossbook.monitor.drivers import may_have_amd, may_have_nvidia
 from lossbook.monitor.gpus import aggregates, first_gpu
 from lossbook.monitor.host import Host
-from lossbook.monitor.nvidia import Nvidia
 from lossbook.monitor.process import TrainingProcess, node_environment
 
 #: A family that was there and has failed is looked for again after so long.
@@ -55,8 +54,8 @@ class Monitor:
             several = environment.get("LOCAL_WORLD_SIZE", "1") not in ("", "1")
             training = TrainingProcess(pid, is_one_of_several=several)
             families = {
-                "nvidia": Nvidia(first=rank, environment=environment, processes=training.processes, say=self._tell),
-                "amd": Amd(first=rank, environment=environment, processes=training.processes, say=self._tell),
+                "nvidia": _Driven(may_have_nvidia, lambda: self._nvidia(environment, training)),
+                "amd": _Driven(may_have_amd, lambda: self._amd(environment, training)),
                 "host": Host(folder),
                 "process": training,
             }
@@ -115,3 +114,39 @@ class Monitor:
         if sentence not in self._said:
             self._said.add(sentence)
             self._say(sentence)
+
+    def _nvidia(self, environment: Mapping[str, str], training: TrainingProcess) -> Family:
+        from lossbook.monitor.nvidia import Nvidia
+
+        return Nvidia(first=self._rank, environment=environment, processes=training.processes, say=self._tell)
+
+    def _amd(self, environment: Mapping[str, str], training: TrainingProcess) -> Family:
+        from lossbook.monitor.amd import Amd
+
+        return Amd(first=self._rank, environment=environment, processes=training.processes, say=self._tell)
+
+
+class _Driven:
+    """A family that is loaded once its driver is there: a vendor's bindings take longer to load than all else here."""
+
+    def __init__(self, is_there: Callable[[], bool], make: Callable[[], Family]) -> None:
+        self._is_there = is_there
+        self._make = make
+        self._family: Family | None = None
+
+    def open(self) -> bool:
+        """As `Family.open`."""
+        if self._family is None:
+            if not self._is_there():
+                return False
+            self._family = self._make()
+        return self._family.open()
+
+    def sample(self) -> dict[str, float]:
+        """As `Family.sample`."""
+        return {} if self._family is None else self._family.sample()
+
+    def close(self) -> None:
+        """As `Family.close`."""
+        if self._family is not None:
+            self._family.close()

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lossbook.monitor.base import FamilyLost, Say, SlowClock
+from lossbook.monitor.drivers import AMD_VENDOR
 from lossbook.monitor.visible import amd_devices
 
 Figure = TypeVar("Figure")
 
-_VENDOR = "0x1002"
 #: Some versions give a temperature in thousandths of a degree, and a power limit in millionths of a watt.
 _NO_TEMPERATURE = 1000
 _NO_WATTS = 100_000
@@ -223,7 +223,7 @@ class AmdFiles:
         for device in self._drm.glob("card*/device"):
             if (
                 device.parent.name[4:].isdecimal()
-                and _text(device / "vendor") == _VENDOR
+                and _text(device / "vendor") == AMD_VENDOR
                 and ((device / "mem_info_vram_total").exists() or (device / "gpu_busy_percent").exists())
             ):
                 cards.append(device)

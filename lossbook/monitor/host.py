@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 from lossbook.monitor.base import Rates
-from lossbook.monitor.cgroups import GROUPS_ROOT, OWN_GROUPS, container_cpu, container_memory_bytes
+from lossbook.monitor.cgroups import GROUPS_ROOT, OWN_GROUPS, StrPath, container_cpu, container_memory_bytes
 
 
 class Host:
@@ -17,7 +16,7 @@ class Host:
         groups, root: where the control groups of this process are told, and lie.
     """
 
-    def __init__(self, folder: str = ".", *, groups: Path = OWN_GROUPS, root: Path = GROUPS_ROOT) -> None:
+    def __init__(self, folder: str = ".", *, groups: StrPath = OWN_GROUPS, root: StrPath = GROUPS_ROOT) -> None:
         self._folder = folder
         self._groups = groups
         self._root = root
