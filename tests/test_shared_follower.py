@@ -144,7 +144,7 @@ def test_the_follower_is_replaced_when_it_is_killed_and_serves_every_run_that_li
 def test_a_run_whose_follower_is_killed_gets_another_one_when_it_ends(store: Path, wait_until: WaitUntil) -> None:
     process = start_one(store, "one")
     wait_until(lambda: follower_of(folder_of(store, "one").path))
-    wait_until(lambda: os.path.exists(folder_of(store, "one").summary_json))
+    wait_until(lambda: list(Path(folder_of(store, "one").followers).glob("lease-*")))
     os.kill(int(follower_of(folder_of(store, "one").path) or 0), signal.SIGKILL)
     wait_until(lambda: follower_of(folder_of(store, "one").path) is None)
     end(process)

@@ -18,6 +18,9 @@ _OPTIONS = ("--folder", "--pid", "--attempt", "--rank")
 
 
 def main() -> int:
+    if sys.argv[1:] in (["--help"], ["-h"]):
+        print(__doc__)
+        return 0
     try:
         path, options = _read(sys.argv[1:])
         pid, attempt, rank = (int(options.get(name, "0")) for name in _OPTIONS[1:])

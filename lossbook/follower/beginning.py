@@ -12,8 +12,9 @@ from collections.abc import Mapping
 
 from lossbook.paths import RunFolder
 
-#: A run is at its beginning until its journals are so long together, or it has been followed for so long.
-BEGINNING_BYTES, BEGINNING_SECONDS = 32 << 10, 120.0
+#: A run is at its beginning until one of its journals has so many rows, or they are so long together, or it has been
+#: followed for so long. The noise of a loss is not known before some dozens of rows.
+BEGINNING_ROWS, BEGINNING_BYTES, BEGINNING_SECONDS = 100, 32 << 10, 120.0
 #: What is to be said at once: a value that is not finite, and an alert of the training's own.
 _AT_ONCE = (b'"NaN"', b'Infinity"', b'"alert"')
 
@@ -30,6 +31,7 @@ class Beginning:
         self._is_over = os.path.exists(folder.summary_json)
         self._ends = time.monotonic() + BEGINNING_SECONDS
         self._looked_at: dict[str, int] = {}
+        self._rows: dict[str, int] = {}
 
     def is_over(self, sizes: Mapping[str, int]) -> bool:
         """Whether the run needs its summary and its diagnosis.
@@ -43,7 +45,7 @@ class Beginning:
         return self._is_over
 
     def _tells(self, name: str, size: int) -> bool:
-        """Whether what was added to a file is to be said at once."""
+        """Whether a file has many rows by now, or what was added to it is to be said at once."""
         begin = self._looked_at.get(name, 0)
         if size <= begin:
             return False
@@ -55,4 +57,5 @@ class Beginning:
             return False
         # A row that is half written is looked at again with its rest.
         self._looked_at[name] = begin + added.rfind(b"\n") + 1
-        return any(sign in added for sign in _AT_ONCE)
+        self._rows[name] = self._rows.get(name, 0) + added.count(b"\n")
+        return self._rows[name] >= BEGINNING_ROWS or any(sign in added for sign in _AT_ONCE)
