@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from lossbook.storage import LiveSummary
 
 POLL_SECONDS = 0.5
+#: Who writes the run is looked at when training has logged something, and so often without that.
+LOOK_SECONDS = 4.0
 #: `summary.json` is written at the most every so often, and never for more than a fiftieth of the time; while training
 #: logs nothing, seldom: only the machine's series go on then.
 SUMMARY_SECONDS, IDLE_SUMMARY_SECONDS = 2.0, 30.0
@@ -104,7 +106,7 @@ class FollowedRun:
         self._is_main = rank == 0
         self._start = process_start(pid) if start is None else start
         self._place = this_place()
-        self._next_lease = 0.0
+        self._next_lease = self._next_look = 0.0
         self._sizes: Sizes = {}
         self._is_new = False  # whether training has logged something since the last round
         self._sealed_at = 0
@@ -216,9 +218,10 @@ class FollowedRun:
         is_changed = any(map(_is_of_training, changed))
         self._is_new |= is_changed
         # Now and then they are all looked at: others of this node may write the run too, and end without a word.
-        is_due = bool(sizes) and time.monotonic() >= self._next_lease
+        is_due = bool(sizes) and time.monotonic() >= self._next_look
         if is_alive and not is_changed and not is_due:
             return True
+        self._next_look = time.monotonic() + LOOK_SECONDS
         # The training process may have ended its run and live on (a notebook, a sweep): its journal says so.
         if live_writers(self.folder.journal, place=self._place):
             return True
