@@ -57,6 +57,7 @@ Examples:
 @click.pass_obj
 def seal_command(settings: Settings, refs: tuple[str, ...], everything: bool, take_over: bool) -> int:
     """Turn journals that nobody writes any more into Parquet."""
+    _bring_home(settings)
     folders = _chosen(settings, refs, everything)
     reports: list[dict[str, object]] = []
     status = 0
@@ -83,6 +84,20 @@ def seal_command(settings: Settings, refs: tuple[str, ...], everything: bool, ta
     if settings.json:
         click.echo(to_json(reports))
     return status
+
+
+def _bring_home(settings: Settings) -> None:
+    """Add what waits on this machine to the runs of the store: one may not be there yet, and could not be named."""
+    from lossbook.journal import bring_home
+    from lossbook.storage import next_row
+
+    try:
+        added = bring_home(store=settings.own_store().location, next_row=next_row)
+    except OSError as error:
+        raise StoreError(f"{settings.location} cannot be written ({error.strerror or error})") from error
+    if not settings.json:
+        for sentence in added:
+            click.echo(printable(sentence))
 
 
 def seal_folder(folder: RunFolder, *, take_over: bool = False) -> tuple[SealReport, list[str]]:

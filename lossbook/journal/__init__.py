@@ -1,10 +1,10 @@
 """The journal: append-only JSON Lines, one file per writing process and segment.
 
 `line` owns the format of a line, `attempt_row` the row that begins a segment, `writer` the promise that a returned
-append survives SIGKILL, `gate` that one thread writes at a time, `home` where the run's folder is, `flush` what a loss of
-power cannot take, `async_writer` and `spill` the same for a file system that may hang, `digest` the checksums that tell a
-flipped byte, `reader` the reading of whatever is there, damaged or not, `liveness` and `lease` whether somebody may still
-write, `takeover` what is done where that cannot be seen.
+append survives SIGKILL, `gate` that one thread writes at a time, `home` where the run's folder is, `flush` what a loss
+of power cannot take, `async_writer` and `spill` the same for a file system that may hang, `waiting` for a run that is
+not known yet, `digest` the checksums that tell a flipped byte, `reader` the reading of whatever is there, damaged or
+not, `liveness` and `lease` whether somebody may still write, `takeover` what is done where that cannot be seen.
 """
 
 from __future__ import annotations
@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from lossbook.journal.segment_numbers import next_child_rank as next_child_rank, next_segment as next_segment
     from lossbook.journal.spill import bring_home as bring_home
     from lossbook.journal.takeover import bring_rest_home as bring_rest_home, take_over as take_over
+    from lossbook.journal.waiting import WaitingJournal as WaitingJournal
     from lossbook.journal.writer import Journal as Journal, NotPlain as NotPlain
 else:
     __getattr__, __dir__ = lazy_exports(
@@ -113,6 +114,7 @@ else:
             "segment_numbers": "next_child_rank next_segment",
             "spill": "bring_home",
             "takeover": "bring_rest_home take_over",
+            "waiting": "WaitingJournal",
             "writer": "Journal NotPlain",
         },
     )

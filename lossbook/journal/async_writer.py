@@ -13,13 +13,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-import orjson
-
 from lossbook.journal import writer
 from lossbook.journal.attempt_row import AttemptRow
-from lossbook.journal.line import NEWLINE, encode_event, encode_scalars, number_line
+from lossbook.journal.encoded import EncodedJournal
+from lossbook.journal.line import number_line
 from lossbook.journal.spill import NextRow, SpillFile, SpillHead, bring_file_home
-from lossbook.journal.writer import UNUSABLE, Journal, NotPlain
+from lossbook.journal.writer import UNUSABLE, Journal
 from lossbook.json_shapes import JsonObject
 from lossbook.paths import RunFolder
 
@@ -32,7 +31,7 @@ _SYNC = "sync"
 RETRY_SECONDS = 0.5
 
 
-class AsyncJournal(Journal):
+class AsyncJournal(EncodedJournal):
     """A `Journal` whose file is written by a thread; `append` only encodes and queues.
 
     Args:
@@ -78,6 +77,7 @@ class AsyncJournal(Journal):
         prepare: Callable[[AsyncJournal], tuple[RunFolder, int, AttemptRow]] | None = None,
     ) -> None:
         super().__init__(folder, rank, attempt, row=row, step=step, warn=warn)
+        self._mark = 0
         self._run_json = run_json
         self._next_row = next_row
         self._prepare = prepare
@@ -100,35 +100,6 @@ class AsyncJournal(Journal):
         self._thread.start()
 
     # -- the training thread's side -----------------------------------------------------------------------------
-
-    def append(self, scalars: dict[str, float], step: int | None) -> None:
-        with self._lock:
-            if step is None:
-                step = self.step + 1
-            elif type(step) is not int or not -(1 << 63) <= step < 1 << 63:
-                raise NotPlain
-            line = orjson.dumps({"i": 0, "t": time.time_ns() // 1000, "s": step, "m": scalars}, None, NEWLINE)
-            total = sum(scalars.values())
-            if total - total != 0:
-                raise NotPlain
-            self.step = step
-            self._put(line)
-
-    def append_scalars(self, scalars: dict[str, float], step: int | None, *, time_us: int | None = None) -> None:
-        with self._lock:
-            step = self.step + 1 if step is None else step
-            if time_us is None:
-                self.step = step
-            self._put(encode_scalars(0, time.time_ns() // 1000 if time_us is None else time_us, step, scalars))
-
-    def append_event(self, kind: str, value: JsonObject, *, key: str | None = None, step: int | None = None) -> None:
-        self._put(encode_event(0, time.time_ns() // 1000, step, kind, key, value))
-
-    def put_file(self, path: str, contents: bytes) -> None:
-        self._put(contents, f"file:{path}")
-
-    def append_text(self, path: str, text: bytes) -> None:
-        self._put(text, f"text:{path}")
 
     def _put(self, contents: bytes, target: str = "") -> None:
         with self._changed:
@@ -200,9 +171,9 @@ class AsyncJournal(Journal):
             if target == _SYNC:
                 self._sync_now()
             elif target.startswith("file:"):
-                super().put_file(target[5:], contents)
+                Journal.put_file(self, target[5:], contents)
             elif target:
-                super().append_text(target[5:], contents)
+                Journal.append_text(self, target[5:], contents)
         with self._changed:
             if self._abandoned:
                 return False

@@ -183,11 +183,12 @@ def spill_folder() -> str:
     return os.path.join(cache_folder(), "spill")
 
 
-def bring_home(folder: RunFolder | None = None, *, next_row: NextRow) -> list[str]:
+def bring_home(folder: RunFolder | None = None, *, store: str | None = None, next_row: NextRow) -> list[str]:
     """Add rows that were left in spill files of dead processes to their runs.
 
     Args:
         folder: only this run's; None for every run whose store answers.
+        store: only those of this store.
         next_row: tells which number the first of them gets.
 
     Returns:
@@ -202,6 +203,8 @@ def bring_home(folder: RunFolder | None = None, *, next_row: NextRow) -> list[st
         path = os.path.join(spill_folder(), name)
         head = read_spill_head(path)
         if head is None or (folder is not None and os.path.abspath(folder.path) != head.folder):
+            continue
+        if store is not None and os.path.dirname(os.path.dirname(head.folder)) != os.path.abspath(store):
             continue
         if not head.is_over(path):
             continue

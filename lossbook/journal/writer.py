@@ -25,7 +25,7 @@ from lossbook.journal.attempt_row import AttemptRow
 from lossbook.journal.flush import Unflushed, flush_file
 from lossbook.journal.gate import TAKEN, Gate
 from lossbook.journal.home import NOT_THERE, Found, Home
-from lossbook.journal.line import NEWLINE, encode_event, encode_scalars
+from lossbook.journal.line import NEWLINE, encode_event, encode_scalars, number_line
 from lossbook.journal.open_file import copy_bytes, count_lines, held_file, is_file, leads_to, put_copy
 from lossbook.journal.segment_numbers import is_taken_over, next_segment
 from lossbook.journal.side_files import open_to_append, write_once
@@ -244,6 +244,10 @@ class Journal(Gate):
             self._write_line(lambda row: encode_event(row, self._now_us(), step, kind, key, value))
 
         self._alone(write)
+
+    def append_line(self, line: bytes) -> None:
+        """Write a row that was encoded before, with the number that is its turn; as `append_event` otherwise."""
+        self._alone(lambda: self._write_line(lambda row: number_line(line, row)))
 
     def _now_us(self) -> int:
         """The time of a row that has none of its own."""

@@ -33,11 +33,19 @@ from lossbook.processes import Life, Place, process_age_seconds, process_life, p
 from lossbook.run.distributed import Launch, elastic_folder, is_loopback, master_address
 from lossbook.run.request import command_line
 
-#: How long a rank other than 0 waits for rank 0's announcement, in seconds: where a launcher started it, where only
-#: `RANK` and `WORLD_SIZE` say so (they may be left over in a shell), and where rank 0 may first wait for a lease to end.
-LAUNCHED_SECONDS = 30.0
-LEFT_OVER_SECONDS = 8.0
-REQUEUED_SECONDS = 120.0
+#: How long `init()` of a rank other than 0 waits for rank 0's announcement, in seconds: where a launcher started it; on
+#: the last rank, which is the only one that some trainers log on; where only `RANK` and `WORLD_SIZE` say that there are
+#: others (they may be left over in a shell); and where rank 0 may first wait for a lease to end.
+LAUNCHED_SECONDS = 10.0
+LAST_RANK_SECONDS = 2.0
+LEFT_OVER_SECONDS = 5.0
+REQUEUED_SECONDS = 30.0
+#: So long a program that comes to its end waits, since its `init()`: it may be shorter than rank 0 is late.
+FINISH_SECONDS = 30.0
+#: Between two looks, at the most, when training goes on meanwhile.
+_LOOK_SECONDS = 5.0
+#: Where it cannot be seen whether rank 0 lives, so long is waited for one that can.
+_UNSEEN_SECONDS = 7.5
 #: The ranks of a launch do not begin at the very same time.
 _SKEW_SECONDS = 5.0
 #: So long a rank waits for its own launcher's rank 0 before it joins one that another launcher on this machine, or an
@@ -47,6 +55,8 @@ _STRANGER_SECONDS = 2.0
 _LATE_SECONDS = 600.0
 #: Announcements are kept so long for a job that is requeued.
 _KEPT_SECONDS = 30 * 86400.0
+#: So much of a journal shows whether a job is under way.
+_HEAD_BYTES = 1 << 16
 #: So many other jobs are looked at for such, each time.
 _LOOKED_AT = 16
 
@@ -93,6 +103,27 @@ class Joined(NamedTuple):
     announcement: str
 
 
+class Patience(NamedTuple):
+    """How a rank waits for its rank 0.
+
+    Attributes:
+        pause: waits for so many seconds.
+        is_over: whether to give up, after so many seconds.
+    """
+
+    pause: Callable[[float], None]
+    is_over: Callable[[float], bool]
+
+
+def init_seconds(launch: Launch) -> float:
+    """How long `init()` waits for the rank 0 of a launch."""
+    if launch.requeue or launch.restart:
+        return REQUEUED_SECONDS
+    if not launch.is_launched:
+        return LEFT_OVER_SECONDS
+    return LAST_RANK_SECONDS if launch.rank == launch.world_size - 1 > 1 else LAUNCHED_SECONDS
+
+
 def find_run(
     store: str,
     project: str,
@@ -100,14 +131,14 @@ def find_run(
     *,
     fresh: str,
     warn: Callable[[str], None],
-    pause: Callable[[float], None] | None = None,
+    patience: Patience | None = None,
 ) -> Joined:
     """The run of this launch: for rank 0 a new one or that of the launch that it goes on with, for others rank 0's.
 
     Args:
         fresh: the id of a run that is new.
         warn: takes one sentence where no announcement is of this launch.
-        pause: waits for so many seconds.
+        patience: for how long a rank other than 0 looks for its rank 0; by default for as long as `init()` may.
 
     Raises:
         OSError: the store cannot be written.
@@ -125,7 +156,7 @@ def find_run(
             )
         named = launch._replace(token=f"{launch.token}|{name}") if launch.token else launch
         return Joined(named, before or fresh, "allow" if before else "never", name)
-    found = _wait_for_announcement(store, project, folder, me, launch, pause or time.sleep)
+    found = _wait_for_announcement(store, project, folder, me, launch, patience)
     if found is not None:
         return Joined(
             launch._replace(token=f"{launch.token}|{found.announcement}"), found.run, "allow", found.announcement
@@ -172,53 +203,59 @@ def _gone_on_with(store: str, project: str, me: Member, members: list[Member], l
 
 
 def _wait_for_announcement(
-    store: str, project: str, folder: str, me: Member, launch: Launch, pause: Callable[[float], None]
+    store: str, project: str, folder: str, me: Member, launch: Launch, patience: Patience | None
 ) -> Member | None:
+    pause, is_over = patience or Patience(time.sleep, lambda waited: waited >= init_seconds(launch))
     began = time.monotonic()
-    limit = LAUNCHED_SECONDS if launch.is_launched else LEFT_OVER_SECONDS
-    if launch.requeue or launch.restart:
-        limit = REQUEUED_SECONDS
     delay = 0.01
     while True:
         waited = time.monotonic() - began
         members = _members(folder)
-        for one in _candidates(store, project, me, members, waited, limit):
+        for one in _candidates(store, project, me, members, launch, waited):
             if _join(folder, me, one):
                 return one
-        if waited >= limit:
+        if is_over(waited):
             if launch.is_elastic and (same := [one for one in members if _is_same_launcher(one, me)]):
                 return max(same, key=lambda one: one.joined)
             return None
-        pause(min(delay, limit))
-        delay = min(1.0, delay * 1.5)
+        pause(delay)
+        delay = min(1.0 if waited < FINISH_SECONDS else _LOOK_SECONDS, delay * 1.5)
         _server_seconds(folder)  # a network file system shows a folder anew that this machine has changed
 
 
 def _candidates(
-    store: str, project: str, me: Member, members: list[Member], waited: float, limit: float
+    store: str, project: str, me: Member, members: list[Member], launch: Launch, waited: float
 ) -> Iterable[Member]:
     """The announcements that this process may belong to, if it can be told which: the best one, or none.
 
     Args:
-        waited: for how many seconds already, of the `limit`: a launch may still be about to begin.
+        waited: for how many seconds already: a launch may still be about to begin.
     """
+    unseen_seconds = _UNSEEN_SECONDS if launch.is_launched else _STRANGER_SECONDS
     taken = {one.announcement for one in members if one.rank == me.rank}
     nearby = {one.announcement for one in members if _is_same_launcher(one, me)}
     found: list[tuple[int, Member]] = []
     for one in members:
         if one.rank != 0 or one.announcement in taken or not _may_be_one_job(one, me):
             continue
-        if waited < _STRANGER_SECONDS and _may_be_a_stranger(one, me) and one.announcement not in nearby:
+        is_near = one.announcement in nearby
+        if waited < _STRANGER_SECONDS and _may_be_a_stranger(one, me) and not is_near:
+            continue
+        if not launch.is_launched and not (is_near or me.address):
+            continue  # without an address there is nothing that processes of different launchers could meet at
+        if waited > FINISH_SECONDS and abs(one.began - me.began) > _LATE_SECONDS:
             continue
         late = me.began - one.joined
         if late > _LATE_SECONDS:
             continue
         if late > 0:
             life = _life(store, project, one)
-            if life is Life.DEAD or (life is Life.UNKNOWN and late > _SKEW_SECONDS and waited < limit / 4):
+            if life is Life.DEAD or (life is Life.UNKNOWN and late > _SKEW_SECONDS and waited < unseen_seconds):
+                continue
+            if not launch.is_launched and _has_trained(store, project, one, before=me.began):
                 continue
         closeness = 2 if late < _SKEW_SECONDS else 1
-        found.append((closeness + (10 if one.announcement in nearby else 0), one))
+        found.append((closeness + (10 if is_near else 0), one))
     if not found:
         return []
     best = max(closeness for closeness, _ in found)
@@ -265,6 +302,19 @@ def _life(store: str, project: str, rank_0: Member) -> Life:
     if has_ended(folder) or not seems_alive(folder, rank_0.place):
         return Life.DEAD
     return Life.UNKNOWN
+
+
+def _has_trained(store: str, project: str, rank_0: Member, *, before: float) -> bool:
+    """Whether the job of a rank 0 was under way, with all ranks that it needs, before a time by the file server's clock."""
+    from lossbook.journal import journal_segments, read_segment
+
+    folder = run_folder(store, project, rank_0.run)
+    steps: set[int | None] = set()
+    for segment in journal_segments(folder.journal):
+        if segment.name.rank == 0:
+            rows = read_segment(segment.path, limit_bytes=_HEAD_BYTES).rows
+            steps.update(row.step for row in rows if row.kind is None and rank_0.joined < row.t / 1e6 < before)
+    return len(steps) > 1
 
 
 # -- the files --------------------------------------------------------------------------------------------------------

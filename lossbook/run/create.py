@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from lossbook.errors import LossbookError, StoreError, UnknownRun
 from lossbook.handlers import is_of_handler
@@ -23,10 +24,37 @@ from lossbook.run.text import text_of
 from lossbook.run_info import Attempt, Parent, RunInfo, load_run_info, write_run_info
 
 if TYPE_CHECKING:
-    from lossbook.journal import AsyncJournal, Home
+    from lossbook.journal import AsyncJournal, Home, WaitingJournal
+    from lossbook.run.announcement import Patience
 
 #: How long `init()` waits for a network file system before it goes on without it, in seconds.
 OPEN_SECONDS = 5.0
+
+
+class Late(Protocol):
+    """What finds the run of a rank that has begun without it.
+
+    Attributes:
+        is_settled: set when the run is known, or when it cannot be.
+        journal: what takes rows until then; None where the run was found in time.
+    """
+
+    is_settled: threading.Event
+    journal: WaitingJournal | None
+
+    def tell(self, run: Settles) -> None:
+        """Say whose rows wait."""
+
+    def end(self, *, in_peace: bool) -> None:
+        """Come to a decision, because the run is ending."""
+
+
+class Settles(Protocol):
+    """A run that may turn out to be another one than was begun."""
+
+    def tell(self, sentence: str) -> None: ...
+
+    def settle(self, started: Started) -> None: ...
 
 
 class Started(NamedTuple):
@@ -37,6 +65,7 @@ class Started(NamedTuple):
         attempt: this attempt.
         resumed: whether there was something to resume.
         launch: this process's place; another than was asked where the rest of its job was not found.
+        late: the search for the run, where that is not known yet.
     """
 
     folder: RunFolder
@@ -45,6 +74,7 @@ class Started(NamedTuple):
     journal: Journal
     resumed: bool = False
     launch: Launch = Launch(0, 0, 1, "", 0)
+    late: Late | None = None
 
 
 def choose_id(request: InitRequest, launch: Launch, count: int, warn: Callable[[str], None]) -> tuple[str | None, str]:
@@ -78,7 +108,7 @@ def begin(
     *,
     warn: Callable[[str], None],
     journal: AsyncJournal | None = None,
-    pause: Callable[[float], None] | None = None,
+    patience: Patience | None = None,
     fresh: str | None = None,
 ) -> Started:
     """Claim the run's folder, name this attempt in its `run.json` (rank 0 writes it), and open its journal.
@@ -86,7 +116,7 @@ def begin(
     Args:
         warn: takes one sentence about what went differently than asked.
         journal: the one that waits for the folder, where the store's file system may hang.
-        pause: waits for so many seconds, while another process may still be writing the run.
+        patience: how this process waits for others: for its rank 0, and for one that may still be writing the run.
         fresh: the id of a new run; by default one is chosen.
 
     Raises:
@@ -100,7 +130,7 @@ def begin(
             from lossbook.run.announcement import find_run  # as in claim_run
 
             launch, run_id, resume, announcement = find_run(
-                request.store, request.info.project, launch, fresh=fresh or new_run_id(), warn=warn, pause=pause
+                request.store, request.info.project, launch, fresh=fresh or new_run_id(), warn=warn, patience=patience
             )
             request = request._replace(id=run_id, resume=resume)
             if journal is not None:
@@ -108,6 +138,7 @@ def begin(
         elif launch.job and launch.rank == 0 and launch.is_named:
             announcement = new_run_id()  # for a requeue of the job
         wanted = Wanted(request.store, request.info.project, request.id or fresh, request.resume)
+        pause = None if patience is None else patience.pause
         while True:
             folder, run_id, previous = claim_run(wanted, launch, warn, exact=journal is not None, pause=pause)
             with folder_lock(folder, "run") if launch.rank == 0 else nullcontext():
@@ -160,11 +191,19 @@ def begin(
         raise StoreError(f"{request.store} cannot be written, and {error}; nothing of this run is recorded") from error
 
 
-def begin_async(request: InitRequest, launch: Launch, *, warn: Callable[[str], None]) -> Started:
+def begin_async(
+    request: InitRequest,
+    launch: Launch,
+    *,
+    warn: Callable[[str], None],
+    patience: Patience | None = None,
+    fresh: str | None = None,
+) -> Started:
     """`begin` on a file system that may hang: everything that touches it happens on the journal's own thread."""
     from lossbook.journal import AsyncJournal
+    from lossbook.run.announcement import Patience, init_seconds
 
-    run_id = request.id or new_run_id()
+    run_id = request.id or fresh or new_run_id()
     agrees = request.id is None and request.resume != "must" and launch.must_agree
     if not agrees:
         request = request._replace(id=run_id)
@@ -173,18 +212,23 @@ def begin_async(request: InitRequest, launch: Launch, *, warn: Callable[[str], N
     # Where the parent of a fork lies is looked up by the journal's thread; its project is this one as a rule.
     parent = Parent(request.info.project, *request.fork_from) if request.fork_from is not None else None
     name = _name(request.info, run_id)
-    fresh = request.info._replace(id=run_id, name=name, parent=parent, attempts=(attempt,))
+    info = request.info._replace(id=run_id, name=name, parent=parent, attempts=(attempt,))
     result: list[Started] = []
     refused: list[LossbookError] = []
     heard = [time.monotonic()]
 
     def pause(seconds: float) -> None:
         heard[0] = time.monotonic()  # the file system answers: it is another process that is waited for
-        time.sleep(seconds)
+        (time.sleep if patience is None else patience.pause)(seconds)
+
+    def is_over(waited: float) -> bool:
+        return waited >= init_seconds(launch) if patience is None else patience.is_over(waited)
 
     def prepare(journal: AsyncJournal) -> tuple[RunFolder, int, AttemptRow]:
         try:
-            started = begin(request, launch, warn=warn, journal=journal, pause=pause, fresh=run_id)
+            started = begin(
+                request, launch, warn=warn, journal=journal, patience=Patience(pause, is_over), fresh=run_id
+            )
         except BaseException as error:
             if isinstance(error, UnknownRun) or (isinstance(error, StoreError) and request.resume == "must"):
                 refused.append(error)
@@ -201,7 +245,7 @@ def begin_async(request: InitRequest, launch: Launch, *, warn: Callable[[str], N
         AttemptRow(attempt, launch.rank),
         warn=warn,
         prepare=prepare,
-        run_json=fresh.to_json() if launch.rank == 0 else None,
+        run_json=info.to_json() if launch.rank == 0 else None,
         next_row=_next_row,
     )
     while (left := heard[0] + OPEN_SECONDS - time.monotonic()) > 0:
@@ -209,7 +253,15 @@ def begin_async(request: InitRequest, launch: Launch, *, warn: Callable[[str], N
             return result[0]
     if refused:
         raise refused[0]
-    return Started(folder, fresh, attempt, journal, launch=launch)
+    return Started(folder, info, attempt, journal, launch=launch)
+
+
+def fresh_run(request: InitRequest, launch: Launch) -> tuple[RunFolder, RunInfo]:
+    """The run that a process begins if it stays by itself: its folder, which is not made yet, and its `run.json`."""
+    run_id = request.id or new_run_id()
+    attempt = _this_attempt(launch._replace(token="", world_size=1), (), request.resume_step)
+    info = request.info._replace(id=run_id, name=_name(request.info, run_id), attempts=(attempt,))
+    return run_folder(request.store, request.info.project, run_id), info
 
 
 def begin_disabled(info: RunInfo) -> Started:

@@ -123,7 +123,12 @@ def init(
         run_id, resume = choose_id(request, launch, runs_begun, say)
         request = request._replace(id=run_id, resume=resume)
         may_hang = (request.durability or choose_durability(request.store)[0]) == "async"
-        started = (begin_async if may_hang else begin)(request, launch, warn=say)
+        if launch.rank and launch.must_agree and request.id is None and request.resume != "must":
+            from lossbook.run.late_launch import LateLaunch  # for a rank that has to look for its run
+
+            started = LateLaunch(request, launch, may_hang=may_hang).begin()
+        else:
+            started = (begin_async if may_hang else begin)(request, launch, warn=say)
     except UnknownRun:
         raise
     except StoreError as error:
@@ -146,8 +151,10 @@ def init(
         notebook.watch(run)
     if request.info.system_metrics:
         run.watch_allocator()
-    if started.launch.local_rank == 0 or started.launch.rank > 0:
-        run.be_followed(started.launch.rank, leads=started.launch.local_rank == 0)
+    if started.late is not None:
+        started.late.tell(run)
+    if started.late is None or started.late.journal is None:
+        run.be_followed(started.launch)
     if request.previous != "create_new" or _current is None:
         _current = run
     return run

@@ -24,6 +24,7 @@ from lossbook.run import exit_hooks
 from lossbook.run.allocator import AllocatorWatch, has_gpu_build
 from lossbook.run.console import Console
 from lossbook.run.create import Started, begin_child, begin_disabled
+from lossbook.run.distributed import Launch
 from lossbook.run.follower_process import announce_rank, look_after_follower, start_follower
 from lossbook.run.mapping import RecordedMapping, plain_summary
 from lossbook.run.messages import say
@@ -65,7 +66,12 @@ class Run:
         self._alerts: dict[str, float] = {}  # by title: when the last one was recorded, on the monotonic clock
         self._rows = RowWriter(self.warn, self._write_late)
         self._allocator: AllocatorWatch | None = None
-        self._file_work = FileWork(in_thread=type(self._journal) is not Journal)
+        self._late = started.late
+        self._waits = None if started.late is None else started.late.journal
+        self._file_work = FileWork(
+            in_thread=type(self._journal) is not Journal,
+            ready=started.late.is_settled if started.late is not None else None,
+        )
         self._saved = SavedFiles(
             lambda: self.folder,
             self._file_work,
@@ -78,7 +84,7 @@ class Run:
         self._followed_rank: int | None = None
         self._say_ended: Callable[[], None] | None = None
         # Rank 0's scalars are the run's; the other ranks write what is asked of every rank.
-        self._append = self._journal.append if self._rank <= 0 else _nothing
+        self._append = self._append_of_rank()
         self.config = RecordedMapping(info.config, self._record_config)
         self._journal.home.set_identity(self._identity)
         if self._rank == 0:
@@ -204,7 +210,7 @@ class Run:
         except (TypeError, NotPlain, OverflowError, AttributeError, ValueError, RecursionError) as error:
             if is_of_handler(error):
                 raise
-            self._log_carefully(metrics if data is None else data, step)
+            self._log_carefully(metrics if data is None else data, step, ranks)
         except OSError as error:
             if is_of_handler(error):
                 raise
@@ -228,7 +234,7 @@ class Run:
             self.warn("ranks", f"ranks={shown(ranks)} is not known: use ranks='all', or leave it out for rank 0 only")
             self._append(metrics, step)
 
-    def _log_carefully(self, metrics: object, step: object) -> None:
+    def _log_carefully(self, metrics: object, step: object, ranks: str | None) -> None:
         """Take what is not all plain numbers, value by value."""
         try:
             if self._finished:
@@ -237,7 +243,11 @@ class Run:
             self._open_child()
             if step is not None:
                 step = self._rows.whole_step(step)
-            self._rows.write(metrics, step, self._journal)
+            whole, waits = step, self._waits
+            if waits is None or ranks == "all":
+                self._rows.write(metrics, whole, self._journal)
+            else:
+                waits.for_rank_0(lambda: self._rows.write(metrics, whole, waits))
         except Exception as error:
             if is_of_handler(error):
                 raise
@@ -255,14 +265,42 @@ class Run:
             )
             self._allocator.start()
 
-    def be_followed(self, rank: int, *, leads: bool = True) -> None:
+    def _append_of_rank(self) -> Callable[[dict[str, float], int | None], None]:
+        """What takes a row of scalars that is not asked of every rank."""
+        if self._waits is not None:
+            return self._waits.append_for_rank_0
+        # Rank 0's scalars are the run's; the other ranks write what is asked of every rank.
+        return self._journal.append if self._rank <= 0 else _nothing
+
+    def settle(self, started: Started) -> None:
+        """Go on in the run that this process turned out to belong to, whose journal has its rows already."""
+        said, self._info = self._info, started.info
+        self._waits = None
+        self._journal = started.journal
+        self._rank = started.journal.rank
+        self.id, self.attempt, self.resumed = started.info.id, started.attempt.number, started.resumed
+        if self._finished:
+            self._journal.close()
+            return
+        self._append = self._append_of_rank()
+        self._journal.home.set_identity(self._identity)
+        if self._rank == 0:
+            self._journal.note_file("run.json")
+            if (said.name, said.tags, said.notes) != (self._info.name, self._info.tags, self._info.notes):
+                self._describe(lambda info: info._replace(name=said.name, tags=said.tags, notes=said.notes))
+            if started.info.system_metrics:
+                self.watch_allocator()
+        self.be_followed(started.launch)
+
+    def be_followed(self, launch: Launch) -> None:
         """Hand the run to this node's follower; `init()` asks for it.
 
-        Args:
-            leads: False on a node's other ranks: the follower only notices it when their process is killed.
+        On a node's other ranks than the one that leads there, the follower only notices it when their process is killed.
         """
-        if not leads:
-            self._say_ended = announce_rank(self.path, attempt=self.attempt, rank=rank)
+        rank = launch.rank
+        if launch.local_rank != 0:
+            if rank > 0:
+                self._say_ended = announce_rank(self.path, attempt=self.attempt, rank=rank)
             return
         self._followed_rank = rank
         start_follower(self.path, attempt=self.attempt, rank=rank)
@@ -290,6 +328,11 @@ class Run:
         except Exception as error:
             if is_of_handler(error):
                 raise
+
+    def tell(self, sentence: str) -> None:
+        """Say a sentence about the run as a whole, and keep it as a warning."""
+        say(sentence)
+        self.record_event("warning", {"message": sentence})
 
     def log_aside(self, metrics: Mapping[str, object], step: int) -> None:
         """Record a row without moving the step that `log()` counts on from."""
@@ -415,12 +458,16 @@ class Run:
             self.warn(kind, f"a {kind} could not be recorded ({describe(error)})")
 
     def _record_config(self, changes: dict[str, object]) -> None:
-        if self._rank == 0:
-            self.record_event("config", mask_config(plain(changes)))
+        self._record_as_rank_0("config", lambda: mask_config(plain(changes)))
 
     def _record_summary(self, changes: dict[str, object]) -> None:
+        self._record_as_rank_0("summary", lambda: mask_config(plain_summary(changes)))
+
+    def _record_as_rank_0(self, kind: str, value: Callable[[], JsonObject]) -> None:
         if self._rank == 0:
-            self.record_event("summary", mask_config(plain_summary(changes)))
+            self.record_event(kind, value())
+        elif self._waits is not None:
+            self._waits.for_rank_0(lambda: self.record_event(kind, value()))
 
     def record_console(self, text: bytes) -> None:
         """Add to what the run printed."""
@@ -500,6 +547,8 @@ class Run:
             if self._allocator is not None:
                 self._allocator.stop()
             self._rows.close()
+            if self._late is not None and self._waits is not None:
+                self._late.end(in_peace=state == "finished")
             if self._is_child:
                 self._finished = True
                 self._journal.close()
@@ -591,6 +640,11 @@ class Run:
         """In a forked child: leave the parent's journal alone; the first row begins one of the child's own."""
         parent = self._journal
         parent.forget()
+        if self._waits is not None:
+            # Nobody can say here which run the child's rows would belong to.
+            self._waits = None
+            self._journal = begin_disabled(self._info).journal
+            self._append = self._journal.append
         self.become_child(parent.attempt, parent.step)
 
     def _open_child(self) -> None:
@@ -628,7 +682,7 @@ class Run:
     def __reduce__(self) -> tuple[object, ...]:
         # Where nothing is recorded, the configuration cannot be read back from the run's folder.
         info = self._info if self.path else self._info._replace(config=plain_object(self.config))
-        return attach_child, (self.path, info, self._journal.attempt, self._journal.step)
+        return attach_child, (self.path if self._waits is None else "", info, self._journal.attempt, self._journal.step)
 
 
 def attach_child(path: str, info: RunInfo, attempt: AttemptRow, step: int) -> Run:

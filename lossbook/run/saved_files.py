@@ -33,10 +33,12 @@ class FileWork:
 
     Args:
         in_thread: in a thread, where the store's file system may hang, so that training does not wait for it.
+        ready: set when the run's folder is known; None where it is.
     """
 
-    def __init__(self, *, in_thread: bool) -> None:
+    def __init__(self, *, in_thread: bool, ready: threading.Event | None = None) -> None:
         self._in_thread = in_thread
+        self._ready = ready
         self._threads: list[threading.Thread] = []
 
     def do(self, work: Callable[[], None]) -> None:
@@ -44,9 +46,14 @@ class FileWork:
         if not self._in_thread:
             work()
             return
-        thread = threading.Thread(target=work, name="lossbook-files", daemon=True)
+        thread = threading.Thread(target=self._do, args=(work,), name="lossbook-files", daemon=True)
         self._threads = [*(one for one in self._threads if one.is_alive()), thread]
         thread.start()
+
+    def _do(self, work: Callable[[], None]) -> None:
+        if self._ready is not None:
+            self._ready.wait()
+        work()
 
     def wait(self, timeout_seconds: float) -> bool:
         """Wait for the threads; False when the file system did not answer in time."""

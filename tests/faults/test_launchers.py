@@ -189,6 +189,79 @@ def test_a_rank_that_comes_late_joins_a_rank_0_that_lives(store: Path) -> None:
     assert runs_by_name(store) == {"job": (0.1, [(0, 0.1), (1, 0.1)])}
 
 
+IMPATIENT = """
+from lossbook.run import announcement, late_launch
+announcement.LAUNCHED_SECONDS = announcement.LAST_RANK_SECONDS = 0.2
+late_launch.SETTLE_SECONDS = float(os.environ.get("SETTLE_SECONDS", "60"))
+"""
+
+IN_TWO_PARTS = (
+    IMPATIENT
+    + """
+run = lossbook.init(store=store, project="p", name=sys.argv[2], config={"lr": float(sys.argv[3])}, console=False)
+for step in range(10):
+    run.log({"loss": 0.5}, step=step)
+    run.log({"speed": 0.5, "rank": int(os.environ["RANK"])}, step=step, ranks="all")
+    if step == 4:
+        print("logged", run.id, flush=True)
+        sys.stdin.readline()
+run.finish()
+print(run.id, flush=True)
+"""
+)
+
+
+def said_by(process: subprocess.Popen[str]) -> list[str]:
+    assert process.stdout is not None
+    return process.stdout.readline().split()
+
+
+@pytest.mark.parametrize("durability", ["process", "async"])
+def test_a_rank_trains_on_while_its_rank_0_is_late_and_then_all_its_rows_are_in_the_run(
+    store: Path, durability: str
+) -> None:
+    settings = {"LOSSBOOK_DURABILITY": durability}
+    early = begin(IN_TWO_PARTS, store, "job", 0.1, **deepspeed(1), **settings)
+    assert said_by(early)[0] == "logged"
+    assert list(all_runs(store)) == []
+    first = begin(IN_TWO_PARTS, store, "job", 0.1, **deepspeed(0), **settings)
+    run_id = said_by(first)[1]
+    wait_until(lambda: any(store.glob(f"p/{run_id}/journal/r1-*")), what="the rows of rank 1 come to the run")
+    assert end([early, first]) == ["", ""]
+    (folder,) = all_runs(store)
+    assert folder.path == str(store / "p" / run_id)
+    rows = recorded(folder).history(["speed", "rank"], ranks=True).numpy()
+    expected = [(step, rank) for step in range(10) for rank in (0, 1)]
+    assert list(zip(rows["step"].tolist(), rows["rank"].tolist(), strict=True)) == expected
+    # What counts on rank 0 alone is not kept of another rank, from the first row on.
+    assert set(recorded(folder).history(["loss"], ranks=True).numpy()["rank"].tolist()) == {0}
+
+
+def test_the_only_rank_of_a_job_that_logs_is_the_run(store: Path) -> None:
+    last = begin(IN_TWO_PARTS, store, "megatron", 0.1, SETTLE_SECONDS="0", **deepspeed(1))
+    assert said_by(last)[0] == "logged"
+    wait_until(lambda: len(list(all_runs(store))) == 1, what="the rank is a run by itself")
+    (sentence,) = end([last])
+    assert "LOSSBOOK_RUN_ID" in sentence
+    (folder,) = all_runs(store)
+    run: Any = recorded(folder)
+    assert (run.name, run.state, run.config["lr"]) == ("megatron", "finished", 0.1)
+    assert run.history(["loss", "speed"]).numpy()["loss"].tolist() == [0.5] * 10
+    assert any("rank 1 of 2" in warning["value"]["message"] for warning in run.events("warning"))
+
+
+def test_what_a_killed_rank_logged_before_its_rank_0_was_there_is_brought_home(store: Path) -> None:
+    early = begin(IN_TWO_PARTS, store, "job", 0.1, **deepspeed(1))
+    assert said_by(early)[0] == "logged"
+    kill_group(early)
+    assert list(all_runs(store)) == []
+    finished = begin("from lossbook.cli import main; sys.exit(main(['--store', store, 'seal']))", store)
+    end([finished])
+    (folder,) = all_runs(store)
+    assert recorded(folder).name == "job"
+    assert recorded(folder).history(["loss"]).numpy()["loss"].tolist() == [0.5] * 5
+
+
 def test_a_rank_that_is_left_over_in_the_environment_is_a_run_by_itself_and_says_so(store: Path) -> None:
     left = {"RANK": "3", "WORLD_SIZE": "8", "MASTER_ADDR": "n0", "MASTER_PORT": "29500"}
     (said,) = end([begin(TRAIN, store, "evaluation", 0.5, **left)])
