@@ -76,7 +76,7 @@ class LateLaunch:
                 AttemptRow(attempt, 0),
                 step=-1 if self._request.resume_step is None else self._request.resume_step,
                 run_json=info.to_json(),
-                warn=self._sentences.append,
+                warn=self._hear,
             )
             return Started(folder, info, attempt, self.journal, launch=self._launch, late=self)
 
@@ -88,10 +88,13 @@ class LateLaunch:
             if self.journal is not None and self._started is not None:
                 run.settle(self._started)
 
+    def _hear(self, sentence: str) -> None:
+        self._sentences.append(sentence)
+
     def _say(self) -> None:
-        if self._run is not None:
-            while self._sentences:
-                self._run.tell(self._sentences.pop(0))
+        if self._run is not None and self._sentences:
+            said, self._sentences = self._sentences, []
+            self._run.warn("launch", "; ".join(said))
 
     def end(self, *, in_peace: bool) -> None:
         """Come to a decision, because the run is ending.
@@ -110,7 +113,7 @@ class LateLaunch:
         try:
             patience = Patience(self._pause, self._is_over)
             started = (begin_async if self._may_hang else begin)(
-                self._request, self._launch, warn=self._sentences.append, patience=patience, fresh=self._fresh
+                self._request, self._launch, warn=self._hear, patience=patience, fresh=self._fresh
             )
             with self._lock:
                 self._started = started

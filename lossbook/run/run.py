@@ -329,11 +329,6 @@ class Run:
             if is_of_handler(error):
                 raise
 
-    def tell(self, sentence: str) -> None:
-        """Say a sentence about the run as a whole, and keep it as a warning."""
-        say(sentence)
-        self.record_event("warning", {"message": sentence})
-
     def log_aside(self, metrics: Mapping[str, object], step: int) -> None:
         """Record a row without moving the step that `log()` counts on from."""
         before = self._journal.step
