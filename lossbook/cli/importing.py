@@ -12,6 +12,7 @@ import click
 from lossbook.cli.app import Settings, common_options
 from lossbook.cli.format import plural, to_json
 from lossbook.cli.progress import Bar
+from lossbook.cli.source_preview import preview
 from lossbook.cli.source_reading import say_remarks
 from lossbook.errors import BadArgument, LossbookError, UnknownRun
 
@@ -35,38 +36,65 @@ _MOST_WARNINGS = 100
   lossbook import ./runs --to lossbook-runs         TensorBoard's event files
   lossbook import mlflow://EXPERIMENT --run NAME
   lossbook import wandb://ENTITY/PROJECT
+  lossbook import results.csv --step total_frames --map ep_rew=reward --dry-run
+  lossbook import train.log --pattern "at (?P<step>[0-9]+): (?P<loss>[0-9.]+)"
 """,
 )
 @click.argument("source", metavar="SOURCE")
 @click.option("--to", "target", metavar="STORE", help="The store to write [default: --store, else as for reading].")
 @click.option("--run", "wanted", metavar="RUN", multiple=True, help="Only the run of this id or name; may be repeated.")
+@click.option("--step", metavar="COLUMN", help="Of a log: the column, or group of --pattern, that is a row's step.")
+@click.option("--time", metavar="COLUMN", help="Of a log: the column, or group of --pattern, that is a row's time.")
+@click.option("--pattern", metavar="REGEX", help="Of a log: read the lines that fit; its named groups are the columns.")
+@click.option(
+    "--map", "renamed", metavar="OLD=NEW", multiple=True, help="Of a log: call a column NEW; may be repeated."
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be read, and write nothing.")
 @common_options(project=False)
 @click.option("--project", "-p", metavar="NAME", help="Put the runs into this project, not the one they are in there.")
 @click.pass_obj
 def import_command(
-    settings: Settings, source: str, target: str | None, wanted: tuple[str, ...], project: str | None
+    settings: Settings,
+    source: str,
+    target: str | None,
+    wanted: tuple[str, ...],
+    step: str | None,
+    time: str | None,
+    pattern: str | None,
+    renamed: tuple[str, ...],
+    dry_run: bool,
+    project: str | None,
 ) -> int:
     """Make Lossbook runs of those of another tracker.
 
     History, configuration, summary, tags, system metrics and media come along. SOURCE is a folder or a file
-    (TensorBoard, MLflow, offline W&B, JSON and CSV logs), or trackio://PROJECT, mlflow://EXPERIMENT,
+    (TensorBoard, MLflow, offline W&B, JSON, CSV and text logs), or trackio://PROJECT, mlflow://EXPERIMENT,
     wandb://ENTITY/PROJECT. Each row arrives exactly once: cut off anywhere, the same command goes on; called again
     later, it brings what is new.
     """
-    from lossbook.trackers import find_source
+    from lossbook.trackers import LogOptions, find_logs, find_source
 
     store = os.path.abspath((target or settings.location).removeprefix("file://"))
     if "://" in (target or settings.location).removeprefix("file://"):
         raise BadArgument(f"{target or settings.location} is no folder: import into a folder, and copy that")
     if not source or ("://" not in source and not os.path.exists(source)):
         raise BadArgument(f"there is no {source!r} here to import: name a folder, a file or a tracker's address")
-    found = find_source(source)
+    options = LogOptions(step, time, pattern, _renames(renamed))
+    found = find_logs(source, options) if options.digest else find_source(source)
     if found is None:
         raise BadArgument(
             f"{source} is a store of Lossbook's own, or nothing in it is known: copy or `lossbook mv` its runs instead"
         )
     runs = _chosen(list(found.runs_by_source()), wanted, source)
     say_remarks(found.remarks())
+    if dry_run:
+        previews = [preview(origin, run) for origin, run in runs]
+        if settings.json:
+            click.echo(to_json([one.to_json() for one in previews]))
+        else:
+            click.echo("\n\n".join("\n".join(one.lines()) for one in previews))
+            click.echo(f"\nNothing was written: without --dry-run, {plural(len(runs), 'run')} would come into {store}")
+        return 0
     os.makedirs(store, exist_ok=True)
     results = [_import(origin, run, store, project, quiet=settings.json) for origin, run in runs]
     if settings.json:
@@ -79,6 +107,16 @@ def import_command(
         if not settings.json:
             click.echo(f"lossbook: {sentence}", err=True)
     return 1 if any(result.error for result in results) else 0
+
+
+def _renames(renamed: tuple[str, ...]) -> dict[str, str]:
+    names = {}
+    for one in renamed:
+        old, sign, new = one.partition("=")
+        if not (old and sign and new):
+            raise BadArgument(f"--map {one!r} is not OLD=NEW: name a column and what to call it")
+        names[old] = new
+    return names
 
 
 def _chosen(runs: list[_Found], wanted: tuple[str, ...], source: str) -> list[_Found]:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         presence as presence,
         refuse_unknown as refuse_unknown,
     )
+    from lossbook.reading.pattern import LinePattern as LinePattern
     from lossbook.reading.query_result import QueryResult as QueryResult, first_sentence as first_sentence
     from lossbook.reading.record import IndexRecord as IndexRecord
     from lossbook.reading.run import RecordedRun as RecordedRun
@@ -59,6 +60,7 @@ else:
             "index": "IndexEntry index_path read_index",
             "listing": "Changes Listing RunKey",
             "names": "COLUMN_FIELDS FIELDS all_names bare compile_value lookup nested plain_number presence refuse_unknown",
+            "pattern": "LinePattern",
             "query_result": "QueryResult first_sentence",
             "record": "IndexRecord",
             "run": "RecordedRun",

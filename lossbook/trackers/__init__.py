@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         import_run as import_run,
         rows_imported as rows_imported,
     )
+    from lossbook.trackers.log_options import LogOptions as LogOptions
     from lossbook.trackers.mirror import (
         Ending as Ending,
         Mirror as Mirror,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from lossbook.trackers.source_book import SourceBook as SourceBook
     from lossbook.trackers.sources import (
         SOURCES as SOURCES,
+        find_logs as find_logs,
         find_source as find_source,
         only_read as only_read,
         open as open,
@@ -34,10 +36,11 @@ else:
         __name__,
         {
             "ingest": "import_rows import_run rows_imported",
+            "log_options": "LogOptions",
             "mirror": "Ending Mirror MirrorSettings MirrorUnavailable Subject",
             "mirrors": "has_offline mirror_class",
             "source": "ForeignRun Source",
             "source_book": "SourceBook",
-            "sources": "SOURCES find_source only_read open source_class",
+            "sources": "SOURCES find_logs find_source only_read open source_class",
         },
     )

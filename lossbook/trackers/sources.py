@@ -26,8 +26,9 @@ from lossbook.trackers.source import Source, is_hidden, is_run_folder, is_tracke
 
 if TYPE_CHECKING:
     from lossbook.book import Book
+    from lossbook.trackers.log_options import LogOptions
 
-__all__ = ["SOURCES", "find_source", "only_read", "open", "source_class", "source_of"]
+__all__ = ["SOURCES", "find_logs", "find_source", "only_read", "open", "source_class", "source_of"]
 
 #: Of a large folder so many subfolders are looked at, and so many runs of what may be a store.
 _MOST_FOLDERS, _MOST_RUNS = 200, 50
@@ -73,7 +74,20 @@ def find_source(location: str) -> Source | None:
         from lossbook.trackers.mixed_folder import MixedFolder
 
         return MixedFolder(location, found)
+    if not found and os.path.isfile(location):
+        return source_class("logs")(location)  # whatever its name is; it says why where it is none
     return found[0][0](found[0][1]) if found else None
+
+
+def find_logs(location: str, options: LogOptions) -> Source:
+    """Logs that are read as a person says, whatever they are called.
+
+    Raises:
+        StoreError: there is nothing at the location.
+    """
+    from lossbook.trackers.logs.source import LogFiles
+
+    return LogFiles(location, options)
 
 
 def source_of(location: str) -> type[Source] | None:

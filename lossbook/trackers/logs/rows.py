@@ -1,123 +1,82 @@
-"""The rows of one log: its lines or entries as objects, and what of each is a step, a time and a number.
+"""The rows of one log, from the entries of its format: steps, times, restarts, and the place to read on from.
 
-A file to which lines are added is read on from where it ended; a damaged line costs itself and one sentence.
+A file to which lines are added is read on from where it ended; a damaged line costs itself and one sentence. A step that
+falls is a restart: another attempt begins, and what the one before had beyond that step is hidden.
 """
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import datetime
 import hashlib
-import io
-import itertools
 import os
-import re
-import time
-from collections.abc import Callable, Generator, Iterator
-from typing import NamedTuple
-
-import orjson
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from lossbook.errors import StoreError
-from lossbook.json_shapes import Json, JsonMapping, JsonObject, object_or_empty, whole_or_none
+from lossbook.json_shapes import Json, JsonMapping, JsonObject, counts_of, object_or_empty, text_or_none, whole_or_none
+from lossbook.trackers.logs.columns import (
+    SECONDS,
+    TIMES,
+    flat,
+    is_epoch,
+    moment_in,
+    series_of,
+    step_of,
+)
+from lossbook.trackers.logs.formats import read_entries
+from lossbook.trackers.logs.log import Entry, Log
+from lossbook.trackers.logs.values import moment_of, number_of, seconds_of, whole_of
 from lossbook.trackers.source import ForeignRow, ForeignRun, Rewritten
 
-#: Columns that a row's step may stand in, the first that is there.
-STEPS = ("step", "_step", "steps", "global_step", "trainer/global_step", "train_step", "iteration", "iter", "iterations",
-         "gradient_step", "it", "batch", "epoch", "Step")  # fmt: skip
-#: Columns that say when a row was logged: Unix seconds (or ms), or a date.
-TIMES = ("time", "timestamp", "_timestamp", "wall_time", "Wall time", "date", "datetime", "created_at")
-#: Columns that say how many seconds after the beginning it was logged.
-SECONDS = ("wallclock_time", "_runtime", "elapsed", "elapsed_seconds", "runtime", "wallclock_seconds")
-#: A CSV's last line without its newline is taken when nobody has written to the file for so long.
-QUIET_SECONDS = 10.0
-_WORDS = {
-    "nan": float("nan"),
-    "infinity": float("inf"),
-    "inf": float("inf"),
-    "-infinity": float("-inf"),
-    "-inf": float("-inf"),
-}
 _HEAD_BYTES = 4096
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z")
+#: Series whose last step is remembered.
+_MOST_SERIES = 10_000
 
 
-class Log(NamedTuple):
-    """One file: what kind of log it is, and what its first row tells."""
+@dataclass
+class Reading:
+    """What one reading of a log's rows came to, for whoever asked for it.
 
-    path: str
-    form: str  # "json", "lines" or "csv"
-    entries: list[Json] | None
-    tag: str | None = None
+    Attributes:
+        rows: how many there were.
+        remarks: what was assumed or passed over, a sentence each.
+        kinds: of remarks that were made already.
+    """
 
-
-def look(path: str) -> Log | None:
-    log = Log(path, "csv" if path.endswith(".csv") else "lines", None)
-    if log.form == "csv":
-        with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
-            heading = next(csv.reader(file), [])
-        if [one.strip() for one in heading] == ["Wall time", "Step", "Value"]:
-            # What TensorBoard's own page downloads: run-NAME-tag-TAG.csv.
-            matched = re.match(r"run-(.*?)-tag-(.*)\.csv\Z", os.path.basename(path))
-            log = log._replace(tag=matched[2] if matched else os.path.basename(path).removesuffix(".csv"))
-    return log if is_log(log) else None
+    rows: int = 0
+    remarks: list[str] = field(default_factory=list)
+    kinds: set[str] = field(default_factory=set)
 
 
-def is_log(log: Log) -> bool:
-    """Whether one of the first rows has a step and a number beside it."""
-    if log.form == "json":
-        entries: Iterator[Json] = itertools.islice(iter(log.entries or ()), 20)
-    else:
-        with contextlib.closing(_lines(log, 0)) as lines:
-            entries = iter([entry for entry, _ in itertools.islice(lines, 20)])
-    for entry in entries:
-        if isinstance(entry, dict):
-            column = _step_column(entry)
-            if column is not None and any(number_of(value) is not None for key, value in _flat(entry) if key != column):
-                return True
-    return False
-
-
-def first_time(log: Log) -> float | None:
-    entries = log.entries
-    if log.form != "json":
-        with contextlib.closing(_lines(log, 0)) as lines:
-            entries = [entry for entry, _ in itertools.islice(lines, 5)]
-    for entry in entries or ():
-        if isinstance(entry, dict):
-            return next((one for one in (moment_of(entry.get(name)) for name in TIMES) if one is not None), None)
-    return None
-
-
-def rows_of(log: Log, run: ForeignRun) -> Iterator[ForeignRow]:
+def rows_of(log: Log, run: ForeignRun, reading: Reading) -> Iterator[ForeignRow]:
     """The rows behind `run.after`.
 
     Raises:
         StoreError: the file cannot be read.
-        Rewritten: it is another log than the one that was read before.
+        Rewritten: it is another log than the one that was read before, or is read with other options.
     """
     after = object_or_empty(run.after)
-    return _json_rows(log, run, after) if log.form == "json" else _line_rows(log, run, after)
+    if after and (text_or_none(after.get("options")) or "") != log.options.digest:
+        raise Rewritten(f"{log.path} was imported with other options: remove the run that was imported")
+    maker = _RowMaker(log, run, after, reading)
+    yield from _json_rows(log, maker, after) if log.entries is not None else _line_rows(log, maker, after)
 
 
-def _json_rows(log: Log, run: ForeignRun, after: JsonMapping) -> Iterator[ForeignRow]:
+def _json_rows(log: Log, maker: _RowMaker, after: JsonMapping) -> Iterator[ForeignRow]:
     """The entries of a history, behind those that were read. It is written anew as it grows: the first must be the same."""
     entries = log.entries or []
     done = whole_or_none(after.get("entries")) or 0
     print_of_first = hashlib.sha256(repr(entries[:1]).encode("utf-8", "replace")).hexdigest()[:16]
     if done and (done > len(entries) or after.get("first") != print_of_first):
         raise Rewritten(f"{log.path} is another log than at the last import: remove the run that was imported")
-    make = _row_maker(run, log)
-    for number, entry in enumerate(itertools.islice(entries, done, None), done):
-        row = make(entry, number)
-        if row is not None:
-            yield row._replace(place={"entries": number + 1, "first": print_of_first})
+    for entry in read_entries(log, done, maker.reading.remarks):
+        yield from maker.rows(
+            entry, lambda behind, end: {"entries": end if behind else end - 1, "first": print_of_first}
+        )
 
 
-def _line_rows(log: Log, run: ForeignRun, after: JsonMapping) -> Iterator[ForeignRow]:
+def _line_rows(log: Log, maker: _RowMaker, after: JsonMapping) -> Iterator[ForeignRow]:
     """The lines of a file behind the offset that was read."""
-    offset, number = whole_or_none(after.get("offset")) or 0, whole_or_none(after.get("number")) or 0
+    offset = start = whole_or_none(after.get("offset")) or 0
     try:
         with open(log.path, "rb") as file:
             head = file.read(_HEAD_BYTES)
@@ -127,153 +86,160 @@ def _line_rows(log: Log, run: ForeignRun, after: JsonMapping) -> Iterator[Foreig
     length = min(whole_or_none(after.get("head_bytes")) or 0, _HEAD_BYTES)
     if offset and (size < offset or hashlib.sha256(head[:length]).hexdigest()[:16] != after.get("head")):
         raise Rewritten(f"{log.path} is another log than at the last import: remove the run that was imported")
-    make = _row_maker(run, log)
     prints: dict[int, str] = {}
-    for entry, end in _lines(log, offset):
-        row = make(entry, number)
-        number += 1
-        if row is not None:
-            length = min(end, len(head))
-            if length not in prints:
-                prints = {length: hashlib.sha256(head[:length]).hexdigest()[:16]}
-            place: JsonObject = {"offset": end, "number": number, "head": prints[length], "head_bytes": length}
-            yield row._replace(place=place)
 
-
-def _lines(log: Log, offset: int) -> Generator[tuple[Json, int], None, None]:
-    """Each line as an object (a sentence where it is damaged), and the offset (bytes) behind it."""
-    with open(log.path, "rb") as file:
-        if log.form == "csv":
-            yield from _csv_lines(log, file, offset)
-            return
-        file.seek(offset)
-        number = 0
-        for line in file:
-            number += 1
-            offset += len(line)
-            if not line.strip():
-                continue
-            try:
-                entry = orjson.loads(line.lstrip(b"\xef\xbb\xbf"))
-            except orjson.JSONDecodeError:
-                if not line.endswith(b"\n"):
-                    return  # torn: it is not there yet
-                entry = _json_with_nan(line)
-            yield entry, offset
-
-
-def _json_with_nan(line: bytes) -> Json:
-    # Python's own writer leaves NaN and Infinity as bare words.
-    from lossbook.json_repair import parse
+    def place(behind: bool, end: int) -> JsonObject:
+        nonlocal prints
+        length = min(end, len(head))
+        if length not in prints:
+            prints = {length: hashlib.sha256(head[:length]).hexdigest()[:16]}
+        return {"offset": end if behind else start, "head": prints[length], "head_bytes": length}
 
     try:
-        entry: Json = parse(line.decode("utf-8", "replace"))
-        return entry
-    except (ValueError, RecursionError):
-        return f"a line of the log is damaged and was passed over: {line[:80].decode('utf-8', 'replace').strip()}"
+        for entry in read_entries(log, offset, maker.reading.remarks):
+            yield from maker.rows(entry, place)
+            start = entry.end
+    except OSError as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(f"{log.path} cannot be read ({error.strerror}); check the disk, and who owns it") from error
 
 
-def _csv_lines(log: Log, file: io.BufferedReader, offset: int) -> Iterator[tuple[Json, int]]:
-    """The rows of a CSV under its heading."""
-    consumed = 0
-    quiet = time.time() - os.fstat(file.fileno()).st_mtime > QUIET_SECONDS
+class _RowMaker:
+    """Makes the rows of entries, one after the other; what it has to know of those before is in each row's place."""
 
-    def lines() -> Iterator[str]:
-        nonlocal consumed
-        for line in file:
-            if not line.endswith(b"\n") and not quiet:
-                return
-            consumed += len(line)
-            yield line.decode("utf-8-sig" if consumed == len(line) else "utf-8", "replace").replace("\0", "")
+    def __init__(self, log: Log, run: ForeignRun, after: JsonMapping, reading: Reading) -> None:
+        self.reading = reading
+        self._log, self._run = log, run
+        # A log that has grown may look otherwise: it is read on as it was begun.
+        begun = after.get("steps") is not None
+        self._column = text_or_none(after.get("column")) if begun else log.columns.step
+        self._counts_rows = bool(after.get("counts_rows")) if begun else log.columns.counts_rows
+        self._number = whole_or_none(after.get("number")) or 0
+        self._last = whole_or_none(after.get("last")) or 0
+        self._stride = whole_or_none(after.get("stride")) or 1
+        #: By series and metric, the last step.
+        self._steps = counts_of(after.get("steps"))
+        #: By epoch, what is added to a step that is counted anew in each; and the epoch of the last row.
+        self._bases = counts_of(after.get("bases"))
+        self._epoch = whole_or_none(after.get("epoch"))
 
-    heading = [one.strip() for one in next(csv.reader(lines()), [])]
-    if offset:
-        file.seek(offset)
-        consumed = offset
-    for cells in csv.reader(lines()):
-        if len(cells) > len(heading) or not any(cells):
-            continue
-        yield dict(zip(heading, cells, strict=False)), consumed
+    def rows(self, entry: Entry, place: Callable[[bool, int], JsonObject]) -> Iterator[ForeignRow]:
+        """The rows of an entry: none, one, or the beginning of an attempt and one.
 
+        Args:
+            place: the file's part of a row's place: behind the entry that ends somewhere (True), or in front of it.
+        """
+        if entry.problem is not None:
+            body = {"message": f"{self._log.path}: {entry.problem}"}
+            row = ForeignRow(int(self._run.created * 1e6), None, "warning", None, body)
+            yield row._replace(place=self._state(place(True, entry.end)))
+            return
+        values = dict(flat(entry.values))
+        scalars = self._scalars(values)
+        if not scalars or (self._counts_rows and all(map(is_epoch, scalars))):
+            return
+        epoch = next((whole_of(value) for key, value in values.items() if is_epoch(key)), None)
+        series = series_of(values)
+        rank = 0 if entry.rank == self._log.columns.rank else entry.rank
+        keys = [f"{rank or ''}{series}|{key}" for key in scalars]
+        step = self._step(entry, values, epoch)
+        before = max((self._steps.get(key, step) for key in keys), default=step)
+        if before > step:
+            if epoch is not None and self._epoch is not None and epoch > self._epoch and not self._is_by_epoch():
+                step = self._count_on(before, step, epoch, entry.line)
+            else:
+                self._steps.clear()
+                self._remark(
+                    f"the step falls from {before} to {step} in line {entry.line}: a restart, so what it repeats is hidden"
+                )
+                begun = ForeignRow(self._time_us(entry, values), None, "attempt", None, {"resume_step": step - 1})
+                yield begun._replace(place=self._state(place(False, entry.end)))
+        if len(self._steps) < _MOST_SERIES:
+            self._steps.update(dict.fromkeys(keys, step))
+        self._stride = step - self._last if step > self._last else self._stride
+        self._last, self._epoch = step, epoch if epoch is not None else self._epoch
+        self._number += 1
+        self.reading.rows += 1
+        row = ForeignRow(self._time_us(entry, values), step, None, None, scalars, rank)
+        yield row._replace(place=self._state(place(True, entry.end)))
 
-def _row_maker(run: ForeignRun, log: Log) -> Callable[[Json, int], ForeignRow | None]:
-    last_step = -1
-
-    def make(entry: Json, number: int) -> ForeignRow | None:
-        nonlocal last_step
-        if isinstance(entry, str):
-            return ForeignRow(int(run.created * 1e6), None, "warning", None, {"message": entry})
-        if not isinstance(entry, dict):
-            return None
-        column = _step_column(entry)
-        step = number_of(entry.get(column)) if column is not None else None
-        finite = step is not None and step == step and abs(step) < 2**62
-        last_step = int(step) if finite and step is not None else last_step + 1 if column is None else max(last_step, 0)
-        scalars = {}
-        for key, value in _flat(entry):
+    def _scalars(self, values: Mapping[str, Json]) -> dict[str, float]:
+        log, scalars = self._log, {}
+        for key, value in values.items():
             # An epoch may be a fraction, and is worth an axis of its own.
-            if (key == column and key != "epoch") or key in TIMES:
+            if (key == self._column and not is_epoch(key)) or key == log.columns.time:
                 continue
+            if key.lower() in TIMES and moment_of(value) is not None:
+                continue  # "time" may be a duration as well, and is a metric then
             found = number_of(value)
             if found is not None:
-                scalars[log.tag if log.tag is not None and key == "Value" else key] = found
-        if set(scalars) <= {"epoch"} and column is None:
-            return None
-        return ForeignRow(_time_us(entry, run), last_step, None, None, scalars) if scalars else None
+                name = log.tag if log.tag is not None and key == "Value" else key
+                scalars[log.options.rename.get(name, name)] = found
+        return scalars
 
-    return make
+    def _step(self, entry: Entry, values: Mapping[str, Json], epoch: int | None) -> int:
+        """The step of a row; where it has none, that of the row before."""
+        if self._counts_rows:
+            return self._number
+        found: int | None
+        if self._column is None:
+            found = whole_of(entry.step)
+        elif values.get(self._column) in (None, ""):
+            found = step_of(values)
+        else:
+            found = whole_of(values[self._column])
+            if found is None:
+                self._remark(
+                    f"{self._column} is no whole number in line {entry.line}: the row stands where the one before does"
+                )
+        if found is None:
+            return self._last
+        base = self._bases.get(str(epoch if epoch is not None else self._epoch), 0)
+        return found if self._is_by_epoch() else found + base
 
+    def _count_on(self, before: int, step: int, epoch: int, line: int) -> int:
+        """The step of the first row of an epoch in which steps begin anew."""
+        known = self._bases.get(str(self._epoch), 0)
+        self._bases[str(self._epoch)] = known
+        self._bases[str(epoch)] = before + self._stride - step + self._bases.get(str(epoch), 0)
+        self._remark(f"the step begins anew with each epoch, first in line {line}: it is counted on")
+        return before + self._stride
 
-def _time_us(entry: JsonMapping, run: ForeignRun) -> int:
-    for name in TIMES:
-        moment = moment_of(entry.get(name))
+    def _is_by_epoch(self) -> bool:
+        return self._column is not None and is_epoch(self._column)
+
+    def _remark(self, sentence: str) -> None:
+        # The first of each kind is enough: a log may have a million.
+        kind = sentence.split(" in line ")[0].rstrip("0123456789 ")
+        if kind not in self.reading.kinds:
+            self.reading.kinds.add(kind)
+            self.reading.remarks.append(sentence)
+
+    def _state(self, place: JsonObject) -> JsonObject:
+        state: JsonObject = {
+            **place,
+            "number": self._number,
+            "last": self._last,
+            "stride": self._stride,
+            "steps": dict(self._steps),
+            "column": self._column,
+            "counts_rows": self._counts_rows,
+            "bases": dict(self._bases),
+            "epoch": self._epoch,
+        }
+        if self._log.options.digest:
+            state["options"] = self._log.options.digest
+        return state
+
+    def _time_us(self, entry: Entry, values: Mapping[str, Json]) -> int:
+        named = self._log.columns.time
+        moment = moment_of(values.get(named)) if named is not None else None
+        moment = entry.time if moment is None else moment
+        moment = moment_in(values) if moment is None else moment
         if moment is not None:
             return round(moment * 1e6)
-    for name in SECONDS:
-        passed = number_of(entry.get(name))
-        if passed is not None and 0 <= passed < 1e9:
-            return round((run.created + passed) * 1e6)
-    return int(run.created * 1e6)
-
-
-def _step_column(entry: JsonMapping) -> str | None:
-    return next((name for name in STEPS if number_of(entry.get(name)) is not None), None)
-
-
-def _flat(entry: JsonMapping, prefix: str = "") -> Iterator[tuple[str, Json]]:
-    for key, value in entry.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}/")
-        elif key is not None:
-            yield f"{prefix}{key}", value
-
-
-def number_of(value: object) -> float | None:
-    """A number, or a text that is one."""
-    if isinstance(value, str):
-        text = value.strip()
-        if text.lower() in _WORDS:
-            return _WORDS[text.lower()]
-        return float(text) if _NUMBER.match(text) else None
-    if isinstance(value, (int, float)):
-        try:
-            return float(value)
-        except OverflowError:
-            return None
-    return None
-
-
-def moment_of(value: object) -> float | None:
-    """A point in time as Unix seconds: a date in ISO 8601, or a number that can only be one."""
-    number = number_of(value)
-    if number is not None:
-        for scale in (1.0, 1e3, 1e6, 1e9):
-            if 1e8 < number / scale < 1e10:
-                return number / scale
-        return None
-    if not isinstance(value, str):
-        return None
-    try:
-        return datetime.datetime.fromisoformat(value.strip()).timestamp()
-    except (ValueError, OverflowError, OSError):
-        return None
+        for key, value in values.items():
+            if key.rpartition("/")[2].lower() in SECONDS and (passed := seconds_of(value)) is not None:
+                return round((self._run.created + passed) * 1e6)
+        return int(self._run.created * 1e6)

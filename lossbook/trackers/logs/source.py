@@ -1,13 +1,15 @@
-"""JSON and CSV logs: every file that has steps and numbers is a run.
+"""Logs: every file that has steps and numbers is a run.
 
     experiment_*.json       the JSON log of an experiment, as `lossbook.lm` and others write it (metrics_history)
     trainer_state.json      Hugging Face's Trainer (log_history)
     *.json                  a list of objects
     *.jsonl, *.ndjson       an object a line
-    *.csv                   a heading, then a line a row; TensorBoard's downloads as well
+    *.csv, *.tsv            a heading, then a line a row; TensorBoard's downloads as well
+    *.log, *.out, *.txt     what a trainer printed, in one of the shapes of `line_formats`
 
-A row needs a column `step`, `iteration` or `epoch` (or one of `STEPS`). A file to which lines are added is read on from
-where it ended; what a crash or a hand has damaged costs its own line.
+`formats.FORMATS` is the registry of formats. A row's step is a column such as `step`, `iteration` or `epoch`; where none is,
+the row's number counts, and that is said. A file to which lines are added is read on from where it ended; what a crash or a
+hand has damaged costs its own line; what was passed over is a remark.
 """
 
 from __future__ import annotations
@@ -16,33 +18,53 @@ import hashlib
 import itertools
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-import orjson
-
 from lossbook.errors import StoreError
-from lossbook.json_shapes import JsonMapping, JsonObject, object_or_empty, text_or_none
+from lossbook.json_shapes import JsonObject
 from lossbook.paths import safe_name
-from lossbook.trackers.logs.rows import QUIET_SECONDS, Log, first_time, is_log, look, moment_of, number_of, rows_of
+from lossbook.trackers.log_options import LogOptions
+from lossbook.trackers.logs.columns import flat, moment_in
+from lossbook.trackers.logs.format import QUIET_SECONDS
+from lossbook.trackers.logs.formats import ENDINGS, TABLE_ENDINGS, look, read_entries
+from lossbook.trackers.logs.log import Log
+from lossbook.trackers.logs.rows import Reading, rows_of
 from lossbook.trackers.source import ForeignRow, ForeignRun, Source, is_run_folder, is_trackers_own, scheme_of
 
-ENDINGS = (".json", ".jsonl", ".ndjson", ".csv")
-#: What an experiment's log may say about the whole run.
-_SUMMARY = (
-    "best_train_loss", "best_val_loss", "final_train_loss", "final_val_loss", "duration_seconds", "best_metric",
-    "best_model_checkpoint", "total_flos",
-)  # fmt: skip
 #: Names that say nothing: the run is called after its folder.
-_COMMON = frozenset(("metrics", "log", "logs", "train", "history", "progress", "results", "trainer_state", "metric"))
+_COMMON = frozenset(
+    (
+        "metrics",
+        "log",
+        "logs",
+        "train",
+        "history",
+        "progress",
+        "results",
+        "trainer_state",
+        "trainer_log",
+        "metric",
+        "main",
+    )
+)
+#: Names of files that were passed over, in a sentence about them.
+_MOST_NAMES = 5
+HELP = (
+    "`lossbook import FILE --step COLUMN` names the step of another table, and --pattern 'step (?P<step>\\d+) loss "
+    "(?P<loss>\\S+)' reads lines of another shape"
+)
 
 
 class LogFiles(Source):
-    """A folder of logs, or one file."""
+    """A folder of logs, or one file.
+
+    Args:
+        options: what a person says of the logs that nothing else tells.
+    """
 
     kind: ClassVar[str] = "logs"
-    title: ClassVar[str] = "JSON and CSV logs"
+    title: ClassVar[str] = "JSON, CSV and text logs"
     is_general: ClassVar[bool] = True
     gpu_advice: ClassVar[str] = (
         "a log has what was written into it: log gpu/compute_util_avg and gpu/memory_used_total_gb, or record with "
@@ -58,11 +80,16 @@ class LogFiles(Source):
     def matches(cls, location: str) -> bool:
         return scheme_of(location) == cls.kind or (location.endswith(ENDINGS) and os.path.isfile(location))
 
-    def __init__(self, location: str) -> None:
+    def __init__(self, location: str, options: LogOptions | None = None) -> None:
         super().__init__(location)
         self.path = os.path.abspath(location.removeprefix("logs://"))
+        self.options = options or LogOptions()
+        self._remarks: list[str] = []
+        self._readings: dict[str, Reading] = {}
         if not os.path.exists(self.path):
-            raise StoreError(f"there are no logs at {self.path}: name a folder, or a JSON, JSON Lines or CSV file")
+            raise StoreError(
+                f"there are no logs at {self.path}: name a folder, or a JSON, JSON Lines, CSV or text file"
+            )
 
     @property
     def address(self) -> str:
@@ -71,145 +98,95 @@ class LogFiles(Source):
     def runs(self) -> Iterator[ForeignRun]:
         whole = os.path.isfile(self.path)
         root = os.path.dirname(self.path) if whole else self.path
-        made = []
-        for path in [self.path] if whole else _files(self.path):
-            run = _make_run(root, path)
+        made, passed = list[ForeignRun](), list[str]()
+        self._remarks = []
+        for path in [self.path] if whole else _files(self.path, everything=self.options.pattern is not None):
+            run = self._make_run(root, path, by_ending=not whole)
             if run is not None:
                 made.append(run)
+            elif path.endswith(TABLE_ENDINGS):
+                passed.append(os.path.relpath(path, root))
         if not made:
             raise StoreError(
-                f"there is no log in {self.path}: a row needs a column such as step, iteration or epoch, and numbers"
+                f"there is no log in {self.path}: a row needs a column such as step, iteration or epoch, and numbers, and a "
+                f"printed line one of the shapes of {_titles()}; {HELP}"
             )
+        if passed:
+            some = ", ".join(passed[:_MOST_NAMES]) + (
+                f" and {len(passed) - _MOST_NAMES} more" if len(passed) > _MOST_NAMES else ""
+            )
+            self._remarks.append(f"no rows of a training are in {some}: passed over")
         yield from sorted(made, key=lambda run: run.created, reverse=True)
 
     def rows(self, run: ForeignRun, start: int = 0) -> Iterator[ForeignRow]:
         assert isinstance(run.place, Log)
-        found = rows_of(run.place, run)
+        reading = self._readings[run.id] = Reading(remarks=list(run.place.columns.remarks))
+        found = rows_of(run.place, run, reading)
         return itertools.islice(found, start, None) if run.after is None else found
 
+    def remarks(self, run: ForeignRun | None = None) -> Sequence[str]:
+        if run is None:
+            return self._remarks
+        reading = self._readings.get(run.id)
+        return reading.remarks if reading is not None and reading.rows else ()
 
-def _files(folder: str) -> Iterator[str]:
+    def _make_run(self, root: str, path: str, *, by_ending: bool) -> ForeignRun | None:
+        """What a file says of its run; None where it is no log."""
+        try:
+            status = os.stat(path)
+            log = look(path, self.options, by_ending=by_ending)
+        except OSError as error:
+            raise StoreError(f"{path} cannot be read ({error.strerror}); check who owns it") from error
+        if log is None:
+            return None
+        about = log.about
+        stem = os.path.splitext(os.path.relpath(path, root))[0]
+        outer, base = os.path.split(stem)
+        name = about.name or (outer if base.lower() in _COMMON and outer else stem).replace(os.sep, "/")
+        quiet = time.time() - status.st_mtime > QUIET_SECONDS
+        digest = hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:8]
+        options = f"-{self.options.digest}" if self.options.digest else ""
+        return ForeignRun(
+            id=f"{safe_name(name.replace('/', '-'))[:60]}-{digest}",
+            name=name,
+            project=os.path.basename(root) or "logs",
+            created=about.created or _first_time(log) or status.st_mtime,
+            version=f"{status.st_size}-{status.st_mtime_ns}-{quiet or log.form != 'csv'}{options}",
+            state=about.state,
+            ended=about.ended,
+            error=about.error,
+            config=about.config or _config_beside(path),
+            summary=about.summary,
+            tags=about.tags,
+            notes=about.notes,
+            origin={"file": path},
+            place=log,
+        )
+
+
+def _titles() -> str:
+    return "nanoGPT, llm.c, Megatron, NeMo, torchtitan, fairseq, Hugging Face's Trainer"
+
+
+def _first_time(log: Log) -> float | None:
+    """When the first row of a log was written, if one of the first says so (Unix seconds)."""
+    for entry in itertools.islice(read_entries(log, 0, []), 5):
+        moment = entry.time if entry.time is not None else moment_in(dict(flat(entry.values)))
+        if moment is not None:
+            return moment
+    return None
+
+
+def _files(folder: str, *, everything: bool) -> Iterator[str]:
+    """The files in a folder that may be logs; none of a run, and none of what is another tracker's."""
     for root, folders, names in os.walk(folder):
         if is_run_folder(names, folders) or is_trackers_own(names, folders):
             folders[:] = []
             continue
         folders[:] = sorted(one for one in folders if not one.startswith("."))
         for name in sorted(names):
-            if name.endswith(ENDINGS) and not name.startswith("."):
+            if (everything or name.endswith(ENDINGS)) and not name.startswith("."):
                 yield os.path.join(root, name)
-
-
-# -- runs -------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _About:
-    """What a log says of its run beside the rows."""
-
-    name: str | None = None
-    created: float | None = None
-    ended: float | None = None
-    state: str = "finished"
-    error: str | None = None
-    notes: str | None = None
-    tags: tuple[str, ...] = ()
-    config: JsonObject = field(default_factory=dict)
-    summary: JsonObject = field(default_factory=dict)
-
-
-def _make_run(root: str, path: str) -> ForeignRun | None:
-    """What a file says of its run; None where it is no log."""
-    try:
-        status = os.stat(path)
-        about, log = _read_json(path) if path.endswith(".json") else (_About(), look(path))
-    except OSError as error:
-        raise StoreError(f"{path} cannot be read ({error.strerror}); check who owns it") from error
-    if log is None:
-        return None
-    stem = os.path.splitext(os.path.relpath(path, root))[0]
-    outer, base = os.path.split(stem)
-    name = about.name or (outer if base.lower() in _COMMON and outer else stem).replace(os.sep, "/")
-    quiet = time.time() - status.st_mtime > QUIET_SECONDS
-    digest = hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:8]
-    return ForeignRun(
-        id=f"{safe_name(name.replace('/', '-'))[:60]}-{digest}",
-        name=name,
-        project=os.path.basename(root) or "logs",
-        created=about.created or first_time(log) or status.st_mtime,
-        version=f"{status.st_size}-{status.st_mtime_ns}-{quiet or log.form != 'csv'}",
-        state=about.state,
-        ended=about.ended,
-        error=about.error,
-        config=about.config or _config_beside(path),
-        summary=about.summary,
-        tags=about.tags,
-        notes=about.notes,
-        origin={"file": path},
-        place=log,
-    )
-
-
-def _read_json(path: str) -> tuple[_About, Log | None]:
-    """A JSON file, whole or damaged: what it says of the run, and its rows."""
-    with open(path, "rb") as file:
-        contents = file.read()
-    if not contents.strip():
-        return _About(), None
-    problem = None
-    try:
-        values = orjson.loads(contents)
-    except orjson.JSONDecodeError:
-        from lossbook.json_repair import parse, salvage
-
-        text = contents.decode("utf-8", "replace").lstrip("\ufeff")
-        try:
-            values = parse(text)
-        except (ValueError, RecursionError):
-            lines = Log(path, "lines", None)
-            if is_log(lines):
-                return _About(), lines  # JSON Lines under another ending
-            values, problem = salvage(text)
-    if isinstance(values, list):
-        log = Log(path, "json", values)
-        about = _About(error=problem, state="crashed") if problem else _About()
-        return about, log if is_log(log) else None
-    if not isinstance(values, dict):
-        return _About(), None
-    named = (name for name in ("metrics_history", "log_history", "history") if isinstance(values.get(name), list))
-    entries = values.get(next(named, ""))
-    if entries is None:
-        lines = Log(path, "lines", None)
-        is_one_line = contents.count(b"\n") > 0 and b"\n" not in contents.strip()
-        return _About(), lines if is_one_line and is_log(lines) else None
-    log = Log(path, "json", entries)
-    if not is_log(log) and "metrics_history" not in values:
-        return _About(), None
-    return _about(values, problem), log
-
-
-def _about(values: JsonMapping, problem: str | None) -> _About:
-    """What an experiment's log says beside its history."""
-    config = dict(object_or_empty(values.get("config")))
-    ended = moment_of(values.get("end_time"))
-    summary: JsonObject = {}
-    for name in _SUMMARY:
-        value = values.get(name)
-        if isinstance(value, (int, float, str)) and not isinstance(value, bool):
-            number = number_of(value) if isinstance(value, str) else None
-            summary[name] = value if number is None else number
-    cut_off = problem is not None or ("start_time" in values and ended is None)
-    tags = config.get("tags")
-    return _About(
-        name=text_or_none(config.get("experiment_name")),
-        created=moment_of(values.get("start_time")),
-        ended=ended,
-        state="crashed" if cut_off else "finished",
-        error=(f"line {problem}" if problem else "the log has no end_time") if cut_off else None,
-        notes=text_or_none(values.get("notes")) or None,
-        tags=tuple(str(one) for one in tags) if isinstance(tags, list) else (),
-        config=config,
-        summary=summary,
-    )
 
 
 def _config_beside(path: str) -> JsonObject:
