@@ -48,6 +48,8 @@ def _under_training(session: Session) -> Attempted:
                 curve = run.curve("loss", x=axis, points=1000)
                 if not all(math.isfinite(x) for x in curve.x.tolist()) or int(curve.count.sum()) != STEPS:
                     odd.append(f"the axis {axis} holds {int(curve.count.sum())} rows")
+                elif curve.x[-1] - curve.x[0] > 0.5 * HOUR:
+                    odd.append(f"on the axis {axis} rows of a minute lie {curve.x[-1] - curve.x[0]:.0f} s apart")
             if run.duration < 0:
                 odd.append(f"it took {run.duration} seconds")
             return found, odd, complaints(path / "store")

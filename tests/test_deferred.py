@@ -251,7 +251,7 @@ def test_the_copy_waits_for_what_makes_the_value_and_its_memory_for_the_copy(
     monkeypatch.setattr(torch, "stack", keep)
     written: list[Any] = []
     waiting = DeferredRows(lambda *row: written.append(row), pytest.fail)
-    waiting.add({"a": Tensor(device, 1.0)}, {}, 0)
+    waiting.add({"a": Tensor(device, 1.0)}, {}, 0, 1)
     (stream,) = stacked[0].streams
     assert stream.waited_for == ["training"]
     device.run()
@@ -332,7 +332,7 @@ def test_a_device_that_hangs_does_not_keep_the_program_from_ending(device: Devic
     said: list[str] = []
     waiting = DeferredRows(lambda *row: None, said.append)
     for step in range(3):
-        waiting.add({"loss": Tensor(device, 1.0)}, {}, step)
+        waiting.add({"loss": Tensor(device, 1.0)}, {}, step, 1)
     assert not waiting.close(timeout_seconds=0.05)
     assert said == ["3 rows are lost: the device did not deliver their values"]
 
@@ -373,7 +373,7 @@ def test_only_so_many_rows_wait(device: Device, torch: ModuleType, monkeypatch: 
     written: list[Any] = []
     waiting = DeferredRows(lambda *row: written.append(row), said.append)
     for step in range(7):
-        waiting.add({"loss": Tensor(device, 1.0)}, {}, step)
+        waiting.add({"loss": Tensor(device, 1.0)}, {}, step, 1)
     device.run()
     assert waiting.close()
     assert [row[1] for row in written] == [0, 1, 2, 3, 4]

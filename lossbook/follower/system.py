@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from lossbook.follower.journal import OwnRows
 from lossbook.follower.terminal_notice import Note, print_note, tell
-from lossbook.journal import journal_segments, last_row
+from lossbook.journal import RowClock, journal_segments, last_row
 from lossbook.paths import RunFolder, is_monitor
 from lossbook.run_info import load_run_info
 
@@ -82,6 +82,7 @@ class SystemMetrics:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._heard = 0.0
+        self._clock = RowClock()
 
     def tick(self) -> None:
         """Write what was sampled since the last time; begins the sampling when it is called first.
@@ -136,7 +137,8 @@ class SystemMetrics:
         due = time.monotonic() + interval
         while not self._stop.wait(max(0.0, due - time.monotonic())):
             figures = monitor.sample()
-            self._waiting.append((time.time_ns() // 1000, figures))
+            self._clock.look()
+            self._waiting.append((self._clock.now_us(), figures))
             # What was missed (a machine that slept, a driver that was slow) is not made up for.
             due = max(due + interval, time.monotonic())
         monitor.close()

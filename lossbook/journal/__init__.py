@@ -16,6 +16,7 @@ from lossbook.lazy import lazy_exports
 if TYPE_CHECKING:
     from lossbook.journal.async_writer import AsyncJournal as AsyncJournal
     from lossbook.journal.attempt_row import AttemptRow as AttemptRow, attempt_of as attempt_of
+    from lossbook.journal.clock import RowClock as RowClock
     from lossbook.journal.digest import (
         DamagedPart as DamagedPart,
         JournalCheck as JournalCheck,
@@ -95,6 +96,7 @@ else:
             ),
             "digest_keeper": "DigestKeeper",
             "durability": "choose_durability file_system",
+            "clock": "RowClock",
             "home": "Home",
             "line": "DamagedLine Row decode decode_number decode_plain encode_number is_place is_step merge_config",
             "lease": (

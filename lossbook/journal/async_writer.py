@@ -202,7 +202,7 @@ class AsyncJournal(EncodedJournal):
             if not self._write_part(lines[start : start + 1000]):
                 return False
         self._waiting = False
-        if time.time_ns() // 1000 > self._look_at:
+        if self.now_us() > self._look_at:
             self.look()
         if self._size > writer.SEGMENT_BYTES:
             self.begin_segment()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import orjson
 
 from lossbook.journal.line import NEWLINE, encode_event, encode_scalars
@@ -25,7 +23,7 @@ class EncodedJournal(Journal):
                 step = self.step + 1
             elif type(step) is not int or not -(1 << 63) <= step < 1 << 63:
                 raise NotPlain
-            line = orjson.dumps({"i": self._mark, "t": time.time_ns() // 1000, "s": step, "m": scalars}, None, NEWLINE)
+            line = orjson.dumps({"i": self._mark, "t": self.now_us(), "s": step, "m": scalars}, None, NEWLINE)
             total = sum(scalars.values())
             if total - total != 0:
                 raise NotPlain
@@ -37,11 +35,11 @@ class EncodedJournal(Journal):
             step = self.step + 1 if step is None else step
             if time_us is None:
                 self.step = step
-            logged_us = time.time_ns() // 1000 if time_us is None else time_us
+            logged_us = self.now_us() if time_us is None else time_us
             self._put(encode_scalars(self._mark, logged_us, step, scalars))
 
     def append_event(self, kind: str, value: JsonObject, *, key: str | None = None, step: int | None = None) -> None:
-        self._put(encode_event(self._mark, time.time_ns() // 1000, step, kind, key, value))
+        self._put(encode_event(self._mark, self.now_us(), step, kind, key, value))
 
     def append_line(self, line: bytes) -> None:
         self._put(line)

@@ -22,6 +22,7 @@ import orjson
 
 from lossbook.handlers import is_of_handler
 from lossbook.journal.attempt_row import AttemptRow
+from lossbook.journal.clock import RowClock, count_ns
 from lossbook.journal.flush import Unflushed, flush_file
 from lossbook.journal.gate import TAKEN, Gate
 from lossbook.journal.home import NOT_THERE, Found, Home
@@ -35,6 +36,7 @@ from lossbook.paths import (
     SegmentName,
     make_folder,
 )
+from lossbook.processes import host_name
 
 #: A live segment is read as JSON by everybody who looks at a running run: 8 MB parse in about 0.1 s.
 SEGMENT_BYTES = 8 << 20
@@ -51,9 +53,8 @@ QUIET_SECONDS = 60.0
 LOOK_SECONDS = 0.5
 
 _dumps = orjson.dumps
-#: The system's own, looked up once; tests put a disk that is full and a clock that goes back in their place.
+#: The system's own, looked up once; tests put a disk that is full in its place.
 write_bytes = os.write
-clock_ns = time.time_ns
 
 
 class NotPlain(Exception):
@@ -73,6 +74,7 @@ class Journal(Gate):
 
     __slots__ = (
         "_can_tell",
+        "_clock",
         "_fd",
         "_file",
         "_first_row",
@@ -82,12 +84,14 @@ class Journal(Gate):
         "_lost",
         "_missing",
         "_said",
+        "_since_us",
         "_size",
         "_stray",
         "_synced",
         "_turning",
         "_unflushed",
         "_warn",
+        "_was_set",
         "attempt",
         "path",
         "rank",
@@ -114,6 +118,9 @@ class Journal(Gate):
         self._fd = -1
         self._file = (0, 0)  # device and inode
         self._can_tell = True
+        self._clock = RowClock()
+        self._since_us = self._clock.since_us
+        self._was_set = False
         self._size = 0
         self._first_row = 0
         self._synced = 0
@@ -166,7 +173,7 @@ class Journal(Gate):
             # Whoever interrupts this finds the gate taken, and does not use the dictionary.
             fields = self._line
             fields["i"] = row = self.row
-            fields["t"] = now_us = clock_ns() // 1000
+            fields["t"] = now_us = count_ns() // 1000 + self._since_us
             fields["s"] = step
             fields["m"] = scalars
             line = _dumps(fields, None, NEWLINE)
@@ -209,7 +216,7 @@ class Journal(Gate):
     def _append_plain(self, scalars: dict[str, float], step: int | None) -> None:
         if step is None:
             step = self.step + 1
-        now_us = clock_ns() // 1000
+        now_us = self.now_us()
         self._write_line(lambda row: _dumps({"i": row, "t": now_us, "s": step, "m": scalars}, None, NEWLINE))
         self.step = step
 
@@ -226,7 +233,7 @@ class Journal(Gate):
         if time_us is None:
             self.step = counted
         self._write_line(
-            lambda row: encode_scalars(row, time_us if time_us is not None else self._now_us(), counted, scalars)
+            lambda row: encode_scalars(row, time_us if time_us is not None else self.now_us(), counted, scalars)
         )
 
     def append_refused(self, error: OSError, scalars: dict[str, float], step: int | None) -> None:
@@ -241,7 +248,7 @@ class Journal(Gate):
 
         def write() -> None:
             self._look()
-            self._write_line(lambda row: encode_event(row, self._now_us(), step, kind, key, value))
+            self._write_line(lambda row: encode_event(row, self.now_us(), step, kind, key, value))
 
         self._alone(write)
 
@@ -249,9 +256,9 @@ class Journal(Gate):
         """Write a row that was encoded before, with the number that is its turn; as `append_event` otherwise."""
         self._alone(lambda: self._write_line(lambda row: number_line(line, row)))
 
-    def _now_us(self) -> int:
-        """The time of a row that has none of its own."""
-        return clock_ns() // 1000
+    def now_us(self) -> int:
+        """The time of a row that is logged now; a clock that is set meanwhile does not change it."""
+        return count_ns() // 1000 + self._since_us
 
     def _write_line(self, encode: Callable[[int], bytes]) -> None:
         if self._fd < 0 and not self._begin_segment():
@@ -293,7 +300,7 @@ class Journal(Gate):
             self._size += more
         if self._lost:
             self._tell_lost()
-        if time.time_ns() // 1000 > self._look_at:
+        if self.now_us() > self._look_at:
             self._look()
         if self._size > SEGMENT_BYTES:
             self._begin_segment()
@@ -326,7 +333,7 @@ class Journal(Gate):
         lost, self._lost = self._lost, 0
         message = f"{lost} rows could not be written to {self.path} and are lost; logging goes on now"
         self._write_line(
-            lambda row: encode_event(row, clock_ns() // 1000, None, "warning", None, {"message": message, "lost": lost})
+            lambda row: encode_event(row, self.now_us(), None, "warning", None, {"message": message, "lost": lost})
         )
         if self._lost:
             # There was no room for this one: the count goes on, and it is no row of the user's.
@@ -380,7 +387,7 @@ class Journal(Gate):
             row = -1
             while row != self.row:
                 row = self.row
-                head = encode_event(row, self._now_us(), None, "attempt", None, value)
+                head = encode_event(row, self.now_us(), None, "attempt", None, value)
                 size = len(head)
             before = self._fd, self._size, self.segment, self.path
             # No call stands between here and the write, so no signal handler can log a row in front of the head.
@@ -422,7 +429,8 @@ class Journal(Gate):
     def _look(self) -> bool:
         if self._turning:
             return False
-        self._look_at = time.time_ns() // 1000 + int(LOOK_SECONDS * 1e6)
+        self._look_at = self.now_us() + int(LOOK_SECONDS * 1e6)
+        self._look_at_clock()
         if self._fd >= 0 and not self._is_at_its_path():
             self._turning = True
             try:
@@ -437,10 +445,23 @@ class Journal(Gate):
             self._look_at = -1
         return not (self._stray or self._missing)
 
+    def _look_at_clock(self) -> None:
+        """See whether the machine has slept, or its clock was set; the latter is told once."""
+        stepped = self._clock.look()
+        self._since_us = self._clock.since_us
+        if not stepped or self._was_set or self._fd < 0:
+            return
+        self._was_set = True
+        message = (
+            f"the clock of {host_name()} was set {'forward' if stepped > 0 else 'back'} by {abs(stepped):,.0f} s while the "
+            "run was written; the times of its rows go on as if it had not been"
+        )
+        self._write_line(lambda row: encode_event(row, self.now_us(), None, "warning", None, {"message": message}))
+
     def _know_file(self) -> None:
         """Note which file this is, to know it again."""
         self._stray = False
-        self._look_at = time.time_ns() // 1000 + int(LOOK_SECONDS * 1e6)
+        self._look_at = self.now_us() + int(LOOK_SECONDS * 1e6)
         self._home.hold()
         try:
             held = os.fstat(self._fd)

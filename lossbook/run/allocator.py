@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping
 
 INTERVAL_SECONDS = 10.0
 GIBIBYTE_BYTES = 2**30
 
-#: Writes a row: (scalars, time in µs).
-Write = Callable[[dict[str, float], int], None]
+#: Writes a row of scalars.
+Write = Callable[[dict[str, float]], None]
 
 
 def has_gpu_build() -> bool:
@@ -80,6 +79,6 @@ class AllocatorWatch:
             try:
                 figures = allocator_memory()
                 if figures and not self._stop.is_set():
-                    self._write(figures, time.time_ns() // 1000)
+                    self._write(figures)
             except Exception:  # a torch that is being torn down, or has other counters: these series end
                 return

@@ -9,7 +9,6 @@ are read by that thread too. The training thread never waits.
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
@@ -50,12 +49,12 @@ class DeferredRows:
         self._closing = False
         self._streams: dict[torch.device, torch.cuda.Stream] = {}
 
-    def add(self, tensors: Mapping[str, object], scalars: dict[str, float], step: int) -> None:
+    def add(self, tensors: Mapping[str, object], scalars: dict[str, float], step: int, time_us: int) -> None:
         """Queue one row: `scalars` are here already, `tensors` (0-d or of one element) still on their device."""
         if len(self._rows) >= MOST_PENDING:
             self._lost(f"the row of step {step} is lost: {MOST_PENDING} rows wait for the device already")
             return
-        row = _Pending(step, time.time_ns() // 1000, scalars, self._start_copy(tensors))
+        row = _Pending(step, time_us, scalars, self._start_copy(tensors))
         with self._changed:
             self._rows.append(row)
             self._changed.notify_all()

@@ -43,7 +43,7 @@ class RowWriter:
             journal.step = step
             if self._deferred is None:
                 self._deferred = DeferredRows(self._write_late, lambda sentence: self._warn("device", sentence))
-            self._deferred.add(parts.deferred, parts.scalars, step)
+            self._deferred.add(parts.deferred, parts.scalars, step, journal.now_us())
         elif parts.scalars or not (parts.events or parts.warnings):
             journal.append_scalars(parts.scalars, step)
             step = journal.step

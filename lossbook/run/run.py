@@ -261,7 +261,7 @@ class Run:
         """Record what torch's allocator holds on GPUs, where torch can use any; `init()` asks for it."""
         if self._rank == 0 and has_gpu_build():
             self._allocator = AllocatorWatch(
-                lambda row, time_us: self._write_late(row, max(self._journal.step, 0), time_us)
+                lambda row: self._write_late(row, max(self._journal.step, 0), self._journal.now_us())
             )
             self._allocator.start()
 

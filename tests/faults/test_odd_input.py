@@ -280,10 +280,11 @@ def test_a_step_between_two_is_rounded_with_a_warning(store: Path) -> None:
 
 
 def test_clocks_that_go_back_cost_nothing(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lossbook.journal import writer
+    from lossbook.journal import clock, writer
 
     times = itertools.cycle([time.time_ns(), 0, -(10**18), 4 * 10**18, time.time_ns() - 10**15])
-    monkeypatch.setattr(writer, "clock_ns", lambda: next(times))
+    monkeypatch.setattr(clock, "clock_ns", lambda: next(times))
+    monkeypatch.setattr(writer, "LOOK_SECONDS", 0.0)
     with lossbook.init(store=store, project="p", console=False) as run:
         for step in range(100):
             run.log({"loss": float(step)}, step=step)
@@ -293,6 +294,54 @@ def test_clocks_that_go_back_cost_nothing(store: Path, monkeypatch: pytest.Monke
     assert len(found.curve("loss", x="time", points=1000).x) > 0
     assert len(found.curve("loss", x="wallclock", points=1000).x) > 0
     assert found.problems() == []
+
+
+def times_of_rows(folder: RunFolder) -> list[int]:
+    return [row.t for row in journal_rows(folder)]
+
+
+@pytest.mark.parametrize("durability", ["process", "async"])
+def test_a_clock_that_is_set_moves_no_row_and_is_told_once(
+    store: Path, durability: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lossbook.journal import clock, writer
+
+    set_by = [0.0]  # hours
+    monkeypatch.setattr(clock, "clock_ns", lambda: time.time_ns() + int(set_by[-1] * 3600e9))
+    monkeypatch.setattr(writer, "LOOK_SECONDS", 0.0)
+    begun = time.time_ns() // 1000
+    with lossbook.init(store=store, project="p", console=False, durability=durability) as run:
+        for step, hours in enumerate([0.0, 0.0, 5.0, 5.0, -7.0, -7.0, -7.0, 0.0, 0.0]):
+            set_by.append(hours)
+            run.log({"loss": float(step)}, step=step)
+            run.sync()
+    times = times_of_rows(only_run(store))
+    assert times == sorted(times)
+    assert begun - 1e6 <= times[0] <= times[-1] <= time.time_ns() // 1000 + 1e6
+    found = recorded(only_run(store))
+    wallclock = found.curve("loss", x="wallclock", points=1000).x.tolist()
+    assert wallclock == sorted(wallclock)
+    (told,) = [row["value"]["message"] for row in found.events(kind="warning")]
+    assert "was set forward by 18,000 s" in told
+
+
+def test_the_time_that_a_machine_sleeps_is_counted(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lossbook.journal import clock, writer
+
+    slept_ns = 0
+    real = time.clock_gettime_ns
+    monkeypatch.setattr(clock, "clock_ns", lambda: time.time_ns() + slept_ns)
+    monkeypatch.setattr(time, "clock_gettime_ns", lambda which: real(which) + slept_ns)
+    monkeypatch.setattr(writer, "LOOK_SECONDS", 0.0)
+    with lossbook.init(store=store, project="p", console=False) as run:
+        run.log({"loss": 1.0}, step=0)
+        slept_ns = int(8 * 3600e9)
+        run.log({"loss": 2.0}, step=1)
+        run.log({"loss": 3.0}, step=2)
+    times = times_of_rows(only_run(store))
+    assert times == sorted(times)
+    assert 8 * 3600 <= (times[-1] - times[0]) / 1e6 < 9 * 3600
+    assert list(recorded(only_run(store)).events(kind="warning")) == []
 
 
 # -- names and folders ----------------------------------------------------------------------------------------------------
