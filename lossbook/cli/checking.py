@@ -16,14 +16,18 @@ if TYPE_CHECKING:
     from lossbook.diagnosis import Finding
 
 
+_WENT_WRONG = ("failed", "crashed", "killed")
+
+
 @click.command(
     "check",
     epilog="""\b
 Looks for NaN and infinity, loss spikes, divergence, a plateau, a stalled run,
 falling throughput, a straggling rank, idle GPUs, memory near its limit,
 overheating, throttling and a GPU unlike the others. Findings that belong
-together are listed together, the first cause first. Ends with status 1 when
-something was found, or the run has a problem.
+together are listed together, the first cause first. Says how the run ended, and
+what is damaged in it. Ends with status 1 when something was found, when the run
+has a problem, and when it failed, crashed or was killed.
 
 \b
 Examples:
@@ -55,7 +59,8 @@ def check_command(settings: Settings, ref: str | None, step_time: str | None) ->
     findings = [finding for group in groups for finding in group]
     problems = [printable(text) for text in run.problems()]
     hints = diagnosis.hints()
-    status = 1 if findings or problems else 0
+    is_wrong = bool(problems) or run.state in _WENT_WRONG
+    status = 1 if findings or is_wrong else 0
     if settings.json:
         plain = [finding.plain() | {"group": number_} for number_, group in enumerate(groups) for finding in group]
         found = {"findings": plain, "left_out": diagnosis.left_out, "problems": problems, "hints": hints}
@@ -67,7 +72,7 @@ def check_command(settings: Settings, ref: str | None, step_time: str | None) ->
     told += [f"problem: {text}" for text in problems if text not in (run.error or "")]
     advice = [view.paint(printable(hint), dim=True) for hint in hints]
     if not findings:
-        first = name if problems else f"{name}  nothing found"
+        first = name if is_wrong else f"{name}  nothing found"
         click.echo("\n".join([first, *told, *advice]), color=view.color)
         return status
     lines = [f"{name}  {plural(len(findings), 'finding')}", *told, ""]

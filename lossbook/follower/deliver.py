@@ -23,7 +23,7 @@ from lossbook.trackers import Ending, Mirror, MirrorSettings, MirrorUnavailable,
 
 #: Rows between two cursors: what a killed mirror has to find out, or deliver again, is no more than that.
 BATCH_ROWS = 1000
-EXIT_CODES = {"finished": 0, "failed": 1, "crashed": 1, "interrupted": 130, "killed": 143}
+EXIT_CODES = {"finished": 0, "failed": 1, "crashed": 1, "interrupted": 130, "killed": 143, "preempted": 143}
 
 
 class Busy(LossbookError):

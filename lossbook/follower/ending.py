@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 from lossbook.follower.followed import forget_followed, note_path, noted_runs
 from lossbook.journal import Row, bring_home, drop_lease, journal_segments, last_row, segment_writers
+from lossbook.json_shapes import JsonObject
 from lossbook.paths import RunFolder, file_names, folder_lock, make_folder, write_json
 from lossbook.processes import Life, this_place
 from lossbook.storage import ENDED_BY_SECONDS, LiveSummary, next_row, seal_run
@@ -39,13 +40,17 @@ def _last_row_of_rank_0(folder: RunFolder) -> tuple[Row | None, bool]:
     return (last_row(segments[-1].path), True) if segments else (None, False)
 
 
-def say_that_it_crashed(folder: RunFolder, attempt: int, *, ended: int | None = None) -> None:
+def say_that_it_crashed(folder: RunFolder, attempt: int, *, error: str | None = None, ended: int | None = None) -> None:
     """Write down that training ended without a word: only training writes the journal, so it is said beside it.
 
     Args:
+        error: how, where that is known.
         ended: when, in µs; now unless that is known.
     """
-    value = {"attempt": attempt, "state": "crashed", "ended": time.time_ns() // 1000 if ended is None else ended}
+    ended = time.time_ns() // 1000 if ended is None else ended
+    value: JsonObject = {"attempt": attempt, "state": "crashed", "ended": ended}
+    if error:
+        value["error"] = error
     make_folder(folder.followers)
     write_json(os.path.join(folder.followers, "watch.json"), value)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from lossbook.errors import LossbookError
 from lossbook.follower.beginning import Beginning
 from lossbook.follower.followed import forget_followed, note_followed
+from lossbook.follower.post_mortem import MemoryKills, ProcessEnd, how_it_ended
 from lossbook.follower.system import SystemMetrics
 from lossbook.journal import (
     RENEW_SECONDS,
@@ -41,6 +42,7 @@ LOOK_SECONDS = 4.0
 #: `summary.json` is written at the most every so often, and never for more than a fiftieth of the time; while training
 #: logs nothing, seldom: only the machine's series go on then.
 SUMMARY_SECONDS, IDLE_SUMMARY_SECONDS = 2.0, 30.0
+_MEMORY_LOOK_SECONDS = 5.0
 #: A run on which every round of work has failed so often is left to `lossbook seal`.
 MOST_FAILURES = 10
 
@@ -106,7 +108,9 @@ class FollowedRun:
         self._is_main = rank == 0
         self._start = process_start(pid) if start is None else start
         self._place = this_place()
-        self._next_lease = self._next_look = 0.0
+        self._process_end = ProcessEnd(pid, self._start)
+        self._memory_kills = MemoryKills()
+        self._next_lease = self._next_look = self._next_memory_look = 0.0
         self._sizes: Sizes = {}
         self._is_new = False  # whether training has logged something since the last round
         self._sealed_at = 0
@@ -173,19 +177,27 @@ class FollowedRun:
     def close(self) -> None:
         """Let go of the run; one that was to be kept only until its mirrors have it is removed."""
         self._system.close()
+        self._process_end.close()
         if self.is_over and self._mirrors is not None and self._mirrors.all_delivered() and _only_passes(self.folder):
             import shutil
 
             shutil.rmtree(self.folder.path, ignore_errors=True)
         self._lock.close()
 
-    def miss_rank(self, rank: int, pid: int) -> None:
-        """Say that another rank's process of this node has gone without a word, unless the run has ended before, or with it."""
+    def miss_rank(self, rank: int, pid: int, status: int | None) -> None:
+        """Say that another rank's process of this node has gone without a word, unless the run has ended before, or with it.
+
+        Args:
+            status: what it ended with, where the system tells (`ProcessEnd`).
+        """
         from lossbook.follower.ending import is_missed
 
         if self._is_ended or not is_missed(self.folder, is_alive=self._is_process_alive()):
             return
-        sentence = f"rank {rank} (process {pid} on {self._place.host}) was killed, or crashed outside of Python"
+        how = how_it_ended(status, out_of_memory=self._memory_kills.is_recent())
+        sentence = (
+            f"rank {rank} (process {pid} on {self._place.host}) {how or 'was killed, or crashed outside of Python'}"
+        )
         self._quietly(lambda: self._system.rows.append_event("warning", {"message": sentence, "missed_rank": rank}))
 
     @property
@@ -247,6 +259,9 @@ class FollowedRun:
                 self._quietly(lambda: _seal(self.folder, finished=False))
                 self._sealed_at = _rotated_segments(self.folder)
         now = time.monotonic()
+        if now >= self._next_memory_look:
+            self._next_memory_look = now + _MEMORY_LOOK_SECONDS
+            self._quietly(self._look_at_memory)
         self._is_unsummed |= is_new
         if self._is_main and self._beginning.is_over(self._sizes):
             if now >= (self._next_summary if self._is_unsummed else self._next_idle_summary):
@@ -280,6 +295,15 @@ class FollowedRun:
             )
         return self._alerts
 
+    def _look_at_memory(self) -> None:
+        """Say it when the kernel has ended a process beside the training, such as a loader of data."""
+        if (killed := self._memory_kills.new()) and self._is_process_alive():
+            count = "a process" if killed == 1 else f"{killed} processes"
+            message = (
+                f"the kernel's out-of-memory killer has ended {count} of this run's control group on {self._place.host}"
+            )
+            self._system.rows.append_event("warning", {"message": message, "oom_kills": killed})
+
     # -- when it has ended ----------------------------------------------------------------------------------------
 
     def _end(self) -> None:
@@ -292,7 +316,9 @@ class FollowedRun:
         self._quietly(self._system.close)
         self._quietly(lambda: self._digests.extend(to_end=True))
         if self._is_main and not has_finished(self.folder):
-            self._quietly(lambda: say_that_it_crashed(self.folder, self._attempt))
+            how = how_it_ended(self._process_end.status(), out_of_memory=self._memory_kills.is_recent())
+            error = how and f"the training process {how}"
+            self._quietly(lambda: say_that_it_crashed(self.folder, self._attempt, error=error))
         if self._is_main:
             self._quietly(self._write_summary)
 

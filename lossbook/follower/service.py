@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 from lossbook.follower.followed import noted_runs
 from lossbook.follower.loop import POLL_SECONDS, FollowedRun, last_traceback
+from lossbook.follower.post_mortem import ProcessEnd
 from lossbook.paths import RunFolder
 from lossbook.processes import process_start
 from lossbook.run import Handover, HandoverFolder, Unshared
@@ -69,6 +70,7 @@ class _Served:
         self._folder = folder
         self._runs: dict[RunKey, tuple[FollowedRun, str]] = {}
         self._ranks: dict[str, Handover] = {}
+        self._rank_ends: dict[str, ProcessEnd] = {}
         self._seen_to: set[str] = set()
 
     def __len__(self) -> int:
@@ -119,6 +121,11 @@ class _Served:
     def see_to_ranks(self) -> None:
         """Note which ranks of the runs that are followed have gone without saying how they ended."""
         self._ranks = self._folder.ranks(self._ranks)
+        for name in self._rank_ends.keys() - self._ranks.keys():
+            self._rank_ends.pop(name).close()
+        for name, one in self._ranks.items():
+            if name not in self._rank_ends:
+                self._rank_ends[name] = ProcessEnd(one.pid, one.start)
         for name, one in self._ranks.items():
             if process_start(one.pid) == one.start or not self._folder.is_announced(name):
                 continue
@@ -129,7 +136,7 @@ class _Served:
                 if (run_path, attempt) == (path, one.attempt)
             ]
             for run in runs[:1]:
-                run.miss_rank(one.rank, one.pid)
+                run.miss_rank(one.rank, one.pid, self._rank_ends[name].status())
             if runs or time.time() - int(name.split("-")[0]) / 1e9 > _HANDED_OVER_SECONDS:
                 self._folder.drop_rank(name)
 

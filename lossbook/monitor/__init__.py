@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from lossbook.monitor.base import Family, FamilyLost, Say
-from lossbook.monitor.cgroups import container_memory_bytes
+from lossbook.monitor.cgroups import container_memory_bytes, oom_kills
 from lossbook.monitor.drivers import may_have_amd, may_have_nvidia
 from lossbook.monitor.gpus import aggregates, first_gpu
 from lossbook.monitor.host import Host
@@ -20,7 +20,7 @@ from lossbook.monitor.process import TrainingProcess, node_environment
 #: A family that was there and has failed is looked for again after so long.
 RETRY_SECONDS = 30.0
 
-__all__ = ["Family", "FamilyLost", "Monitor", "aggregates", "container_memory_bytes"]
+__all__ = ["Family", "FamilyLost", "Monitor", "aggregates", "container_memory_bytes", "oom_kills"]
 
 
 class Monitor:

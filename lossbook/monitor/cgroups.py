@@ -11,6 +11,7 @@ from functools import cache
 StrPath = str | os.PathLike[str]
 OWN_GROUPS = "/proc/self/cgroup"
 GROUPS_ROOT = "/sys/fs/cgroup"
+MACHINE_EVENTS = "/proc/vmstat"
 #: The older kernel interface says "no limit" by the largest number of pages that it can hold, which varies a little.
 _NO_LIMIT_BYTES = 2**60
 
@@ -54,6 +55,18 @@ def container_cpu(groups: StrPath = OWN_GROUPS, root: StrPath = GROUPS_ROOT) -> 
         if used_seconds is not None:
             tightest = (used_seconds, cores)
     return tightest
+
+
+def oom_kills(groups: StrPath = OWN_GROUPS, root: StrPath = GROUPS_ROOT) -> int | None:
+    """How many processes of this process's control group the kernel has ended for want of memory; None where it does not say.
+
+    Read are memory.events or memory.oom_control; of a process that is in no group, the machine's own count.
+    """
+    for folder, unified in _group_folders(os.fspath(groups), os.fspath(root), "memory"):
+        count = _field(os.path.join(folder, "memory.events" if unified else "memory.oom_control"), "oom_kill")
+        if count is not None:
+            return count
+    return _field(MACHINE_EVENTS, "oom_kill")
 
 
 def _cores(folder: str, unified: bool) -> float | None:

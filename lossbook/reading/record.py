@@ -19,7 +19,7 @@ from lossbook.storage import MetricTable, RunSummary, read_summary
 if TYPE_CHECKING:
     from lossbook.storage import LiveSummary
 
-_ENDED = ("finished", "failed", "interrupted", "killed")
+_ENDED = ("finished", "failed", "interrupted", "killed", "preempted")
 
 
 class IndexRecord(NamedTuple):

@@ -77,7 +77,7 @@ class RecordedRun:
 
     @property
     def state(self) -> str:
-        """running, finished, failed, interrupted, killed or crashed."""
+        """running, finished, failed, interrupted, killed, preempted or crashed."""
         return self.record.state
 
     @property

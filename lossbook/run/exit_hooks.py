@@ -1,7 +1,7 @@
 """How a run ends when nobody called `finish()`: at exit, by an exception, by a signal; and what a fork inherits.
 
 Hooks are put in by the first run and pass everything on to what was there before them. What cannot be noticed
-from inside (SIGKILL, a segmentation fault, `os._exit`) is noticed by the follower.
+from inside (SIGKILL, a segmentation fault) is noticed by the follower.
 """
 
 from __future__ import annotations
@@ -9,15 +9,19 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import threading
 from types import TracebackType
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from lossbook.run.exit_status import exit_status, note_exit_status
+from lossbook.run.scheduler import how_terminated
 from lossbook.run.termination import end_runs_at_sigterm, leave_sigterm_to_child
 from lossbook.run.text import shown
 
 #: Lines of a traceback kept with a failed run.
 TRACEBACK_LINES = 20
+#: `os._exit` is held up no longer than that.
+LEAVING_SECONDS = 2.0
 
 
 class Endable(Protocol):
@@ -81,11 +85,31 @@ def _install() -> None:
 
     sys.excepthook = excepthook
     note_exit_status()
+    leave = os._exit
+
+    def leave_at_once(status: int) -> NoReturn:
+        if os.getpid() == _installed_in:
+            _end_before_leaving(status)
+        leave(status)
+
+    os._exit = leave_at_once
 
 
-def _terminated(said: str) -> None:
+def _end_before_leaving(status: int) -> None:
+    """End the runs of a process that leaves by `os._exit`: quickly, as whoever calls that may hold what the end waits for."""
+    if not _live:
+        return
+    try:
+        ending = threading.Thread(target=_end_with, args=(status,), daemon=True)
+        ending.start()
+        ending.join(LEAVING_SECONDS)
+    except Exception:  # no thread can be started any more
+        pass
+
+
+def _terminated() -> None:
     if os.getpid() == _installed_in:
-        _end_all("killed", said)
+        _end_all("killed", how_terminated())
 
 
 def _at_exit() -> None:
@@ -97,13 +121,19 @@ def _at_exit() -> None:
     elif _failure is not None:
         _end_all("failed", _failure)
     elif isinstance(status := exit_status(), int) and status != 0:
-        _end_all(
-            {130: "interrupted", 143: "killed"}.get(status, "failed"), f"the program ended with exit code {status}"
-        )
+        _end_with(status)
     elif not isinstance(status, int | None):
         _end_all("failed", f"the program ended with the message {shown(status)}")
     else:
         _end_all("finished", None)
+
+
+def _end_with(status: int) -> None:
+    if status == 0:
+        _end_all("finished", None)
+    else:
+        state = {130: "interrupted", 143: "killed"}.get(status, "failed")
+        _end_all(state, f"the program ended with exit code {status}")
 
 
 def _stay_interrupted() -> None:

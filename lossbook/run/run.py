@@ -34,7 +34,7 @@ from lossbook.run.saved_files import FileWork, SavedFiles
 from lossbook.run.text import describe, shown, text_of
 from lossbook.run_info import RunInfo, edit_run_info, read_run_info
 
-STATES = ("finished", "failed", "interrupted", "killed")
+STATES = ("finished", "failed", "interrupted", "killed", "preempted")
 GOALS = ("minimize", "maximize")
 LEVELS = ("info", "warning", "error")
 
@@ -523,7 +523,7 @@ class Run:
         """End the run; touches no network and never raises. A second call does nothing.
 
         Args:
-            state: "finished" unless told otherwise: "failed", "interrupted" or "killed"; or an exit code.
+            state: "finished" unless told otherwise: "failed", "interrupted", "killed" or "preempted"; or an exit code.
             exit_code: 0 for "finished", anything else for "failed", as W&B has it.
             quiet: taken as W&B takes it; nothing is printed either way.
         """

@@ -20,13 +20,13 @@ HANGING_SECONDS = 2.0
 ENDING_SECONDS, LAST_SECONDS = 30.0, 5.0
 _KILLED = 128 + signal.SIGTERM
 
-_end: Callable[[str], None] | None = None
+_end: Callable[[], None] | None = None
 _begun = threading.Event()
 _pipe: tuple[int, int] | None = None
 
 
-def end_runs_at_sigterm(end: Callable[[str], None]) -> None:
-    """Call `end`, with what has happened, before SIGTERM ends the process; does nothing where it would not end it."""
+def end_runs_at_sigterm(end: Callable[[], None]) -> None:
+    """Call `end` before SIGTERM ends the process; does nothing where it would not end it."""
     global _end
     if threading.current_thread() is not threading.main_thread() or os.getpid() == 1:
         return
@@ -66,7 +66,7 @@ def _terminated(number: int, frame: FrameType | None) -> None:
 
 def _say_ended() -> None:
     if _end is not None:
-        _end("ended by SIGTERM")
+        _end()
 
 
 def _begin_watching() -> None:

@@ -17,6 +17,8 @@ from lossbook.storage.summary_file import RunSummary
 
 #: When one rank is killed, a launcher ends the others within that time, and the follower notices within that time.
 ENDED_BY_SECONDS = 5.0
+#: Ends that a preemption explains.
+_CUT_SHORT = ("failed", "killed", "crashed")
 _UNEXPLAINED = "the training process ended without a word"
 
 
@@ -40,6 +42,7 @@ class RunStatements:
         warnings: of rows that were lost, and of a follower that did not do its work.
         finish: by attempt, when rank 0 ended and what it said then.
         failures: by attempt, the failures of other ranks, in the order of their times.
+        preempted: attempts whose machine was said to be taken away.
     """
 
     config: JsonObject = field(default_factory=dict)
@@ -49,6 +52,7 @@ class RunStatements:
     warnings: list[str] = field(default_factory=list)
     finish: dict[int, tuple[int, JsonObject]] = field(default_factory=dict)
     failures: dict[int, list[RankFailure]] = field(default_factory=dict)
+    preempted: set[int] = field(default_factory=set)
 
     def add(self, event: Event) -> None:
         """Fold one more event in, not older than those before."""
@@ -65,8 +69,10 @@ class RunStatements:
             sentence = str(value.get("message"))
             self.warnings.append(sentence)
             self._add_failure(event, RankFailure(event.time_us, rank, sentence, is_missed=True))
-        elif event.kind == "warning" and (value.get("lost") or value.get("unfollowed")):
+        elif event.kind == "warning" and (value.get("lost") or value.get("unfollowed") or value.get("oom_kills")):
             self.warnings.append(str(value.get("message")))
+        elif event.kind == "warning" and value.get("preempting"):
+            self.preempted.add(event.attempt)
         elif event.kind == "finish" and event.rank == 0:
             self.finish[event.attempt] = (event.time_us, value)
         elif event.kind == "finish" and event.rank > 0 and value.get("state") == "failed":
@@ -117,12 +123,19 @@ def run_state(folder: RunFolder, info: RunInfo, stated: RunStatements) -> tuple[
     """How the last attempt stands: (state, error, time of its end in µs).
 
     Of a run of several ranks that has ended, the first that failed is the run's failure: the others fail or are killed
-    because of it.
+    because of it. What fails or is killed while its machine is taken away was preempted.
     """
     number = info.last_attempt.number if info.attempts else max(stated.finish, default=0)
+    state, error, ended = _state_of_ranks(folder, info, stated, number)
+    return "preempted" if number in stated.preempted and state in _CUT_SHORT else state, error, ended
+
+
+def _state_of_ranks(
+    folder: RunFolder, info: RunInfo, stated: RunStatements, number: int
+) -> tuple[str, str | None, int | None]:
     state, error, ended = _state_of_rank_0(folder, info, stated, number)
     failures = stated.failures.get(number, [])
-    if state == "running" or not failures:
+    if state in ("running", "preempted") or not failures:
         return state, error, ended
     first = failures[0]
     if first.is_missed:

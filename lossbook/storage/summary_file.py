@@ -121,7 +121,7 @@ class RunSummary(NamedTuple):
     """How a run stands: the contents of its `summary.json`. Times in µs since 1970, UTC.
 
     Attributes:
-        state: running, finished, failed, interrupted, killed or crashed; None where it is not known.
+        state: running, finished, failed, interrupted, killed, preempted or crashed; None where it is not known.
         started: when the last attempt began.
         earlier: µs that the attempts before it ran, each from its beginning to its last row; None where it is not known.
         updated: when this was written.

@@ -19,6 +19,7 @@ STATE_COLORS = {
     "crashed": "red",
     "interrupted": "yellow",
     "killed": "magenta",
+    "preempted": "yellow",
 }
 
 #: Characters that turn the direction of the text around them.

@@ -109,7 +109,7 @@ class Ending:
     """How a run ended, and what it came to.
 
     Attributes:
-        state: finished, failed, interrupted, killed or crashed.
+        state: finished, failed, interrupted, killed, preempted or crashed.
         exit_code: 0 for finished.
         summary: what the training set in `run.summary`, merged over the last value of each metric.
     """

@@ -45,7 +45,7 @@ class ForeignRun:
     Attributes:
         id: what the source calls it, unique in `project`.
         version: changes whenever there is more to read; equal versions mean equal rows.
-        state: running, finished, failed, interrupted, killed or crashed.
+        state: running, finished, failed, interrupted, killed, preempted or crashed.
         summary: what the training put there, and the last value of each metric where the source says it.
         origin: what else the source says and people look for (url, entity, job type, git commit, host, program).
         place: whatever the source needs to find the rows again; never written down.

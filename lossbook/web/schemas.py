@@ -55,7 +55,7 @@ class RunRow:
 
     id: str
     name: str
-    state: str  # running, finished, failed, interrupted, killed, crashed
+    state: str  # running, finished, failed, interrupted, killed, preempted, crashed
     created: float
     duration: float  # seconds
     last_step: int | None

@@ -13,6 +13,8 @@ import pytest
 from programs import all_runs, begin, kill_group, only_run, recorded, run, steps
 
 import lossbook
+from lossbook import open as open_book
+from lossbook.run.scheduler import how_terminated
 
 LOG_THREE = """
 run = lossbook.init(store=store, project="p", name="ends")
@@ -60,6 +62,28 @@ def test_an_exit_without_an_error_has_finished(store: Path, how: str) -> None:
     assert recorded(only_run(store)).state == "finished"
 
 
+@pytest.mark.parametrize(("status", "state"), [(0, "finished"), (3, "failed"), (143, "killed")])
+def test_leaving_at_once_is_an_end_with_a_status_too(store: Path, status: int, state: str) -> None:
+    assert run(LOG_THREE + f"os._exit({status})", store).returncode == status
+    found = recorded(only_run(store))
+    assert (found.state, steps(only_run(store))) == (state, [0, 1, 2])
+    assert found.error == (f"the program ended with exit code {status}" if status else None)
+
+
+def test_leaving_at_once_waits_for_nobody_who_holds_what_the_end_needs(store: Path) -> None:
+    code = """
+        import threading
+        run = lossbook.init(store=store, project="p", console=False)
+        run.log({"loss": 1.0}, step=0)
+        class Leaves:
+            def __float__(self):
+                os._exit(3)  # in the midst of log()
+        run.log({"loss": 2.0, "leaves": Leaves()}, step=1)
+    """
+    assert run(code, store).returncode == 3
+    assert steps(only_run(store)) == [0]
+
+
 def test_an_exit_still_answers_for_its_code(store: Path) -> None:
     code = """
 class Stop(SystemExit):
@@ -103,6 +127,59 @@ def test_sigterm_kills_the_run_and_the_process_still_dies_of_it(store: Path, wai
     kill_group(process)
     found = recorded(only_run(store))
     assert (found.state, found.error) == ("killed", "ended by SIGTERM")
+
+
+@pytest.mark.parametrize(
+    ("variables", "error"),
+    [
+        ({"SLURM_JOB_END_TIME": "1000000000"}, "ended by SIGTERM: the time limit of Slurm's job 42 was reached"),
+        (
+            {"SLURM_JOB_END_TIME": "99999999999"},
+            "ended by SIGTERM: Slurm's job 42 was cancelled or preempted, or its program was told to end",
+        ),
+        ({}, "ended by SIGTERM: Slurm's job 42 was cancelled or preempted, or its program was told to end"),
+    ],
+    ids=["time limit", "before it", "no limit"],
+)
+def test_sigterm_of_a_job_of_slurms_says_whether_it_was_the_time_limit(
+    store: Path, variables: dict[str, str], error: str
+) -> None:
+    done = run(LOG_THREE + "os.kill(os.getpid(), signal.SIGTERM)", store, SLURM_JOB_ID="42", **variables)
+    assert done.returncode == -signal.SIGTERM
+    found = recorded(only_run(store))
+    assert (found.state, found.error) == ("killed", error)
+
+
+def test_sigterm_shortly_before_a_time_limit_and_in_a_pod_says_so() -> None:
+    job = {"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": "1000"}
+    assert how_terminated(job, now=880.0) == "ended by SIGTERM 120 s before the time limit of Slurm's job 7"
+    pod = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "HOSTNAME": "train-0"}
+    assert how_terminated(pod).startswith("ended by SIGTERM: the pod train-0 was deleted, evicted or preempted")
+    assert how_terminated({}) == "ended by SIGTERM"
+
+
+@pytest.mark.parametrize(
+    ("end", "state"),
+    [
+        ("", "finished"),
+        ("raise SystemExit(1)", "preempted"),
+        ('raise ValueError("the other node is gone")', "preempted"),
+        ("os.kill(os.getpid(), signal.SIGTERM)", "preempted"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "preempted"),
+        ("os.kill(os.getpid(), signal.SIGINT); time.sleep(60)  # never slept out", "interrupted"),
+    ],
+)
+def test_a_run_that_says_that_it_is_preempted_was_unless_it_finishes(store: Path, end: str, state: str) -> None:
+    code = """
+import lossbook.wandb as wandb
+run = wandb.init(project="p")
+run.log({"loss": 1.0})
+wandb.mark_preempting()
+"""
+    run(code + end, store, LOSSBOOK_STORE=str(store))
+    found = recorded(only_run(store))
+    assert (found.state, found.problems()) == (state, [])
+    assert len(open_book(store).runs(where="state = 'preempted'")) == (state == "preempted")
 
 
 def test_sigterm_at_any_moment_loses_no_row_and_never_hangs(tmp_path: Path) -> None:
@@ -256,7 +333,7 @@ def test_the_with_block_tells_errors_apart(store: Path, error: BaseException, st
     assert recorded(only_run(store)).state == state
 
 
-@pytest.mark.parametrize("state", ["finished", "failed", "interrupted", "killed"])
+@pytest.mark.parametrize("state", ["finished", "failed", "interrupted", "killed", "preempted"])
 def test_finish_takes_the_state_it_is_given(store: Path, state: str) -> None:
     lossbook.init(store=store, project="p", console=False).finish(state)
     assert recorded(only_run(store)).state == state
@@ -300,7 +377,9 @@ def test_two_runs_of_one_process_both_end_with_it(store: Path) -> None:
 def test_the_follower_ends_by_itself_after_each_kind_of_end(tmp_path: Path, wait_until: Any) -> None:
     from lossbook.cli.followers import follower_of
 
-    for number, end in enumerate(("", "raise ValueError", "os.kill(os.getpid(), signal.SIGTERM)", "os._exit(1)")):
+    for number, end in enumerate(
+        ("", "raise ValueError", "os.kill(os.getpid(), signal.SIGTERM)", "os.kill(os.getpid(), signal.SIGKILL)")
+    ):
         store = tmp_path / str(number) / "store"
         store.parent.mkdir()
         run(LOG_THREE + end, store)

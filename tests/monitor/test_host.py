@@ -16,7 +16,7 @@ import pytest
 from lossbook import monitor as monitor_module
 from lossbook.monitor import Family, FamilyLost, Monitor
 from lossbook.monitor.base import Rates
-from lossbook.monitor.cgroups import container_cpu
+from lossbook.monitor.cgroups import container_cpu, oom_kills
 from lossbook.monitor.host import Host
 from lossbook.monitor.process import TrainingProcess, node_environment
 
@@ -111,6 +111,23 @@ def test_the_processor_limit_of_a_container_is_read_from_either_interface(tmp_pa
     )
     assert container_cpu(*free) is None
     assert container_cpu(tmp_path / "missing", tmp_path) is None
+
+
+def test_processes_that_the_kernel_ended_for_want_of_memory_are_counted_in_the_nearest_group(tmp_path: Path) -> None:
+    v2 = groups(
+        tmp_path / "v2",
+        "0::/pod/inner\n",
+        {"pod/memory.events": "oom 9\noom_kill 9\n", "pod/inner/memory.events": "low 0\noom 3\noom_kill 2\n"},
+    )
+    assert oom_kills(*v2) == 2
+    v1 = groups(
+        tmp_path / "v1",
+        "4:memory:/job\n",
+        {"memory/job/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 5\n"},
+    )
+    assert oom_kills(*v1) == 5
+    machine = int(Path("/proc/vmstat").read_text().partition("\noom_kill ")[2].split()[0])
+    assert oom_kills(tmp_path / "missing", tmp_path) == machine
 
 
 def test_in_a_container_shares_are_of_what_it_may_use(tmp_path: Path) -> None:

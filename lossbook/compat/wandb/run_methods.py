@@ -298,8 +298,9 @@ class RunMethods:
     # -- what has no counterpart --------------------------------------------------------------------------------
 
     def mark_preempting(self) -> None:
-        """Note that the machine is about to be taken away."""
-        self._run.note("preempting")
+        """Say that the machine is about to be taken away: unless the run finishes, its state is `preempted`."""
+        value = {"message": "the machine is about to be taken away", "preempting": True}
+        self._run.record_event("warning", value, step=self._run.last_step)
 
     def join(self, exit_code: int | None = None) -> None:
         """`finish`, as W&B once called it; deprecated, as there."""

@@ -48,7 +48,14 @@ TAGS_A_BATCH = 50
 #: Ranks that share one tag: a tag's value has 8,000 characters.
 RANKS_A_TAG = 256
 
-_STATUS = {"finished": "FINISHED", "failed": "FAILED", "crashed": "FAILED", "killed": "KILLED", "interrupted": "KILLED"}
+_STATUS = {
+    "finished": "FINISHED",
+    "failed": "FAILED",
+    "crashed": "FAILED",
+    "killed": "KILLED",
+    "interrupted": "KILLED",
+    "preempted": "KILLED",
+}
 _MARK = "lossbook.delivered."
 _OUR_ID = "lossbook.run_id"
 #: What only a person can mend: (MLflow's error code).

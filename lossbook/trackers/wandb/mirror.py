@@ -56,7 +56,7 @@ class WandbMirror(Mirror):
     lacks: ClassVar[tuple[str, ...]] = (
         "W&B: rows of one step with different keys are one row there, with the time of the last of them",
         "W&B: `_step` only rises; a repeated or lower step is in the series lossbook/step, the x axis of all series",
-        "W&B: a killed, crashed or interrupted run is shown as failed there; lossbook/state in its summary says which",
+        "W&B: a killed, crashed, preempted or interrupted run is shown as failed there; lossbook/state in its summary says which",
         "W&B: a histogram has at most 512 bins (neighbours are merged) and no count of values that are not finite",
         "W&B: tables are files of the run there, not artifacts that are joined over runs",
         "W&B: an alert is a notification there, not a row; delivering again after a kill may notify again",

@@ -132,8 +132,8 @@ def state_of(state: str, summary: Mapping[str, object]) -> str:
         "finished": "finished",
         "failed": "failed",
         "killed": "killed",
-        "preempting": "interrupted",
-        "preempted": "interrupted",
+        "preempting": "preempted",
+        "preempted": "preempted",
     }.get(state, "crashed")
 
 

@@ -1,0 +1,169 @@
+"""What is told of a training process that could say nothing itself: a signal, an exit code, memory that ran out."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from programs import begin, kill_group, only_run, recorded
+
+from lossbook.follower.post_mortem import MemoryKills, ProcessEnd, how_it_ended
+
+pytestmark = pytest.mark.usefixtures("follower")
+
+LOG = """
+run = lossbook.init(store=store, project="p", console=False)
+run.log({"loss": 1.0}, step=0)
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+
+
+def end_of(code: str) -> int | None:
+    """What the kernel tells of a program that has ended and was collected by its parent."""
+    process = subprocess.Popen([sys.executable, "-c", f"input(); import os; {code}"], stdin=subprocess.PIPE, text=True)
+    watched = ProcessEnd(process.pid, None)
+    try:
+        assert watched.status() is None
+        process.communicate("go on\n", timeout=30)
+        return watched.status()
+    finally:
+        watched.close()
+
+
+def kernel_tells_of_exits() -> bool:
+    release = os.uname().release.split(".")
+    return sys.platform == "linux" and (int(release[0]), int(release[1])) >= (6, 15)
+
+
+@pytest.fixture(scope="module")
+def tells() -> bool:
+    """Whether this kernel says how a process ended that is not one's child."""
+    return kernel_tells_of_exits()
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [("os._exit(3)", 3), ("", 0), ("os.kill(os.getpid(), 9)", -signal.SIGKILL), ("os.abort()", -signal.SIGABRT)],
+)
+def test_the_kernel_tells_how_a_process_ended_that_is_no_child(code: str, status: int, tells: bool) -> None:
+    assert end_of(code) == (status if tells else None)
+
+
+def test_how_a_process_ended_is_a_predicate() -> None:
+    assert how_it_ended(3, out_of_memory=False) == "ended with exit code 3 and without a word"
+    assert how_it_ended(-signal.SIGSEGV, out_of_memory=False) == "crashed with SIGSEGV"
+    assert how_it_ended(-signal.SIGKILL, out_of_memory=False) == "was killed by SIGKILL"
+    assert how_it_ended(-64, out_of_memory=False) in ("was killed by SIGRTMAX", "was killed by signal 64")
+    assert how_it_ended(None, out_of_memory=False) is None
+    for status in (None, -signal.SIGKILL):
+        said = how_it_ended(status, out_of_memory=True)
+        assert said is not None
+        assert said.startswith("was killed by the kernel's out-of-memory killer")
+    # One of its helpers was ended, and it has failed by itself.
+    assert how_it_ended(1, out_of_memory=True) == "ended with exit code 1 and without a word"
+
+
+def test_a_process_with_the_number_of_one_that_has_gone_is_another() -> None:
+    watched = ProcessEnd(os.getpid(), 1.0)
+    assert watched.status() is None
+    assert MemoryKills().new() == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [(signal.SIGKILL, "was killed by SIGKILL"), (signal.SIGSEGV, "crashed with SIGSEGV")],
+)
+def test_a_training_process_that_dies_without_a_word_is_told_by_its_signal(
+    store: Path, wait_until: Any, tells: bool, number: int, error: str
+) -> None:
+    process = begin(LOG, store)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        wait_until(lambda: (Path(only_run(store).followers) / "follow.log").exists(), 30)
+        os.kill(process.pid, number)
+        process.wait()
+        wait_until(lambda: (Path(only_run(store).followers) / "watch.json").exists(), 30)
+        found = recorded(only_run(store))
+        assert found.state == "crashed"
+        assert found.error == f"the training process {error if tells else 'ended without a word'}"
+    finally:
+        kill_group(process)
+
+
+@pytest.fixture
+def small_group() -> Iterator[tuple[str, ...]]:
+    """The words of a command that runs another with 300 MB of memory, in a control group of its own."""
+    base = Path("/sys/fs/cgroup")
+    lines = Path("/proc/self/cgroup").read_text().splitlines()
+    old = [line.split(":", 2)[2] for line in lines if line.split(":", 2)[1] == "memory"]
+    new = [line.split(":", 2)[2] for line in lines if line.startswith("0::")]
+    parent = base / "memory" / old[0].lstrip("/") if old else base / (new or ["/"])[0].lstrip("/")
+    group = parent / f"lossbook-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / ("memory.limit_in_bytes" if old else "memory.max")).write_text("300000000")
+    except OSError as error:
+        if group.is_dir():
+            group.rmdir()
+        pytest.skip(f"this test needs a control group of its own, which is not allowed here ({error.strerror})")
+    yield ("sh", "-c", f'echo $$ > {group}/cgroup.procs; exec "$@"', "sh")
+    for pid in (group / "cgroup.procs").read_text().split():
+        (parent / "cgroup.procs").write_text(pid)  # a follower that is about to leave
+    group.rmdir()
+
+
+@pytest.mark.root
+def test_the_out_of_memory_killer_is_named(store: Path, wait_until: Any, small_group: tuple[str, ...]) -> None:
+    process = begin(LOG + "all = []\nwhile True: all.append(os.urandom(1 << 16) * 64)", store, before=small_group)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        wait_until(lambda: (Path(only_run(store).followers) / "follow.log").exists(), 30)
+        process.communicate("go on\n", timeout=60)
+        assert process.returncode == -signal.SIGKILL
+        wait_until(lambda: (Path(only_run(store).followers) / "watch.json").exists(), 30)
+        found = recorded(only_run(store))
+        assert found.state == "crashed"
+        assert found.error == (
+            "the training process was killed by the kernel's out-of-memory killer (its control group may use 0.3 GB)"
+        )
+    finally:
+        kill_group(process)
+
+
+@pytest.mark.root
+def test_a_helper_that_the_out_of_memory_killer_ended_is_a_problem_of_the_run(
+    store: Path, wait_until: Any, small_group: tuple[str, ...]
+) -> None:
+    code = """
+import subprocess
+subprocess.run([sys.executable, "-c", "all = []\\nwhile True: all.append(b'1' * (1 << 22))"])
+sys.stdin.readline()
+run.log({"loss": 0.5}, step=1)
+"""
+    process = begin(LOG + code, store, before=small_group)
+    try:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        wait_until(lambda: (Path(only_run(store).followers) / "follow.log").exists(), 30)
+        process.stdin.write("go on\n")
+        process.stdin.flush()
+        wait_until(lambda: recorded(only_run(store)).problems() != [], 30)
+        process.communicate("go on\n", timeout=60)
+        found = recorded(only_run(store))
+        assert found.state == "finished"
+        (problem,) = found.problems()
+        assert problem.startswith(
+            "the kernel's out-of-memory killer has ended a process of this run's control group on "
+        )
+    finally:
+        kill_group(process)
