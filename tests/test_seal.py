@@ -25,7 +25,7 @@ from lossbook.journal.lease import place_name
 from lossbook.journal.line import encode_scalars
 from lossbook.paths import RunFolder
 from lossbook.processes import this_place
-from lossbook.storage import compaction as segments_module
+from lossbook.storage import compaction as segments_module, digests
 from lossbook.storage.compaction import seal_run
 from lossbook.storage.schema import EVENTS, METRICS, ROLLUP, connect, parquet
 from lossbook.storage.segments import list_segments
@@ -622,6 +622,30 @@ def test_a_file_that_is_not_what_was_written_is_left_out_of_merging(run: Written
     assert any(str(damaged) in problem for problem in report.problems)
     stems = [segment.name.stem for segment in list_segments(run.folder)]
     assert stems == ["r0-000001", "r0-000002", "r0-000003-000005"]
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE])
+def test_a_file_that_cannot_be_read_stays_out_of_merging_and_is_named(
+    run: WrittenRun, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    for number in range(4):
+        run.segment([{"a": float(number)}] * 50)
+        seal_run(run.folder, finished=False)
+    run.segment([], end="finished")
+    failing = os.path.join(run.folder.metrics, "r0-000002.rollup.parquet")
+    digest = digests.sha256_of
+
+    def sha256_of(path: str) -> str:
+        if path == failing:
+            raise OSError(code, os.strerror(code), path)
+        return digest(path)
+
+    monkeypatch.setattr(digests, "sha256_of", sha256_of)
+    report = seal_run(run.folder, finished=True)
+    assert [problem.split(" ")[0] for problem in report.problems] == [failing]
+    monkeypatch.undo()
+    assert len([row for row in all_rows(run.folder) if row[3] is not None]) == 200
+    assert seal_run(run.folder, finished=True).problems == []
 
 
 def test_a_journal_that_is_not_what_was_written_stays_as_it_is_and_the_others_are_sealed(run: WrittenRun) -> None:

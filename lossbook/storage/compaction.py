@@ -331,11 +331,16 @@ def merge_segments(folder: RunFolder, report: SealReport, *, everything: bool = 
 
 
 def _damage(segment: Segment) -> list[str]:
-    """What is said of those of a segment's files that are not what was written."""
-    try:
-        return [sentence for path in _files(segment) if (sentence := disagreement(path)) is not None]
-    except FileNotFoundError:
-        return []  # merged by another meanwhile
+    """What is said of those of a segment's files that are not what was written, or cannot be read."""
+    said: list[str | None] = []
+    for path in _files(segment):
+        try:
+            said.append(disagreement(path))
+        except FileNotFoundError:
+            return []  # merged by another meanwhile
+        except OSError as error:
+            said.append(f"{path} cannot be read ({error.strerror or error})")
+    return [sentence for sentence in said if sentence is not None]
 
 
 def _choose(sealed: list[Segment], counts: dict[SegmentName, int], everything: bool) -> list[Segment]:
