@@ -93,12 +93,38 @@ def is_marked_store(folder: str) -> bool:
 
 
 def cache_folder() -> str:
-    """Return the folder for what can be deleted at any time: `LOSSBOOK_CACHE`, else the user's cache folder."""
+    """Return the folder for what can be deleted at any time: `LOSSBOOK_CACHE`, else the user's cache folder.
+
+    A user of a container may have no home, or one that cannot be written: then it is below `TMPDIR` (else `/tmp`).
+    """
     named = os.environ.get("LOSSBOOK_CACHE")
     if named:
         return named
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(base, "lossbook")
+    folder = os.path.join(base, "lossbook")
+    return folder if os.path.isabs(folder) and _can_be_made(folder) else _temporary_cache()
+
+
+def _can_be_made(folder: str) -> bool:
+    """Whether a folder, or the first one above it that is there, lets this user write."""
+    while not os.path.lexists(folder) and folder != os.path.dirname(folder):
+        folder = os.path.dirname(folder)
+    return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
+
+
+def _temporary_cache() -> str:
+    """A folder of this user alone; where another user has taken its name, one of this process alone."""
+    path = os.path.join(os.environ.get("TMPDIR") or "/tmp", f"lossbook-cache-{os.geteuid()}")
+    try:
+        os.mkdir(path, 0o700)
+    except OSError:
+        pass  # it is there, or whoever writes into it will say why it cannot be
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return path
+    is_own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
+    return path if is_own else f"{path}-{os.getpid()}"
 
 
 def passing_store() -> str:
