@@ -34,6 +34,8 @@ OLD_INDEX = ".index.json"
 MONITOR_RANK = -1000
 LAST_MONITOR_RANK = -20000
 _TICK_NS = 50_000_000
+#: Spreads inodes over all bits of a mark, which JSON can hold.
+_ODD, _LONGEST_INTEGER = 0x9E3779B97F4A7C15, (1 << 62) - 1
 
 _SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,79}\Z")
 _SEGMENT = re.compile(r"r(-?\d+)-(\d{6,})(?:-(\d{6,}))?\Z")
@@ -353,6 +355,11 @@ def is_settled(mtime_ns: int, looked_ns: int) -> bool:
     A file system's clock ticks every few milliseconds: what changes twice within a tick shows once.
     """
     return looked_ns - mtime_ns > _TICK_NS
+
+
+def folder_mark(status: os.stat_result) -> int:
+    """A number that changes when a folder's names change, or when another folder stands in its place; never 0."""
+    return (status.st_mtime_ns ^ (status.st_ino * _ODD)) & _LONGEST_INTEGER or 1
 
 
 # -- small JSON files ---------------------------------------------------------------------------------------------

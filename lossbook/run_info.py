@@ -169,6 +169,11 @@ class RunInfo(NamedTuple):
         """The attempt that wrote last; an empty one where none is known."""
         return self.attempts[-1] if self.attempts else Attempt()
 
+    @property
+    def identity(self) -> tuple[str, int, int | None]:
+        """What tells the run from one that was recorded under the same id later on."""
+        return self.id, self.created, self.attempts[0].started if self.attempts else None
+
     def resume_steps(self) -> dict[int, int | None]:
         """The step that each attempt resumed from, by attempt number; None where it did not say."""
         return {one.number: one.resume_step for one in self.attempts}

@@ -4,7 +4,8 @@
 append survives SIGKILL, `gate` that one thread writes at a time, `home` where the run's folder is, `flush` what a loss
 of power cannot take, `async_writer` and `spill` the same for a file system that may hang, `waiting` for a run that is
 not known yet, `digest` the checksums that tell a flipped byte, `reader` the reading of whatever is there, damaged or
-not, `liveness` and `lease` whether somebody may still write, `takeover` what is done where that cannot be seen.
+not, `read_mark` whether a file is still the one that was read, `liveness` and `lease` whether somebody may still write,
+`takeover` what is done where that cannot be seen.
 """
 
 from __future__ import annotations
@@ -67,6 +68,11 @@ if TYPE_CHECKING:
         writer_is_over as writer_is_over,
     )
     from lossbook.journal.null_journal import NullJournal as NullJournal
+    from lossbook.journal.read_mark import (
+        ReadMark as ReadMark,
+        is_same_file as is_same_file,
+        mark_of as mark_of,
+    )
     from lossbook.journal.reader import (
         CHUNK_BYTES as CHUNK_BYTES,
         JournalSegment as JournalSegment,
@@ -109,6 +115,7 @@ else:
                 "writer_is_over"
             ),
             "null_journal": "NullJournal",
+            "read_mark": "ReadMark is_same_file mark_of",
             "reader": (
                 "CHUNK_BYTES JournalSegment Reading find_gaps first_row is_damaged journal_segments last_row read_segment "
                 "rows_backwards"

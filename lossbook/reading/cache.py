@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lossbook.errors import BadArgument, UnknownRun
-from lossbook.paths import RunFolder, is_settled, run_folder
+from lossbook.paths import RunFolder, folder_mark, is_settled, run_folder
 
 if TYPE_CHECKING:
     from lossbook.reading.run import RecordedRun
@@ -55,7 +55,7 @@ def share_memory(memory_bytes: int | None) -> MemoryLimits:
 class _CachedRun:
     run: RecordedRun
     lock: threading.Lock
-    mtime_ns: int = 0  # of the run's folder when it was read; 0 where it may have changed since without showing it
+    mark: int = 0  # of the run's folder when it was read; 0 where it may have changed since without showing it
     looked: float = 0.0
     bytes: int = 0
 
@@ -77,10 +77,10 @@ class RunCache:
         except BadArgument as error:
             raise UnknownRun(str(error)) from None
         try:
-            mtime_ns = os.stat(folder.path).st_mtime_ns
+            status = os.stat(folder.path)
         except OSError:
-            mtime_ns = -1
-        if mtime_ns < 0 or not folder.exists():
+            status = None
+        if status is None or not folder.exists():
             with self._lock:
                 self._runs.pop(folder.path, None)
             raise UnknownRun(f"there is no run {id!r} in the project {project!r} of {self._store}")
@@ -90,20 +90,19 @@ class RunCache:
                 cached = self._runs[folder.path] = _CachedRun(self._make_run(folder), threading.Lock())
             self._runs.move_to_end(folder.path)
         with cached.lock:
-            self._refresh(cached, mtime_ns)
+            self._refresh(cached, status)
         self._shrink(cached)
         return cached.run
 
-    def _refresh(self, cached: _CachedRun, mtime_ns: int) -> None:
+    def _refresh(self, cached: _CachedRun, status: os.stat_result) -> None:
+        mark = folder_mark(status)
         now = time.monotonic()
-        is_due = cached.mtime_ns != mtime_ns or (
-            cached.run.state == "running" and now - cached.looked >= REFRESH_SECONDS
-        )
+        is_due = cached.mark != mark or (cached.run.state == "running" and now - cached.looked >= REFRESH_SECONDS)
         if cached.looked and not is_due and cached.run.is_of_its_parents:
             return
         looked_ns = time.time_ns()
         cached.run.refresh()
-        cached.mtime_ns = mtime_ns if is_settled(mtime_ns, looked_ns) else 0
+        cached.mark = mark if is_settled(status.st_mtime_ns, looked_ns) else 0
         cached.looked = now
 
     def _shrink(self, used: _CachedRun) -> None:

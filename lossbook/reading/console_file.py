@@ -21,6 +21,8 @@ from lossbook.paths import RunFolder
 COUNTED_BYTES = 64 << 20
 #: Files of which newlines are counted and kept.
 _MOST_INDEXES = 64
+#: So many bytes before the place that was counted to tell a file from another in its place.
+_MARK_BYTES = 256
 BLOCK_BYTES = 256 << 10
 CHUNK_BYTES = 1 << 20
 
@@ -35,7 +37,15 @@ class NewlineIndex:
     tail: int = 0  # newlines in the part of the last block that was counted
     counted: int = 0  # bytes
     open_line: tuple[int, int] = (-1, 0)  # where a line begins that had not ended, and how far that is known
+    before: bytes = b""  # the last bytes that were counted
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def is_of(self, fd: int, status: os.stat_result) -> bool:
+        """Whether an open file is the one whose newlines were counted, perhaps longer now."""
+        if (self.device, self.inode) != (status.st_dev, status.st_ino) or self.counted > status.st_size:
+            return False
+        with self.lock:
+            return os.pread(fd, len(self.before), self.counted - len(self.before)) == self.before
 
     def count_to(self, file: OpenConsole, end: int) -> None:
         """Count the newlines before a place that were not counted yet."""
@@ -47,6 +57,7 @@ class NewlineIndex:
                     return
                 self.tail += chunk.count(b"\n")
                 self.counted += len(chunk)
+                self.before = (self.before + chunk)[-_MARK_BYTES:]
                 if self.counted % BLOCK_BYTES == 0:
                     self.counts.append(self.counts[-1] + self.tail)
                     self.tail = 0
@@ -127,16 +138,15 @@ def open_console(folder: RunFolder, rank: int) -> Iterator[OpenConsole]:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise StoreError(f"{path} is no file; it is not read")
-        yield OpenConsole(rank, fd, status.st_size, _index_of(path, status))
+        yield OpenConsole(rank, fd, status.st_size, _index_of(path, fd, status))
     finally:
         os.close(fd)
 
 
-def _index_of(path: str, status: os.stat_result) -> NewlineIndex:
+def _index_of(path: str, fd: int, status: os.stat_result) -> NewlineIndex:
     with _indexes_lock:
         index = _indexes.get(path)
-        same = index is not None and (index.device, index.inode) == (status.st_dev, status.st_ino)
-        if index is None or not same or index.counted > status.st_size:
+        if index is None or not index.is_of(fd, status):
             # Another file under the same name, or one that was cut off.
             index = _indexes[path] = NewlineIndex(status.st_dev, status.st_ino)
         _indexes.move_to_end(path)

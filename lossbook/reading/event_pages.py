@@ -63,7 +63,7 @@ class EventPages:
         self._cursor = cursor
         self._lock = threading.Lock()
         self._journals: dict[str, LiveEvents] = {}
-        self._kinds: dict[str, Counter[str]] = {}  # of each sealed file
+        self._kinds: dict[tuple[str | int, ...], Counter[str]] = {}  # of each sealed file, by what tells it from others
         self._first_rows: dict[str, int] = {}  # of files whose earlier rows are in another
 
     def count_kinds(self) -> dict[str, int]:
@@ -71,14 +71,16 @@ class EventPages:
 
         def counted() -> Counter[str]:
             sealed, live = self._look()
-            kinds: dict[str, Counter[str]] = {}
+            kinds: dict[tuple[str | int, ...], Counter[str]] = {}
             for path in sealed:
-                found = self._kinds.get(path)
+                status = os.stat(path)
+                name = (path, status.st_ino, status.st_size, status.st_mtime_ns)
+                found = self._kinds.get(name)
                 if found is None:
                     query = "SELECT kind, count(*) FROM {files} GROUP BY kind"
                     found = Counter(dict(self._fetch([path], query, [])))
                 if disagreement(path) is None:
-                    kinds[path] = found
+                    kinds[name] = found
             self._kinds = kinds
             return sum(kinds.values(), Counter(place.kind for place in live))
 
@@ -166,9 +168,13 @@ class EventPages:
         live: list[EventPlace] = []
         with self._lock:
             journals: dict[str, LiveEvents] = {}
+            self._first_rows = {}
             for segment in list_segments(self._folder):
                 if segment.journal is not None:
-                    journal = journals[segment.journal] = self._journals.get(segment.journal) or LiveEvents()
+                    journal = self._journals.get(segment.journal)
+                    if journal is None or not journal.is_of(segment.journal):
+                        journal = LiveEvents()
+                    journals[segment.journal] = journal
                     journal.read_on(segment.journal, segment.name.rank)
                     live += [place for place in journal.places if place.row >= (segment.first_row or 0)]
                 elif segment.events is not None:

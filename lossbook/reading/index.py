@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import orjson
 
-from lossbook.paths import RunFolder, cache_folder, is_settled, replace_file, run_entries
+from lossbook.paths import RunFolder, cache_folder, folder_mark, is_settled, replace_file, run_entries
 from lossbook.reading.record import IndexRecord, journal_stamp, parse_record, read_record
 
 VERSION = 7
@@ -51,12 +51,12 @@ class IndexEntry:
         parents_stamp: of their files, when the record was made.
     """
 
-    __slots__ = ("_record", "_text", "created", "mtime_ns", "parents", "parents_stamp", "path", "stamp", "state")
+    __slots__ = ("_record", "_text", "created", "mark", "parents", "parents_stamp", "path", "stamp", "state")
 
     def __init__(
         self,
         path: str,
-        mtime_ns: int,
+        mark: int,
         created: int,
         state: str,
         text: bytes | MappedText,
@@ -65,7 +65,7 @@ class IndexEntry:
         parents: tuple[str, ...] = (),
         parents_stamp: int = 0,
     ) -> None:
-        self.path, self.mtime_ns, self.created, self.state, self._text = path, mtime_ns, created, state, text
+        self.path, self.mark, self.created, self.state, self._text = path, mark, created, state, text
         self.stamp, self.parents, self.parents_stamp = stamp, parents, parents_stamp
         self._record = record
 
@@ -110,21 +110,22 @@ def read_index(store: str) -> list[IndexEntry]:
     changed, spent_seconds = 0, 0.0
     for relative, folder in run_entries(store):
         try:
-            mtime_ns = folder.stat().st_mtime_ns
+            status = folder.stat()
+            mark, mtime_ns = folder_mark(status), status.st_mtime_ns
         except FileNotFoundError:
             continue
         except OSError:
-            mtime_ns = 0  # it is there, and is read anew as long as that cannot be asked
+            mark = mtime_ns = 0  # it is there, and is read anew as long as that cannot be asked
         entry = known.get(relative)
-        if entry is None or not _is_current(entry, mtime_ns):
+        if entry is None or not _is_current(entry, mark):
             begun = time.perf_counter()
-            fresh = _read_entry(RunFolder(folder.path), mtime_ns)
+            fresh = _read_entry(RunFolder(folder.path), mark, mtime_ns)
             if fresh is None:
                 continue
             spent_seconds += time.perf_counter() - begun
             changed += (
                 entry is None
-                or entry.mtime_ns != fresh.mtime_ns
+                or entry.mark != fresh.mark
                 or entry.parents_stamp != fresh.parents_stamp
                 or entry.text != fresh.text
             )
@@ -138,14 +139,14 @@ def read_index(store: str) -> list[IndexEntry]:
     return entries
 
 
-def _is_current(entry: IndexEntry, mtime_ns: int) -> bool:
+def _is_current(entry: IndexEntry, mark: int) -> bool:
     """Whether a record of the index still says what the run's files say."""
-    if entry.mtime_ns != mtime_ns or entry.state == "running" or not entry.is_of_its_parents:
+    if entry.mark != mark or entry.state == "running" or not entry.is_of_its_parents:
         return False
     return entry.stamp == 0 or entry.stamp == journal_stamp(entry.folder)
 
 
-def _read_entry(folder: RunFolder, mtime_ns: int) -> IndexEntry | None:
+def _read_entry(folder: RunFolder, mark: int, mtime_ns: int) -> IndexEntry | None:
     if not folder.exists():
         return None
     looked_ns = time.time_ns()
@@ -153,7 +154,7 @@ def _read_entry(folder: RunFolder, mtime_ns: int) -> IndexEntry | None:
     return IndexEntry(
         folder.path,
         # A change within the same tick would go unseen for ever: read such a folder again next time.
-        mtime_ns if is_settled(mtime_ns, looked_ns) else 0,
+        mark if is_settled(mtime_ns, looked_ns) else 0,
         record.created_us,
         record.state,
         record.to_text(),
@@ -185,11 +186,11 @@ def load_index(store: str) -> dict[str, IndexEntry]:
             # Mapped, because most records are not looked at; a replaced index stays readable where it is mapped.
             body = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         entries = {}
-        for relative, mtime_ns, created, state, length, checksum, stamp, parents, parents_stamp in header["runs"]:
+        for relative, mark, created, state, length, checksum, stamp, parents, parents_stamp in header["runs"]:
             text = MappedText(body, at, length, checksum)
             entries[relative] = IndexEntry(
                 f"{store}/{relative}",
-                mtime_ns,
+                mark,
                 created,
                 state,
                 text,
@@ -207,7 +208,7 @@ def _save(store: str, entries: list[IndexEntry]) -> None:
     runs = [
         [
             entry.path[len(store) :].lstrip("/"),
-            entry.mtime_ns,
+            entry.mark,
             entry.created,
             entry.state,
             len(entry.text),

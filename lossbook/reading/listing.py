@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from lossbook.errors import BadQuery, UnknownRun
 from lossbook.json_shapes import Json
-from lossbook.paths import RunFolder, is_settled, safe_name
+from lossbook.paths import RunFolder, folder_mark, is_settled, safe_name
 from lossbook.reading.columns import ColumnCache, ColumnName, NameSets
 from lossbook.reading.index import IndexEntry, MappedText, load_index, read_index
 from lossbook.reading.names import FIELDS, bare, compile_value, presence
@@ -81,7 +81,7 @@ class _Row:
 
     key: RunKey
     slot: int  # its place in every kept column
-    mtime_ns: int
+    mark: int
     created: int
     state: str
     text: MappedText | FilePlace  # where its record lies
@@ -202,9 +202,8 @@ class Listing:
             known = mapped.get(f"{key.project}/{key.id}")
             same = (
                 known is not None
-                and (known.mtime_ns, known.stamp, known.parents_stamp)
-                == (entry.mtime_ns, entry.stamp, entry.parents_stamp)
-                and entry.mtime_ns != 0
+                and (known.mark, known.stamp, known.parents_stamp) == (entry.mark, entry.stamp, entry.parents_stamp)
+                and entry.mark != 0
             )
             self._put(key, known if same and known is not None else entry, now)
         self._turns.extend(self._rows)
@@ -236,7 +235,7 @@ class Listing:
         due |= {
             row.key
             for row in self._rows.values()
-            if row.state == "running" or row.mtime_ns == 0 or now - row.changed < _LATELY_SECONDS
+            if row.state == "running" or row.mark == 0 or now - row.changed < _LATELY_SECONDS
         }
         for _ in range(min(len(self._turns), math.ceil((now - self._looked) / LOOK_SECONDS * len(self._turns)))):
             key = self._turns.popleft()
@@ -250,10 +249,11 @@ class Listing:
         row = self._rows.get(key)
         folder = RunFolder(f"{self._context.store}/{key.project}/{key.id}")
         try:
-            mtime_ns = os.stat(folder.path).st_mtime_ns
+            status = os.stat(folder.path)
+            mark = folder_mark(status)
         except OSError:
             return False
-        if row is not None and row.mtime_ns == mtime_ns and row.state != "running" and row.is_of_its_parents():
+        if row is not None and row.mark == mark and row.state != "running" and row.is_of_its_parents():
             return False
         if not folder.exists():
             return False
@@ -262,14 +262,14 @@ class Listing:
         if row is not None and row.state == "running":
             live = row.live = row.live or self._context.live_summary(folder)
         record, _, parents, stamp = read_record(folder, live)
-        settled_ns = mtime_ns if is_settled(mtime_ns, looked_ns) else 0
+        settled = mark if is_settled(status.st_mtime_ns, looked_ns) else 0
         checksum = _checksum(record)
         if row is not None and row.checksum == checksum:
-            row.mtime_ns, row.parents, row.parents_stamp = settled_ns, parents, stamp
+            row.mark, row.parents, row.parents_stamp = settled, parents, stamp
             return False
         entry = IndexEntry(
             folder.path,
-            settled_ns,
+            settled,
             record.created_us,
             record.state,
             record.to_text(),
@@ -289,13 +289,13 @@ class Listing:
             slot = self._free.pop() if self._free else self._slots
             self._slots = max(self._slots, slot + 1)
             row = self._rows[key] = _Row(
-                key, slot, entry.mtime_ns, entry.created, entry.state, text, 0, at_revision, at_revision
+                key, slot, entry.mark, entry.created, entry.state, text, 0, at_revision, at_revision
             )
             self._order = None
             self._columns.make_room(self._slots)
         else:
             self._release(row)
-            row.mtime_ns, row.state, row.text, row.revision = entry.mtime_ns, entry.state, text, at_revision
+            row.mark, row.state, row.text, row.revision = entry.mark, entry.state, text, at_revision
             if row.created != entry.created:
                 row.created, self._order = entry.created, None
             if row.state != "running":
@@ -303,7 +303,7 @@ class Listing:
         row.parents, row.parents_stamp = entry.parents, entry.parents_stamp
         row.changed = now if revision is not None else 0.0
         # Those that are looked at again although their folder shows no change are compared by what they say.
-        volatile = entry.state == "running" or entry.mtime_ns == 0
+        volatile = entry.state == "running" or entry.mark == 0
         row.checksum = checksum or (_checksum(entry.record) if volatile else 0)
         row.names = -1
         self._columns.forget(row.slot)
@@ -443,6 +443,11 @@ class Listing:
         chosen = self.keys() if keys is None else [RunKey(*key) for key in keys if key in self._rows]
         places = sorted_places(self.column(name, chosen), descending=descending)
         return [chosen[at] for at in places]
+
+    def forks_of(self, path: str) -> list[RunKey]:
+        """The runs that go on from the run in a folder, sorted."""
+        with self._lock:
+            return sorted(key for key, row in self._rows.items() if row.parents[:1] == (path,))
 
     def names(self, project: str | None = None) -> Names:
         """Every name that a column can have, and how many runs have it; nested configuration with dots."""

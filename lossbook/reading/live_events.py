@@ -8,7 +8,16 @@ from typing import NamedTuple
 
 import orjson
 
-from lossbook.journal import CHUNK_BYTES, DamagedLine, damaged_parts, decode, is_damaged
+from lossbook.journal import (
+    CHUNK_BYTES,
+    DamagedLine,
+    ReadMark,
+    damaged_parts,
+    decode,
+    is_damaged,
+    is_same_file,
+    mark_of,
+)
 
 #: What every line of an event has and no line of scalars, but one with a metric of that name.
 _MARK = b'"k":'
@@ -36,6 +45,15 @@ class LiveEvents:
     offset: int = 0
     attempt: int = 0
     places: list[EventPlace] = field(default_factory=list)
+    mark: ReadMark | None = None
+
+    def is_of(self, path: str) -> bool:
+        """Whether the journal at a path is the one that was read.
+
+        Raises:
+            FileNotFoundError: it was sealed meanwhile.
+        """
+        return is_same_file(path, self.mark)
 
     def read_on(self, path: str, rank: int) -> None:
         """Note where the events stand that were added to a live self. Lines of scalars are not parsed.
@@ -56,6 +74,7 @@ class LiveEvents:
                     if _MARK in line and not (parts and is_damaged(parts, self.offset, self.offset + len(line) + 1)):
                         self._note(line, path, rank)
                     self.offset += len(line) + 1
+            self.mark = mark_of(file.fileno(), self.offset)
 
     def _note(self, line: bytes, path: str, rank: int) -> None:
         try:

@@ -5,15 +5,21 @@ from __future__ import annotations
 import os
 from array import array
 from dataclasses import dataclass, field
+from itertools import count
 
 import numpy
 
-from lossbook.journal import Row, covered_bytes, find_gaps, read_segment
+from lossbook.journal import ReadMark, Row, covered_bytes, find_gaps, mark_of, read_segment
 from lossbook.storage.buckets import Buckets, buckets_of_rows
 from lossbook.storage.chunks import SeriesPart
 from lossbook.storage.segment import Segment
 
 _MOST_PROBLEMS = 100
+_numbers = count(1)
+
+
+class AnotherFile(Exception):
+    """What stands at the path of a journal is not what was read of it before."""
 
 
 @dataclass
@@ -76,6 +82,9 @@ class LiveSegment:
     series: dict[str, dict[int, LiveSeries]] = field(default_factory=dict)  # by key, by attempt
     times: dict[int, tuple[int, int]] = field(default_factory=dict)  # by attempt: of its first and last rows, in µs
     problems: list[str] = field(default_factory=list)
+    number: int = field(default_factory=lambda: next(_numbers))  # tells it from others, also of the same path
+    mark: ReadMark | None = None
+    seen: tuple[int, int, int, int] | None = None  # inode, size, mtime and ctime when it was read last
 
     @property
     def kept_bytes(self) -> int:
@@ -92,10 +101,19 @@ class LiveSegment:
 
         Raises:
             FileNotFoundError: it was sealed meanwhile.
+            AnotherFile: it was removed, and another stands in its place.
         """
         covered = covered_bytes(self.path)
-        if os.stat(self.path).st_size > self.offset:
-            self._read_lines()
+        status = os.stat(self.path)
+        seen = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        if seen != self.seen:
+            with open(self.path, "rb") as file:
+                if self.mark is not None and not self.mark.is_of(file.fileno()):
+                    raise AnotherFile
+                if status.st_size > self.offset:
+                    self._read_lines()
+                    self.mark = mark_of(file.fileno(), self.offset)
+            self.seen = seen
         self.missing_bytes = max(0, covered - self.offset)
 
     def _read_lines(self) -> None:

@@ -6,6 +6,7 @@ one rank are numbered without gaps, so that the highest number of the first tell
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from lossbook.storage.sealed_files import events_source, leave_out, metrics_sour
 if TYPE_CHECKING:
     from lossbook.storage.segment import Segment
 
-_last_rows: dict[tuple[str, ...], int | None] = {}
+_last_rows: dict[tuple[str | int, ...], int | None] = {}
 _lock = threading.Lock()
 
 
@@ -74,7 +75,9 @@ def last_row_of(segment: Segment) -> int | None:
     import duckdb
 
     files = {segment.metrics: metrics_source(segment), segment.events: events_source(segment)}
-    name = tuple(str(path) for path, source in files.items() if source is not None)
+    name: tuple[str | int, ...] = tuple(
+        part for path, source in files.items() if source is not None for part in _identity(str(path))
+    )
     with _lock:
         if name in _last_rows:
             return _last_rows[name]
@@ -99,6 +102,11 @@ def last_row_of(segment: Segment) -> int | None:
             _last_rows.clear()
         _last_rows[name] = last
     return last
+
+
+def _identity(path: str) -> tuple[str | int, ...]:
+    status = os.stat(path)
+    return path, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def overlap_problems(segments: Sequence[Segment]) -> list[str]:

@@ -18,13 +18,13 @@ import numpy
 from lossbook.errors import LossbookError
 from lossbook.paths import RunFolder, SegmentName, is_settled
 from lossbook.run_info import RunInfo, parse_run_info, read_run_info
-from lossbook.storage.array_cache import ArrayCache, FilesReplaced
+from lossbook.storage.array_cache import ArrayCache, FilesReplaced, Name
 from lossbook.storage.attempts import NEVER, cutoffs
 from lossbook.storage.buckets import BUCKET_COLUMNS, BUCKETS_SQL, Buckets, between, buckets_of_rows
 from lossbook.storage.chunks import SealedParts, SeriesPart
 from lossbook.storage.derived_files import read_seal_notes
 from lossbook.storage.digests import known_disagreements
-from lossbook.storage.live_series import LiveSegment
+from lossbook.storage.live_series import AnotherFile, LiveSegment
 from lossbook.storage.overlaps import overlap_problems
 from lossbook.storage.schema import TOP_LEVEL, fetch_columns, parquet
 from lossbook.storage.sealed_files import is_readable, leave_out, metrics_source, rollup_file
@@ -61,7 +61,8 @@ class RunRows:
         self.folder = folder
         self._connection = connection
         self._lock = threading.RLock()
-        self._seen: tuple[int | None, ...] = ()
+        self._seen: tuple[tuple[int, int] | None, ...] = ()
+        self._files: dict[str, tuple[int, int, int]] = {}  # by sealed file: what tells it from another of its name
         self._segments: list[Segment] = []
         self._parts: dict[str, SealedParts] = {}  # by sealed file
         self._looked_up: OrderedDict[str, dict[str, list[SeriesPart]]] = OrderedDict()  # by key, by sealed file
@@ -77,12 +78,13 @@ class RunRows:
         """Look at the folder again: cheap when nothing has changed."""
         with self._lock:
             looked_ns = time.time_ns()
-            seen = (_mtime(self.folder.journal), _mtime(self.folder.metrics), _mtime(self.folder.run_json))
+            seen = (_mark(self.folder.journal), _mark(self.folder.metrics), _mark(self.folder.run_json))
             if seen != self._seen or any(mark is None for mark in seen):
                 self._segments = list_segments(self.folder)
+                self._forget_replaced()
                 self._read_info()
                 # A folder that changed within this tick of the clock may change again without showing it.
-                settled = all(is_settled(mark or 0, looked_ns) for mark in seen)
+                settled = all(is_settled(0 if mark is None else mark[1], looked_ns) for mark in seen)
                 self._seen = seen if settled else ()
             try:
                 for segment in self._segments:
@@ -100,6 +102,22 @@ class RunRows:
                 self._parts = {path: parts for path, parts in self._parts.items() if path in sealed}
                 self._sealed_times = {path: times for path, times in self._sealed_times.items() if path in sealed}
                 self._looked_up.clear()
+
+    def _forget_replaced(self) -> None:
+        """Forget what was read of sealed files in whose place others stand: of a run that was recorded again, say."""
+        files = {
+            path: _identity(path)
+            for one in self._segments
+            for path in (one.metrics, one.rollup)
+            if path is not None and one.metrics is not None
+        }
+        changed = {path for path, identity in files.items() if self._files.get(path, identity) != identity}
+        self._files = files
+        if changed:
+            gone = {one.metrics for one in self._segments if one.metrics in changed or one.rollup in changed}
+            self._parts = {path: parts for path, parts in self._parts.items() if path not in gone}
+            self._sealed_times = {path: times for path, times in self._sealed_times.items() if path not in gone}
+            self._looked_up.clear()
 
     def _read_info(self) -> None:
         info, wrong = read_run_info(self.folder)
@@ -148,7 +166,11 @@ class RunRows:
         if live is None:
             next_row, damaged = self._numbers_behind(segment.name) if segment.first_row is None else (None, 0)
             live = self._live[path] = LiveSegment(segment, next_row=next_row, damaged=damaged)
-        live.read_on()
+        try:
+            live.read_on()
+        except AnotherFile:
+            live = self._live[path] = LiveSegment(segment)
+            live.read_on()
 
     def _numbers_behind(self, name: SegmentName) -> tuple[int | None, int]:
         """The row number that a segment should begin with, None where that is not known, and damaged lines before it."""
@@ -312,7 +334,7 @@ class RunRows:
                 own &= (found["attempt"] == part.attempt) & (found["rank"] == part.rank)
                 chosen = numpy.flatnonzero(own)
                 chosen = chosen[numpy.lexsort((found["first_row"][chosen], found["first_step"][chosen]))]
-            name = (str(segment.metrics), key, part.attempt, part.rank, level)
+            name = self._array_name(str(segment.metrics), key, part, level)
             self._cache.put(name, {column: found[column][chosen] for column in BUCKET_COLUMNS})
         return parts
 
@@ -367,8 +389,7 @@ class RunRows:
         with self._lock:
             if part.segment.journal is not None:
                 return self._live_rows(key, part)
-            path = str(part.segment.metrics)
-            name = (path, key, part.attempt, part.rank, level)
+            name = self._array_name(str(part.segment.metrics), key, part, level)
             found = self._cache.get(name)
             if found is not None:
                 return found
@@ -385,6 +406,9 @@ class RunRows:
                 found = self.rows(key, part)
             self._cache.put(name, found)
             return found
+
+    def _array_name(self, path: str, key: str, part: SeriesPart, level: int) -> Name:
+        return (path, *self._files.get(path, ()), key, part.attempt, part.rank, level)
 
     def rows(self, key: str, part: SeriesPart, first: int | None = None, last: int | None = None) -> Buckets:
         """The rows of one part as buckets of one, between two steps, both included."""
@@ -411,7 +435,9 @@ class RunRows:
     def _live_rows(self, key: str, part: SeriesPart) -> Buckets:
         series = part.live
         assert series is not None
-        name = (str(part.segment.journal), key, part.attempt, "live")
+        live = self._live.get(str(part.segment.journal))
+        number = live.number if live is not None else 0
+        name = (str(part.segment.journal), key, part.attempt, "live", number)
         found = self._cache.get(name)
         if found is None or len(found["first_step"]) != len(series):
             found = series.buckets()
@@ -447,8 +473,18 @@ class RunRows:
             return None
 
 
-def _mtime(path: str) -> int | None:
+def _mark(path: str) -> tuple[int, int] | None:
+    """What changes with a folder's names, or when another stands in its place."""
     try:
-        return os.stat(path).st_mtime_ns
+        status = os.stat(path)
     except OSError:
         return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def _identity(path: str) -> tuple[int, int, int]:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return 0, 0, 0
+    return status.st_ino, status.st_size, status.st_mtime_ns

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import groupby, islice
 
 from lossbook.errors import LossbookError
-from lossbook.journal import Row, first_row, read_segment
+from lossbook.journal import ReadMark, Row, first_row, mark_of, read_segment
 from lossbook.json_shapes import JsonObject, object_or_empty
 from lossbook.paths import RunFolder, SegmentName, is_monitor, parse_segment_name
 from lossbook.run_info import RunInfo, read_run_info
@@ -64,6 +64,8 @@ class _FileCursor:
     attempt: int = 0
     next_row: int | None = 0
     problems: list[str] = field(default_factory=list)
+    mark: ReadMark | None = None  # of a journal, where it was read here
+    identity: tuple[int, int, int] | None = None  # of a sealed file: inode, size and mtime
 
     @property
     def read_to(self) -> ReadTo | None:
@@ -81,6 +83,7 @@ class LiveSummary:
         self._folder = folder
         self._lock = threading.Lock()
         self.updates = 0
+        self._identity: tuple[str, int, int | None] | None = None
         self._shared: dict[SegmentName, int] = {}  # from which row on segments count that share rows with others
         self._begin()
 
@@ -142,6 +145,11 @@ class LiveSummary:
         if shared:
             written = None
         info, _ = read_run_info(self._folder)
+        if info.identity != self._identity and info.attempts:
+            known, self._identity = self._identity, info.identity
+            if known is not None:
+                # Another run stands in its place, perhaps with as many rows.
+                raise _StartOver
         resumed_from = info.resume_steps()
         if written is not None and not self._cursors:
             self._begin_from(written, segments, info)
@@ -274,40 +282,46 @@ class LiveSummary:
     def _read_journal(self, segment: Segment) -> None:
         path = str(segment.journal)
         cursor = self._cursors.get(segment.name) or _FileCursor(path, True)
-        size = os.stat(path).st_size
-        if not cursor.is_live or size < cursor.offset:
-            raise _StartOver
-        if size > cursor.offset:
-            reading = read_segment(path, offset=cursor.offset, first_line=cursor.line)
-            rank, is_training = segment.name.rank, not is_monitor(segment.name.rank)
-            for row in self._add_alike(reading.rows, cursor, rank, is_training):
-                cursor.next_row = max(cursor.next_row or 0, row.i + 1)
-                if row.kind == "attempt":
-                    cursor.attempt = int(row.body["number"])
-                if row.i < (segment.first_row or 0):
-                    continue
-                if is_training:
-                    self._rows += 1
-                    self._note_time(cursor.attempt, row.t)
-                if row.kind is not None:
-                    if row.kind in KINDS_THAT_COUNT:
-                        self._events.add(Event(row.t, rank, cursor.attempt, row.kind, row.body))
-                    continue
-                series = self._series_of((cursor.attempt, rank))
-                step = row.step or 0
-                self._note_step((cursor.attempt, rank), step)
-                if not series.keys() >= row.body.keys():
-                    self._add_series(
-                        (cursor.attempt, rank), {key: Statistics() for key in row.body if key not in series}
-                    )
-                for key, value in row.body.items():
-                    series[key].add(step, row.i, value)
-                self._changed.update(row.body)
-            cursor.offset = reading.offset
-            cursor.line += len(reading.rows) + len(reading.problems)
-            cursor.problems += [str(problem) for problem in reading.problems]
+        # Open all the while: a mark can be taken when it was sealed meanwhile.
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            is_another = cursor.mark is not None and not cursor.mark.is_of(file.fileno())
+            if not cursor.is_live or size < cursor.offset or is_another:
+                raise _StartOver
+            if size > cursor.offset:
+                self._read_rows(segment, cursor, path)
+                cursor.mark = mark_of(file.fileno(), cursor.offset)
         cursor.path = path
         self._cursors[segment.name] = cursor
+
+    def _read_rows(self, segment: Segment, cursor: _FileCursor, path: str) -> None:
+        """Add the rows of a journal that are behind its cursor."""
+        reading = read_segment(path, offset=cursor.offset, first_line=cursor.line)
+        rank, is_training = segment.name.rank, not is_monitor(segment.name.rank)
+        for row in self._add_alike(reading.rows, cursor, rank, is_training):
+            cursor.next_row = max(cursor.next_row or 0, row.i + 1)
+            if row.kind == "attempt":
+                cursor.attempt = int(row.body["number"])
+            if row.i < (segment.first_row or 0):
+                continue
+            if is_training:
+                self._rows += 1
+                self._note_time(cursor.attempt, row.t)
+            if row.kind is not None:
+                if row.kind in KINDS_THAT_COUNT:
+                    self._events.add(Event(row.t, rank, cursor.attempt, row.kind, row.body))
+                continue
+            series = self._series_of((cursor.attempt, rank))
+            step = row.step or 0
+            self._note_step((cursor.attempt, rank), step)
+            if not series.keys() >= row.body.keys():
+                self._add_series((cursor.attempt, rank), {key: Statistics() for key in row.body if key not in series})
+            for key, value in row.body.items():
+                series[key].add(step, row.i, value)
+            self._changed.update(row.body)
+        cursor.offset = reading.offset
+        cursor.line += len(reading.rows) + len(reading.problems)
+        cursor.problems += [str(problem) for problem in reading.problems]
 
     def _add_alike(self, rows: list[Row], cursor: _FileCursor, rank: int, is_training: bool) -> Iterator[Row]:
         """Add stretches of rows that have the same keys, as training writes them; gives back the others, one by one."""
@@ -342,7 +356,12 @@ class LiveSummary:
     def _take_sealed(self, segment: Segment, segments: list[Segment]) -> None:
         """Take a sealed file for what was read of it already: journal segments, or smaller files; read only the rest."""
         known = self._cursors.get(segment.name)
+        identity = _identity_of(str(segment.metrics))
         if known is not None and not known.is_live:
+            if known.identity is not None and known.identity != identity:
+                # Of a run that was removed and recorded again, or sealed anew.
+                raise _StartOver
+            known.identity = identity
             return
         covered = sorted(name for name in self._cursors if segment.name.covers(name))
         problems: list[str] = []
@@ -369,7 +388,9 @@ class LiveSummary:
         for name in covered:
             problems += self._cursors[name].problems if not self._cursors[name].is_live else []
             del self._cursors[name]
-        self._cursors[segment.name] = _FileCursor(str(segment.metrics), False, next_row=next_row, problems=problems)
+        self._cursors[segment.name] = _FileCursor(
+            str(segment.metrics), False, next_row=next_row, problems=problems, identity=identity
+        )
 
     def _is_whole(self, name: SegmentName, cursor: _FileCursor, sealed: Segment, segments: list[Segment]) -> bool:
         """Whether the last piece that was read of what is in a sealed file was read to its end."""
@@ -539,6 +560,16 @@ class LiveSummary:
                 for cursor in self._cursors.values()
             },
         )
+
+
+def _identity_of(path: str) -> tuple[int, int, int]:
+    """What tells a sealed file from another of its name.
+
+    Raises:
+        FileNotFoundError: it was merged into another.
+    """
+    status = os.stat(path)
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def compute_summary(folder: RunFolder) -> RunSummary:

@@ -10,6 +10,7 @@ import os
 import re
 from collections import deque
 
+from lossbook.journal import ReadMark, mark_of
 from lossbook.paths import file_names, open_plain
 
 #: Lines and bytes that are kept of one file.
@@ -42,7 +43,7 @@ class ConsoleTail:
         self.first_number = 0
         self._offset = 0
         self._rest = b""
-        self._inode: int | None = None
+        self._mark: ReadMark | None = None
 
     def read(self) -> bool:
         """Read what is new; says whether anything was.
@@ -52,20 +53,21 @@ class ConsoleTail:
         try:
             with open(self.path, "rb", opener=open_plain) as file:
                 found = os.fstat(file.fileno())
-                if found.st_ino != self._inode or found.st_size < self._offset:
+                if self._mark is not None and not self._mark.is_of(file.fileno()):
                     self._forget()
-                    self._inode = found.st_ino
                 if found.st_size == self._offset:
                     return False
                 if found.st_size - self._offset > KEPT_BYTES:
                     self._skip_to(found.st_size - KEPT_BYTES)
                 file.seek(self._offset)
                 read = file.read(found.st_size - self._offset)
+                mark = mark_of(file.fileno(), self._offset + len(read))
         except OSError:
             changed = bool(self.lines or self.unfinished)
             self._forget()
             return changed
         self._offset += len(read)
+        self._mark = mark
         *whole, self._rest = (self._rest + read).split(b"\n")
         if self.dropped and self.first_number == 0 and not self.lines and whole:
             # The first one was cut through.

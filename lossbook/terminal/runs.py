@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lossbook.metrics import find_key
+from lossbook.paths import folder_mark
 
 if TYPE_CHECKING:
     from lossbook.reading import RecordedRun
@@ -89,7 +90,7 @@ class RunLines:
         for run in runs:
             path = run.path
             try:
-                changed_ns = os.stat(path).st_mtime_ns
+                changed_ns = folder_mark(os.stat(path))
             except OSError:
                 continue
             held = self._known.get(path)

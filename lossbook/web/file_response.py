@@ -43,6 +43,7 @@ class OpenFile:
         found = os.fstat(descriptor)
         self.size_bytes = found.st_size
         self.changed_ns = found.st_mtime_ns
+        self.inode = found.st_ino
 
     def read(self, start: int, length: int) -> bytes:
         """At most `length` bytes from `start` on."""
@@ -189,7 +190,7 @@ class SentFile:
         """
         asked = headers or {}
         size = self.file.size_bytes
-        mark = f'"{size:x}-{self.file.changed_ns:x}"'
+        mark = f'"{size:x}-{self.file.changed_ns:x}-{self.file.inode:x}"'
         told = {
             "ETag": mark,
             "Accept-Ranges": "bytes",

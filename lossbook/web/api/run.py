@@ -5,22 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
-import threading
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 from lossbook.analysis import read_gpus
-from lossbook.book import Book
 from lossbook.errors import LossbookError
 from lossbook.json_shapes import JsonMapping
 from lossbook.metrics import AXES, find_key, goal_of, key_metrics, percent_factor, role_of, unit_of
-from lossbook.paths import RunFolder, open_plain, project_folder
+from lossbook.paths import RunFolder
 from lossbook.reading import RecordedRun, list_consoles
 from lossbook.registry import MIRRORS
-from lossbook.run_info import RunInfo, load_run_info
+from lossbook.run_info import RunInfo
 from lossbook.storage import MetricTable
 from lossbook.web import schemas
 from lossbook.web.api.events import pages_of
@@ -64,7 +61,7 @@ def run_page(session: Session, question: RunQuestion) -> schemas.RunPage:
         gpus=len(read_gpus(record.metrics).gpus),
         attempts=_attempts(info),
         parent=None if info.parent is None else {**info.parent.to_json()},
-        forks=problems.or_else([], lambda: forks_of(session.book, run)),
+        forks=problems.or_else([], lambda: _forks_of(session, run)),
         argv=list(info.argv),
         cwd=info.cwd,
         script=info.script,
@@ -168,58 +165,10 @@ def _attempts(info: RunInfo) -> list[schemas.Attempt]:
     ]
 
 
-# -- runs that go on from this one --------------------------------------------------------------------------------
-
-
-class _Forks:
-    """Which run of a project was forked from which: each `run.json` is looked into once, for that never changes."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._parents: dict[str, dict[str, tuple[str, str] | None]] = {}  # by project's folder, by run
-
-    def of(self, store: str, run: RecordedRun) -> list[str]:
-        folder = os.path.dirname(run.path)
-        with self._lock:
-            known = self._parents.setdefault(folder, {})
-            try:
-                names = [name for name in os.listdir(folder) if not name.startswith(".")]
-            except OSError:
-                names = []
-            for name in names:
-                if name not in known:
-                    parent = _parent_of(os.path.join(folder, name))
-                    if parent is not _NOT_YET:
-                        known[name] = parent
-            for gone in known.keys() - set(names):
-                del known[gone]
-            return sorted(
-                name
-                for name, parent in known.items()
-                if parent is not None and parent[1] == run.id and project_folder(store, parent[0]) == folder
-            )
-
-
-_NOT_YET = ("", "")
-_forks: weakref.WeakKeyDictionary[Book, _Forks] = weakref.WeakKeyDictionary()
-
-
-def forks_of(book: Book, run: RecordedRun) -> list[str]:
+def _forks_of(session: Session, run: RecordedRun) -> list[str]:
     """The ids of the runs of its project that go on from a run."""
-    return _forks.setdefault(book, _Forks()).of(book.store, run)
-
-
-def _parent_of(path: str) -> tuple[str, str] | None:
-    """The project and run that a run was forked from; `_NOT_YET` where it is not known yet."""
-    try:
-        with open(RunFolder(path).run_json, "rb", opener=open_plain) as file:
-            # The run's own, two spaces in; one of its configuration stands further right.
-            if b'\n  "parent": null' in file.read():
-                return None
-        info = load_run_info(RunFolder(path))
-    except (LossbookError, OSError):
-        return _NOT_YET
-    return (info.parent.project, info.parent.run) if info is not None and info.parent is not None else None
+    project = os.path.basename(os.path.dirname(run.path))
+    return [key.id for key in session.listing().forks_of(run.path) if key.project == project]
 
 
 # -- followers ----------------------------------------------------------------------------------------------------
