@@ -28,6 +28,11 @@ _SECRET_TEXT = re.compile(
     r"eyJ[A-Za-z0-9_\-]{10,2000}\.[A-Za-z0-9_\-]{10,8000}\.[A-Za-z0-9_\-]{5,}|wandb_v1_[A-Za-z0-9_]{20,})|"
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?:[^-]|-(?!----))*+-----END [A-Z ]*PRIVATE KEY-----"
 )
+#: One of these stands in whatever the pattern above finds.
+_SECRET_WORDS = ("sk-", "hf_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "AKIA", "AIza", "xox", "eyJ", "wandb_v1_",
+                 "-----BEGIN ")  # fmt: skip
+#: Characters of a long text that are looked at together.
+_PIECE = 4096
 _URL_PASSWORD = re.compile(r"(?<=://)[^/\s@]++(?=@)")
 _ASSIGNMENT = re.compile(
     r"""((?:api_?key|apikey|secret_?key|access_?key|password|passwd|auth_?token|access_?token)["']?\s*[=:]\s*["'])[^"'\n]{6,}(["'])""",
@@ -62,17 +67,31 @@ def mask_text(text: str) -> str:
     """Mask what looks like a credential inside a text: known formats, passwords in URLs, assignments."""
     # Most texts hold nothing of the kind, and looking for a letter costs a tenth of what looking for a pattern does:
     # each pattern is asked only where the text has what every match of it has.
-    if "-" in text or "_" in text or "AKIA" in text or "AIza" in text or "eyJ" in text:
-        text = _SECRET_TEXT.sub(MASK, text)
+    for word in _SECRET_WORDS:
+        if word in text:
+            text = _SECRET_TEXT.sub(MASK, text)
+            break
     if not (":" in text or "=" in text):
         return text
     if "@" in text and "://" in text:
         text = _URL_PASSWORD.sub(MASK, text)
     folded = text.casefold()
-    if "key" in folded or "passw" in folded or "token" in folded:
+    if "key" in folded or "passw" in folded or ("token" in folded and ("auth" in folded or "access" in folded)):
         text = _ASSIGNMENT.sub(rf"\1{MASK}\2", text)
         text = _BARE_ASSIGNMENT.sub(rf"\1{MASK}", text)
     return text
+
+
+def mask_lines(text: str) -> str:
+    """`mask_text` for a long text of many lines, of which few need more than a look."""
+    if len(text) <= _PIECE or "-----BEGIN " in text:
+        return mask_text(text)
+    pieces, start = [], 0
+    while start < len(text):
+        end = text.find("\n", start + _PIECE) + 1 or len(text)
+        pieces.append(mask_text(text[start:end]))
+        start = end
+    return "".join(pieces)
 
 
 def mask_named_values(text: str) -> str:

@@ -2,8 +2,8 @@
 
 `line` owns the format of a line, `attempt_row` the row that begins a segment, `writer` the promise that a returned
 append survives SIGKILL, `gate` that one thread writes at a time, `home` where the run's folder is, `flush` what a loss
-of power cannot take, `async_writer` and `spill` the same for a file system that may hang, `waiting` for a run that is
-not known yet, `digest` the checksums that tell a flipped byte, `reader` the reading of whatever is there, damaged or
+of power cannot take, `bounded_text` how the console keeps its beginning and its end, `async_writer` and `spill` the same
+for a file system that may hang, `waiting` for a run that is not known yet, `digest` the checksums that tell a flipped byte, `reader` the reading of whatever is there, damaged or
 not, `read_mark` whether a file is still the one that was read, `liveness` and `lease` whether somebody may still write,
 `takeover` what is done where that cannot be seen.
 """
@@ -17,6 +17,7 @@ from lossbook.lazy import lazy_exports
 if TYPE_CHECKING:
     from lossbook.journal.async_writer import AsyncJournal as AsyncJournal
     from lossbook.journal.attempt_row import AttemptRow as AttemptRow, attempt_of as attempt_of
+    from lossbook.journal.bounded_text import Gap as Gap, append_bounded as append_bounded, find_gap as find_gap
     from lossbook.journal.clock import RowClock as RowClock
     from lossbook.journal.digest import (
         DamagedPart as DamagedPart,
@@ -96,6 +97,7 @@ else:
         {
             "async_writer": "AsyncJournal",
             "attempt_row": "AttemptRow attempt_of",
+            "bounded_text": "Gap append_bounded find_gap",
             "digest": (
                 "DamagedPart JournalCheck check_journal covered_bytes damaged_parts describe_damage digest_path extend_digest "
                 "extend_digests"

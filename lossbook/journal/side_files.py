@@ -1,4 +1,4 @@
-"""Files that lie beside a journal in the run's folder: media, whose name tells their contents, and texts that grow."""
+"""Files that lie beside a journal in the run's folder: media, whose name tells their contents."""
 
 from __future__ import annotations
 
@@ -17,14 +17,3 @@ def write_once(path: str, contents: bytes) -> None:
         return
     make_folder(os.path.dirname(path))
     replace_file(path, contents, durable=False)
-
-
-def open_to_append(path: str, *, make_its_folder: bool = False) -> int:
-    """Open a file for raw bytes at its end; returns the descriptor.
-
-    Raises:
-        OSError: it cannot be opened.
-    """
-    if make_its_folder:
-        make_folder(os.path.dirname(path))
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)

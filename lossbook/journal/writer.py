@@ -22,6 +22,7 @@ import orjson
 
 from lossbook.handlers import is_of_handler
 from lossbook.journal.attempt_row import AttemptRow
+from lossbook.journal.bounded_text import append_bounded
 from lossbook.journal.clock import RowClock, count_ns
 from lossbook.journal.flush import Unflushed, flush_file
 from lossbook.journal.gate import TAKEN, Gate
@@ -29,7 +30,7 @@ from lossbook.journal.home import NOT_THERE, Found, Home
 from lossbook.journal.line import NEWLINE, encode_event, encode_scalars, number_line
 from lossbook.journal.open_file import copy_bytes, count_lines, held_file, is_file, leads_to, put_copy
 from lossbook.journal.segment_numbers import is_taken_over, next_segment
-from lossbook.journal.side_files import open_to_append, write_once
+from lossbook.journal.side_files import write_once
 from lossbook.json_shapes import JsonObject
 from lossbook.paths import (
     RunFolder,
@@ -589,26 +590,21 @@ class Journal(Gate):
             self.count_lost(error)
 
     def append_text(self, path: str, text: bytes) -> None:
-        """Append raw bytes to a side file (the console); nothing is said when that fails."""
+        """Append raw bytes to a side file (the console), whose middle goes when it is large; never raises."""
+        where = os.path.join(self.folder.path, path)
         try:
             try:
-                fd = open_to_append(os.path.join(self.folder.path, path))
+                append_bounded(where, text)
             except FileNotFoundError as error:
                 if is_of_handler(error):
                     raise
                 self.look()  # the run may have been moved
-                fd = open_to_append(os.path.join(self.folder.path, path), make_its_folder=True)
+                where = os.path.join(self.folder.path, path)
+                make_folder(os.path.dirname(where))
+                append_bounded(where, text)
         except OSError as error:
             if is_of_handler(error):
                 raise
-            return
-        try:
-            write_bytes(fd, text)
-        except OSError as error:
-            if is_of_handler(error):
-                raise
-        finally:
-            os.close(fd)
 
     # -- the end ----------------------------------------------------------------------------------------------------
 

@@ -1,22 +1,24 @@
-"""What the training process prints, kept in `console/r<rank>.log`.
+"""Keeps what this process prints through Python's streams.
 
 The `write` of `sys.stdout` and `sys.stderr` is wrapped, so loggers that hold the stream are caught as well. What
-C libraries and child processes print past Python is not. A notebook's streams hand over what they print themselves, in
+C libraries and other programs print past Python is not. A notebook's streams hand over what they print themselves, in
 every cell and from every thread.
 """
 
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any, TextIO
 
 from lossbook.handlers import is_of_handler
 from lossbook.redaction import mask_text
+from lossbook.run.console_text import ConsoleText
 
 _Write = Callable[[str], int]
-#: Kept at the most, in bytes of text: a progress bar left on for weeks must not fill the disk.
-LARGEST_CONSOLE_BYTES = 64 << 20
+#: A text that is shorter holds no secret in a known form.
+_SHORTEST_SECRET = 8
 
 
 class Console:
@@ -28,7 +30,10 @@ class Console:
 
     def __init__(self, sink: Callable[[bytes], None]) -> None:
         self._sink = sink
-        self._left = LARGEST_CONSOLE_BYTES
+        self._text = ConsoleText()
+        self._begun: str | None = None
+        # Re-entrant: a signal handler may print while something else is being kept.
+        self._lock = threading.RLock()
         self._wrapped: list[tuple[TextIO, _Write, _Write]] = []
         self._echoes: list[tuple[Any, _Echo]] = []
         self._copying = False
@@ -55,7 +60,9 @@ class Console:
 
     def stop(self) -> None:
         """Take the wrappers off; one that somebody has wrapped since stays, and copies nothing any more."""
-        self._copying = False
+        if self._copying:
+            self._copying = False
+            self._end_text()
         for stream, echo in self._echoes:
             if stream.echo is echo:
                 stream.echo = echo.before
@@ -98,13 +105,36 @@ class Console:
 
         return write
 
+    def enter_child(self, *, keeps: bool) -> None:
+        """In a forked child: go on with a text of its own, or keep nothing more."""
+        # Another thread may have been printing in the parent.
+        self._text = ConsoleText()
+        self._lock = threading.RLock()
+        # Whole lines, because its siblings and its parent add to the same file.
+        self._begun = ""
+        self._copying = self._copying and keeps
+
     def _copy(self, text: str) -> None:
-        raw = mask_text(str(text)).encode("utf-8", "replace")
-        if len(raw) > self._left:
-            self._copying = False
-            raw = f"\n[lossbook: console output past {LARGEST_CONSOLE_BYTES >> 20} MB is not kept]\n".encode()
-        self._left -= len(raw)
-        self._sink(raw)
+        if type(text) is not str:
+            text = str(text)
+        with self._lock:
+            if self._begun is not None:
+                text = self._begun + text
+                end = text.rfind("\n") + 1
+                text, self._begun = text[:end], text[end:]
+            kept = self._text.take(mask_text(text) if len(text) >= _SHORTEST_SECRET else text)
+            if kept:
+                self._sink(kept.encode("utf-8", "replace"))
+
+    def _end_text(self) -> None:
+        try:
+            with self._lock:
+                rest = (self._text.take(mask_text(self._begun)) if self._begun else "") + self._text.end()
+                if rest:
+                    self._sink(rest.encode("utf-8", "replace"))
+        except Exception as error:  # as in copy()
+            if is_of_handler(error):
+                raise
 
 
 class _Echo:

@@ -48,7 +48,7 @@ def init(
     fork_from: tuple[object, int] | str | None = None,
     system_metrics: bool = True,
     durability: str | None = None,
-    console: bool = True,
+    console: bool | str = True,
     keep: bool = True,
     **wandb: object,
 ) -> Run:
@@ -70,7 +70,8 @@ def init(
         system_metrics: record the machine's own series too.
         durability: "process" (a row survives SIGKILL) or "async" (training never waits for the file system);
             by default "async" on network file systems only.
-        console: keep what is printed.
+        console: keep what is printed. True chooses how: "fd" (C libraries and child processes too) where nobody sits at a
+            terminal, else "stream" (what Python prints); default `LOSSBOOK_CONSOLE`. False or "off" keeps nothing.
         keep: False leaves no run here: it waits in the cache until its mirrors have it. Without a mirror nothing is
             recorded at all.
         wandb: the other arguments of `wandb.init`; docs/wandb.md says what becomes of each.
@@ -114,7 +115,7 @@ def init(
     elif request.previous is None and notebook is not None and _current is not None:
         notebook.end_before(_current)
     if request.info.mode == "disabled":
-        _current = Run(begin_disabled(request.info), console=False)
+        _current = Run(begin_disabled(request.info), console="off")
         return _current
     launch = detect(runs_begun)
     collect_followers()
@@ -142,7 +143,7 @@ def init(
             raise
         started = _nothing(f"nothing of this run is recorded ({type(error).__name__}: {error})", request)
     if not started.folder.path:
-        _current = Run(started, console=False)
+        _current = Run(started, console="off")
         return _current
     runs_begun += 1
     leave_out_of_compilation()

@@ -18,6 +18,7 @@ from lossbook.paths import absolute_path, cache_folder, default_project, default
 from lossbook.processes import host_name
 from lossbook.redaction import mask_arguments
 from lossbook.run.config import plain_config
+from lossbook.run.console_choice import CAPTURES
 from lossbook.run.messages import say
 from lossbook.run.mirror_request import mirror_specs
 from lossbook.run.shell import find_shell, notebook_path
@@ -70,7 +71,7 @@ class InitRequest(NamedTuple):
         resume_step: the checkpoint's step.
         fork_from: the id or the name of the parent, and the step up to which its history is this run's.
         durability: one of `DURABILITIES`; None where the store's file system decides.
-        console: whether what is printed is kept.
+        console: how what is printed is kept: "auto", "fd", "stream" or "off".
         previous: what becomes of a run that goes on already: None, "return_previous", "finish_previous" or
             "create_new".
     """
@@ -82,7 +83,7 @@ class InitRequest(NamedTuple):
     resume_step: int | None = None
     fork_from: tuple[str, int] | None = None
     durability: str | None = None
-    console: bool = True
+    console: str = "auto"
     previous: str | None = None
 
     @classmethod
@@ -131,7 +132,7 @@ class InitRequest(NamedTuple):
             resume_step=None if (step := asked("resume_step")) is None else _whole("resume_step", step),
             fork_from=_fork(asked("fork_from")),
             durability=_durability(asked("durability")),
-            console=bool(asked("console", True)),
+            console=_capture(asked("console", True)),
             previous=arguments.get("previous"),
         )
 
@@ -168,6 +169,14 @@ def _resume(resume: object) -> str:
 def _durability(durability: object) -> str | None:
     durability = durability or os.environ.get("LOSSBOOK_DURABILITY") or None
     return None if durability is None else _one_of("durability", durability, DURABILITIES)
+
+
+def _capture(console: object) -> str:
+    if not console:
+        return "off"
+    if console is True or console == "auto":
+        console = os.environ.get("LOSSBOOK_CONSOLE", "").strip().lower() or "auto"
+    return _one_of("console", console, CAPTURES)
 
 
 def _fork(fork_from: object) -> tuple[str, int] | None:

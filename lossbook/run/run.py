@@ -23,7 +23,9 @@ from lossbook.redaction import mask_config, mask_text
 from lossbook.run import exit_hooks
 from lossbook.run.allocator import AllocatorWatch, has_gpu_build
 from lossbook.run.console import Console
+from lossbook.run.console_choice import start_console
 from lossbook.run.create import Started, begin_child, begin_disabled
+from lossbook.run.descriptor_console import DescriptorConsole
 from lossbook.run.distributed import Launch
 from lossbook.run.follower_process import announce_rank, look_after_follower, start_follower
 from lossbook.run.mapping import RecordedMapping, plain_summary
@@ -51,7 +53,7 @@ class Run:
         resumed: whether there was something to resume.
     """
 
-    def __init__(self, started: Started, *, mode: str | None = None, console: bool = True) -> None:
+    def __init__(self, started: Started, *, mode: str | None = None, console: str = "auto") -> None:
         info = started.info
         self._info = info
         self.id: str = info.id
@@ -90,10 +92,10 @@ class Run:
         if self._rank == 0:
             self._journal.note_file("run.json")
         self.summary = RecordedMapping({}, self._record_summary, kind="summary")
-        self._console: Console | None = None
-        if console:
-            self._console = Console(self.record_console)
-            self._console.start()
+        self._console_file = f"console/r{self._rank}.log"
+        # Where a store has not answered yet, it is not known which folder the run gets.
+        is_placed = type(self._journal) is Journal or self._journal.segment > 0
+        self._console = start_console(console, self.path if is_placed else "", self._console_file, self.record_console)
         if self.path:
             exit_hooks.watch(self)
 
@@ -467,10 +469,10 @@ class Run:
     def record_console(self, text: bytes) -> None:
         """Add to what the run printed."""
         if not self._finished:
-            self._journal.append_text(f"console/r{self._rank}.log", text)
+            self._journal.append_text(self._console_file, text)
 
     @property
-    def console(self) -> Console | None:
+    def console(self) -> Console | DescriptorConsole | None:
         """What catches what is printed; None where that is not kept."""
         return self._console
 
@@ -545,6 +547,8 @@ class Run:
             if self._late is not None and self._waits is not None:
                 self._late.end(in_peace=state == "finished")
             if self._is_child:
+                if self._console is not None:
+                    self._console.stop()
                 self._finished = True
                 self._journal.close()
                 self._cover_journal()
@@ -659,7 +663,8 @@ class Run:
         self._rows.forget()
         self._allocator = None
         if self._console is not None:
-            self._console.stop()
+            # No child waits for a file system that its parent leaves to a thread.
+            self._console.enter_child(keeps=type(self._journal) is Journal)
         self._rank = -1
         if not self.path:
             return
@@ -683,11 +688,11 @@ class Run:
 def attach_child(path: str, info: RunInfo, attempt: AttemptRow, step: int) -> Run:
     """What a `Run` becomes in a process it was sent to (`spawn`): it logs to the same run, in its own journal."""
     if not path:
-        return Run(begin_disabled(info), console=False)
+        return Run(begin_disabled(info), console="off")
     folder = RunFolder(path)
     found = read_run_info(folder)[0]
     journal = Journal(folder, -1, attempt, step=step, warn=say)
-    run = Run(Started(folder, found._replace(name=info.name), attempt.attempt, journal), console=False)
+    run = Run(Started(folder, found._replace(name=info.name), attempt.attempt, journal), console="off")
     run.become_child(attempt, step)
     return run
 

@@ -1034,5 +1034,30 @@ def test_wandb_itself_is_never_imported() -> None:
 def test_every_variable_of_wandbs_is_on_the_page_and_read() -> None:
     code = "".join(path.read_text() for path in (REPOSITORY / "lossbook").rglob("*.py") if "mirrors" not in path.parts)
     names = set(re.findall(r"\bWANDB_[A-Z_]+[A-Z]\b", (REPOSITORY / "docs" / "wandb.md").read_text()))
-    assert len(names) == 10
+    assert len(names) == 11
     assert {name for name in names if f'"{name}"' not in code} == set()
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ({"settings": {"console": "off"}}, None),
+        ({"settings": {"console": "wrap"}}, "Console"),
+        (
+            {"settings": wandb.Settings(console="redirect")},
+            "Console",
+        ),  # not possible under pytest, whose streams are its own
+        ({}, "Console"),
+        ({"console": False}, None),
+    ],
+)
+def test_the_console_is_kept_as_the_settings_say(store: Path, said: dict[str, Any], kept: str | None) -> None:
+    run = wandb.init(project="p", store=store, **said)
+    assert (run.console and type(run.console).__name__) == kept
+
+
+def test_a_variable_of_wandb_turns_the_console_off(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_CONSOLE", "off")
+    assert wandb.init(project="p", store=store).console is None
+    monkeypatch.setenv("LOSSBOOK_CONSOLE", "stream")
+    assert wandb.init(project="p", store=store).console is not None

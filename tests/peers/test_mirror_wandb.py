@@ -6,6 +6,7 @@ Online it delivers through W&B's own client to a stand-in for the cloud (`wandb_
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 import os
 import random
@@ -21,6 +22,7 @@ import pytest
 from driving_mirrors import CREATED, deliver_through_kills, drive, ending, other, scalars, subject
 from wandb_server import WandbServer
 
+from lossbook.journal import append_bounded, bounded_text
 from lossbook.trackers.mirror import LoggedRow, MirrorSettings, MirrorUnavailable
 from lossbook.trackers.wandb.mirror import WandbMirror
 from lossbook.trackers.wandb.transaction_log import TransactionLog, read_records
@@ -264,6 +266,28 @@ def test_configuration_summary_alerts_console_and_ending_arrive(tmp_path: Path) 
     assert (alert["title"], alert["text"], alert["level"]) == ("spike", "loss is 9", "WARN")
     assert "".join(output["line"] for output in of(records, "output_raw")) == "epoch 1\nepoch 2\nno newline"
     assert of(records, "exit") == [{"exit_code": 1, "runtime": 60}]
+
+
+def test_lines_arrive_once_when_the_console_is_shortened_between(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, size in (("LARGEST_BYTES", 4000), ("HEAD_BYTES", 1000), ("TAIL_BYTES", 1000)):
+        monkeypatch.setattr(bounded_text, name, size)
+    console = tmp_path / "run" / "console"
+    console.mkdir(parents=True)
+    lines = [f"line {number:04d}\n" for number in range(1000)]
+    # Of 10 bytes each: it is shortened at line 401, and about every 200 lines from then on.
+    for start, end in itertools.pairwise((0, 350, 390, 720, 1000)):
+        for line in lines[start:end]:
+            append_bounded(str(console / "r0.log"), line.encode())
+        drive(mirror(tmp_path), [scalars(0, 1, {"loss": 2.0})], ending() if end == 1000 else None)
+    sent = "".join(output["line"] for output in of(inspect(tmp_path), "output_raw")).splitlines(keepends=True)
+    assert sent[:390] == lines[:390]
+    assert sent[-1] == lines[-1]
+    assert [line for line in sent if line.startswith("line")] == sorted(
+        {line for line in sent if line.startswith("line")}
+    )
+    assert any("bytes of the console were left out here" in line for line in sent)
 
 
 def test_series_with_names_that_wandb_keeps_for_itself_are_moved(tmp_path: Path) -> None:

@@ -48,6 +48,8 @@ _SETTINGS = {
 #: W&B's words for a mode; a run that is "shared" between processes needs nothing special here.
 _MODES = {"online": "online", "run": "online", "shared": "online", "offline": "offline", "dryrun": "offline",
           "disabled": "disabled"}  # fmt: skip
+#: W&B's words for how the console is kept.
+_CAPTURES = {"off": "off", "redirect": "fd", "wrap": "stream", "wrap_raw": "stream", "wrap_emu": "stream"}
 _YES = ("1", "true", "yes", "on", "t", "y")
 _UNSUPPORTED = {
     "sync_tensorboard": "sync_tensorboard is not supported: log to this run, or keep the TensorBoard files beside it",
@@ -117,6 +119,8 @@ def _apply_variables(given: dict[str, object]) -> None:
         given["resume"] = os.environ.get("WANDB_RESUME") or None
     if not given.get("mode") and not os.environ.get("LOSSBOOK_MODE"):
         given["mode"] = _mode_of_environment()
+    if given.get("console", True) is True and not os.environ.get("LOSSBOOK_CONSOLE"):
+        given["console"] = _CAPTURES.get(os.environ.get("WANDB_CONSOLE", "").strip().lower(), True)
     given["mirror_modes"] = mirror_modes()
 
 
@@ -145,8 +149,10 @@ def _apply_settings(given: dict[str, object], settings: object) -> None:
             given[argument] = found[name]
     if any(found.get(name) for name in ("_disable_stats", "x_disable_stats")):
         given["system_metrics"] = False
-    if found.get("console") == "off":
-        given["console"] = False
+    # W&B's own class has "wrap" in it where nobody has chosen anything.
+    chosen = getattr(settings, "model_fields_set", None)
+    if given.get("console", True) is True and (chosen is None or "console" in chosen):
+        given["console"] = _CAPTURES.get(str(found.get("console")), True)
 
 
 def moment(text: str) -> tuple[str, int]:

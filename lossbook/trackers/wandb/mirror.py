@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import quote
 
+from lossbook.journal import find_gap
 from lossbook.json_shapes import JsonObject, object_or_empty, text_or_none, whole_or_none
 from lossbook.paths import is_monitor, is_safe_name
 from lossbook.run_files import NoSuchRunFile, open_run_file
@@ -444,17 +445,20 @@ class WandbMirror(Mirror):
         """
         try:
             with open(open_run_file(self.subject.folder.path, "console/r0.log"), "rb") as file:
-                file.seek(self._state.console_bytes)
+                # What was printed before the place is counted, what has been left out of the file since included.
+                gap = find_gap(file.fileno())
+                file.seek(gap.place_of(self._state.console_bytes) if gap is not None else self._state.console_bytes)
                 while text := file.read(_CONSOLE_BYTES):
                     # Whole lines, so that they are the same lines however often a delivery is begun again.
                     lines = text.rfind(b"\n") + 1
                     if lines == 0 and len(text) < _CONSOLE_BYTES and not whole:
                         return
                     ends = len(text) if lines == 0 or (whole and len(text) < _CONSOLE_BYTES) else lines
-                    self._state.console_bytes += ends
+                    place = file.tell() - len(text) + ends
+                    self._state.console_bytes = gap.printed_at(place) if gap is not None else place
                     record = records.output(self._messages, text[:ends].decode("utf-8", "replace"), self._state.time_us)
                     self._append(record, f"console:{self._state.console_bytes}")
-                    file.seek(self._state.console_bytes)
+                    file.seek(place)
         except NoSuchRunFile:
             return
 
