@@ -280,6 +280,7 @@ class Run:
         self._waits = None
         self._journal = started.journal
         self._rank = started.journal.rank
+        self._console_file = f"console/r{self._rank}.log"
         self.id, self.attempt, self.resumed = started.info.id, started.attempt.number, started.resumed
         if self._finished:
             self._journal.close()
