@@ -227,6 +227,9 @@ SOURCES = Registry(
         "trackio": "lossbook.trackers.trackio.source:TrackioProject",
         "tensorboard": "lossbook.trackers.tensorboard.source:TensorBoardLogs",
         "mlflow": "lossbook.trackers.mlflow.source:MlflowStore",
+        "swanlab": "lossbook.trackers.swanlab.source:SwanLabRuns",
+        "dvclive": "lossbook.trackers.dvclive.source:DvcLiveFolders",
+        "neptune": "lossbook.trackers.neptune.source:NeptuneExport",
         "logs": "lossbook.trackers.logs.source:LogFiles",
     },
     reserved=r"(?:file|https?|s3|gs|az)\Z",  # addresses of other places

@@ -161,14 +161,11 @@ def scheme_of(location: str) -> str:
     return scheme if separator else ""
 
 
-def is_hidden(folder: str) -> bool:
-    """Whether a folder's name says that nobody is meant to look into it."""
-    return folder.startswith(".") and folder != ".aim"
-
-
 def is_trackers_own(files: Iterable[str], folders: Iterable[str]) -> bool:
     """Whether everything in a folder with these names in it is one tracker's: no log in it is a run of its own."""
-    return any(name.endswith((".wandb", ".swanlab")) or name == "meta.yaml" for name in files)
+    if any(name.endswith((".wandb", ".swanlab")) or name == "meta.yaml" for name in files):
+        return True
+    return "plots" in folders and ("metrics.json" in files or "params.yaml" in files)  # DVCLive
 
 
 def is_run_folder(files: Iterable[str], folders: Iterable[str]) -> bool:

@@ -22,7 +22,7 @@ from lossbook.errors import BadArgument
 from lossbook.paths import RunFolder, is_marked_store, run_folders
 from lossbook.registry import SOURCES
 from lossbook.run import say_once
-from lossbook.trackers.source import Source, is_hidden, is_run_folder, is_trackers_own, scheme_of
+from lossbook.trackers.source import Source, is_run_folder, is_trackers_own, scheme_of
 
 if TYPE_CHECKING:
     from lossbook.book import Book
@@ -152,17 +152,16 @@ def _places(location: str) -> Iterator[tuple[str, bool]]:
     if any(RunFolder(one.path).exists() for one in runs):
         return
     is_first = True
-    owned: set[str] = set()
     for root, folders, files in itertools.islice(os.walk(location), _MOST_FOLDERS):
-        folders[:] = sorted(one for one in folders if not is_hidden(one))
+        folders[:] = sorted(one for one in folders if not one.startswith("."))
         if is_run_folder(files, folders):
             if os.path.dirname(os.path.relpath(root, location)) == "":
                 return
             folders[:] = []  # a store lies somewhere in it
             continue
-        is_anothers = os.path.dirname(root) in owned or is_trackers_own(files, folders)
+        is_anothers = is_trackers_own(files, folders)
         if is_anothers:
-            owned.add(root)
+            folders[:] = []  # its files here tell whose it is
         if is_first:
             is_first = False
             yield location, is_anothers

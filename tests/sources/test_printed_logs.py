@@ -187,9 +187,13 @@ def test_a_restart_in_an_appended_table_is_an_attempt(tmp_path: Path, name: str)
 
 def test_a_late_evaluation_and_ranks_beside_each_other_are_no_restart(tmp_path: Path) -> None:
     lines = [
-        {"step": 0, "rank": 0, "loss": 1.0}, {"step": 1, "rank": 0, "loss": 0.9}, {"step": 0, "rank": 1, "loss": 1.1},
-        {"step": 2, "rank": 0, "loss": 0.8}, {"step": 1, "eval_loss": 1.0}, {"step": 1, "rank": 1, "loss": 1.0},
-    ]  # fmt: skip
+        {"step": 0, "rank": 0, "loss": 1.0},
+        {"step": 1, "rank": 0, "loss": 0.9},
+        {"step": 0, "rank": 1, "loss": 1.1},
+        {"step": 2, "rank": 0, "loss": 0.8},
+        {"step": 1, "eval_loss": 1.0},
+        {"step": 1, "rank": 1, "loss": 1.0},
+    ]
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert len(lossbook.open(tmp_path / "log.jsonl").run().attempts) == 1
     assert lossbook.open(tmp_path / "log.jsonl").run().metrics["loss"]["count"] == 5

@@ -112,7 +112,9 @@ def _is_torn(rest: bytes, length: int, left: int) -> bool:
     return len(rest) < _PART.size + length <= left or not any(rest)
 
 
-def read_records(path: str, offset: int = 0, *, past_damage: bool = False) -> Iterator[tuple[int, bytes]]:
+def read_records(
+    path: str, offset: int = 0, *, past_damage: bool = False, header: bytes = _HEADER
+) -> Iterator[tuple[int, bytes]]:
     """The whole records of a file from a place on, each with the place where it ends.
 
     A torn or damaged record ends the reading: nothing behind it can be trusted to follow what was before.
@@ -120,15 +122,16 @@ def read_records(path: str, offset: int = 0, *, past_damage: bool = False) -> It
     Args:
         offset: 0, or the end of a record.
         past_damage: go on with the next block instead; an empty record stands for what was left out.
+        header: what the file begins with: SwanLab writes such files with one of its own.
     """
     try:
         file = open(path, "rb")  # noqa: SIM115 - closed below
     except FileNotFoundError:
         return
     with file:
-        if file.read(len(_HEADER)) != _HEADER:
+        if file.read(len(header)) != header:
             return
-        position = max(offset, len(_HEADER))
+        position = max(offset, len(header))
         record = bytearray()
         begun = False  # a first part may be empty: where a block has room for its seven bytes alone
         block = b""

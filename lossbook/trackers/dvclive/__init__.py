@@ -1,0 +1,1 @@
+"""DVCLive: the tables in its folder."""

@@ -1,0 +1,1 @@
+"""Neptune: what its exporter wrote."""

@@ -1,0 +1,1 @@
+"""SwanLab: the runs in its log folder."""
