@@ -49,11 +49,15 @@ class RunList(list[RecordedRun]):
 
     Attributes:
         remarks: what the one who asked should know, a sentence each: a name that no run has yet, while one goes on.
+        unreadable: projects and runs of the store that may not be read, a sentence each.
     """
 
-    def __init__(self, runs: Iterable[RecordedRun] = (), remarks: Sequence[str] = ()) -> None:
+    def __init__(
+        self, runs: Iterable[RecordedRun] = (), remarks: Sequence[str] = (), unreadable: Sequence[str] = ()
+    ) -> None:
         super().__init__(runs)
         self.remarks = tuple(remarks)
+        self.unreadable = tuple(unreadable)
 
     @overload
     def __getitem__(self, place: SupportsIndex) -> RecordedRun: ...
@@ -128,11 +132,13 @@ class Book:
             limit: so many at the most.
 
         Raises:
+            StoreError: the store is not there any more, or cannot be read.
             BadQuery: `where` cannot be understood; or none of the runs (of the project) has a name in it or in `sort`, and
                 none goes on.
         """
         test = compile_where(where) if where else None
-        entries = read_index(self.store)
+        unreadable: list[str] = []
+        entries = read_index(self.store, unreadable)
         if project is not None:
             entries = [entry for entry in entries if entry.record.project == project]
         remarks: list[str] = []
@@ -147,7 +153,7 @@ class Book:
                 remarks.append(remark)
             entries = _sorted(entries, name, descending=sort.strip().startswith("-"))
         chosen = entries[: limit if limit is not None else len(entries)]
-        return RunList(map(self._recorded, chosen), remarks)
+        return RunList(map(self._recorded, chosen), remarks, unreadable)
 
     def run(self, ref: str = "latest", project: str | None = None) -> RecordedRun:
         """One run, by id, name or a unique beginning of either; "latest" is the one begun last.
@@ -155,15 +161,22 @@ class Book:
         Raises:
             UnknownRun: none answers to `ref`, or several do; the message names them.
         """
-        entries = read_index(self.store)
-        if project is not None:
-            entries = [entry for entry in entries if entry.record.project == project]
+        unreadable: list[str] = []
+        entries = read_index(self.store, unreadable)
+        try:
+            if project is not None:
+                entries = [entry for entry in entries if entry.record.project == project]
+                if not entries:
+                    known = ", ".join(self.projects()) or "none"
+                    raise UnknownRun(f"there is no project {project!r} in {self.store}; it has {known}")
             if not entries:
-                known = ", ".join(self.projects()) or "none"
-                raise UnknownRun(f"there is no project {project!r} in {self.store}; it has {known}")
-        if not entries:
-            raise UnknownRun(f"there is no run in {self.store} yet")
-        return self._recorded(_find(entries, str(ref), self.store))
+                raise UnknownRun(f"there is no run in {self.store} yet")
+            return self._recorded(_find(entries, str(ref), self.store))
+        except UnknownRun as error:
+            if not unreadable:
+                raise
+            more = f" (and {len(unreadable) - 1} more)" if len(unreadable) > 1 else ""
+            raise UnknownRun(f"{error}; {unreadable[0]}{more}") from None
 
     def kept_run(self, project: str, id: str) -> RecordedRun:
         """One run by its project and id: the same object each time, so that what it has read is not read again.

@@ -12,7 +12,7 @@ import re
 import stat
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -297,23 +297,82 @@ def run_folders(store: str) -> Iterator[RunFolder]:
         yield RunFolder(entry.path)
 
 
-def run_entries(store: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """As `run_folders`, as `project/run` and a directory entry, whose mtime changes with each atomic replace."""
-    for project in _folders_in(store):
-        for entry in _folders_in(project.path):
+def run_entries(store: str, note: Callable[[str, str], None] | None = None) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """As `run_folders`, as `project/run` and a directory entry, whose mtime changes with each atomic replace.
+
+    Args:
+        note: called with the path of each project that may not be listed, and why.
+    """
+    for project in _folders_in(store, note):
+        for entry in _folders_in(project.path, note):
             yield f"{project.name}/{entry.name}", entry
+
+
+def check_store(store: str) -> None:
+    """Make sure that a store is still there, and may be listed: a list without a run would look like a fact.
+
+    Raises:
+        StoreError: it is not, or may not.
+    """
+    try:
+        with os.scandir(store):
+            pass
+    except (FileNotFoundError, NotADirectoryError):
+        raise StoreError(
+            f"the store {store} is not there any more: was it removed or renamed, or is its disk not mounted?"
+        ) from None
+    except OSError as error:
+        raise StoreError(f"the store {store} cannot be read ({error.strerror or error}); check who owns it") from error
+
+
+def why_unreadable(folder: RunFolder) -> str | None:
+    """Why a folder that may hold a run cannot be looked into; None where it can, or where there is none."""
+    try:
+        os.stat(folder.run_json)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def may_read(path: str) -> bool:
+    """Whether a file may be read; true of one that is not there."""
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno not in (errno.EACCES, errno.EPERM)
+    return True
+
+
+def unlisted_folders(folder: RunFolder) -> list[str]:
+    """A sentence for each folder of a run's rows that may not be listed."""
+    found = []
+    for path in (folder.journal, folder.metrics, folder.events):
+        try:
+            with os.scandir(path):
+                pass
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            found.append(
+                f"{path} cannot be listed ({error.strerror or error}), so its rows are missing; check who owns it"
+            )
+    return found
 
 
 #: Why a folder has nothing to list for us: it is gone, no folder, somebody else's, or a link to itself.
 _NOT_FOR_US = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP))
 
 
-def _folders_in(path: str) -> list[os.DirEntry[str]]:
+def _folders_in(path: str, note: Callable[[str, str], None] | None = None) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(path) as entries:
             return [entry for entry in entries if not entry.name.startswith(".") and _is_folder(entry)]
     except OSError as error:
         if error.errno in _NOT_FOR_US:
+            if note is not None and error.errno in (errno.EACCES, errno.EPERM):
+                note(path, error.strerror or str(error))
             return []
         raise StoreError(
             f"{path} cannot be listed ({error.strerror or error}); check the disk, and ask again"

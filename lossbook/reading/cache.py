@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lossbook.errors import BadArgument, UnknownRun
-from lossbook.paths import RunFolder, folder_mark, is_settled, run_folder
+from lossbook.paths import RunFolder, check_store, folder_mark, is_settled, run_folder, why_unreadable
 
 if TYPE_CHECKING:
     from lossbook.reading.run import RecordedRun
@@ -81,6 +81,9 @@ class RunCache:
         except OSError:
             status = None
         if status is None or not folder.exists():
+            check_store(self._store)
+            if (why := why_unreadable(folder)) is not None:
+                raise UnknownRun(f"{folder.path} cannot be read ({why}); check who owns it")
             with self._lock:
                 self._runs.pop(folder.path, None)
             raise UnknownRun(f"there is no run {id!r} in the project {project!r} of {self._store}")
@@ -98,7 +101,7 @@ class RunCache:
         mark = folder_mark(status)
         now = time.monotonic()
         is_due = cached.mark != mark or (cached.run.state == "running" and now - cached.looked >= REFRESH_SECONDS)
-        if cached.looked and not is_due and cached.run.is_of_its_parents:
+        if cached.looked and not is_due and cached.run.is_current:
             return
         looked_ns = time.time_ns()
         cached.run.refresh()

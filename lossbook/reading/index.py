@@ -17,7 +17,17 @@ from typing import NamedTuple
 
 import orjson
 
-from lossbook.paths import RunFolder, cache_folder, folder_mark, is_settled, replace_file, run_entries
+from lossbook.journal import note_left_out
+from lossbook.paths import (
+    RunFolder,
+    cache_folder,
+    check_store,
+    folder_mark,
+    is_settled,
+    replace_file,
+    run_entries,
+    why_unreadable,
+)
 from lossbook.reading.record import IndexRecord, journal_stamp, parse_record, read_record
 
 VERSION = 7
@@ -103,12 +113,27 @@ class IndexEntry:
         return self._record
 
 
-def read_index(store: str) -> list[IndexEntry]:
-    """Every run of a store as it stands now, the newest first. Running runs are up to date."""
+def read_index(store: str, unreadable: list[str] | None = None) -> list[IndexEntry]:
+    """Every run of a store as it stands now, the newest first. Running runs are up to date.
+
+    Args:
+        unreadable: gets a sentence for each project and each run that may not be read. Commands say them by themselves.
+
+    Raises:
+        StoreError: the store is not there any more, or cannot be read.
+    """
+    check_store(store)
+
+    def note(path: str, why: str) -> None:
+        sentence = f"{path} cannot be read ({why}), so it is missing here; check who owns it"
+        note_left_out(path, sentence)
+        if unreadable is not None:
+            unreadable.append(sentence)
+
     known = load_index(store)
     entries: list[IndexEntry] = []
     changed, spent_seconds = 0, 0.0
-    for relative, folder in run_entries(store):
+    for relative, folder in run_entries(store, note):
         try:
             status = folder.stat()
             mark, mtime_ns = folder_mark(status), status.st_mtime_ns
@@ -121,6 +146,8 @@ def read_index(store: str) -> list[IndexEntry]:
             begun = time.perf_counter()
             fresh = _read_entry(RunFolder(folder.path), mark, mtime_ns)
             if fresh is None:
+                if (why := why_unreadable(RunFolder(folder.path))) is not None:
+                    note(folder.path, why)
                 continue
             spent_seconds += time.perf_counter() - begun
             changed += (
@@ -150,11 +177,12 @@ def _read_entry(folder: RunFolder, mark: int, mtime_ns: int) -> IndexEntry | Non
     if not folder.exists():
         return None
     looked_ns = time.time_ns()
-    record, stamp, parents, parents_stamp = read_record(folder)
+    record, stamp, parents, parents_stamp, is_whole = read_record(folder)
     return IndexEntry(
         folder.path,
         # A change within the same tick would go unseen for ever: read such a folder again next time.
-        mark if is_settled(mtime_ns, looked_ns) else 0,
+        # What may be read one day does not change the folder then.
+        mark if is_whole and is_settled(mtime_ns, looked_ns) else 0,
         record.created_us,
         record.state,
         record.to_text(),

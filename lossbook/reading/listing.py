@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from lossbook.errors import BadQuery, UnknownRun
 from lossbook.json_shapes import Json
-from lossbook.paths import RunFolder, folder_mark, is_settled, safe_name
+from lossbook.paths import RunFolder, check_store, folder_mark, is_settled, safe_name, why_unreadable
 from lossbook.reading.columns import ColumnCache, ColumnName, NameSets
 from lossbook.reading.index import IndexEntry, MappedText, load_index, read_index
 from lossbook.reading.names import FIELDS, bare, compile_value, presence
@@ -123,6 +123,7 @@ class Listing:
         self._turns: deque[RunKey] = deque()  # whose folder is looked at next
         self._touched: set[RunKey] = set()
         self._looked = 0.0
+        self._unreadable: list[str] = []  # what the first look could not read
         self._file = RecordFile()
 
     # -- looking ------------------------------------------------------------------------------------------------
@@ -143,6 +144,9 @@ class Listing:
 
         Returns:
             What changed since the look before, whoever took it.
+
+        Raises:
+            StoreError: the store is not there any more, or cannot be read; what was known stays as it was.
         """
         with self._lock:
             before = self._revision
@@ -193,7 +197,8 @@ class Listing:
             self._touched.add(RunKey(*key))
 
     def _read_index(self, now: float) -> None:
-        entries = read_index(self._context.store)
+        self._unreadable = []
+        entries = read_index(self._context.store, self._unreadable)
         # What stands in the index is mapped rather than kept, whoever wrote it just now.
         mapped = load_index(self._context.store)
         self._revision += 1
@@ -209,6 +214,8 @@ class Listing:
         self._turns.extend(self._rows)
 
     def _look_again(self, now: float, everything: bool) -> None:
+        check_store(self._context.store)
+        self._unreadable = []  # by now the folders themselves are looked at
         due = self._due(now, everything)
         appeared, gone = self._folders.compare(self._rows)
         self._pending -= gone
@@ -261,8 +268,8 @@ class Listing:
         live = None
         if row is not None and row.state == "running":
             live = row.live = row.live or self._context.live_summary(folder)
-        record, _, parents, stamp = read_record(folder, live)
-        settled = mark if is_settled(status.st_mtime_ns, looked_ns) else 0
+        record, _, parents, stamp, is_whole = read_record(folder, live)
+        settled = mark if is_whole and is_settled(status.st_mtime_ns, looked_ns) else 0
         checksum = _checksum(record)
         if row is not None and row.checksum == checksum:
             row.mark, row.parents, row.parents_stamp = settled, parents, stamp
@@ -463,6 +470,17 @@ class Listing:
                     for name in names:
                         counter[name] += runs
             return Names(FIELDS, *(dict(sorted(counter.items())) for counter in counts))
+
+    def unreadable(self) -> list[str]:
+        """A sentence for each project and each run that may not be read; runs of it that were known are shown as they were."""
+        with self._lock:
+            found = dict(self._folders.unreadable)
+            for key in [*self._pending, *(key for key, row in self._rows.items() if row.mark == 0)]:
+                folder = RunFolder(f"{self._context.store}/{key.project}/{key.id}")
+                if (why := why_unreadable(folder)) is not None:
+                    found[folder.path] = why
+            first = list(self._unreadable)
+        return first or [f"{path} cannot be read ({why}); check who owns it" for path, why in sorted(found.items())]
 
     def _is_filling(self) -> bool:
         """Whether names may be missing because runs have not been read yet."""

@@ -12,7 +12,7 @@ import orjson
 from lossbook.errors import LossbookError
 from lossbook.journal import first_row, journal_segments, merge_config
 from lossbook.json_shapes import JsonObject, is_time
-from lossbook.paths import FORMAT, RunFolder, file_names
+from lossbook.paths import FORMAT, RunFolder, file_names, may_read, unlisted_folders
 from lossbook.run_info import RunInfo, read_run_info
 from lossbook.storage import MetricTable, RunSummary, read_summary
 
@@ -99,12 +99,14 @@ class ReadRecord(NamedTuple):
         stamp: of the journal that the record was made from, where no summary that covers its rows lies in the run, else 0.
         parents: the folders of the runs that it was forked from.
         parents_stamp: as `forks.parents_stamp` gave it before they were read.
+        is_whole: whether everything that it is made of may be read.
     """
 
     record: IndexRecord
     stamp: int = 0
     parents: tuple[str, ...] = ()
     parents_stamp: int = 0
+    is_whole: bool = True
 
 
 def read_record(folder: RunFolder, live: LiveSummary | None = None) -> ReadRecord:
@@ -114,6 +116,9 @@ def read_record(folder: RunFolder, live: LiveSummary | None = None) -> ReadRecor
         live: of this folder, where one is kept: of a running run only what was added to the journal is read then.
     """
     info, problems = read_run_info(folder)
+    hidden = unlisted_folders(folder)
+    is_whole = not hidden and may_read(folder.run_json)
+    problems += hidden
     stamp = 0
     summary = _updated(live) if live is not None and live.updates else None
     if summary is None or summary.state != "running":
@@ -133,7 +138,7 @@ def read_record(folder: RunFolder, live: LiveSummary | None = None) -> ReadRecor
         problems.append(f"{folder.run_json} has format {info.format}, which this version does not know")
     created = info.created or summary.started or _first_time(folder)
     if info.parent is None:
-        return ReadRecord(_record(info, summary, problems, created), stamp)
+        return ReadRecord(_record(info, summary, problems, created), stamp, is_whole=is_whole)
     from lossbook.reading.forks import ancestors, inherit, parents_stamp, with_inherited
 
     chain = ancestors(folder, info)
@@ -145,7 +150,7 @@ def read_record(folder: RunFolder, live: LiveSummary | None = None) -> ReadRecor
     if last_step is None:
         last_step = max((one.last_step for one in inherited.values()), default=None)
     summary = summary._replace(metrics=with_inherited(summary.metrics, inherited), last_step=last_step)
-    return ReadRecord(_record(info, summary, problems, created), stamp, parents, of_parents)
+    return ReadRecord(_record(info, summary, problems, created), stamp, parents, of_parents, is_whole)
 
 
 def _first_time(folder: RunFolder) -> int:

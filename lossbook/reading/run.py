@@ -37,6 +37,7 @@ class RecordedRun:
         self._context = context
         self._entry = entry
         self._rows: RunRows | None = None
+        self._is_whole = True
         #: Of a running run that is asked for again and again.
         self._live: LiveSummary | None = None
         #: Rows of the runs that it was forked from, by folder.
@@ -168,7 +169,7 @@ class RecordedRun:
     def refresh(self) -> RecordedRun:
         """Read state, configuration and summary again."""
         live = self._live or self._context.live_summary(self.folder)
-        record, _, parents, stamp = read_record(self.folder, live)
+        record, _, parents, stamp, self._is_whole = read_record(self.folder, live)
         self._live = live if record.state == "running" else None
         self._entry = IndexEntry(
             self.path,
@@ -183,9 +184,10 @@ class RecordedRun:
         return self
 
     @property
-    def is_of_its_parents(self) -> bool:
-        """Whether what is known of a fork is what the files of its parents say; true of a run that is no fork."""
-        return self._entry.is_of_its_parents
+    def is_current(self) -> bool:
+        """Whether the record may be kept until the run's folder changes: not that of a fork whose parents changed, nor one
+        of which something could not be read."""
+        return self._is_whole and self._entry.is_of_its_parents
 
     @property
     def store(self) -> str:

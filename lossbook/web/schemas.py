@@ -44,6 +44,7 @@ class Store:
     version: str
     editable: bool  # served with --edit
     projects: list[Project]
+    unreadable: list[str] = field(default_factory=list)  # projects and runs that may not be read, a sentence each
 
 
 # -- the runs of a project ------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ def store(session: Session, question: Nothing) -> schemas.Store:
             schemas.Project(str(name), runs[name], running[name], newest[name])
             for name in sorted(runs, key=lambda name: (-newest[name], name))
         ],
+        unreadable=listing.unreadable(),
     )
 
 

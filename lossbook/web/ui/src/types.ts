@@ -22,6 +22,7 @@ export interface Store {
   version: string;
   editable: boolean;
   projects: Project[];
+  unreadable: string[];
 }
 
 /** One line of the table. */

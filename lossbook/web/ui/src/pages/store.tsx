@@ -47,6 +47,11 @@ export function StorePage() {
           {failure}
         </p>
       )}
+      {(store.unreadable ?? []).slice(0, 20).map((sentence) => (
+        <p key={sentence} class="notice bad" role="status">
+          {sentence}
+        </p>
+      ))}
       {store.projects.length === 0 ? (
         <p class="empty">
           No run yet. The first call of <code>lossbook.init()</code> that writes to this store makes one; it appears
