@@ -29,6 +29,8 @@ LOOK_SECONDS, IDLE_LOOK_SECONDS = 2.0, 10.0
 _SHARE = 20
 #: Findings of one kind on one key that become alerts while the run goes on; `lossbook check` has all of them.
 _MOST_SAID = 5
+#: Ends that the sinks are told of, and how bad each is.
+_LEVELS = {"failed": "error", "crashed": "error", "killed": "warning", "preempted": "warning"}
 #: The terminal shows one line a run, and another one where an error follows a warning after so many seconds.
 SECOND_LINE_SECONDS = 60.0
 
@@ -96,6 +98,7 @@ class Alerts:
         self._line = _TerminalLine()
         self._next_look = self._next_idle_look = 0.0
         self._has_new = True
+        self._has_told_end = False
 
     def tick(self, *, is_idle: bool = False) -> None:
         """Look at what was logged since, if it is time to.
@@ -121,6 +124,20 @@ class Alerts:
             self._tell(self._look().close())
         finally:
             self._save(is_over=True)
+
+    def tell_end(self) -> None:
+        """Tell the sinks of a run that has come to no good end, once; the terminal knows."""
+        from lossbook.storage import read_summary
+
+        summary = read_summary(self._folder)
+        level = _LEVELS.get(summary.state or "") if summary is not None else None
+        if summary is None or level is None or self._sinks is None or not self._sinks.are_any or self._has_told_end:
+            return
+        self._has_told_end = True
+        self._save(is_over=True)
+        said = [line for line in (summary.error or "").splitlines() if line.strip()]
+        text = f"{self._sinks.run.name} ended: {summary.state}" + (f" ({said[-1].strip()})" if said else "")
+        self._sinks.send(Alert(f"run {summary.state}", text, level, summary.last_step))
 
     def is_sent(self) -> bool:
         """Whether the sinks have sent on all that they had, or had their time for it; no alert follows."""
@@ -148,7 +165,9 @@ class Alerts:
                 self._environment,
                 self._note,
             )
-        sent = object_or_empty(_read_state(self._folder).get("sent"))
+        before = _read_state(self._folder)
+        self._has_told_end = before.get("attempt") == self._attempt and bool(before.get("told_end"))
+        sent = object_or_empty(before.get("sent"))
         self._sent = {int(rank): i for rank, i in sent.items() if isinstance(i, int)}
         if not self._is_off:
             self._said = _said_before(self._folder)
@@ -192,7 +211,13 @@ class Alerts:
                 raise_alert(finding, self._rows, self._sinks)
 
     def _save(self, *, is_over: bool) -> None:
-        state = {"attempt": self._attempt, "over": is_over, "sent": {str(rank): i for rank, i in self._sent.items()}}
+        told: JsonObject = {"told_end": True} if self._has_told_end else {}
+        state = {
+            **told,
+            "attempt": self._attempt,
+            "over": is_over,
+            "sent": {str(rank): i for rank, i in self._sent.items()},
+        }
         try:
             make_folder(self._folder.followers)
             write_json(_state_path(self._folder), state, durable=False)

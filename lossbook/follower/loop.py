@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from lossbook.errors import LossbookError
 from lossbook.follower.beginning import Beginning
 from lossbook.follower.followed import forget_followed, note_followed
+from lossbook.follower.nodes import Nodes, note_ranks
 from lossbook.follower.post_mortem import MemoryKills, ProcessEnd, how_it_ended
 from lossbook.follower.system import SystemMetrics
 from lossbook.journal import (
@@ -26,6 +27,7 @@ from lossbook.journal import (
     next_segment,
     renew_lease,
 )
+from lossbook.json_shapes import JsonObject
 from lossbook.paths import RunFolder, folder_lock, is_monitor, parse_segment_name, passing_store
 from lossbook.processes import process_start, this_place
 from lossbook.run_info import load_run_info
@@ -110,6 +112,7 @@ class FollowedRun:
         self._place = this_place()
         self._process_end = ProcessEnd(pid, self._start)
         self._memory_kills = MemoryKills()
+        self._nodes = Nodes(folder, self._place)
         self._next_lease = self._next_look = self._next_memory_look = 0.0
         self._sizes: Sizes = {}
         self._is_new = False  # whether training has logged something since the last round
@@ -192,7 +195,7 @@ class FollowedRun:
         """
         from lossbook.follower.ending import is_missed
 
-        if self._is_ended or not is_missed(self.folder, is_alive=self._is_process_alive()):
+        if self._is_ended or not is_missed(self.folder, is_alive=self._is_rank_0_alive()):
             return
         how = how_it_ended(status, out_of_memory=self._memory_kills.is_recent())
         sentence = (
@@ -245,10 +248,23 @@ class FollowedRun:
         now = process_start(self._pid)
         return now is not None and (self._start is None or abs(now - self._start) < 1.0)
 
+    def _is_rank_0_alive(self) -> bool:
+        """Whether the run's rank 0 lives, which may be on another node."""
+        if self._is_main:
+            return self._is_process_alive()
+        from lossbook.journal import life_of, place_of, seems_alive
+        from lossbook.processes import Life
+
+        info = load_run_info(self.folder)
+        if info is None or not info.attempts:
+            return False
+        life = life_of(info.last_attempt)
+        return life is Life.ALIVE or (life is Life.UNKNOWN and seems_alive(self.folder, place_of(info.last_attempt)))
+
     def _accompany(self) -> None:
         """What is done while training goes on."""
         if time.monotonic() >= self._next_lease:
-            self._quietly(lambda: renew_lease(self.folder, self._place))
+            self._quietly(self._renew_lease)
             self._next_lease = time.monotonic() + RENEW_SECONDS
         is_new, self._is_new = self._is_new, False
         self._quietly(self._system.tick)
@@ -272,6 +288,19 @@ class FollowedRun:
             self._quietly(lambda: self._diagnosed().tick(is_idle=not is_new))
         if self._mirrors is not None:
             self._quietly(self._mirrors.tend)
+
+    def _renew_lease(self) -> None:
+        if not self._next_lease:
+            beside = self._environment.get("LOCAL_WORLD_SIZE", "")
+            note_ranks(self.folder, self._place, self.rank, int(beside) if beside.isdecimal() else 1)
+        renew_lease(self.folder, self._place)
+        for news in self._nodes.look() if self._is_main else ():
+            value: JsonObject = {"message": news.sentence, "missed_node": True}
+            if news.rank is not None:
+                value["missed_rank"] = news.rank
+            if news.is_back:
+                value["is_back"] = True
+            self._system.rows.append_event("warning", value)
 
     def _write_summary(self) -> None:
         if self._summary is None:
@@ -321,6 +350,7 @@ class FollowedRun:
             self._quietly(lambda: say_that_it_crashed(self.folder, self._attempt, error=error))
         if self._is_main:
             self._quietly(self._write_summary)
+            self._quietly(self._diagnosed().tell_end)
 
     def _seal(self) -> None:
         self._is_sealed = True

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         Sign as Sign,
         drop_lease as drop_lease,
         last_sign as last_sign,
+        lease_path as lease_path,
         named_limit as named_limit,
         place_name as place_name,
         renew_lease as renew_lease,
@@ -109,8 +110,8 @@ else:
             "home": "Home",
             "line": "DamagedLine Row decode decode_number decode_plain encode_number is_place is_step merge_config",
             "lease": (
-                "RENEW_SECONDS SILENT_SECONDS Sign drop_lease last_sign named_limit place_name renew_lease seems_alive "
-                "server_clock"
+                "RENEW_SECONDS SILENT_SECONDS Sign drop_lease last_sign lease_path named_limit "
+                "place_name renew_lease seems_alive server_clock"
             ),
             "left_out": "note_left_out take_left_out",
             "liveness": (

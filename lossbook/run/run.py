@@ -301,9 +301,9 @@ class Run:
         On a node's other ranks than the one that leads there, the follower only notices it when their process is killed.
         """
         rank = launch.rank
+        if rank > 0:
+            self._say_ended = announce_rank(self.path, attempt=self.attempt, rank=rank)
         if launch.local_rank != 0:
-            if rank > 0:
-                self._say_ended = announce_rank(self.path, attempt=self.attempt, rank=rank)
             return
         self._followed_rank = rank
         start_follower(self.path, attempt=self.attempt, rank=rank)

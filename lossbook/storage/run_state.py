@@ -17,6 +17,8 @@ from lossbook.storage.summary_file import RunSummary
 
 #: When one rank is killed, a launcher ends the others within that time, and the follower notices within that time.
 ENDED_BY_SECONDS = 5.0
+#: What makes a warning a problem of the run.
+_PROBLEMS = ("lost", "unfollowed", "oom_kills", "missed_node")
 #: Ends that a preemption explains.
 _CUT_SHORT = ("failed", "killed", "crashed")
 _UNEXPLAINED = "the training process ended without a word"
@@ -68,8 +70,12 @@ class RunStatements:
         elif event.kind == "warning" and isinstance(rank := value.get("missed_rank"), int):
             sentence = str(value.get("message"))
             self.warnings.append(sentence)
+            if value.get("is_back"):
+                failures = self.failures.get(event.attempt, [])
+                failures[:] = [one for one in failures if one.rank != rank or not one.is_missed]
+                return
             self._add_failure(event, RankFailure(event.time_us, rank, sentence, is_missed=True))
-        elif event.kind == "warning" and (value.get("lost") or value.get("unfollowed") or value.get("oom_kills")):
+        elif event.kind == "warning" and any(map(value.get, _PROBLEMS)):
             self.warnings.append(str(value.get("message")))
         elif event.kind == "warning" and value.get("preempting"):
             self.preempted.add(event.attempt)

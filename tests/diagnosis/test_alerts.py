@@ -25,6 +25,7 @@ from lossbook.follower.journal import OwnRows
 from lossbook.follower.sinks import Alert, RunName, Sinks
 from lossbook.paths import RunFolder
 from lossbook.storage.compaction import seal_run
+from lossbook.storage.summary import LiveSummary
 
 WaitUntil = Callable[..., None]
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -277,6 +278,36 @@ def test_off_is_off_but_alerts_of_the_training_are_carried(store: Path, monkeypa
     assert kept.shown == []
     assert [(one.title, one.text, one.level) for one in kept.sent] == [("mine", "from the training", "error")]
     assert is_diagnosed(RunFolder(run.path), 0)
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "said"),
+    [
+        ("failed", "Traceback\n  line 3\nRuntimeError: CUDA out of memory", ("run failed", "error")),
+        ("preempted", None, ("run preempted", "warning")),
+        ("killed", "ended by SIGTERM", ("run killed", "warning")),
+        ("finished", None, None),
+        ("interrupted", "KeyboardInterrupt", None),
+    ],
+)
+def test_an_end_that_is_no_good_one_is_told_once(
+    store: Path, state: str, error: str | None, said: tuple[str, str] | None
+) -> None:
+    run = lossbook.init(store=store, project="p", console=False)
+    run.log({"train/loss": 2.0}, step=7)
+    run.end(state, error)
+    folder = RunFolder(run.path)
+    LiveSummary(folder).write()
+    sent = []
+    for _ in range(2):  # the second follows a follower that was killed
+        kept = Kept()
+        beside = Alerts(folder, None, 1, None, sinks=kept)
+        beside.close()
+        beside.tell_end()
+        sent += kept.sent
+    assert [(one.title, one.level) for one in sent] == ([said] if said else [])
+    if state == "failed":
+        assert (sent[0].text, sent[0].step) == ("small run ended: failed (RuntimeError: CUDA out of memory)", 7)
 
 
 TRAIN = """

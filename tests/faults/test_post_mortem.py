@@ -13,7 +13,12 @@ from typing import Any
 import pytest
 from programs import begin, kill_group, only_run, recorded
 
+import lossbook
+from lossbook.follower.nodes import Nodes, note_ranks
 from lossbook.follower.post_mortem import MemoryKills, ProcessEnd, how_it_ended
+from lossbook.journal import drop_lease, lease_path, renew_lease
+from lossbook.paths import RunFolder
+from lossbook.processes import Place, this_place
 
 pytestmark = pytest.mark.usefixtures("follower")
 
@@ -54,6 +59,68 @@ def tells() -> bool:
 )
 def test_the_kernel_tells_how_a_process_ended_that_is_no_child(code: str, status: int, tells: bool) -> None:
     assert end_of(code) == (status if tells else None)
+
+
+def begin_node(folder: RunFolder, place: Place, rank: int, ranks: int) -> None:
+    """What the follower of a node does first."""
+    note_ranks(folder, place, rank, ranks)
+    renew_lease(folder, place)
+
+
+def silent(folder: RunFolder, place: Place, seconds: float) -> None:
+    """Make a lease that long older than this node's."""
+    now = os.stat(lease_path(folder, this_place())).st_mtime
+    os.utime(lease_path(folder, place), (now - seconds, now - seconds))
+
+
+def test_a_node_that_vanishes_is_named_with_its_ranks_and_so_is_its_return(store: Path) -> None:
+    folder = RunFolder(str(store / "p" / "one"))
+    others = {name: Place(name, "boot", "pid:[1]") for name in ("gpu07", "gpu08", "left-behind", "one-gpu")}
+    Path(folder.followers).mkdir(parents=True)
+    begin_node(folder, this_place(), 0, 8)
+    begin_node(folder, others["left-behind"], 8, 8)
+    silent(folder, others["left-behind"], 3600)  # of an earlier attempt
+    nodes = Nodes(folder, this_place())
+    assert nodes.look() == []
+    begin_node(folder, others["gpu07"], 8, 8)
+    begin_node(folder, others["gpu08"], 16, 8)
+    begin_node(folder, others["one-gpu"], 24, 1)
+    assert nodes.look() == []
+    silent(folder, others["gpu07"], 71)
+    silent(folder, others["gpu08"], 60)
+    silent(folder, others["one-gpu"], 100)
+    gone = sorted(nodes.look())
+    assert gone == [
+        (
+            "the node gpu07 (ranks 8 to 15) has not been heard of for 71 s: it is gone, or does not reach the store",
+            8,
+            False,
+        ),
+        (
+            "the node one-gpu (rank 24) has not been heard of for 100 s: it is gone, or does not reach the store",
+            24,
+            False,
+        ),
+    ]
+    assert nodes.look() == []
+    renew_lease(folder, others["gpu07"])
+    drop_lease(folder, others["one-gpu"])  # it has ended, late
+    assert nodes.look() == [("the node gpu07 (ranks 8 to 15) is heard of again", 8, True)]
+
+
+@pytest.mark.parametrize("is_back", [False, True])
+def test_a_run_that_fails_because_a_node_has_gone_says_so_first(store: Path, is_back: bool) -> None:
+    run = lossbook.init(store=store, project="p", console=False)
+    gone = "the node gpu07 (ranks 8 to 15) has not been heard of for 71 s: it is gone, or does not reach the store"
+    run.record_event("warning", {"message": gone, "missed_node": True, "missed_rank": 8})
+    if is_back:
+        back = {"message": "the node gpu07 (ranks 8 to 15) is heard of again", "missed_rank": 8, "is_back": True}
+        run.record_event("warning", back)
+    run.end("failed", "RuntimeError: NCCL timeout")
+    found = recorded(only_run(store))
+    own = "RuntimeError: NCCL timeout"
+    assert (found.state, found.error) == ("failed", own if is_back else f"{gone}; then rank 0: {own}")
+    assert found.problems()[0] == gone
 
 
 def test_how_a_process_ended_is_a_predicate() -> None:

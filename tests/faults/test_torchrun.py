@@ -200,6 +200,30 @@ run.log({"loss": 0.5}, step=1)
 
 
 @pytest.mark.usefixtures("follower")
+def test_the_leading_rank_of_another_node_is_missed_too(store: Path) -> None:
+    code = """
+run = lossbook.init(store=store, project="p", console=False)
+run.log({"loss": 1.0}, step=0)
+sys.stdin.readline()
+"""
+    # Two nodes of one rank each, on one machine.
+    ranks = [begin(code, store, RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK="0") for rank in (0, 1)]
+    try:
+        wait_until(lambda: len(all_runs(store)) == 1)
+        log = Path(only_run(store).followers) / "follow.log"
+        wait_until(lambda: log.exists() and all(f"of process {rank.pid}\n" in log.read_text() for rank in ranks))
+        ranks[1].kill()
+        wait_until(lambda: recorded(only_run(store)).problems() != [], 30)
+        (problem,) = recorded(only_run(store)).problems()
+        assert problem.startswith(f"rank 1 (process {ranks[1].pid} on ")
+        ranks[0].communicate("go on\n", timeout=60)
+        assert recorded(only_run(store)).state == "finished"
+    finally:
+        for rank in ranks:
+            kill_group(rank)
+
+
+@pytest.mark.usefixtures("follower")
 def test_ranks_that_end_as_they_should_are_not_missed(store: Path) -> None:
     code = """
 run = lossbook.init(store=store, project="p", console=False)
