@@ -73,16 +73,23 @@ class Git(NamedTuple):
 
 
 class Parent(NamedTuple):
-    """The run whose history this one continues, up to `step`; None where the step was not recorded."""
+    """The run whose history this one continues, up to `step`; None where the step was not recorded.
+
+    `created` is the parent's: a run that was recorded under its id later on is another one. None in forks of earlier versions.
+    """
 
     project: str
     run: str
     step: int | None = None
+    created: int | None = None
     more: JsonMapping = _NOTHING
 
     def to_json(self) -> JsonObject:
         """As it stands in `run.json`."""
-        return _written(self)
+        written = _written(self)
+        if self.created is None:
+            del written["created"]
+        return written
 
 
 class Origin(NamedTuple):
@@ -297,7 +304,11 @@ def parse_run_info(values: JsonObject, folder: RunFolder) -> tuple[RunInfo, list
         mode=text_or_none(good.get("mode")),
         mirrors=texts_of(good.get("mirrors")),
         parent=Parent(
-            str(parent["project"]), str(parent["run"]), whole_or_none(parent.get("step")), _more(parent, Parent)
+            str(parent["project"]),
+            str(parent["run"]),
+            whole_or_none(parent.get("step")),
+            whole_or_none(parent.get("created")),
+            _more(parent, Parent),
         )
         if parent
         else None,
@@ -452,7 +463,7 @@ _RUN: Shape = {
     "mode": (is_text, "a text"),
     "mirrors": (is_texts, "a list of texts"),
     "parent": (
-        is_object_with({"project": is_text, "run": is_text, "step": is_step}, ("project", "run")),
+        is_object_with({"project": is_text, "run": is_text, "step": is_step, "created": is_time}, ("project", "run")),
         "a project, a run and a step",
     ),
     "system_metrics": (is_flag, "true or false"),

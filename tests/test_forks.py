@@ -206,3 +206,21 @@ def test_a_summary_of_an_earlier_version_says_no_duration_and_is_read_all_the_sa
     assert summary.pop("earlier") > 0
     write_json(run.folder.summary_json, summary)
     assert lossbook.open(store).run("abc").duration == pytest.approx(12 * 60, abs=5)
+
+
+def test_a_run_recorded_under_the_parents_id_is_not_the_parent(store: Path) -> None:
+    def train(id: str, value: float, steps: range, **more: Any) -> None:
+        with lossbook.init(store=store, project="p", id=id, console=False, system_metrics=False, **more) as run:
+            for step in steps:
+                run.log({"loss": value}, step=step)
+
+    train("base", 1.0, range(10))
+    train("fork", 2.0, range(6, 8), fork_from=("base", 5))
+    book = lossbook.open(store)
+    assert book.kept_run("p", "fork").metrics["loss"]["count"] == 8
+    shutil.rmtree(store / "p" / "base")
+    train("base", 3.0, range(10))
+    for run in (book.run("fork"), book.kept_run("p", "fork")):
+        assert (run.metrics["loss"]["count"], run.metrics["loss"]["max"]) == (2, 2.0)
+        assert run.curve("loss").x.tolist() == [6.0, 7.0]
+        assert any("base" in problem for problem in run.problems())

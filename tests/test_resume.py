@@ -327,7 +327,8 @@ def test_without_a_checkpoint_what_is_logged_again_replaces_what_was(store: Path
 def test_a_fork_begins_with_its_parents_history(store: Path, by: Callable[[lossbook.Run], Any]) -> None:
     parent = attempt(store, range(10), name="parent")
     fork = begin(store, id="two", fork_from=(by(parent), 4))
-    assert identity(fork)["parent"] == {"project": "p", "run": "one", "step": 4}
+    created = lossbook.open(store).run("one").info.created
+    assert identity(fork)["parent"] == {"project": "p", "run": "one", "step": 4, "created": created}
     assert (fork.attempt, fork.resumed, fork.step) == (0, False, 5)
     fork.log({"loss": 0.25})
     fork.finish()

@@ -42,18 +42,25 @@ class Ancestor(NamedTuple):
 
 
 def find_parent(store: str, parent: Parent) -> RunFolder | None:
-    """Where the run lies that another was forked from; None where it is not in the store.
+    """Where the run lies that another was forked from; None where it is not in the store, or another has its id by now.
 
     Raises:
         StoreError: the store cannot be listed.
     """
     expected = _expected(store, parent)
-    if expected is not None and expected.exists():
+    if expected is not None and expected.exists() and _is_that_run(expected, parent):
         return expected
     for _, entry in run_entries(store):
-        if entry.name == parent.run and (folder := RunFolder(entry.path)).exists():
+        if entry.name == parent.run and (folder := RunFolder(entry.path)).exists() and _is_that_run(folder, parent):
             return folder
     return None
+
+
+def _is_that_run(folder: RunFolder, parent: Parent) -> bool:
+    if parent.created is None:
+        return True
+    created = read_run_info(folder)[0].created
+    return created in (0, parent.created)
 
 
 def _expected(store: str, parent: Parent) -> RunFolder | None:
@@ -70,11 +77,12 @@ def ancestors(folder: RunFolder, info: RunInfo) -> list[Ancestor]:
     last = NEVER
     while info.parent is not None and len(found) < DEEPEST:
         last = min(last, info.parent.step or 0)
-        place = find_parent(store, info.parent) or _expected(store, info.parent)
+        there = find_parent(store, info.parent)
+        place = there or _expected(store, info.parent)
         if place is None or any(place == one.folder for one in found):
             break
-        found.append(Ancestor(place, place.exists(), last))
-        if not found[-1].is_there:
+        found.append(Ancestor(place, there is not None, last))
+        if there is None:
             break
         info = read_run_info(place)[0]
     return found

@@ -499,7 +499,8 @@ class RecordedRun:
         parent = self.known_info.parent
         if parent is not None and len(self.sources()) == 1:
             found.append(
-                f"the run {parent.run} that this one was forked from is not in the store; its rows are missing"
+                f"the run {parent.run} that this one was forked from is not in the store (a run that was recorded under "
+                "its id later on is another); its rows are missing"
             )
         return list(dict.fromkeys(found))
 

@@ -209,4 +209,4 @@ def find_parent(store: str, project: str, wanted: str, step: int) -> Parent:
     if not found:
         raise UnknownRun(f"fork_from names the run {wanted!r}, which is not in the store {store}")
     parent = max(found, key=lambda one: one[:2])[2]
-    return Parent(parent.project, parent.id, step)
+    return Parent(parent.project, parent.id, step, parent.created or None)

@@ -60,7 +60,7 @@ def run_page(session: Session, question: RunQuestion) -> schemas.RunPage:
         key_metrics=_key_metrics(record.metrics, record.define),
         gpus=len(read_gpus(record.metrics).gpus),
         attempts=_attempts(info),
-        parent=None if info.parent is None else {**info.parent.to_json()},
+        parent=None if info.parent is None else {**info.parent._replace(created=None).to_json()},
         forks=problems.or_else([], lambda: _forks_of(session, run)),
         argv=list(info.argv),
         cwd=info.cwd,
