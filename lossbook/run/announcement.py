@@ -19,11 +19,14 @@ from typing import NamedTuple
 import orjson
 
 from lossbook.errors import LossbookError
+from lossbook.journal import place_of
 from lossbook.json_shapes import JsonObject, number_or_none, text_or_none, whole_or_none
 from lossbook.paths import (
+    RunFolder,
     is_safe_name,
     launches_folder,
     new_run_id,
+    project_folder,
     read_json,
     run_folder,
     working_directory,
@@ -32,6 +35,7 @@ from lossbook.paths import (
 from lossbook.processes import Life, Place, process_age_seconds, process_life, process_start, this_place
 from lossbook.run.distributed import Launch, elastic_folder, is_loopback, master_address
 from lossbook.run.request import command_line
+from lossbook.run_info import load_run_info
 
 #: How long `init()` of a rank other than 0 waits for rank 0's announcement, in seconds: where a launcher started it; on
 #: the last rank, which is the only one that some trainers log on; where only `RANK` and `WORLD_SIZE` say that there are
@@ -117,6 +121,8 @@ class Patience(NamedTuple):
 
 def init_seconds(launch: Launch) -> float:
     """How long `init()` waits for the rank 0 of a launch."""
+    if launch.is_named:
+        return LAST_RANK_SECONDS  # its run is known; only whether rank 0 records it is not
     if launch.requeue or launch.restart:
         return REQUEUED_SECONDS
     if not launch.is_launched:
@@ -156,16 +162,23 @@ def find_run(
             )
         named = launch._replace(token=f"{launch.token}|{name}") if launch.token else launch
         return Joined(named, before or fresh, "allow" if before else "never", name)
+    if launch.parent_may_lead and (run_id := _run_of_parent(store, project)) is not None:
+        return Joined(launch._replace(token=""), run_id, "allow", "")
     found = _wait_for_announcement(store, project, folder, me, launch, patience)
     if found is not None:
         return Joined(
             launch._replace(token=f"{launch.token}|{found.announcement}"), found.run, "allow", found.announcement
         )
+    return Joined(alone(launch, fresh, warn), fresh, "never", "")
+
+
+def alone(launch: Launch, run_id: str, warn: Callable[[str], None]) -> Launch:
+    """The place of a rank whose rank 0 records no run: it is rank 0 of a run of its own."""
     warn(
-        f"rank {launch.rank} of {launch.world_size} found no rank 0 of its launch, so it is a run of its own, {fresh}; "
+        f"rank {launch.rank} of {launch.world_size} found no rank 0 of its launch, so it is a run of its own, {run_id}; "
         "set LOSSBOOK_RUN_ID to the same id for all ranks, or unset RANK and WORLD_SIZE where there is one process"
     )
-    return Joined(Launch(0, 0, 1, "", 0), fresh, "never", "")
+    return Launch(0, 0, 1, "", 0)
 
 
 def announce(store: str, project: str, launch: Launch, name: str, run_id: str) -> None:
@@ -287,7 +300,31 @@ def _is_same_host(one: Place, other: Place) -> bool:
 
 
 def _is_same_launcher(one: Member, me: Member) -> bool:
-    return me.launcher != "" and one.launcher == me.launcher and one.place == me.place
+    if me.launcher == "" or one.place != me.place:
+        return False
+    return one.launcher == me.launcher or _process_name(one.pid, one.start) == me.launcher
+
+
+def _process_name(pid: int | None, start: float | None) -> str:
+    return "" if start is None else f"process {pid} of {start:.0f}"
+
+
+def _run_of_parent(store: str, project: str) -> str | None:
+    """The run that the parent process writes, if it is one of the project's latest and says that it is no launcher's."""
+    parent, began = os.getppid(), process_start(os.getppid())
+    with os.scandir(project_folder(store, project)) as entries:
+        folders = [entry for entry in entries if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)]
+    for entry in sorted(folders, key=lambda one: one.stat(follow_symlinks=False).st_mtime, reverse=True)[:_LOOKED_AT]:
+        try:
+            info = load_run_info(RunFolder(entry.path))
+        except LossbookError:
+            continue
+        if info is None:
+            continue
+        last = info.last_attempt
+        if (last.pid, last.process_start) == (parent, began) and not last.launch and place_of(last) == this_place():
+            return info.id
+    return None
 
 
 def _life(store: str, project: str, rank_0: Member) -> Life:
@@ -347,8 +384,7 @@ def _launcher() -> str:
     if folder := elastic_folder():
         return folder
     parent = os.getppid()
-    began = process_start(parent) if parent > 1 else None
-    return "" if began is None else f"process {parent} of {began:.0f}"
+    return _process_name(parent, process_start(parent)) if parent > 1 else ""
 
 
 def _join(folder: str, me: Member, announced: Member) -> bool:

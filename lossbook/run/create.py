@@ -135,6 +135,10 @@ def begin(
             request = request._replace(id=run_id, resume=resume)
             if journal is not None:
                 journal.rank = launch.rank
+        elif launch.rank != 0 and launch.is_named and request.id is not None and request.resume != "must":
+            launch = _with_rank_0(request, launch, request.id, warn, patience)
+            if journal is not None:
+                journal.rank = launch.rank
         elif launch.job and launch.rank == 0 and launch.is_named:
             announcement = new_run_id()  # for a requeue of the job
         wanted = Wanted(request.store, request.info.project, request.id or fresh, request.resume)
@@ -341,6 +345,28 @@ def _gone_on_with(current: RunInfo, asked: RunInfo) -> RunInfo:
         notes=asked.notes or current.notes,
         mirrors=asked.mirrors or current.mirrors,
     )
+
+
+def _with_rank_0(
+    request: InitRequest, launch: Launch, run_id: str, warn: Callable[[str], None], patience: Patience | None
+) -> Launch:
+    """Wait for rank 0 to record the run of a launch that names it; where it does not, this rank takes its place."""
+    from lossbook.run.announcement import Patience, alone, init_seconds
+
+    pause, is_over = patience or Patience(time.sleep, lambda waited: waited >= init_seconds(launch))
+    folder = run_folder(request.store, request.info.project, run_id)
+    began, delay = time.monotonic(), 0.005
+    while True:
+        try:
+            info = load_run_info(folder)
+        except LossbookError:
+            return launch  # rank 0 says what is wrong with it
+        if info is not None and any(one.launch == _mark(launch) for one in info.attempts):
+            return launch
+        if is_over(time.monotonic() - began):
+            return alone(launch, run_id, warn)
+        pause(delay)
+        delay = min(1.0, delay * 1.5)
 
 
 def _mark(launch: Launch) -> str:

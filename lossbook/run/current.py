@@ -121,10 +121,12 @@ def init(
     collect_followers()
     _end_before_resuming(request)
     try:
+        if request.id is not None:
+            launch = launch._replace(is_named=False)  # the run is named instead, whichever rank writes to it
         run_id, resume = choose_id(request, launch, runs_begun, say)
         request = request._replace(id=run_id, resume=resume)
         may_hang = (request.durability or choose_durability(request.store)[0]) == "async"
-        if launch.rank and launch.must_agree and request.id is None and request.resume != "must":
+        if launch.rank and request.resume != "must" and (launch.is_named or (launch.must_agree and run_id is None)):
             from lossbook.run.late_launch import LateLaunch  # for a rank that has to look for its run
 
             started = LateLaunch(request, launch, may_hang=may_hang).begin()

@@ -20,9 +20,10 @@ class Launch(NamedTuple):
         is_named: whether `token` names this launch and no other; else the ranks agree on a run in the store.
         job: equal for the ranks of one launch, and for launches that cannot be told from it by the environment; empty
             where nothing restarts this process and no other rank is looked for.
-        requeue: how often Slurm has begun the job again.
+        requeue: how often Slurm or JobSet has begun the job again.
         is_elastic: whether an agent of torchrun started this process; it may start the ranks of its launch again.
         is_launched: whether more than `RANK` and `WORLD_SIZE` says that a launcher has started this process.
+        parent_may_lead: whether rank 0 may be the process that started this one, before it knew that it is rank 0.
     """
 
     rank: int
@@ -35,6 +36,7 @@ class Launch(NamedTuple):
     requeue: int = 0
     is_elastic: bool = False
     is_launched: bool = False
+    parent_may_lead: bool = False
 
     @property
     def must_agree(self) -> bool:
@@ -46,7 +48,8 @@ def detect(begun: int = 0) -> Launch:
     """Read the place from the environment: LOSSBOOK_RANK, torchrun's variables, or those of Slurm and MPI.
 
     Slurm's and MPI's count only beside MASTER_ADDR: without it, `srun` may as well have started a sweep of
-    independent runs. Where the environment says nothing, a process group of `torch.distributed` does.
+    independent runs. A process group of `torch.distributed` counts where the environment says nothing, and before what
+    may be left over in it: `RANK` and `WORLD_SIZE` by themselves.
 
     Args:
         begun: how many runs this process has begun before (each rank begins the same ones).
@@ -59,17 +62,34 @@ def detect(begun: int = 0) -> Launch:
             ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
             ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"),
         ]
+        if _number("NODE_RANK") == 0:
+            # Lightning starts the other ranks of a machine by itself, and gives them no RANK.
+            sets.append(("LOCAL_RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    group = _process_group()
     for rank_name, size_name, local_name in sets:
-        rank, size = _number(rank_name), _number(size_name)
+        rank, size, local = _number(rank_name), _number(size_name), _number(local_name)
         if rank is None or size is None or size < 1 or not 0 <= rank < size:
             continue
-        return _launch(rank, _number(local_name), size, begun)
-    group = _process_group()
-    return _launch(group[0], _number("LOCAL_RANK"), group[1], begun) if group else _launch(0, None, 1, begun)
+        if group is not None and local is None and rank_name == "RANK":
+            break
+        return _launch(
+            rank, local, size, begun, is_launched=rank_name == "LOSSBOOK_RANK", by_parent=rank_name == local_name
+        )
+    if group is not None:
+        return _launch(group[0], _number("LOCAL_RANK"), group[1], begun, is_launched=True)
+    return _launch(0, None, 1, begun)
 
 
-def _launch(rank: int, local_rank: int | None, world_size: int, begun: int) -> Launch:
-    requeue = _number("SLURM_RESTART_COUNT") or 0
+def _launch(
+    rank: int,
+    local_rank: int | None,
+    world_size: int,
+    begun: int,
+    *,
+    is_launched: bool = False,
+    by_parent: bool = False,
+) -> Launch:
+    requeue = max(_number("SLURM_RESTART_COUNT") or 0, _number("JOBSET_RESTART_ATTEMPT") or 0)
     is_elastic = elastic_folder() != ""
     return Launch(
         rank,
@@ -78,10 +98,11 @@ def _launch(rank: int, local_rank: int | None, world_size: int, begun: int) -> L
         _token(world_size) if world_size > 1 else "",
         (_number("TORCHELASTIC_RESTART_COUNT") or 0) + requeue,
         is_named=world_size > 1 and bool(_launch_folder(world_size)),
-        job=_job(rank, world_size, is_elastic, begun),
+        job=_job(world_size, is_elastic, begun),
         requeue=requeue,
         is_elastic=is_elastic,
-        is_launched=local_rank is not None or is_elastic,
+        is_launched=is_launched or local_rank is not None or is_elastic,
+        parent_may_lead=by_parent,
     )
 
 
@@ -154,20 +175,27 @@ _JOB = (
     "OMPI_MCA_ess_base_jobid",
     "PMI_JOBID",
     "RAY_JOB_ID",
+    "JOBSET_NAME",
 )
+#: Which of them a scheduler begins again, and counts how often.
+_REQUEUED = frozenset(("SLURM_JOB_ID", "JOBSET_NAME"))
 
 
-def _job(rank: int, world_size: int, is_elastic: bool, begun: int) -> str:
+def _job(world_size: int, is_elastic: bool, begun: int) -> str:
     environment = os.environ
-    is_slurm = "SLURM_JOB_ID" in environment
-    if world_size == 1 and not (is_elastic or is_slurm):
+    is_scheduled = not _REQUEUED.isdisjoint(environment)
+    if world_size == 1 and not (is_elastic or is_scheduled):
         return ""
-    if _launch_folder(world_size) and world_size > 1 and not is_slurm:
+    if _launch_folder(world_size) and world_size > 1 and not is_scheduled:
         return ""
-    parts = [environment.get(name, "") for name in _JOB]
+    names = list(_JOB)
+    if "JOBSET_NAME" in environment:
+        names.remove("TORCHELASTIC_RUN_ID")  # recipes put the number of the attempt into it
+    parts = [environment.get(name, "") for name in names]
     if not is_elastic:
         # torchrun's agents may meet at another port after each restart.
         parts.append(environment.get("MASTER_PORT", ""))
     if world_size == 1:
-        parts.append(f"task {environment.get('SLURM_PROCID', '')}")
+        place = environment.get("SLURM_PROCID", environment.get("JOB_COMPLETION_INDEX", ""))
+        parts.append(f"task {place}")
     return "|".join([*parts, f"run {begun}"])

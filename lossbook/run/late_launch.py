@@ -123,12 +123,18 @@ class LateLaunch:
                         self._run.settle(started)
                 self._say()
         except (UnknownRun, StoreError) as error:
-            self._refused = error
+            self._refuse(error)
         except Exception as error:
-            self._refused = StoreError(f"nothing of this run is recorded ({type(error).__name__}: {error})")
-            self._sentences.append(str(self._refused))
+            self._refuse(StoreError(f"nothing of this run is recorded ({type(error).__name__}: {error})"))
         finally:
             self.is_settled.set()
+
+    def _refuse(self, error: Exception) -> None:
+        with self._lock:
+            self._refused = error
+            if self.journal is not None:
+                self._hear(str(error))
+            self._say()
 
     def _pause(self, seconds: float) -> None:
         self._heard = time.monotonic()  # the store answers: it is rank 0 that is waited for
