@@ -160,15 +160,15 @@ def find_run(
                 f"this is restart {launch.restart} of a job, but no run of it was found to go on with, so {fresh} is a new "
                 "one; set LOSSBOOK_RUN_ID and resume='allow' to choose one"
             )
-        named = launch._replace(token=f"{launch.token}|{name}") if launch.token else launch
+        named = launch._replace(token=name) if launch.token else launch
         return Joined(named, before or fresh, "allow" if before else "never", name)
     if launch.parent_may_lead and (run_id := _run_of_parent(store, project)) is not None:
         return Joined(launch._replace(token=""), run_id, "allow", "")
     found = _wait_for_announcement(store, project, folder, me, launch, patience)
     if found is not None:
-        return Joined(
-            launch._replace(token=f"{launch.token}|{found.announcement}"), found.run, "allow", found.announcement
-        )
+        # Nothing else of the launch need be the same on all machines: not how they call rank 0's, nor the restarts that they saw.
+        place = launch._replace(token=found.announcement, restart=found.restart)
+        return Joined(place, found.run, "allow", found.announcement)
     return Joined(alone(launch, fresh, warn), fresh, "never", "")
 
 

@@ -98,11 +98,38 @@ def kubeflow(rank: int) -> Environment:
     return {"RANK": f"{rank}", "WORLD_SIZE": "2", "MASTER_ADDR": address, "MASTER_PORT": "23456"}
 
 
+def jobset(rank: int) -> Environment:
+    """Pods that are given their rank; the recipe hands the JobSet's annotation of restarts on."""
+    return {
+        "JOBSET_NAME": "train-7b",
+        "JOB_COMPLETION_INDEX": f"{rank}",
+        "RANK": f"{rank}",
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "train-7b-workers-0-0.train-7b",
+        "MASTER_PORT": "29500",
+    }
+
+
 def named_by_hand(rank: int) -> Environment:
     return {"LOSSBOOK_RANK": f"{rank}", "LOSSBOOK_WORLD_SIZE": "2"}
 
 
-LAUNCHERS = (deepspeed, mpirun, srun, torchrun_in_slurm, verl, kubeflow, named_by_hand)
+LAUNCHERS = {
+    "DeepSpeed": deepspeed,
+    "mpirun": mpirun,
+    "srun": srun,
+    "torchrun in Slurm": torchrun_in_slurm,
+    "Ray, verl": verl,
+    "Kubeflow": kubeflow,
+    "JobSet": jobset,
+    "LOSSBOOK_RANK": named_by_hand,
+}
+each_launcher = pytest.mark.parametrize("launcher", LAUNCHERS.values(), ids=LAUNCHERS)
+#: What the schedulers call a job, and how they count how often they have begun it again.
+REQUEUES: dict[str, tuple[Environment, str]] = {
+    "srun": ({"SLURM_JOB_ID": "4711"}, "SLURM_RESTART_COUNT"),
+    "JobSet": ({"JOBSET_NAME": "train-7b"}, "JOBSET_RESTART_ATTEMPT"),
+}
 
 
 def end(processes: Iterable[subprocess.Popen[str]]) -> list[str]:
@@ -132,24 +159,53 @@ def runs_by_name(store: Path) -> dict[str, tuple[float, list[tuple[int, float]]]
     return found
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
-@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_two_jobs_one_after_the_other_are_two_runs_of_two_ranks(store: Path, launcher: Any, order: Any) -> None:
-    for name, lr in (("first", 0.1), ("second", 0.9)):
+@each_launcher
+def test_two_jobs_one_after_the_other_are_two_runs_of_two_ranks(store: Path, launcher: Any) -> None:
+    for name, lr, order in (("first", 0.1, (0, 1)), ("second", 0.9, (1, 0))):
         end([begin(TRAIN, store, name, lr, **launcher(rank)) for rank in order])
     assert runs_by_name(store) == {"first": (0.1, [(0, 0.1), (1, 0.1)]), "second": (0.9, [(0, 0.9), (1, 0.9)])}
 
 
-def test_two_jobs_at_once_with_the_same_constants_are_two_runs(store: Path) -> None:
+@each_launcher
+def test_two_jobs_at_once_with_the_same_constants_are_two_runs(store: Path, launcher: Any) -> None:
     running = []
     for name, lr in (("east", 0.2), ("west", 0.8)):
-        job = [begin(TRAIN, store, name, lr, "waits", **deepspeed(rank)) for rank in (1, 0)]
+        job = [begin(TRAIN, store, name, lr, "waits", **launcher(rank)) for rank in (1, 0)]
         for process in job:
             assert process.stdout is not None
             assert process.stdout.readline() == "logged\n"
         running += job
     end(running)
     assert runs_by_name(store) == {"east": (0.2, [(0, 0.2), (1, 0.2)]), "west": (0.8, [(0, 0.8), (1, 0.8)])}
+
+
+FAILS = """
+rank = int(sys.argv[2])
+run = lossbook.init(store=store, project="p", name="job", console=False)
+run.log({"speed": 1.0}, step=0, ranks="all")
+if rank == 1:
+    raise RuntimeError("CUDA out of memory")
+print("logged", flush=True)
+sys.stdin.readline()
+"""
+
+
+@each_launcher
+def test_the_rank_that_fails_first_is_the_error_of_the_run(store: Path, launcher: Any) -> None:
+    failing, ended = [begin(FAILS, store, rank, **launcher(rank)) for rank in (1, 0)]
+    try:
+        assert ended.stdout is not None
+        assert ended.stdout.readline() == "logged\n"
+        assert failing.wait(90) == 1
+        kill_group(ended, signal.SIGTERM)  # as a launcher ends the others
+        ended.wait(90)
+    finally:
+        kill_group(failing)
+        kill_group(ended)
+    (folder,) = all_runs(store)
+    assert recorded(folder).state == "failed"
+    assert recorded(folder).error.startswith("rank 1 failed first: ")
+    assert "CUDA out of memory" in recorded(folder).error
 
 
 def test_a_rank_waits_for_its_own_launcher_where_another_job_has_the_same_place_to_offer(store: Path) -> None:
@@ -287,7 +343,7 @@ def test_an_id_of_ones_own_needs_no_announcement(store: Path) -> None:
 
 
 PREEMPTED_ONCE = """
-requeued = int(os.environ["SLURM_RESTART_COUNT"])
+requeued = int(os.environ[sys.argv[3]])
 run = lossbook.init(store=store, project="p", name=sys.argv[2], console=False)
 run.log({"loss": 1.0}, step=requeued)
 run.log({"speed": 1.0}, step=requeued, ranks="all")
@@ -297,23 +353,26 @@ run.finish()
 """
 
 
-def submit(store: Path, requeued: int, name: str, places: Iterable[Environment]) -> None:
-    """Run a job script as Slurm does: once more with the same words when it is requeued."""
+def submit(store: Path, requeued: int, name: str, scheduler: str, places: Iterable[Environment]) -> None:
+    """Run a job script as a scheduler does: once more with the same words when it is requeued."""
     script = store.parent / "job.py"
     script.write_text(PREAMBLE + PREEMPTED_ONCE)
-    slurm = {"SLURM_JOB_ID": "4711", "SLURM_RESTART_COUNT": f"{requeued}"}
+    job, counter = REQUEUES[scheduler]
     path = {"PYTHONPATH": str(REPOSITORY)}
-    words = [sys.executable, str(script), str(store), name]
-    running = [subprocess.Popen(words, env={**os.environ, **path, **slurm, **place}) for place in places]
+    words = [sys.executable, str(script), str(store), name, counter]
+    count = {counter: f"{requeued}"}
+    running = [subprocess.Popen(words, env={**os.environ, **path, **job, **count, **place}) for place in places]
     for process in running:
         assert process.wait(90) in (0, -signal.SIGKILL)
 
 
-@pytest.mark.parametrize("places", [[{}], [srun(1), srun(0)]])
-def test_a_requeued_job_goes_on_with_the_run_that_was_interrupted(store: Path, places: list[Environment]) -> None:
+@pytest.mark.parametrize("scheduler", REQUEUES)
+@pytest.mark.parametrize("ranks", [(), (1, 0)])
+def test_a_requeued_job_goes_on_with_the_run_that_was_interrupted(store: Path, scheduler: str, ranks: Any) -> None:
+    places = [LAUNCHERS[scheduler](rank) for rank in ranks] or [{}]
     for requeued in (0, 1):
         for name in ("done", "preempted"):
-            submit(store, requeued, name, places)
+            submit(store, requeued, name, scheduler, places)
     attempts = sorted(
         (recorded(folder).name, len(recorded(folder).info.attempts), recorded(folder).state)
         for folder in all_runs(store)
@@ -380,6 +439,64 @@ def test_a_restart_by_torchrun_goes_on_with_the_run_on_any_number_of_nodes(store
     assert list(zip(rows["step"].tolist(), rows["rank"].tolist(), strict=True)) == expected
 
 
+def accelerate_launch(store: Path, name: str, lr: float) -> subprocess.Popen[str]:
+    pytest.importorskip("accelerate")
+    port = ["--main_process_port", f"{free_port()}"]
+    options = "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no"
+    return begin(TRAIN, store, name, lr, prefix=[*options.split(), *port], OMP_NUM_THREADS="1")
+
+
+def torchrun_standalone(store: Path, name: str, lr: float) -> subprocess.Popen[str]:
+    return torchrun(TRAIN, store, name, lr, options=["--standalone", "--nproc-per-node=2"])
+
+
+#: The script begins its run before Lightning starts the other rank, which runs the script from its beginning.
+LIGHTNING = """
+from lightning.fabric import Fabric
+name, lr = sys.argv[2], float(sys.argv[3])
+with lossbook.init(store=store, project="p", name=name, config={"lr": lr}, console=False) as run:
+    fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp")
+    fabric.launch()
+    for step in range(5):
+        run.log({"loss": lr}, step=step)
+        run.log({"speed": lr}, step=step, ranks="all")
+    fabric.barrier()
+"""
+
+
+def lightning(store: Path, name: str, lr: float) -> subprocess.Popen[str]:
+    pytest.importorskip("lightning")
+    return begin(LIGHTNING, store, name, lr, OMP_NUM_THREADS="1")
+
+
+REAL = {"torchrun": torchrun_standalone, "accelerate launch": accelerate_launch, "Lightning": lightning}
+
+
+each_real_launcher = pytest.mark.parametrize("launch", REAL.values(), ids=REAL)
+
+
+@each_real_launcher
+def test_two_real_launches_at_once_are_two_runs_of_two_ranks(store: Path, launch: Any) -> None:
+    pytest.importorskip("torch")
+    end([launch(store, "east", 0.2), launch(store, "west", 0.8)])
+    assert runs_by_name(store) == {"east": (0.2, [(0, 0.2), (1, 0.2)]), "west": (0.8, [(0, 0.8), (1, 0.8)])}
+
+
+def test_the_last_rank_of_a_real_launch_is_the_run_where_it_alone_logs(store: Path) -> None:
+    pytest.importorskip("torch")
+    code = f"""{IMPATIENT}
+if os.environ["RANK"] == "1":
+    with lossbook.init(store=store, project="p", name="megatron", console=False) as run:
+        for step in range(5):
+            run.log({{"loss": 0.5}}, step=step)
+        announcement.FINISH_SECONDS = late_launch.FINISH_SECONDS = 0.0
+"""
+    end([torchrun(code, store, options=["--standalone", "--nproc-per-node=2"])])
+    (folder,) = all_runs(store)
+    assert (recorded(folder).name, recorded(folder).state) == ("megatron", "finished")
+    assert recorded(folder).history(["loss"]).numpy()["loss"].tolist() == [0.5] * 5
+
+
 def test_processes_that_only_torch_knows_as_ranks_are_one_run_a_launch(store: Path) -> None:
     pytest.importorskip("torch")
     code = """
@@ -399,3 +516,54 @@ def test_processes_that_only_torch_knows_as_ranks_are_one_run_a_launch(store: Pa
     """
     end([begin(code, store)])
     assert runs_by_name(store) == {"first": (0.1, [(0, 0.1), (1, 0.1)]), "second": (0.9, [(0, 0.9), (1, 0.9)])}
+
+
+# -- what is shown of each launcher -----------------------------------------------------------------------------------
+
+ONE_RUN, RESTART, AT_ONCE, FAILING = (
+    "one run, right ranks",
+    "a restart goes on",
+    "two at once are two",
+    "first failing rank named",
+)
+#: Tests that take launchers one by one: what they show.
+SHOWN_OF_EACH: dict[Any, tuple[str, ...]] = {
+    test_two_jobs_one_after_the_other_are_two_runs_of_two_ranks: (ONE_RUN,),
+    test_two_jobs_at_once_with_the_same_constants_are_two_runs: (AT_ONCE,),
+    test_the_rank_that_fails_first_is_the_error_of_the_run: (FAILING,),
+    test_a_requeued_job_goes_on_with_the_run_that_was_interrupted: (RESTART,),
+    test_two_real_launches_at_once_are_two_runs_of_two_ranks: (ONE_RUN, AT_ONCE),
+}
+#: In test_torchrun.py.
+FIRST_FAILING_OF_TORCHRUN = "test_the_first_failing_rank_is_the_error_of_the_run"
+#: Tests of one launcher.
+SHOWN: dict[str, dict[str, Any]] = {
+    "torchrun": {
+        RESTART: test_a_restart_by_torchrun_goes_on_with_the_run_on_any_number_of_nodes,
+        FAILING: FIRST_FAILING_OF_TORCHRUN,
+    },
+    "torchrun on several nodes": {
+        ONE_RUN: test_a_static_launch_on_two_nodes_that_is_started_twice_is_two_runs,
+        RESTART: test_a_restart_by_torchrun_goes_on_with_the_run_on_any_number_of_nodes,
+    },
+    "mp.spawn": {ONE_RUN: test_processes_that_only_torch_knows_as_ranks_are_one_run_a_launch},
+}
+
+
+def is_shown(launcher: str, column: str) -> bool:
+    for test, columns in SHOWN_OF_EACH.items():
+        for mark in test.pytestmark if column in columns else ():
+            if mark.name == "parametrize" and launcher in list(mark.kwargs.get("ids") or mark.args[1]):
+                return True
+    return column in SHOWN.get(launcher, {})
+
+
+def test_the_documented_table_of_launchers_is_what_these_tests_show() -> None:
+    assert f"def {FIRST_FAILING_OF_TORCHRUN}(" in Path(__file__).with_name("test_torchrun.py").read_text()
+    columns = (ONE_RUN, RESTART, AT_ONCE, FAILING)
+    lines = [f"| launcher | tested by | {' | '.join(columns)} |", "| --- | --- " + "| --- " * len(columns) + "|"]
+    for launcher in dict.fromkeys([*REAL, *SHOWN, *LAUNCHERS]):
+        how = "its variables" if launcher in LAUNCHERS else "real launches"
+        cells = ["yes" if is_shown(launcher, column) else "\N{EN DASH}" for column in columns]
+        lines.append(f"| {launcher} | {how} | {' | '.join(cells)} |")
+    assert "\n".join(lines) in (REPOSITORY / "docs" / "configuration.md").read_text()
