@@ -31,7 +31,7 @@ class ProcessEnd:
             return
         try:
             self._fd = os.pidfd_open(pid)
-        except OSError:
+        except (OSError, AttributeError):  # an older kernel, or a Python that was built for one
             return
         if start is not None and process_start(pid) not in (start, None):
             self.close()  # another one has its number
