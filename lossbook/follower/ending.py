@@ -23,6 +23,12 @@ def has_finished(folder: RunFolder) -> bool:
     return not is_there or (row is not None and row.kind == "finish")
 
 
+def was_cut_short(folder: RunFolder) -> bool:
+    """Whether rank 0 was killed, or said nothing."""
+    row, is_there = _last_row_of_rank_0(folder)
+    return is_there and (row is None or row.kind != "finish" or row.body.get("state") == "killed")
+
+
 def is_missed(folder: RunFolder, *, is_alive: bool) -> bool:
     """Whether the run misses a rank that goes without a word now: it goes on, or was ended because of that.
 

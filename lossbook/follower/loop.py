@@ -342,6 +342,8 @@ class FollowedRun:
         self._is_ended = True
         if self._is_main:
             self._quietly(lambda: self._diagnosed().close())
+        if self._is_main:
+            self._quietly(self._note_preemption)
         self._quietly(self._system.close)
         self._quietly(lambda: self._digests.extend(to_end=True))
         if self._is_main and not has_finished(self.folder):
@@ -351,6 +353,17 @@ class FollowedRun:
         if self._is_main:
             self._quietly(self._write_summary)
             self._quietly(self._diagnosed().tell_end)
+
+    def _note_preemption(self) -> None:
+        """Ask Slurm why a run of its was cut short."""
+        if "SLURM_JOB_ID" not in self._environment:
+            return
+        from lossbook.follower.ending import was_cut_short
+        from lossbook.follower.slurm import preempted_job
+
+        if was_cut_short(self.folder) and (job := preempted_job(self._environment)) is not None:
+            value: JsonObject = {"message": f"Slurm preempts its job {job}", "preempting": True}
+            self._system.rows.append_event("warning", value)
 
     def _seal(self) -> None:
         self._is_sealed = True

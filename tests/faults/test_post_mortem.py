@@ -165,6 +165,37 @@ def test_a_training_process_that_dies_without_a_word_is_told_by_its_signal(
         kill_group(process)
 
 
+@pytest.mark.parametrize(
+    ("answer", "state"),
+    [
+        ("JobId=42 JobState=RUNNING Requeue=1 PreemptTime=2026-11-30T10:00:00 NodeList=gpu07", "preempted"),
+        ("JobId=42 JobState=PREEMPTED Reason=None PreemptTime=None", "preempted"),
+        ("JobId=42 JobState=CANCELLED Reason=None PreemptTime=None", "killed"),
+        ("", "killed"),
+    ],
+)
+def test_slurm_is_asked_whether_it_has_preempted_the_job(
+    store: Path, tmp_path: Path, wait_until: Any, answer: str, state: str
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    scontrol = programs / "scontrol"
+    scontrol.write_text(f'#!/bin/sh\n[ "$*" = "show job -o 42" ] || exit 1\necho "{answer}"\n')
+    scontrol.chmod(0o755)
+    path = os.pathsep.join([str(programs), os.environ["PATH"]])
+    process = begin(LOG, store, SLURM_JOB_ID="42", PATH=path)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        wait_until(lambda: (Path(only_run(store).followers) / "follow.log").exists(), 30)
+        process.terminate()
+        process.wait()
+        wait_until(lambda: os.listdir(only_run(store).journal) == [], 60)
+        assert recorded(only_run(store)).state == state
+    finally:
+        kill_group(process)
+
+
 @pytest.fixture
 def small_group() -> Iterator[tuple[str, ...]]:
     """The words of a command that runs another with 300 MB of memory, in a control group of its own."""
