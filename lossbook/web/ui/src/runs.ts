@@ -16,6 +16,7 @@ export interface DrawnRun {
   id: string;
   name: string;
   state: string;
+  created: number;
   group: string | null;
   color: string;
 }
@@ -186,6 +187,7 @@ export function toDrawnRun(row: RunRow): DrawnRun {
     id: row.id,
     name: row.name,
     state: row.state,
+    created: row.created,
     group: row.group,
     color: colorOf(row.id),
   };

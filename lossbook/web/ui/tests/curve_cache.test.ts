@@ -91,6 +91,20 @@ describe("curves of the page's charts", () => {
     expect([...other.subscription.known(query("loss"))!.curve!.mean]).toEqual([7]);
   });
 
+  test("of a run that was recorded again under its id are requested anew", async () => {
+    const { subscription } = chart(query("loss", { created: 1 }));
+    await settle();
+    server.requests[0]!.answer();
+    await settle();
+    subscription.want([query("loss", { created: 1 })], new Set());
+    await settle();
+    expect(server.requests).toHaveLength(1);
+    subscription.want([query("loss", { created: 2 })], new Set());
+    await settle();
+    expect(server.requests).toHaveLength(2);
+    expect(subscription.known(query("loss", { created: 2 }))!.curve).toBeNull();
+  });
+
   test("of charts that appear together go in one request", async () => {
     chart(query("first")); // the page's first chart goes by itself
     await settle();

@@ -30,6 +30,7 @@ export function queriesOf(
     start: null,
     end: null,
     smoothing: null,
+    created: series.created ?? 0,
   };
   const smooth = settings.smoothing === null ? null : { ...whole, smoothing: settings.smoothing };
   if (range === null) return { whole, smooth, detail: null, smoothDetail: null };

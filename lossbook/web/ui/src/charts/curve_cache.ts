@@ -18,6 +18,8 @@ export interface CurveQuery {
   start: number | null;
   end: number | null;
   smoothing: string | null;
+  /** When the run was created: what was drawn of a run before it under its id is not what is asked for. */
+  created?: number;
 }
 
 /** What is known of a question. */
@@ -72,8 +74,8 @@ let retry: ReturnType<typeof setTimeout> | undefined;
 let stopPolling: (() => void) | null = null;
 
 export function nameOf(query: CurveQuery): string {
-  const { project, run, key, attempt, x, points, start, end, smoothing } = query;
-  return JSON.stringify([project, run, key, attempt, x, points, start, end, smoothing]);
+  const { project, run, key, attempt, x, points, start, end, smoothing, created } = query;
+  return JSON.stringify([project, run, key, attempt, x, points, start, end, smoothing, created ?? 0]);
 }
 
 /** What one chart wants to draw; `changed` is called when something of it has come or changed. */

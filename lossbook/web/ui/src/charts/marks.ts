@@ -112,8 +112,8 @@ export function mergeMarks(marks: readonly DrawnMark[], [low, high]: Range, log:
     .sort((one, other) => one.x - other.x);
 }
 
-const nameOf = ({ project, run }: { project: string; run: string }, axis: string): string =>
-  JSON.stringify([project, run, axis]);
+const nameOf = ({ project, run, created }: { project: string; run: string; created?: number }, axis: string): string =>
+  JSON.stringify([project, run, axis, created ?? 0]);
 
 function askFor(project: string, series: readonly ChartSeries[], axis: string): Promise<void> {
   const runs = [...new Set(series.map(({ run }) => run))];

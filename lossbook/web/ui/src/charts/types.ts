@@ -29,6 +29,7 @@ export interface ChartSeries {
   color: string; // #rrggbb
   group: string | null;
   state: string;
+  created?: number; // when the run began: one that is recorded under its id later on is another
   emphasised?: boolean; // drawn thicker, on top: the baseline
   attempt?: number; // rows of that attempt alone, hidden ones included
 }

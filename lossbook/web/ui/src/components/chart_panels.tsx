@@ -181,6 +181,7 @@ function useSeries(key: string): ChartSeries[] {
       color: run.color,
       group: run.group,
       state: run.state,
+      created: run.created,
       emphasised: run.id === route.value.settings.get("baseline"),
     }),
   );

@@ -35,6 +35,7 @@ function seriesOf({ page, row }: ViewProps, key: string): ChartSeries[] {
       color: colorOf(row.id),
       group: row.group,
       state: row.state,
+      created: row.created,
       emphasised: row.id === baseline.value,
     },
   ];

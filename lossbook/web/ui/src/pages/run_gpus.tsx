@@ -164,6 +164,7 @@ function gpuCharts(gpus: readonly Gpu[], page: RunPage, row: RunRow): ChartOf[] 
               color: paletteColor(at),
               group: null,
               state: row.state,
+              created: row.created,
             },
           ];
     }),
@@ -183,6 +184,7 @@ function hostCharts(hosts: readonly HostChart[], page: RunPage, row: RunRow): Ch
       color: paletteColor(at),
       group: null,
       state: row.state,
+      created: row.created,
     })),
   }));
 }
