@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -237,12 +238,33 @@ def test_a_rank_waits_for_rank_0_of_its_launch(store: Path) -> None:
     assert runs_by_name(store) == {"job": (0.1, [(0, 0.1), (1, 0.1)])}
 
 
-def test_a_rank_that_comes_late_joins_a_rank_0_that_lives(store: Path) -> None:
-    first = begin(TRAIN, store, "job", 0.1, "waits", **kubeflow(0))
+BEGINS = """
+name, lr, first = sys.argv[2], float(sys.argv[3]), int(sys.argv[4])
+with lossbook.init(store=store, project="p", name=name, config={"lr": lr}, console=False) as run:
+    for step in range(5):
+        if step == first:
+            print("logged", flush=True)
+            sys.stdin.readline()
+        run.log({"speed": lr}, step=step, ranks="all")
+"""
+
+
+def test_a_rank_that_comes_late_joins_a_rank_0_that_lives_and_is_about_to_train(store: Path) -> None:
+    first = begin(BEGINS, store, "job", 0.1, 1, **kubeflow(0))
     assert first.stdout is not None
     assert first.stdout.readline() == "logged\n"
     end([begin(TRAIN, store, "job", 0.1, **kubeflow(1)), first])
     assert runs_by_name(store) == {"job": (0.1, [(0, 0.1), (1, 0.1)])}
+
+
+@pytest.mark.parametrize("address", [{}, {"MASTER_ADDR": "n0", "MASTER_PORT": "29500"}], ids=["none", "of the job"])
+def test_a_rank_that_is_left_over_in_a_shell_joins_no_job_that_trains(store: Path, address: Environment) -> None:
+    job = begin(BEGINS, store, "job", 0.1, 4, RANK="0", WORLD_SIZE="8", **address)
+    assert job.stdout is not None
+    assert job.stdout.readline() == "logged\n"
+    time.sleep(0.1)  # when a process began is known by the hundredth of a second
+    end([begin(TRAIN, store, "evaluation", 0.5, RANK="3", WORLD_SIZE="8", **address), job])
+    assert runs_by_name(store) == {"job": (0.1, [(0, 0.1)]), "evaluation": (0.5, [(0, 0.5)])}
 
 
 IMPATIENT = """
