@@ -227,6 +227,7 @@ SOURCES = Registry(
         "trackio": "lossbook.trackers.trackio.source:TrackioProject",
         "tensorboard": "lossbook.trackers.tensorboard.source:TensorBoardLogs",
         "mlflow": "lossbook.trackers.mlflow.source:MlflowStore",
+        "aim": "lossbook.trackers.aim.source:AimRepository",
         "swanlab": "lossbook.trackers.swanlab.source:SwanLabRuns",
         "dvclive": "lossbook.trackers.dvclive.source:DvcLiveFolders",
         "neptune": "lossbook.trackers.neptune.source:NeptuneExport",

@@ -153,7 +153,7 @@ def _listing(
     ]
     lines = table([_column(name) for name in names], cells, view)
     if some := [run for run in runs if run.path in unread]:
-        note = f"the rows of {plural(len(some), 'run')} are not read yet: another look, or --sort, reads more of them"
+        note = f"the rows of {plural(len(some), 'run')} are not read yet: `lossbook show RUN` reads those of one"
         lines.append(view.paint(note, dim=True))
     if rest:
         lines.append(view.paint(f"and {plural(rest, 'older run')}: --all, --limit N or --where shows them", dim=True))

@@ -24,7 +24,13 @@ class MixedFolder(Source):
     def __init__(self, location: str, found: Sequence[tuple[type[Source], str]]) -> None:
         super().__init__(location)
         self._remarks: list[str] = []
-        self._parts = [kind(place) for kind, place in found]
+        self._closed: list[str] = []
+        self._parts: list[Source] = []
+        for kind, place in found:
+            try:
+                self._parts.append(kind(place))
+            except LossbookError as error:  # a library that is missing hides only its own runs
+                self._closed.append(f"{error}; these runs are passed over")
 
     def runs(self) -> Iterator[ForeignRun]:
         """The runs of all that can be read; what cannot is a remark.
@@ -36,7 +42,7 @@ class MixedFolder(Source):
             yield run
 
     def runs_by_source(self) -> Iterator[tuple[Source, ForeignRun]]:
-        self._remarks = []
+        self._remarks = list(self._closed)
         failed = 0
         for part in self._parts:
             try:

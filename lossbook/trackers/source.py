@@ -109,6 +109,11 @@ class Source(ABC):
         return scheme_of(location) == cls.kind
 
     @classmethod
+    def is_meant_beside(cls, location: str) -> bool:
+        """Whether a general source has something of its own in a folder where another tracker has runs; by default yes."""
+        return True
+
+    @classmethod
     def place_of(cls, location: str, path: str) -> str:
         """What to make the source with that reads `path`, which lies in the folder `location`; by default the folder."""
         return location

@@ -120,7 +120,7 @@ def _found_in(location: str) -> list[tuple[type[Source], str]]:
     specific = [pair for pair in found if not pair[0].is_general]
     # A store whose runs are all deleted may have a table beside them. (MLflow's folders have a .trash as well.)
     general = [] if is_marked_store(location) else [pair for pair in found if pair[0].is_general]
-    return [*specific, *general]
+    return [*specific, *(pair for pair in general if not specific or pair[0].is_meant_beside(pair[1]))]
 
 
 def _is_below(path: str, folder: str) -> bool:

@@ -6,6 +6,7 @@ import datetime
 import decimal
 import json
 import struct
+import sys
 import time
 import zlib
 from pathlib import Path
@@ -217,6 +218,45 @@ def test_other_parquet_files_are_no_export_of_neptune(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow.parquet").write_table(arrow.table({"a": [1]}), tmp_path / "a.parquet")
     (tmp_path / "b.parquet").write_bytes(b"nothing")
     assert find_source(str(tmp_path)) is None
+
+
+# -- Aim --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_repository_of_aim_is_read_through_its_library(tmp_path: Path, store: Path, program) -> None:
+    pytest.importorskip("aim")
+    program(
+        "from aim import Run, Text\n"
+        "run = Run(repo='.', experiment='texts', log_system_params=False, system_tracking_interval=None)\n"
+        "run.name, run['lr'] = 'wide', 0.1\n"
+        "run.add_tag('paper')\n"
+        "for step in range(3):\n"
+        "    for part in ('train', 'val'):\n"
+        "        run.track(2.0 - step, name='loss', step=step * 10, context={'subset': part})\n"
+        "run.track(Text('hello'), name='said', step=20)\n"
+        "run.close()\n"
+    )
+    assert main(["import", str(tmp_path), "--to", str(store)]) == 0
+    run = lossbook.open(store).run()
+    assert (run.name, run.project, run.tags, run.config) == ("wide", "texts", ["paper"], {"lr": 0.1})
+    history = run.history(["train/loss", "val/loss"]).df()
+    assert history[["step", "train/loss", "val/loss"]].values.tolist() == [[0, 2, 2], [10, 1, 1], [20, 0, 0]]
+    assert run.events("text")[0]["value"]["text"] == "hello"
+    source = find_source(str(tmp_path))
+    assert source is not None
+    assert check_every_place(source) == 4
+
+
+def test_where_aims_library_is_missing_its_runs_alone_are_passed_over(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "aim", None)
+    (tmp_path / ".aim" / "meta" / "chunks").mkdir(parents=True)
+    assert main(["--store", str(tmp_path), "ls"]) == 1
+    assert "pip install 'lossbook[aim]'" in capsys.readouterr().err
+    (tmp_path / "train.jsonl").write_text('{"step": 0, "loss": 1.0}\n')
+    assert main(["--store", str(tmp_path), "ls"]) == 0
+    said = capsys.readouterr()
+    assert "train" in said.out
+    assert "passed over" in said.err
 
 
 # -- all of them ------------------------------------------------------------------------------------------------------

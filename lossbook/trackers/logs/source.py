@@ -80,6 +80,12 @@ class LogFiles(Source):
     def matches(cls, location: str) -> bool:
         return scheme_of(location) == cls.kind or (location.endswith(ENDINGS) and os.path.isfile(location))
 
+    @classmethod
+    def is_meant_beside(cls, location: str) -> bool:
+        # Trackers leave files of text that are no logs of a training; a table that is none is worth a remark.
+        files = list(_files(location, everything=False)) if os.path.isdir(location) else []
+        return any(path.endswith(TABLE_ENDINGS) for path in files) or any(_is_log(path) for path in files)
+
     def __init__(self, location: str, options: LogOptions | None = None) -> None:
         super().__init__(location)
         self.path = os.path.abspath(location.removeprefix("logs://"))
@@ -162,6 +168,13 @@ class LogFiles(Source):
             origin={"file": path},
             place=log,
         )
+
+
+def _is_log(path: str) -> bool:
+    try:
+        return look(path, LogOptions()) is not None
+    except OSError:
+        return False
 
 
 def _titles() -> str:

@@ -1,0 +1,1 @@
+"""Aim: the repository that it keeps beside the training."""
