@@ -67,7 +67,7 @@ class DatedJournal(Journal):
         super().__init__(folder, rank, attempt, row=next_row(folder, rank), warn=_refuse)
         self.time_us = 0
 
-    def _now_us(self) -> int:
+    def now_us(self) -> int:
         return self.time_us
 
 
