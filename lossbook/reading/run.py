@@ -375,7 +375,7 @@ class RecordedRun:
 
             close = nearest(x, {"step", *CLOCKS, *AXES, *self.keys()})
             raise UnknownKey(
-                f"there is no axis {x!r}, and the run {self.name} never logged it"
+                f"the run {self.name} never logged {x!r}, and there is no axis of that name"
                 + (f"; the nearest are {', '.join(close)}" if close else "; draw it against step")
             ) from None
 
