@@ -294,6 +294,20 @@ def test_a_folder_in_which_nothing_is_a_log_is_refused_with_what_can_be_read(tmp
         lossbook.open(tmp_path)
 
 
+def test_a_table_or_json_lines_under_the_ending_of_a_text_are_read(tmp_path: Path) -> None:
+    (tmp_path / "training.log").write_text("epoch,loss,val_loss\n0,1.5,1.75\n1,1.25,1.5\n")
+    (tmp_path / "out.txt").write_text('{"step": 10, "loss": 1.5}\n{"step": 20, "loss": 1.25}\n')
+    runs = {run.name: run for run in lossbook.open(tmp_path).runs()}
+    assert runs["training"].history("val_loss").df()[["step", "val_loss"]].values.tolist() == [[0, 1.75], [1, 1.5]]
+    assert runs["out"].history("loss").df()["step"].tolist() == [10, 20]
+
+
+def test_a_text_of_two_bytes_a_letter_is_named_with_what_to_do(tmp_path: Path, capsys) -> None:
+    (tmp_path / "train.log").write_bytes("step 1: loss 2.5\r\nstep 2: loss 2.25\r\n".encode("utf-16"))
+    assert main(["--store", str(tmp_path / "train.log"), "ls"]) == 1
+    assert "iconv" in capsys.readouterr().err
+
+
 def test_reading_printed_lines_goes_on_from_any_row(tmp_path: Path) -> None:
     (tmp_path / "train.log").write_text("".join(text.replace("\r", "\n") for text, _ in SHAPES.values()))
     source = find_source(str(tmp_path / "train.log"))

@@ -12,7 +12,6 @@ from lossbook.trackers.logs.pattern_format import Pattern
 from lossbook.trackers.logs.table_format import Table
 from lossbook.trackers.logs.text_format import Text
 
-#: A file is of the first of these that recognises it.
 FORMATS: tuple[LogFormat, ...] = (JsonFile(), JsonLines(), Table(), Text())
 _PATTERN = Pattern()
 _BY_KIND = {one.kind: one for one in (*FORMATS, _PATTERN)}
@@ -25,8 +24,7 @@ def look(path: str, options: LogOptions, *, by_ending: bool = True) -> Log | Non
     """The log that a file is; None for one that no format recognises.
 
     Args:
-        by_ending: let the name's ending decide between the formats, and pass a table over that may be of anything; else
-            each format has a look, text last.
+        by_ending: let the name's ending decide between the formats of tables, and pass one over that may be of anything.
 
     Raises:
         OSError: the file cannot be read.
@@ -34,11 +32,17 @@ def look(path: str, options: LogOptions, *, by_ending: bool = True) -> Log | Non
     """
     if options.pattern is not None:
         return _PATTERN.look(path, options)
-    for one in FORMATS:
-        if path.endswith(one.endings) or not by_ending:
-            found = one.look(path, options)
-            if found is not None and not (by_ending and found.columns.is_doubtful):
-                return found
+    is_text = not path.endswith(TABLE_ENDINGS)
+    # A table may be called `training.log` (Keras), but a text with commas in it is no table.
+    for one in reversed(FORMATS) if is_text else FORMATS:
+        if by_ending and not is_text and not path.endswith(one.endings):
+            continue
+        found = one.look(path, options)
+        if found is None or (by_ending and found.columns.is_doubtful):
+            continue
+        if is_text and one.kind == Table.kind and found.columns.counts_rows:
+            continue
+        return found
     return None
 
 

@@ -112,6 +112,8 @@ class LogFiles(Source):
                 made.append(run)
             elif path.endswith(TABLE_ENDINGS):
                 passed.append(os.path.relpath(path, root))
+        if not made and self._remarks:
+            raise StoreError("; ".join(self._remarks[:_MOST_NAMES]))
         if not made:
             raise StoreError(
                 f"there is no log in {self.path}: a row needs a column such as step, iteration or epoch, and numbers, and a "
@@ -140,6 +142,11 @@ class LogFiles(Source):
         """What a file says of its run; None where it is no log."""
         try:
             status = os.stat(path)
+            if _is_wide(path):
+                self._remarks.append(
+                    f"{path} is UTF-16, which is not read: `iconv -f UTF-16 -t UTF-8` makes UTF-8 of it"
+                )
+                return None
             log = look(path, self.options, by_ending=by_ending)
         except OSError as error:
             raise StoreError(f"{path} cannot be read ({error.strerror}); check who owns it") from error
@@ -168,6 +175,12 @@ class LogFiles(Source):
             origin={"file": path},
             place=log,
         )
+
+
+def _is_wide(path: str) -> bool:
+    """Whether a file begins as PowerShell's `>` writes text."""
+    with open(path, "rb") as file:
+        return file.read(2) in (b"\xff\xfe", b"\xfe\xff")
 
 
 def _is_log(path: str) -> bool:

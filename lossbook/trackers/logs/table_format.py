@@ -32,7 +32,7 @@ class Table(LogFormat):
         if separator is None:
             return None
         log = Log(path, self.kind, options=options)
-        heading = [one.strip() for one in next(csv.reader([line], delimiter=separator), [])]
+        heading = [one.strip() for one in next(_records(iter([line]), separator), None) or []]
         if all(re.fullmatch(r"[-+.\deE]+", one) for one in heading if one):
             return None  # a table without a heading: nobody knows what its numbers are
         if heading == ["Wall time", "Step", "Value"]:
@@ -59,7 +59,7 @@ class Table(LogFormat):
             separator = _separator(first) or ","
             file.seek(len(_comments(file)))
             consumed = file.tell()
-            heading = [one.strip() for one in next(csv.reader(lines(), delimiter=separator), [])]
+            heading = [one.strip() for one in next(_records(lines(), separator), None) or []]
             if start:
                 file.seek(start)
                 consumed, number = start, lines_before(log.path, start)
