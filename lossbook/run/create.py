@@ -144,7 +144,9 @@ def begin(
         wanted = Wanted(request.store, request.info.project, request.id or fresh, request.resume)
         pause = None if patience is None else patience.pause
         while True:
-            folder, run_id, previous = claim_run(wanted, launch, warn, exact=journal is not None, pause=pause)
+            folder, run_id, previous = claim_run(
+                wanted, launch, warn, exact=journal is not None or fresh is not None, pause=pause
+            )
             with folder_lock(folder, "run") if launch.rank == 0 else nullcontext():
                 current = load_run_info(folder) if launch.rank == 0 else previous
                 if launch.rank == 0 and _is_overtaken(folder, previous, current):
