@@ -27,7 +27,7 @@ from lossbook.reading import (
 if TYPE_CHECKING:
     import duckdb
 
-    from lossbook.analysis import Comparison
+    from lossbook.analysis import Comparison, SeedTable
     from lossbook.reading import Listing, QueryResult
 
 
@@ -254,18 +254,49 @@ class Book:
 
         return best_run(self._named(runs, project) if runs is not None else self.runs(project, where), metric, goal)
 
+    def seeds(
+        self,
+        metric: str = "val/loss",
+        *,
+        project: str | None = None,
+        where: str | None = None,
+        by: str | Sequence[str] | None = None,
+        ignore: Iterable[str] = (),
+        value: str = "last",
+        goal: str | None = None,
+        confidence: float = 0.95,
+    ) -> SeedTable:
+        """Summarize a metric over groups of runs that differ in their seed alone: mean, spread, interval; the best first.
+
+        Args:
+            project, where: only runs that fit, as `runs`.
+            by, ignore: what makes a group: these names alone; or all settings but these, seeds, places and names.
+            value: "last", "best", "min", "max" or "mean" of each run, over all its rows.
+            goal: "minimize" or "maximize", where that is not known.
+            confidence: of the bootstrap intervals.
+
+        Raises:
+            UnknownRun: no run fits.
+            UnknownKey: none has the metric.
+            BadArgument, BadQuery: something that was named is not there or cannot be meant.
+        """
+        from lossbook.analysis import seed_table
+
+        chosen = self.runs(project, where)
+        return seed_table(chosen, metric, by=by, ignore=ignore, value=value, goal=goal, confidence=confidence)
+
     def _named(self, runs: Sequence[RecordedRun | str], project: str | None) -> list[RecordedRun]:
         return [self.run(run, project) if isinstance(run, str) else run for run in runs]
 
     def sql(self, query: str, parameters: Sequence[object] | None = None) -> QueryResult:
-        """Ask SQL (DuckDB's) of all runs: views `metrics`, `all_metrics` (with hidden rows), `runs` and `events`.
+        """Ask SQL (DuckDB's) of all runs: views `metrics`, `all_metrics` (with hidden rows), `runs`, `events` and `seeds`.
 
         Raises:
             BadQuery: the query cannot be run; the message is DuckDB's first sentence.
         """
         from lossbook.reading import query_runs
 
-        return query_runs(self.context.cursor(), query, self.runs(), parameters)
+        return query_runs(self.context.cursor(), query, self.runs(), parameters, {"seeds": _make_seeds_view})
 
     def _recorded(self, entry: IndexEntry) -> RecordedRun:
         """A run of this book; a book of another tracker's runs makes them otherwise."""
@@ -279,6 +310,12 @@ class Book:
 
     def __repr__(self) -> str:
         return f"<lossbook book of {self.store}>"
+
+
+def _make_seeds_view(connection: duckdb.DuckDBPyConnection, runs: Sequence[RecordedRun]) -> None:
+    from lossbook.analysis import make_seeds_view
+
+    make_seeds_view(connection, runs)
 
 
 def _sorted(entries: list[IndexEntry], name: str, *, descending: bool) -> list[IndexEntry]:

@@ -285,6 +285,7 @@ COMMANDS = Registry(
         "export": "lossbook.cli.exporting:export_command",
         "sql": "lossbook.cli.sql:sql_command",
         "compare": "lossbook.cli.comparing:compare_command",
+        "seeds": "lossbook.cli.seeds:seeds_command",
         "best": "lossbook.cli.comparing:best_command",
         "report": "lossbook.cli.comparing:report_command",
         "tag": "lossbook.cli.labels:tag_command",

@@ -94,3 +94,48 @@ def test_a_run_without_the_metric_is_left_out_but_not_all_of_them(seed: Seed) ->
 def test_no_runs_are_no_band() -> None:
     with pytest.raises(BadArgument, match="none was given"):
         seed_band([], "train/loss")
+
+
+def test_a_band_has_the_spread_and_the_interval_of_the_runs_that_are_present(seed: Seed) -> None:
+    band = seed_band([seed("a", [1.0, 2.0, 2.0]), seed("b", [3.0, 4.0]), seed("c", [8.0, 6.0])], "train/loss")
+    assert band.median.tolist() == [3.0, 4.0, 2.0]
+    numpy.testing.assert_allclose(band.std, [math.sqrt(13), 2.0, math.nan])
+    numpy.testing.assert_allclose(band.standard_error, [math.sqrt(13 / 3), 2 / math.sqrt(3), math.nan])
+    # Of three runs the lowest resample has a chance of 1/27, more than a fortieth.
+    numpy.testing.assert_allclose(band.interval_low, [1.0, 2.0, math.nan])
+    numpy.testing.assert_allclose(band.interval_high, [8.0, 6.0, math.nan])
+    narrow = seed_band([seed("d", [0.0]), seed("e", [3.0]), seed("f", [9.0])], "train/loss", confidence=0.8)
+    assert (narrow.interval_low[0], narrow.low[0]) == (pytest.approx(1.0), 0.0)
+    without = seed_band([seed("g", [0.0]), seed("h", [3.0])], "train/loss", confidence=None)
+    assert math.isnan(without.interval_low[0])
+    assert without.std[0] == pytest.approx(math.sqrt(4.5))
+
+
+def test_with_every_row_nothing_is_sampled(seed: Seed) -> None:
+    rows = [float(step * 7919 % 1013) for step in range(3000)]
+    runs = [seed("a", rows), seed("b", [one + 2 for one in rows])]
+    band = seed_band(runs, "train/loss", points=None)
+    assert band.x.tolist() == list(range(3000))
+    assert band.mean.tolist() == [one + 1 for one in rows]
+    by_tokens = seed_band(runs, "train/loss", x="tokens", points=None, start=1000, end=2000)
+    assert by_tokens.x.tolist() == [100.0 * step for step in range(10, 21)]
+    assert by_tokens.low.tolist() == rows[10:21]
+    smoothed = seed_band([runs[0]], "train/loss", points=None, smoothing="ema:0.5", start=2)
+    # An EMA is corrected for its beginning: the weights of three rows are 1, 2 and 4 of 7.
+    assert smoothed.mean[0] == pytest.approx((rows[0] + 2 * rows[1] + 4 * rows[2]) / 7)
+
+
+def test_of_rows_at_one_place_the_mean_counts(seed: Seed) -> None:
+    band = seed_band([seed("a", [(0, 1.0), (0, 3.0), (5, 4.0)])], "train/loss", points=None)
+    assert (band.x.tolist(), band.mean.tolist()) == ([0.0, 5.0], [2.0, 4.0])
+
+
+def test_a_band_is_written_as_rows_and_as_csv(seed: Seed) -> None:
+    band = seed_band([seed("a", [1.0, 2.0]), seed("b", [3.0])], "train/loss", points=None)
+    first, second = band.dicts()
+    assert (first["x"], first["count"], first["mean"], first["low"]) == (0.0, 2, 2.0, 1.0)
+    assert (second["count"], second["std"], second["interval_low"]) == (1, None, None)
+    lines = band.csv().splitlines()
+    assert lines[0] == "x,count,mean,median,std,standard_error,interval_low,interval_high,low,high"
+    assert lines[2] == "1.0,1,2.0,2.0,,,,,2.0,2.0"
+    assert band.df()["mean"].tolist() == [2.0, 2.0]

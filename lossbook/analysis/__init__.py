@@ -28,6 +28,18 @@ if TYPE_CHECKING:
         write_report as write_report,
     )
     from lossbook.analysis.seed_bands import Band as Band, seed_band as seed_band
+    from lossbook.analysis.seed_comparison import SeedComparison as SeedComparison, compare_groups as compare_groups
+    from lossbook.analysis.seed_groups import group_runs as group_runs, setting_text as setting_text
+    from lossbook.analysis.seed_pivot import SeedPivot as SeedPivot
+    from lossbook.analysis.seed_statistics import SeedTable as SeedTable, seed_table as seed_table
+    from lossbook.analysis.seed_summary import (
+        SeedGroup as SeedGroup,
+        Statistics as Statistics,
+        csv_text as csv_text,
+        setting_column as setting_column,
+        summarize as summarize,
+    )
+    from lossbook.analysis.seed_view import make_seeds_view as make_seeds_view
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
@@ -39,5 +51,11 @@ else:
             "nodes": "GpuState NodeState read_nodes",
             "report": "ReportEntry entries_of_runs write_report",
             "seed_bands": "Band seed_band",
+            "seed_comparison": "SeedComparison compare_groups",
+            "seed_groups": "group_runs setting_text",
+            "seed_pivot": "SeedPivot",
+            "seed_statistics": "SeedTable seed_table",
+            "seed_summary": "SeedGroup Statistics csv_text setting_column summarize",
+            "seed_view": "make_seeds_view",
         },
     )

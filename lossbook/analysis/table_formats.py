@@ -12,7 +12,7 @@ GAP = "  "
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}",
+    "|": r"\textbar{}", "±": r"$\pm$",
 }  # fmt: skip
 _EXPONENT = re.compile(r"(?<![\w.])(-?\d+(?:\.\d+)?)e(-?\d+)(?!\w)")
 _NEGATIVE = re.compile(r"(?<![\w.${])([-+]\d+(?:\.\d+)?)(?![\w$])")

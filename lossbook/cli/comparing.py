@@ -24,7 +24,7 @@ _ENDINGS = {".md": "markdown", ".tex": "latex", ".csv": "csv"}
 _GOAL = click.Choice(("minimize", "maximize"))
 
 
-def _filters(function: Function) -> Function:
+def run_filters(function: Function) -> Function:
     """Give a command `--where`, `--group` and `--tag`."""
     for option in (
         click.option("--tag", "tags", multiple=True, metavar="TAG", help="Only runs with this tag; may be repeated."),
@@ -52,7 +52,7 @@ Examples:
   lossbook compare --tag paper --format latex --output table.tex""",
 )
 @click.argument("refs", nargs=-1, type=RUN, metavar="[RUN]...")
-@_filters
+@run_filters
 @click.option(
     "--loss",
     "losses",
@@ -104,13 +104,13 @@ def compare_command(
     if refs and (where or group or tags):
         raise click.UsageError("name runs or filter them with --where, --group and --tag, not both")
     if output is not None:
-        _check_output(output, force)
+        check_output(output, force)
     book = settings.book()
     left = 0
     if refs:
         runs = settings.runs(refs)
     else:
-        runs = _fitting(settings, where, group, tags)
+        runs = fitting_runs(settings, where, group, tags)
         left = max(0, len(runs) - limit)
         runs = runs[:limit]
     held = settings.run(baseline) if baseline else runs[0] if refs and len(runs) > 1 else None
@@ -122,7 +122,7 @@ def compare_command(
     shape = format or _ENDINGS.get(ending, "text")
     if output is not None:
         text = to_json(found.to_dict()) if settings.json else _text(found, shape, 0)
-        _write(output, text)
+        write_output(output, text)
         click.echo(f"{plural(len(found.rows), 'run')} compared in {output}", err=True)
         return
     if settings.json:
@@ -144,7 +144,8 @@ def _text(found: Comparison, shape: str, width: int) -> str:
     return f"{written}\n"
 
 
-def _fitting(settings: Settings, where: str | None, group: str | None, tags: Sequence[str]) -> list[RecordedRun]:
+def fitting_runs(settings: Settings, where: str | None, group: str | None, tags: Sequence[str]) -> list[RecordedRun]:
+    """The runs that fit the options of `run_filters`."""
     return [
         run
         for run in settings.book().runs(project=settings.project, where=where)
@@ -152,7 +153,12 @@ def _fitting(settings: Settings, where: str | None, group: str | None, tags: Seq
     ]
 
 
-def _check_output(output: str, force: bool) -> None:
+def check_output(output: str, force: bool) -> None:
+    """Refuse a file that is there already, or that could not be renamed into place.
+
+    Raises:
+        BadArgument, StoreError: it is so.
+    """
     if os.path.exists(output) and not os.path.isfile(output):
         # The file is renamed into place, which would do away with a device or a pipe.
         raise BadArgument(f"{output} is no ordinary file: leave --output out and redirect that")
@@ -160,7 +166,12 @@ def _check_output(output: str, force: bool) -> None:
         raise StoreError(f"{output} is there already: --force replaces it")
 
 
-def _write(path: str, text: str) -> None:
+def write_output(path: str, text: str) -> None:
+    """Write a file in one step.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
     from lossbook.paths import replace_file
 
     try:
@@ -181,7 +192,7 @@ Examples:
   lossbook best my_score --goal maximize --json""",
 )
 @click.argument("metric", required=False, default="val/loss", type=KEY, metavar="[METRIC]")
-@_filters
+@run_filters
 @click.option("--goal", type=_GOAL, help="Which way is better, where neither the run nor the name says it.")
 @common_options()
 @click.pass_obj
@@ -194,7 +205,7 @@ def best_command(
     """
     from lossbook.analysis import best_value, direction
 
-    runs = _fitting(settings, where, group, tags)
+    runs = fitting_runs(settings, where, group, tags)
     run, value = settings.book().best(metric, runs=runs, goal=goal)
     way = direction(runs, metric, goal)
     found = best_value(run, metric, way)
@@ -222,7 +233,7 @@ Examples:
   lossbook report
   lossbook report --where "group = 'sweep-lr'" --output sweep.md""",
 )
-@_filters
+@run_filters
 @click.option("--limit", "-n", type=click.IntRange(min=1), metavar="N", help="The newest so many runs.")
 @click.option(
     "--output",
@@ -240,7 +251,7 @@ def report_command(
     """Write or refresh an experiment log in Markdown."""
     from lossbook.analysis import entries_of_runs, write_report
 
-    runs = _fitting(settings, where, group, tags)
+    runs = fitting_runs(settings, where, group, tags)
     runs = runs[: len(runs) if limit is None else limit]
     path = write_report(entries_of_runs(runs), output)
     if settings.json:

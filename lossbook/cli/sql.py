@@ -24,7 +24,9 @@ Tables: metrics (project, run, name, key, row, step, time, value, rank, attempt)
 the rows that count; all_metrics, with rows that a later attempt replaced;
 finite_metrics, without NaN and infinities: max, min and avg over it are those of
 `lossbook show`, where over metrics one NaN is the maximum and the mean; runs (a
-line each); events. The language is DuckDB's; - reads the query from standard input.
+line each); events; seeds (project, metric, settings, runs, mean, median, std,
+standard_error, low, high: the last values over runs that differ in their seed
+alone, see `lossbook seeds`). The language is DuckDB's; - reads the query from standard input.
 
 \b
 Examples:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         moving_average as moving_average,
         moving_median as moving_median,
         parse_smoothing as parse_smoothing,
+        smooth as smooth,
     )
 else:
     __getattr__, __dir__ = lazy_exports(
@@ -40,6 +41,6 @@ else:
             "downsample": "Curve Source check_points gather level_for",
             "heatmap": "draw_matrix",
             "layers": "layer_families",
-            "smoothing": "Smoothing exponential_moving_average gaussian moving_average moving_median parse_smoothing",
+            "smoothing": "Smoothing exponential_moving_average gaussian moving_average moving_median parse_smoothing smooth",
         },
     )

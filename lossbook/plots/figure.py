@@ -232,7 +232,7 @@ def _bands(
         before = len(drawn)
         for number, (name, members) in enumerate(groups.items()):
             try:
-                one = seed_band(members, key, smoothing=smoothing, **reading)
+                one = seed_band(members, key, smoothing=smoothing, confidence=None, **reading)
             except UnknownKey as error:
                 missing = error
                 continue

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 #: A query is written anew so many times in a row at the most.
 _MOST_RENEWALS = 20
-#: The views that `lossbook.reading.sql` makes.
-TABLES = ("metrics", "finite_metrics", "all_metrics", "runs", "events")
+#: The views of `book.sql`.
+TABLES = ("metrics", "finite_metrics", "all_metrics", "runs", "events", "seeds")
 _NO_TABLE = re.compile(r"Catalog Error: Table with name (\S+) does not exist")
 FORMATS = {
     "csv": "FORMAT csv, HEADER true",

@@ -1,4 +1,4 @@
-"""Makes the views of `book.sql`: runs, metrics, finite_metrics, all_metrics and events of all runs.
+"""Makes the views of `book.sql`: runs, metrics, finite_metrics, all_metrics and events of all runs, and what else it is given.
 
 `metrics` has the rows that count, as `run.history` shows them: those that no later attempt hides, and of a fork its parent's
 up to the step where it began. `finite_metrics` leaves out NaN and infinities, which DuckDB's `max` and `avg` would give back:
@@ -8,7 +8,7 @@ its maximum, minimum and mean are those of `run.metrics`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from lossbook.reading.run import RecordedRun
 
 
+#: Makes a view of some runs; one that is made of more than rows comes from whoever asks.
+MakeView = Callable[["duckdb.DuckDBPyConnection", "Sequence[RecordedRun]"], None]
 #: Files are replaced while views are made of them so many times in a row at the most.
 _MOST_TRIES = 100
 #: After so many, the rows of every run that may go on are copied before they are asked for.
@@ -38,16 +40,20 @@ def query_runs(
     query: str,
     runs: list[RecordedRun],
     parameters: Sequence[object] | None = None,
+    views: Mapping[str, MakeView] | None = None,
 ) -> QueryResult:
     """Ask SQL of some runs, with the views of this module.
+
+    Args:
+        views: further ones, each made where the query names it.
 
     Raises:
         BadQuery: the query cannot be run.
     """
     text = query.strip().rstrip(";")
-    views = _Views(connection, query, runs)
-    views.make()
-    return QueryResult(connection, text, parameters, renew=lambda: text if views.renew() else None)
+    made = _Views(connection, query, runs, views or {})
+    made.make()
+    return QueryResult(connection, text, parameters, renew=lambda: text if made.renew() else None)
 
 
 class _Views:
@@ -57,8 +63,15 @@ class _Views:
     whose files went are copied into a table at once from then on, so that a sweep that never stands still is answered too.
     """
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, query: str, runs: list[RecordedRun]) -> None:
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        query: str,
+        runs: list[RecordedRun],
+        further: Mapping[str, MakeView],
+    ) -> None:
         self._connection = connection
+        self._further = further
         self._mentioned = set(re.findall(r"[a-z_]+", query.lower()))
         self._runs = runs
         self._made: dict[str, str] = {}  # by run: what is selected from its files
@@ -123,6 +136,9 @@ class _Views:
             self._make_metrics("all_metrics", hidden=True)
         if "events" in self._mentioned:
             _make_events(self._connection, self._runs)
+        for name, make in self._further.items():
+            if name in self._mentioned:
+                make(self._connection, self._runs)
 
     def _make_metrics(self, view: str, *, hidden: bool) -> None:
         """Make a view of scalars."""

@@ -301,7 +301,8 @@ class SnapshotReader:
                 from lossbook.analysis import seed_band
 
                 runs = [self._opened(path) for path in paths]
-                return PanelCurve(paths, group, seed_band(runs, key, smoothing=wanted.smoothing, **choice))  # type: ignore[arg-type]
+                band = seed_band(runs, key, smoothing=wanted.smoothing, confidence=None, **choice)  # type: ignore[arg-type]
+                return PanelCurve(paths, group, band)
             run = self._opened(paths[0])
             curve = run.curve(key, smoothing=wanted.smoothing, **choice)  # type: ignore[arg-type]
             raw = run.curve(key, **choice) if wanted.smoothing else None  # type: ignore[arg-type]

@@ -81,6 +81,7 @@ def bands(session: Session, question: schemas.BandsRequest) -> Frame:
                 start=question.start,
                 end=question.end,
                 smoothing=question.smoothing,
+                confidence=None,  # the page draws the range alone
             )
         except Exception as error:
             return schemas.BandHeader(group.name, 0, len(group.runs), _sentence(error, question.key)), []
