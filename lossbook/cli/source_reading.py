@@ -30,7 +30,7 @@ def read_before_listing(book: Book, *, everything: bool) -> frozenset[str]:
 
     if not isinstance(book, SourceBook):
         return frozenset()
-    book.import_some(math.inf if everything else READ_SECONDS)
+    book.import_some(math.inf if everything else READ_SECONDS, steps=True)
     say_remarks(book.source.remarks())
     return frozenset(run.path for run in book.runs() if not book.is_imported(run.path))
 

@@ -105,8 +105,11 @@ class SourceBook(Book):
         """Whether the last values of every run are known, as far as they can be read."""
         return self.source.tells_last_values or self._tried.issuperset(self._foreign)
 
-    def import_some(self, seconds: float) -> list[str]:
+    def import_some(self, seconds: float, *, steps: bool = False) -> list[str]:
         """Import runs of which not even the last values are known, the newest first, until the time is over.
+
+        Args:
+            steps: those as well of which the last step is not known.
 
         Returns:
             The folders of those that were imported; what cannot be read is tried again after `refresh()`.
@@ -114,8 +117,10 @@ class SourceBook(Book):
         begun = time.monotonic()
         imported: list[str] = []
         for path, (source, run) in sorted(self._foreign.items(), key=lambda pair: pair[1][1].created, reverse=True):
-            if path in self._tried or source.tells_last_values or is_imported(RunFolder(path), run):
-                self._tried.add(path)
+            is_known = source.tells_last_values and not (steps and "_step" not in run.summary)
+            if path in self._tried or is_known or is_imported(RunFolder(path), run):
+                if not is_known:
+                    self._tried.add(path)
                 continue
             if imported and time.monotonic() - begun > seconds:
                 break
