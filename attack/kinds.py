@@ -188,8 +188,6 @@ def attack_places(session: Session, harm: Harm, *, fault: str, long: int) -> Ite
 
 def _sort_of(name: str) -> str:
     folder, _, file = name.rpartition("/")
-    if file.endswith(".rollup.parquet"):
-        return "rollup"
     if folder in ("digests", "followers"):
         return f"{folder} ({file if folder == 'followers' else file.partition('.')[2]})"
     return folder.partition("/")[0] or file

@@ -39,8 +39,8 @@ def write_long_run(folder: str, rows: int) -> dict[str, float]:
     from lossbook.paths import RunFolder, SegmentName
     from lossbook.storage.compaction import put_segment
     from lossbook.storage.journal_rows import JournalRows
+    from lossbook.storage.segment import Identity, Partials
     from lossbook.storage.segment_file import write_sealed
-    from lossbook.storage.segments import Partials
 
     begin = perf_counter()
     store = os.path.join(folder, "lossbook")
@@ -60,7 +60,7 @@ def write_long_run(folder: str, rows: int) -> dict[str, float]:
         journal.names = {SPIKED_KEY: 0}
 
         def write(partials: Partials, journal: Any = journal) -> None:
-            write_sealed(journal, 0, partials)
+            write_sealed(journal, 0, Identity(PROJECT, run.id), partials)
 
         # Named as eight segments merged: the follower's names for files of this size.
         put_segment(RunFolder(run.path), SegmentName(0, 2 + 8 * number, 9 + 8 * number), write)

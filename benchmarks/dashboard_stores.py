@@ -107,8 +107,8 @@ def _write_sealed_run(folder: str, name: str, values: Any) -> None:
     from lossbook.paths import RunFolder, SegmentName
     from lossbook.storage.compaction import put_segment
     from lossbook.storage.journal_rows import JournalRows
+    from lossbook.storage.segment import Identity, Partials
     from lossbook.storage.segment_file import write_sealed
-    from lossbook.storage.segments import Partials
 
     run = lossbook.init(project=PROJECT, name=name, store=os.path.join(folder, "lossbook"))
     run.log({SPIKED_KEY: float(values[0])}, 0)
@@ -122,7 +122,7 @@ def _write_sealed_run(folder: str, name: str, values: Any) -> None:
     journal.names = {SPIKED_KEY: 0}
 
     def write(partials: Partials) -> None:
-        write_sealed(journal, 0, partials)
+        write_sealed(journal, 0, Identity(PROJECT, run.id), partials)
 
     put_segment(RunFolder(run.path), SegmentName(0, 2, 9), write)
 

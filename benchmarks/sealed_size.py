@@ -40,9 +40,8 @@ def figures(session: Session) -> list[Figure]:
         if tracker == OURS:
             (run,) = glob.glob(os.path.join(folder, "lossbook", "*", "*", "run.json"))
             parts = bytes_by_part(os.path.dirname(run))
-            inner = parts.get("metrics", 0) / outcome.value
-            rollups = glob.glob(os.path.join(os.path.dirname(run), "metrics", "*.rollup.parquet"))
-            values = inner - sum(map(os.path.getsize, rollups)) / outcome.value
+            values = parts.get("metrics", 0) / outcome.value
+            inner = values + parts.get("rollups", 0) / outcome.value
             split = "Ours in bytes: " + ", ".join(f"{name or 'files'} {size:,}" for name, size in sorted(parts.items()))
     note = f"{ours:,} steps of thirty series ({peers:,} for peers), after everything has ended. {split}."
     return [
@@ -54,6 +53,6 @@ def figures(session: Session) -> list[Figure]:
             Target(at_most=5),
             note,
         ),
-        Figure("size", "bytes a scalar, realistic run, metrics/ alone", inner, note="values and rollups."),
+        Figure("size", "bytes a scalar, realistic run, metrics/ and rollups/ alone", inner, note="values and rollups."),
         Figure("size", "bytes a scalar, realistic run, without rollups", values),
     ]

@@ -20,7 +20,7 @@ import orjson
 
 from lossbook.errors import BadArgument, DamagedFile, StoreError
 
-FORMAT = 1
+FORMAT = 2
 DEFAULT_STORE = "lossbook-runs"
 TRASH = ".trash"
 ARTIFACTS = ".artifacts"
@@ -197,8 +197,16 @@ class RunFolder(NamedTuple):
         return os.path.join(self.path, "metrics")
 
     @property
+    def rollups(self) -> str:
+        return os.path.join(self.path, "rollups")
+
+    @property
     def events(self) -> str:
         return os.path.join(self.path, "events")
+
+    @property
+    def visible(self) -> str:
+        return os.path.join(self.path, "visible")
 
     @property
     def media(self) -> str:

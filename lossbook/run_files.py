@@ -208,6 +208,8 @@ def refuse_linked_folders(folder: RunFolder) -> None:
     for path in (
         folder.journal,
         folder.metrics,
+        folder.rollups,
+        folder.visible,
         folder.events,
         folder.media,
         folder.console,

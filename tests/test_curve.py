@@ -574,13 +574,9 @@ def test_a_damaged_line_costs_that_line_and_nothing_else(make_run: MakeRun, line
     assert len(found.history().rows()) >= 2
 
 
-def _sealed_file(run: WrittenRun, ending: str) -> str:
-    (name,) = [
-        name
-        for name in os.listdir(run.folder.metrics)
-        if name.endswith(ending) and (ending != ".parquet" or not name.endswith(".rollup.parquet"))
-    ]
-    return os.path.join(run.folder.metrics, name)
+def _only_file(folder: str) -> str:
+    (name,) = os.listdir(folder)
+    return os.path.join(folder, name)
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "overwritten"])
@@ -589,7 +585,7 @@ def test_without_its_rollup_a_segment_is_drawn_from_its_rows(make_run: MakeRun, 
     rows = [(step, float(step % 13)) for step in range(30_000)]
     run.segment([(step, {"loss": value}) for step, value in rows], end="finished")
     seal_run(run.folder, finished=True)
-    rollup = _sealed_file(run, ".rollup.parquet")
+    rollup = _only_file(run.folder.rollups)
     if damage == "missing":
         os.unlink(rollup)
     else:

@@ -38,7 +38,7 @@ def seal_some(run: WrittenRun, first: int, last: int, target: Path) -> None:
 
 def put_together(run: WrittenRun, *copies: Path, journals: list[str]) -> None:
     for copy in copies:
-        for directory in ("metrics", "events", "digests"):
+        for directory in ("metrics", "rollups", "events", "digests"):
             shutil.copytree(copy / directory, Path(run.folder.path, directory), dirs_exist_ok=True)
     for name in set(os.listdir(run.folder.journal)) - set(journals):
         os.unlink(os.path.join(run.folder.journal, name))

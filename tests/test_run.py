@@ -76,7 +76,7 @@ def test_a_run_is_a_folder_that_says_what_it_is(store: Path) -> None:
     assert run.path == str(store / "gpt" / run.id)
     found = identity(run)
     assert {key: found[key] for key in ("format", "id", "name", "project", "config", "tags", "group", "notes")} == {
-        "format": 1,
+        "format": 2,
         "id": run.id,
         "name": "baseline",
         "project": "gpt",

@@ -52,7 +52,7 @@ def test_a_summary_has_the_last_the_extremes_and_the_mean_of_each_key(run: Writt
         "nonfinite": 0,
     }
     assert summary.metrics["lr"].count == 1
-    assert (summary.to_json()["format"], summary.state, summary.error, summary.rows) == (1, "finished", None, 5)
+    assert (summary.to_json()["format"], summary.state, summary.error, summary.rows) == (2, "finished", None, 5)
     assert summary.last_step == 2
     assert summary.last_time == summary.ended == BEGIN + 4_000
     assert summary.problems == ()
@@ -191,8 +191,8 @@ def test_a_sealed_file_that_cannot_be_read_is_a_problem_and_the_rest_counts(run:
     seal_run(run.folder, finished=False)
     run.segment([{"c": 1.0}])
     (sealed,) = [name for name in os.listdir(run.folder.metrics) if name.endswith("000001.parquet")]
-    for name in (sealed, sealed.replace(".parquet", ".rollup.parquet")):
-        Path(run.folder.metrics, name).write_bytes(b"not parquet")
+    for directory in (run.folder.metrics, run.folder.rollups):
+        Path(directory, sealed).write_bytes(b"not parquet")
     summary = compute_summary(run.folder)
     assert {"c"} <= set(summary.metrics) <= {"b", "c"}
     assert any("000001" in problem for problem in summary.problems)

@@ -43,8 +43,9 @@ def test_a_whole_run_is_well_and_every_file_of_it_is_named(sealed: WrittenRun) -
         "run.json",
         "summary.json",
         "metrics/r0-000001.parquet",
-        "metrics/r0-000001.rollup.parquet",
+        "rollups/r0-000001.parquet",
         "events/r0-000001.parquet",
+        "visible/visible.parquet",
     ]
     assert "8,000 scalars" in findings[2].message
 
@@ -82,9 +83,7 @@ def test_a_format_of_the_future_is_named(run: WrittenRun) -> None:
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "text", "footer"])
-@pytest.mark.parametrize(
-    "name", ["metrics/r0-000001.parquet", "metrics/r0-000001.rollup.parquet", "events/r0-000001.parquet"]
-)
+@pytest.mark.parametrize("name", ["metrics/r0-000001.parquet", "rollups/r0-000001.parquet", "events/r0-000001.parquet"])
 def test_a_sealed_file_that_cannot_be_read_is_named(sealed: WrittenRun, name: str, damage: str) -> None:
     path = Path(sealed.folder.path, name)
     whole = path.read_bytes()
@@ -130,7 +129,7 @@ def test_a_rollup_of_other_rows_is_noticed(sealed: WrittenRun) -> None:
         copy_to(connection, query, f"{segment.rollup}.new", row_group=2048)
     os.replace(f"{segment.rollup}.new", segment.rollup)
     (fault,) = faults(sealed)
-    assert fault.path == "metrics/r0-000001.rollup.parquet"
+    assert fault.path == "rollups/r0-000001.parquet"
     assert "'lr'" in fault.message
 
 
@@ -155,9 +154,9 @@ def test_rows_that_are_not_as_the_format_has_them_are_noticed(sealed: WrittenRun
 
 
 def test_a_missing_rollup_or_events_file_is_noticed(sealed: WrittenRun) -> None:
-    os.unlink(os.path.join(sealed.folder.metrics, "r0-000001.rollup.parquet"))
+    os.unlink(os.path.join(sealed.folder.rollups, "r0-000001.parquet"))
     os.unlink(os.path.join(sealed.folder.events, "r0-000001.parquet"))
-    assert [fault.path for fault in faults(sealed)] == ["metrics/r0-000001.rollup.parquet", "events/r0-000001.parquet"]
+    assert [fault.path for fault in faults(sealed)] == ["rollups/r0-000001.parquet", "events/r0-000001.parquet"]
 
 
 def test_a_damaged_line_is_named_with_its_number_and_what_was_saved(run: WrittenRun) -> None:

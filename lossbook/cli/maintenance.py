@@ -11,6 +11,7 @@ from lossbook.cli.app import COMPLETE, RUN, Settings, cli, common_options
 from lossbook.cli.format import plural, printable, screen, size, to_json
 from lossbook.errors import LossbookError, StoreError
 from lossbook.paths import RunFolder, refusal, run_folders
+from lossbook.run_info import read_run_info
 
 if TYPE_CHECKING:
     from lossbook.storage import SealReport
@@ -53,18 +54,21 @@ Examples:
     is_flag=True,
     help="Also what processes on other machines or in containers wrote: they have ended, as you know.",
 )
+@click.option("--rewrite", is_flag=True, help="Also write files of format 1 anew, for other engines (docs/engines.md).")
 @common_options()
 @click.pass_obj
-def seal_command(settings: Settings, refs: tuple[str, ...], everything: bool, take_over: bool) -> int:
+def seal_command(settings: Settings, refs: tuple[str, ...], everything: bool, take_over: bool, rewrite: bool) -> int:
     """Turn journals that nobody writes any more into Parquet."""
     _bring_home(settings)
-    folders = _chosen(settings, refs, everything)
+    # A run before those that were forked from it: what is seen of a fork is made of both.
+    folders = sorted(_chosen(settings, refs, everything), key=lambda folder: read_run_info(folder)[0].created)
     reports: list[dict[str, object]] = []
     status = 0
     for folder in folders:
         name = os.path.basename(folder.path)
         try:
             report, added = seal_folder(folder, take_over=take_over)
+            anew = _rewrite(folder) if rewrite else None
         except LossbookError as error:
             status = 1
             reports.append({"id": name, "error": str(error)})
@@ -72,11 +76,16 @@ def seal_command(settings: Settings, refs: tuple[str, ...], everything: bool, ta
                 click.echo(f"lossbook: {name}: {error}", err=True)
             continue
         reports.append({"id": name, **_plain_report(report)})
+        if anew is not None:
+            report.problems += anew.problems
+            reports[-1]["rewritten"] = anew.rewritten
         if not settings.json:
             for sentence in added:
                 click.echo(f"{name}  {printable(sentence)}")
             if report.segments or report.left is None:
                 click.echo(f"{name}  {_report_text(report)}")
+            if anew is not None and anew.rewritten:
+                click.echo(f"{name}  {plural(anew.rewritten, 'sealed segment')} written anew")
             if report.left is not None:
                 click.echo(f"{name}  {printable(report.left)}")
             for problem in report.problems:
@@ -125,6 +134,17 @@ def seal_folder(folder: RunFolder, *, take_over: bool = False) -> tuple[SealRepo
     except OSError as error:
         raise StoreError(f"{folder.path} cannot be sealed ({refusal(error)})") from error
     return report, added
+
+
+def _rewrite(folder: RunFolder) -> SealReport:
+    from lossbook.storage import rewrite_sealed
+
+    try:
+        return rewrite_sealed(folder)
+    except OSError as error:
+        if isinstance(error, LossbookError):
+            raise
+        raise StoreError(f"{folder.path} cannot be written ({refusal(error)})") from error
 
 
 def _plain_report(report: SealReport) -> dict[str, object]:

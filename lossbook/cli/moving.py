@@ -335,7 +335,21 @@ def move_run(folder: RunFolder, store: str, project: str, run_id: str) -> RunFol
 
     if os.path.exists(target.run_json):
         edit_run_info(target, lambda info: info._replace(project=project))
+        _name_project(target)
     return target
+
+
+def _name_project(folder: RunFolder) -> None:
+    """Have sealed rows name the project that their run is in now, for other engines; nothing of ours reads it."""
+    from lossbook.storage import rewrite_sealed
+
+    try:
+        rewrite_sealed(folder)
+    except (LossbookError, OSError) as error:
+        hint = "`lossbook seal --rewrite` tries again"
+        click.echo(
+            f"lossbook: {folder.path} has moved, but its sealed rows name the old project ({error}); {hint}", err=True
+        )
 
 
 def _leave(project: str) -> None:

@@ -18,7 +18,7 @@ from lossbook.errors import BadArgument, StoreError
 from lossbook.json_shapes import parse_object
 from lossbook.paths import RunFolder
 from lossbook.reading.live_events import EventPlace, LiveEvents, read_live_value
-from lossbook.storage import disagreement, known_disagreements, leave_out, list_segments, parquet
+from lossbook.storage import EVENTS, disagreement, known_disagreements, leave_out, list_segments, parquet
 
 if TYPE_CHECKING:
     import duckdb
@@ -286,9 +286,11 @@ class EventPages:
     def _files(self, paths: list[str]) -> str:
         """What to select the events of some files from."""
         whole = [path for path in paths if path not in self._first_rows]
-        sources = [f"SELECT * FROM {parquet(whole)}"] if whole else []
+        # By name, because files of format 2 have columns that those of format 1 lack.
+        columns = ", ".join(EVENTS)
+        sources = [f"SELECT {columns} FROM {parquet(whole)}"] if whole else []
         sources += [
-            f"SELECT * FROM {parquet(path)} WHERE row >= {self._first_rows[path]}"
+            f"SELECT {columns} FROM {parquet(path)} WHERE row >= {self._first_rows[path]}"
             for path in paths
             if path in self._first_rows
         ]

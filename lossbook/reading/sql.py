@@ -176,7 +176,9 @@ class _Views:
                 [list(column) for column in zip(*owners, strict=True)],
             )
             source = parquet(plain).replace("hive_partitioning = false", "hive_partitioning = false, filename = true")
-            parts.insert(0, f"SELECT project, run, name, {COLUMNS} FROM {source} JOIN owners_{view} USING (filename)")
+            # Sealed rows may name their run too (format 2), and another project than the one it is in now.
+            named = f"owners_{view}.project, owners_{view}.run, owners_{view}.name"
+            parts.insert(0, f"SELECT {named}, {COLUMNS} FROM {source} JOIN owners_{view} USING (filename)")
         if not parts:
             empty = ", ".join(f"NULL::{kind} AS {name}" for name, kind in METRICS.items())
             parts = [f"SELECT ''::VARCHAR, ''::VARCHAR, ''::VARCHAR, {empty} WHERE false"]

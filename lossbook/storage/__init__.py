@@ -11,7 +11,11 @@ if TYPE_CHECKING:
     from lossbook.storage.attempts import NEVER as NEVER, is_shared as is_shared
     from lossbook.storage.buckets import BUCKET_COLUMNS as BUCKET_COLUMNS, Buckets as Buckets, between as between
     from lossbook.storage.chunks import SeriesPart as SeriesPart
-    from lossbook.storage.compaction import SealReport as SealReport, seal_run as seal_run
+    from lossbook.storage.compaction import (
+        SealReport as SealReport,
+        rewrite_sealed as rewrite_sealed,
+        seal_run as seal_run,
+    )
     from lossbook.storage.digests import (
         compare_ahead as compare_ahead,
         disagreement as disagreement,
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from lossbook.storage.run_state import ENDED_BY_SECONDS as ENDED_BY_SECONDS, sealed_problems as sealed_problems
     from lossbook.storage.scan import LoggedRow as LoggedRow, Replay as Replay, visible as visible
     from lossbook.storage.schema import (
+        EVENTS as EVENTS,
         METRICS as METRICS,
         METRICS_ROW_GROUP as METRICS_ROW_GROUP,
         TOP_LEVEL as TOP_LEVEL,
@@ -67,13 +72,13 @@ else:
             "attempts": "NEVER is_shared",
             "buckets": "BUCKET_COLUMNS Buckets between",
             "chunks": "SeriesPart",
-            "compaction": "SealReport seal_run",
+            "compaction": "SealReport rewrite_sealed seal_run",
             "digests": "compare_ahead disagreement known_disagreements",
             "resume_point": "last_step next_row recorded_state",
             "rollup": "FINEST_LEVEL LEVEL_STEP",
             "run_state": "ENDED_BY_SECONDS sealed_problems",
             "scan": "LoggedRow Replay visible",
-            "schema": ("METRICS METRICS_ROW_GROUP TOP_LEVEL connect fetch_columns parquet quote quote_name"),
+            "schema": ("EVENTS METRICS METRICS_ROW_GROUP TOP_LEVEL connect fetch_columns parquet quote quote_name"),
             "sealed_files": "events_source leave_out metrics_source",
             "segment": "Segment",
             "segments": "list_segments",

@@ -41,6 +41,7 @@ from lossbook.paths import (
 )
 from lossbook.processes import Life, Place, process_life, this_place
 from lossbook.run_files import refuse_linked_folders
+from lossbook.run_info import read_run_info
 from lossbook.storage.derived_files import SealNotes, read_seal_notes, write_seal_notes
 from lossbook.storage.digests import (
     disagreement,
@@ -50,8 +51,9 @@ from lossbook.storage.digests import (
     write_digests,
 )
 from lossbook.storage.resume_point import LAST_ROWS, next_row
-from lossbook.storage.segment import Partials, Segment
+from lossbook.storage.segment import Identity, Partials, Segment
 from lossbook.storage.segments import list_segments, sealed_segments
+from lossbook.storage.visible_file import visible_path, write_visible
 
 if TYPE_CHECKING:
     from lossbook.storage.journal_rows import JournalRead, JournalRows
@@ -64,7 +66,6 @@ GROUP_BYTES = 32 << 20
 FEW_FILES, FEW_ROWS = 4, 200_000
 #: No file is merged beyond that many rows: it bounds the memory of a merge.
 LARGEST_ROWS = 8_000_000
-ENDINGS = (".parquet", ".rollup.parquet")
 
 
 @dataclass
@@ -75,10 +76,14 @@ class SealReport:
     rows: int = 0
     scalars: int = 0
     merged: int = 0
+    rewritten: int = 0
     bytes_before: int = 0
     bytes_after: int = 0
     problems: list[str] = field(default_factory=list)
     left: str | None = None
+    #: The keys and attempts of what was sealed.
+    keys: set[str] = field(default_factory=set, repr=False)
+    attempts: set[int] = field(default_factory=set, repr=False)
 
 
 def seal_run(folder: RunFolder, *, finished: bool, node_only: bool = False, take_over: bool = False) -> SealReport:
@@ -124,7 +129,71 @@ def seal_run(folder: RunFolder, *, finished: bool, node_only: bool = False, take
         _settle_taken(folder)
         live = [segment for segment in list_segments(folder) if not segment.is_sealed]
         merge_segments(folder, report, everything=finished and not live)
+        _settle_visible(folder, report, is_all=not sealed)
     return report
+
+
+def rewrite_sealed(folder: RunFolder) -> SealReport:
+    """Write those sealed segments anew that do not say which run they belong to, or name another project.
+
+    Format 1 does not say it; and a run may have been moved to another project since it was sealed.
+
+    Raises:
+        StoreError: as `seal_run`.
+    """
+    from lossbook.storage.segment_file import says_identity, write_merged
+
+    report = SealReport()
+    refuse_linked_folders(folder)
+    with folder_lock(folder, "seal", seconds=60.0):
+        identity = _identity(folder)
+        for segment in sealed_segments(folder):
+            if says_identity(segment, identity):
+                continue
+            if damage := _damage(segment):
+                report.problems += [f"{one}; it is left as it is" for one in damage]
+                continue
+            before = sum(map(_size, _files(segment)))
+            write = partial(write_merged, [segment], identity, _spill_folder(folder))
+            report.bytes_after += put_segment(folder, segment.name, write)
+            report.bytes_before += before
+            report.rewritten += 1
+        if report.rewritten:
+            _write_visible(folder, report)
+    return report
+
+
+def _settle_visible(folder: RunFolder, report: SealReport, *, is_all: bool) -> None:
+    """Write `visible/` where it is not there, or rows were sealed.
+
+    Args:
+        is_all: what this sealing sealed is all that is sealed of the run.
+    """
+    info, _ = read_run_info(folder)
+    # A parent's rows may have been sealed since.
+    if (
+        not report.segments
+        and info.parent is None
+        and (os.path.exists(visible_path(folder)) or not sealed_segments(folder))
+    ):
+        return
+    keys = None
+    if is_all and info.parent is None and len(info.attempts) <= 1 and len(report.attempts) == 1:
+        keys = report.keys  # nothing is hidden, so its files need not be asked
+    own_steps = {key: dict.fromkeys(report.attempts, 0) for key in keys} if keys is not None else None
+    _write_visible(folder, report, own_steps)
+
+
+def _write_visible(folder: RunFolder, report: SealReport, own_steps: dict[str, dict[int, int]] | None = None) -> None:
+    """As `write_visible`; that it cannot be written costs other engines what was sealed, and nobody a row."""
+    import duckdb
+
+    try:
+        write_visible(folder, own_steps)
+    except FileNotFoundError:
+        return  # merged meanwhile, by one who writes it
+    except (LossbookError, OSError, duckdb.Error, UnicodeDecodeError) as error:
+        report.problems.append(f"{visible_path(folder)} could not be written ({str(error).splitlines()[0]})")
 
 
 def _journals_beyond(folder: RunFolder) -> set[str]:
@@ -269,13 +338,16 @@ def seal_segments(folder: RunFolder, journals: list[JournalSegment], report: Sea
     name = SegmentName(journals[0].name.rank, journals[0].name.first, journals[-1].name.last)
     # Noted before the journal goes: a resumed run that is cut off from it here still counts on from the right row.
     _note_sealed(folder, name, rows)
-    after = put_segment(folder, name, lambda partials: write_sealed(rows, name.rank, partials))
+    identity = _identity(folder)
+    after = put_segment(folder, name, lambda partials: write_sealed(rows, name.rank, identity, partials))
     for journal, read in zip(journals, reads, strict=True):
         if journal.taken_bytes is None:
             _remove_sealed(folder, journal, read)
     report.segments += len(journals)
     report.rows += len(rows.i) + len(rows.events)
     report.scalars += rows.scalars
+    report.keys.update(rows.names)
+    report.attempts.update(rows.attempt)
     report.bytes_before += before
     report.bytes_after += after
     report.problems += rows.problems
@@ -320,12 +392,12 @@ def merge_segments(folder: RunFolder, report: SealReport, *, everything: bool = 
             continue
         name = SegmentName(chosen[0].name.rank, chosen[0].name.first, chosen[-1].name.last)
         before = sum(_size(path) for segment in chosen for path in _files(segment))
-        after = put_segment(folder, name, partial(write_merged, chosen, _spill_folder(folder)))
+        after = put_segment(folder, name, partial(write_merged, chosen, _identity(folder), _spill_folder(folder)))
         for segment in chosen:
             for path in (segment.metrics, segment.rollup, segment.events):
                 if path is not None:
                     _unlink(path)
-            remove_digests(folder, segment.name)
+            remove_digests(folder, segment.name.stem)
         report.merged += len(chosen)
         report.bytes_after += after - before
 
@@ -378,26 +450,25 @@ def put_segment(folder: RunFolder, name: SegmentName, write: Callable[[Partials]
     ending = f".{os.getpid()}-{os.urandom(3).hex()}.tmp"
     targets = [
         (os.path.join(folder.events, f"{name.stem}.parquet"), "events"),
-        (os.path.join(folder.metrics, f"{name.stem}.rollup.parquet"), "rollup"),
+        (os.path.join(folder.rollups, f"{name.stem}.parquet"), "rollup"),
         (os.path.join(folder.metrics, f"{name.stem}.parquet"), "metrics"),
     ]
     partials = Partials(**{kind: path + ending for path, kind in targets})
     try:
         os.makedirs(folder.events, exist_ok=True)
+        os.makedirs(folder.rollups, exist_ok=True)
         os.makedirs(folder.metrics, exist_ok=True)
         write(partials)
         size = sum(_size(path + ending) for path, _ in targets)
         digests = {os.path.relpath(path, folder.path): sha256_of(path + ending) for path, _ in targets}
-        write_digests(folder, name, digests)
+        write_digests(folder, name.stem, digests)
         # The folders may be new: without their own names, power loss would take what is in them, however well it is synced.
         fsync_folder(folder.path)
         for path, _ in targets:
             os.replace(path + ending, path)
-            if path.startswith(folder.metrics + os.sep):
-                fsync_folder(folder.metrics)
-            else:
-                fsync_folder(folder.events)
-        settle_digests(folder, name, digests)
+            fsync_folder(os.path.dirname(path))
+        settle_digests(folder, name.stem, digests)
+        _unlink(os.path.join(folder.metrics, f"{name.stem}.rollup.parquet"))  # of format 1
         return size
     except BaseException as error:
         import duckdb
@@ -411,6 +482,12 @@ def put_segment(folder: RunFolder, name: SegmentName, write: Callable[[Partials]
             f"segment {name.stem} of {folder.path} could not be sealed ({why}); "
             "what it is made of is untouched: mend that and run `lossbook seal`"
         ) from error
+
+
+def _identity(folder: RunFolder) -> Identity:
+    """What sealed files say of the run that they belong to."""
+    info, _ = read_run_info(folder)
+    return Identity(info.project, info.id)
 
 
 def _read_notes(folder: RunFolder) -> SealNotes:
@@ -463,7 +540,7 @@ def _remove_leftovers(folder: RunFolder, place: Place | None) -> None:
         _settle_taken(folder)
     _remove_dead_spills(folder)
     now: float | None = None
-    for directory in (folder.metrics, folder.events, folder.digests):
+    for directory in (folder.metrics, folder.rollups, folder.events, folder.digests):
         for filename in file_names(directory):
             path = os.path.join(directory, filename)
             if filename.endswith(".tmp"):
@@ -475,6 +552,10 @@ def _remove_leftovers(folder: RunFolder, place: Place | None) -> None:
                     pass
                 continue
             name = parse_segment_name(filename)
+            if filename.endswith(".rollup.parquet") and name is not None:  # of format 1
+                replaced = os.path.exists(os.path.join(folder.rollups, f"{name.stem}.parquet"))
+                if replaced:
+                    _unlink(path)
             if name is not None and any(other != name and other.covers(name) for other in sealed):
                 _unlink(path)
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from lossbook.errors import DamagedFile
 from lossbook.journal import note_left_out
-from lossbook.paths import RunFolder, SegmentName, fsync_folder, make_folder, open_plain, replace_file
+from lossbook.paths import RunFolder, fsync_folder, make_folder, open_plain, replace_file
 
 #: SHA-256 in hexadecimal, by path relative to the run's folder. Two sealers at once may leave two for one file.
 Digests = dict[str, frozenset[str]]
@@ -41,9 +41,9 @@ _remembered: OrderedDict[str, tuple[_Identity, _Identity | None, str | None]] = 
 _lock = threading.Lock()
 
 
-def digests_path(folder: RunFolder, name: SegmentName) -> str:
-    """Where the digests of a sealed segment stand."""
-    return os.path.join(folder.digests, f"{name.stem}.sha256")
+def digests_path(folder: RunFolder, stem: str) -> str:
+    """Where the digests of the files of a name (a segment's, say) stand."""
+    return os.path.join(folder.digests, f"{stem}.sha256")
 
 
 def sha256_of(path: str) -> str:
@@ -56,15 +56,18 @@ def sha256_of(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_digests(folder: RunFolder, name: SegmentName, digests: Mapping[str, str]) -> None:
-    """Write down the digests of a segment's files, before they are put in place; they survive power loss.
+def write_digests(folder: RunFolder, stem: str, digests: Mapping[str, str], *, durable: bool = True) -> None:
+    """Write down the digests of the files of a name, before they are put in place.
 
     What stands there already of files that are in place stays beside them: until all files are replaced, either is right.
+
+    Args:
+        durable: they survive power loss.
 
     Raises:
         OSError: they cannot be written.
     """
-    path = digests_path(folder, name)
+    path = digests_path(folder, stem)
     try:
         known = {
             file: digests for file, digests in read_digests(path).items() if os.path.exists(f"{folder.path}/{file}")
@@ -72,29 +75,30 @@ def write_digests(folder: RunFolder, name: SegmentName, digests: Mapping[str, st
     except (OSError, DamagedFile):
         known = {}
     make_folder(folder.digests)
-    _write(path, {file: known.get(file, frozenset()) | {digest} for file, digest in digests.items()})
-    fsync_folder(folder.digests)
+    _write(path, {file: known.get(file, frozenset()) | {digest} for file, digest in digests.items()}, durable)
+    if durable:
+        fsync_folder(folder.digests)
 
 
-def settle_digests(folder: RunFolder, name: SegmentName, digests: Mapping[str, str]) -> None:
-    """Leave the digests of the files that are in place now, where another sealing had left others beside them.
+def settle_digests(folder: RunFolder, stem: str, digests: Mapping[str, str], *, durable: bool = True) -> None:
+    """Leave the digests of the files that are in place now, where others stood beside them.
 
     Raises:
         OSError: they cannot be written.
     """
-    path = digests_path(folder, name)
+    path = digests_path(folder, stem)
     wanted: Digests = {file: frozenset((digest,)) for file, digest in digests.items()}
     try:
         if read_digests(path) == wanted:
             return
     except (OSError, DamagedFile):
         pass
-    _write(path, wanted)
+    _write(path, wanted, durable)
 
 
-def _write(path: str, digests: Digests) -> None:
+def _write(path: str, digests: Digests, durable: bool) -> None:
     lines = "".join(f"{digest}  {file}\n" for file, found in digests.items() for digest in sorted(found)).encode()
-    replace_file(path, b"# crc32 of the lines below: %08x\n" % zlib.crc32(lines) + lines)
+    replace_file(path, b"# crc32 of the lines below: %08x\n" % zlib.crc32(lines) + lines, durable=durable)
 
 
 def read_digests(path: str) -> Digests:
@@ -116,10 +120,10 @@ def read_digests(path: str) -> Digests:
     return found
 
 
-def remove_digests(folder: RunFolder, name: SegmentName) -> None:
+def remove_digests(folder: RunFolder, stem: str) -> None:
     """Remove the digests of a segment whose files are gone."""
     try:
-        os.unlink(digests_path(folder, name))
+        os.unlink(digests_path(folder, stem))
     except OSError:
         pass
 

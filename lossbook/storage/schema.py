@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     #: Rows as DuckDB gives them: the query says what each column is.
     Rows: TypeAlias = list[tuple[Any, ...]]
 
+#: What a file of rows or events says in each line of the run that it belongs to, from format 2 on. Nothing here reads it.
+IDENTITY = {"project": "VARCHAR", "run": "VARCHAR"}
 METRICS = {
     "key": "VARCHAR",
     "row": "BIGINT",
@@ -63,6 +65,16 @@ EVENTS = {
     "rank": "SMALLINT",
     "attempt": "SMALLINT",
     "value": "VARCHAR",
+}
+#: Which sealed rows are a run's: those of a key and attempt of a run up to a step, its own and those of its parents.
+VISIBLE = {
+    "project": "VARCHAR",
+    "run": "VARCHAR",
+    "of_project": "VARCHAR",
+    "of_run": "VARCHAR",
+    "key": "VARCHAR",
+    "attempt": "SMALLINT",
+    "last_step": "BIGINT",
 }
 #: The rollup level at which one bucket holds all rows of a key, attempt and rank in the file.
 TOP_LEVEL = 63
@@ -130,9 +142,15 @@ def _has_icu(connection: duckdb.DuckDBPyConnection) -> bool:
 
 
 def copy_to(
-    connection: duckdb.DuckDBPyConnection, query: str, path: str, *, row_group: int, parameters: object = None
+    connection: duckdb.DuckDBPyConnection,
+    query: str,
+    path: str,
+    *,
+    row_group: int,
+    parameters: object = None,
+    durable: bool = True,
 ) -> None:
-    """Write a query's rows to a Parquet file and flush it to the disk.
+    """Write a query's rows to a Parquet file and, unless it can be derived, flush it to the disk.
 
     Raises:
         StoreError: the file could not be written; nothing of it is left behind.
@@ -141,11 +159,12 @@ def copy_to(
 
     try:
         connection.execute(f"COPY ({query}) TO {quote(path)} ({_COPY.format(rows=row_group)})", parameters)
-        fd = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        if durable:
+            fd = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
     except (duckdb.Error, OSError) as error:
         try:
             os.unlink(path)

@@ -25,6 +25,14 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class Identity:
+    """The run that sealed rows belong to, as they say it themselves."""
+
+    project: str
+    run: str
+
+
+@dataclass(frozen=True)
 class Partials:
     """Where the three files of a segment are written before they are renamed into place."""
 

@@ -59,6 +59,7 @@ def _list_once(folder: RunFolder) -> list[Segment]:
 def sealed_segments(folder: RunFolder) -> list[Segment]:
     """The sealed pieces alone."""
     metrics, events = frozenset(file_names(folder.metrics)), frozenset(file_names(folder.events))
+    rollups = frozenset(file_names(folder.rollups)) if metrics else frozenset()
     names = set()
     for filename in metrics:
         name = parse_segment_name(filename)
@@ -69,10 +70,15 @@ def sealed_segments(folder: RunFolder) -> list[Segment]:
         Segment(
             name,
             metrics=os.path.join(folder.metrics, f"{name.stem}.parquet"),
-            rollup=os.path.join(folder.metrics, f"{name.stem}.rollup.parquet")
-            if f"{name.stem}.rollup.parquet" in metrics
-            else None,
+            rollup=_rollup(folder, name.stem, metrics, rollups),
             events=os.path.join(folder.events, f"{name.stem}.parquet") if f"{name.stem}.parquet" in events else None,
         )
         for name in sorted(outer)
     ]
+
+
+def _rollup(folder: RunFolder, stem: str, metrics: frozenset[str], rollups: frozenset[str]) -> str | None:
+    if f"{stem}.parquet" in rollups:
+        return os.path.join(folder.rollups, f"{stem}.parquet")
+    # Format 1 has it beside the rows.
+    return os.path.join(folder.metrics, f"{stem}.rollup.parquet") if f"{stem}.rollup.parquet" in metrics else None

@@ -33,9 +33,10 @@ from lossbook.run_files import links_of_run, open_run_file, walk_run_files
 from lossbook.run_info import missing_fields, parse_run_info
 from lossbook.storage.derived_files import read_seal_notes
 from lossbook.storage.digests import compare, is_covered, read_digests
-from lossbook.storage.schema import EVENTS, METRICS, ROLLUP, TOP_LEVEL, connect, parquet
+from lossbook.storage.schema import EVENTS, IDENTITY, METRICS, ROLLUP, TOP_LEVEL, connect, parquet
 from lossbook.storage.segment import Segment
 from lossbook.storage.segments import list_segments, sealed_segments
+from lossbook.storage.visible_file import visible_path
 
 if TYPE_CHECKING:
     import duckdb
@@ -63,7 +64,7 @@ def verify_run(folder: RunFolder) -> list[Finding]:
         One finding or more for each file, in the order run.json, summary, sealed files, journals, media; a file
         that is not Lossbook's gets none.
     """
-    checks = (_run_info, _summary, _notes, _sealed, _digests, _journals, _missing, _media, _links, _uncovered)
+    checks = (_run_info, _summary, _notes, _sealed, _visible, _digests, _journals, _missing, _media, _links, _uncovered)
     return [
         Finding(os.path.relpath(finding.path, folder.path), finding.ok, finding.message)
         for check in checks
@@ -98,9 +99,9 @@ def _run_info(folder: RunFolder) -> Iterator[Finding]:
         return
     values = found.values
     info, wrong = parse_run_info(values, folder)
-    if info.format != FORMAT:
+    if info.format > FORMAT:
         yield Finding(
-            path, False, f"it says format {info.format}, this version reads format {FORMAT}: upgrade Lossbook"
+            path, False, f"it says format {info.format}, this version reads formats 1 to {FORMAT}: upgrade Lossbook"
         )
         return
     if missing := missing_fields(values):
@@ -228,6 +229,15 @@ def _overlap(one: SegmentName, other: SegmentName) -> bool:
     return one.rank == other.rank and one.first <= other.last and other.first <= one.last
 
 
+def _visible(folder: RunFolder) -> Iterator[Finding]:
+    """What other engines go by; nothing here reads it."""
+    path = visible_path(folder)
+    if os.path.exists(path):
+        well = _compared(path) is not _State.DAMAGED
+        damaged = "it is not what was written, its SHA-256 disagrees: delete it, and `lossbook seal` makes it again"
+        yield Finding(path, well, "other engines see by it which rows count" if well else damaged)
+
+
 def _digests(folder: RunFolder) -> Iterator[Finding]:
     """The files of digests themselves; those of journals are told with their journals."""
     standing = {f"{journal.name.stem}.journal.jsonl" for journal in journal_segments(folder.journal)}
@@ -236,10 +246,10 @@ def _digests(folder: RunFolder) -> Iterator[Finding]:
         if filename.endswith(".sha256"):
             try:
                 read_digests(path)
-            except OSError as error:
-                yield Finding(path, False, f"it cannot be read ({error.strerror})")
             except LossbookError as error:
                 yield Finding(path, False, str(error))
+            except OSError as error:
+                yield Finding(path, False, f"it cannot be read ({error.strerror})")
         elif filename.endswith(".journal.jsonl") and filename not in standing:
             yield Finding(path, True, "its journal is sealed, or gone; removed by the next sealing")
 
@@ -299,7 +309,7 @@ def _decoded(connection: duckdb.DuckDBPyConnection, folder: RunFolder, segment: 
         if not problems:
             yield Finding(metrics, True, f"{_count(rows, 'scalar')} in order")
     if segment.rollup is None:
-        path = os.path.join(folder.metrics, f"{segment.name.stem}.rollup.parquet")
+        path = os.path.join(folder.rollups, f"{segment.name.stem}.parquet")
         yield Finding(path, False, "it is not there: curves are made of the rows instead, which is slower")
     else:
         yield from (problems := list(_opened(connection, segment.rollup, ROLLUP, segment.name)))
@@ -323,6 +333,8 @@ def _opened(
     try:
         described = connection.execute(f"DESCRIBE SELECT * FROM {parquet(path)}").fetchall()
         found = {column: kind for column, kind, *_ in described}
+        if all(found.get(column) == kind for column, kind in IDENTITY.items()):
+            found = {column: kind for column, kind in found.items() if column not in IDENTITY}
         if found != columns:
             differing = sorted(column for column in {*found, *columns} if found.get(column) != columns.get(column))
             yield Finding(path, False, f"its columns {', '.join(differing)} are not as the format has them")
@@ -409,7 +421,7 @@ def _events(connection: duckdb.DuckDBPyConnection, path: str) -> Iterator[Findin
 
 
 def _leftovers(folder: RunFolder, names: list[SegmentName]) -> Iterator[Finding]:
-    for directory in (folder.metrics, folder.events):
+    for directory in (folder.metrics, folder.rollups, folder.events):
         for filename in sorted(file_names(directory)):
             path = os.path.join(directory, filename)
             name = parse_segment_name(filename)

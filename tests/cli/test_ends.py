@@ -97,7 +97,7 @@ def test_a_run_copied_half_way_is_shown_with_its_problems(store: Path, command: 
     folder = store / "gpt2" / run_id("wide")
     (folder / "run.json").write_text('{"id": "w')
     (folder / "summary.json").unlink()
-    for path in folder.glob("metrics/*.rollup.parquet"):
+    for path in folder.glob("rollups/*.parquet"):
         path.unlink()
     assert {one["id"] for one in command("ls", "--json").json} >= {folder.name}
     shown = command("show", folder.name)

@@ -139,8 +139,9 @@ def check(store: Path, target: Path, wanted: Read, place: int) -> None:
 
 KINDS = [
     ("sealed", "metrics/*[0-9].parquet"),
-    ("sealed", "metrics/*.rollup.parquet"),
+    ("sealed", "rollups/*.parquet"),
     ("sealed", "events/*.parquet"),
+    ("sealed", "visible/*.parquet"),
     ("sealed", "digests/*.sha256"),
     ("sealed", "followers/seal.json"),
     ("sealed", "summary.json"),

@@ -13,12 +13,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 import lossbook
 from lossbook.cli import main
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "engines.md").read_text(encoding="utf-8")
+FORMAT_PAGE = (Path(__file__).resolve().parents[2] / "docs" / "format.md").read_text(encoding="utf-8")
 LINES = dict(re.findall(r"### (\w+)\n\n```python\n(.*?)```", PAGE, re.DOTALL))
 #: What makes a list of rows of each engine's own kind of table.
 ROWS = {
@@ -97,14 +99,26 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def ask(engine: str, folder: Path) -> list[list[Any]]:
-    """What the page's line for an engine says, in a process of its own, far from this one's libraries."""
-    code = LINES[engine]
-    rows = ROWS[engine]
-    if engine == "ClickHouse":
-        query = re.search(r'"""(.*?)"""', code, re.DOTALL)
-        assert query is not None
-        code += f"\nQUERY = {query[1]!r}\n"
+@pytest.fixture(scope="module")
+def sealed(team: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same store after the live run has ended, with every journal sealed."""
+    folder = tmp_path_factory.mktemp("sealed")
+    shutil.copytree(team / "lossbook-runs", folder / "lossbook-runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOSSBOOK_CACHE", str(folder / "cache"))
+        assert main(["seal", "--all", "--take-over", "--store", str(folder / "lossbook-runs")]) == 0
+    return folder
+
+
+def skip_without(engine: str) -> None:
+    if importlib.util.find_spec(LIBRARIES.get(engine, "duckdb")) is None:
+        pytest.skip(f"{LIBRARIES[engine]} is not installed")
+    if engine == "Spark" and not (shutil.which("java") or os.environ.get("JAVA_HOME")):
+        pytest.skip("Spark needs Java, which is not installed")
+
+
+def ask(code: str, rows: str, folder: Path) -> list[list[Any]]:
+    """What an engine says, in a process of its own, far from this one's libraries."""
     code += f"\nimport json\nprint('ROWS', json.dumps({rows}))\n"
     answer = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=300)
     assert answer.returncode == 0, answer.stderr
@@ -121,11 +135,59 @@ def test_the_table_of_the_page_is_what_sql_says(team: Path) -> None:
 
 @pytest.mark.parametrize("engine", sorted(ROWS))
 def test_the_line_for_an_engine_says_what_the_table_of_the_page_says(engine: str, team: Path) -> None:
-    if importlib.util.find_spec(LIBRARIES.get(engine, "duckdb")) is None:
-        pytest.skip(f"{LIBRARIES[engine]} is not installed")
-    if engine == "Spark" and not (shutil.which("java") or os.environ.get("JAVA_HOME")):
-        pytest.skip("Spark needs Java, which is not installed")
-    assert is_same(as_table(ask(engine, team)), shown())
+    skip_without(engine)
+    code = LINES[engine]
+    if engine == "ClickHouse":
+        query = re.search(r'"""(.*?)"""', code, re.DOTALL)
+        assert query is not None
+        code += f"\nQUERY = {query[1]!r}\n"
+    assert is_same(as_table(ask(code, ROWS[engine], team)), shown())
+
+
+# -- the store itself ---------------------------------------------------------------------------------------------
+
+VIEW = re.search(r"```sql\n(create view .*?)```", FORMAT_PAGE, re.DOTALL)
+COUNTS = "select project, run, count(*) as n, avg(value) as mean, min(value) as best from metrics where key = 'train/loss' group by project, run"
+#: How each engine makes the view of the page, and asks of it.
+STORES = {
+    "DuckDB": "import duckdb\nduckdb.sql({view!r})\ntable = duckdb.sql({counts!r})",
+    "ClickHouse": "import chdb\nQUERY = {counts!r}.replace('from metrics', 'from (' + {select!r} + ')')",
+    "Spark": "from pyspark.sql import SparkSession\nspark = SparkSession.builder.master('local[1]').getOrCreate()\n"
+    "for name in ('metrics', 'visible'):\n"
+    "    spark.read.parquet(f'lossbook-runs/*/*/{{name}}').createOrReplaceTempView(name + '_files')\n"
+    "spark.sql({select!r}).createOrReplaceTempView('metrics')\ntable = spark.sql({counts!r})",
+}
+SOURCES = {
+    "DuckDB": ("", ""),
+    "ClickHouse": ("file('lossbook-runs/*/*/metrics/*.parquet')", "file('lossbook-runs/*/*/visible/*.parquet')"),
+    "Spark": ("metrics_files", "visible_files"),
+}
+
+
+@pytest.mark.parametrize("engine", sorted(STORES))
+def test_the_view_of_the_format_has_the_rows_that_count(engine: str, sealed: Path) -> None:
+    skip_without(engine)
+    assert VIEW is not None
+    select = VIEW[1].partition("as\n")[2]
+    for table, source in zip(re.findall(r"read_parquet\(.*?\)", select), SOURCES[engine], strict=True):
+        select = select.replace(table, source) if source else select
+    code = STORES[engine].format(view=VIEW[1], counts=COUNTS, select=select)
+    said = as_table([list(row) for row in lossbook.open(sealed / "lossbook-runs").sql(COUNTS).rows()])
+    assert is_same(as_table(ask(code, ROWS[engine], sealed)), said)
+    assert is_same(said, shown())
+
+
+def test_a_run_that_was_moved_to_another_project_is_there_in_the_view(sealed: Path, tmp_path: Path) -> None:
+    assert VIEW is not None
+    store = tmp_path / "lossbook-runs"
+    shutil.copytree(sealed / "lossbook-runs", store)
+    assert main(["mv", "finished", "--project", "archive", "--store", str(store)]) == 0
+    duckdb.sql(VIEW[1].replace("lossbook-runs/", f"{store}/"))
+    try:
+        found = duckdb.sql("select distinct project, run from metrics where run = 'finished'").fetchall()
+    finally:
+        duckdb.sql("drop view metrics")
+    assert found == [("archive", "finished")]
 
 
 def test_every_engine_of_the_page_is_tested() -> None:
