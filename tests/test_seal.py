@@ -633,7 +633,7 @@ def test_a_file_that_cannot_be_read_stays_out_of_merging_and_is_named(
         run.segment([{"a": float(number)}] * 50)
         seal_run(run.folder, finished=False)
     run.segment([], end="finished")
-    failing = os.path.join(run.folder.metrics, "r0-000002.rollup.parquet")
+    failing = os.path.join(run.folder.metrics, "r0-000002.parquet")
     digest = digests.sha256_of
 
     def sha256_of(path: str) -> str:
