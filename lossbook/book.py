@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
+import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, SupportsIndex, overload
 
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
 
     from lossbook.analysis import Comparison, SeedTable
     from lossbook.reading import Listing, QueryResult
+
+#: So long `init()` in another thread may take to make the folder of the store.
+APPEARS_SECONDS = 1.0
 
 
 def open(store: str | os.PathLike[str] | None = None, *, memory_bytes: int | None = None) -> Book:
@@ -92,7 +98,7 @@ class Book:
         self.store = os.path.abspath(named.removeprefix("file://"))
         if "://" in self.store.replace(":/", "://", 1) and "://" in named and not named.startswith("file://"):
             raise StoreError(f"the store {named!r} cannot be read here: copy it to a folder first")
-        if not os.path.isdir(self.store):
+        if not os.path.isdir(self.store) and not _appears(self.store):
             raise StoreError(
                 f"there is no store at {named}: name one with --store or LOSSBOOK_STORE, or train a run first"
             )
@@ -316,6 +322,15 @@ def _make_seeds_view(connection: duckdb.DuckDBPyConnection, runs: Sequence[Recor
     from lossbook.analysis import make_seeds_view
 
     make_seeds_view(connection, runs)
+
+
+def _appears(store: str) -> bool:
+    """Whether a store that is not there is begun in a moment, by another thread of this process that is in `init()`."""
+    if threading.active_count() > 1 and "lossbook.run" in sys.modules:
+        until = time.monotonic() + APPEARS_SECONDS
+        while not os.path.isdir(store) and time.monotonic() < until:
+            time.sleep(0.01)
+    return os.path.isdir(store)
 
 
 def _sorted(entries: list[IndexEntry], name: str, *, descending: bool) -> list[IndexEntry]:

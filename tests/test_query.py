@@ -676,3 +676,26 @@ def test_a_file_of_an_older_version_that_cannot_be_decoded_is_left_out_and_named
     assert [row["step"] for row in found.history(["loss"]).dicts()] == list(range(100, 200))
     assert book.sql("select count(*) from metrics").rows() == [(100,)]
     assert any(str(damaged) in problem for problem in found.problems())
+
+
+def test_a_store_that_another_thread_is_just_beginning_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lossbook.book.APPEARS_SECONDS", 60.0)
+    store = tmp_path / "store"
+    asked = threading.Event()
+
+    def train() -> None:
+        asked.wait()
+        with lossbook.init(store=store, project="p", console=False, system_metrics=False) as run:
+            run.log({"loss": 1.0})
+
+    training = threading.Thread(target=train)
+    training.start()
+    asked.set()
+    found = lossbook.open(store)
+    training.join()
+    assert found.sql("select count(*) from metrics").rows() == [(1,)]
+    monkeypatch.setattr("lossbook.book.APPEARS_SECONDS", 0.0)
+    with pytest.raises(StoreError, match="there is no store at"):
+        lossbook.open(tmp_path / "nowhere")

@@ -1,8 +1,7 @@
 """Compares runs: the settings in which they differ, how good they became, and how soon.
 
 What is compared comes from the index (a run's configuration and the statistics of its metrics), so a thousand runs
-take a fraction of a second. Rows are read for two questions alone: when a loss was first reached, and how long a run
-of several attempts trained.
+take a fraction of a second. Rows are read for one question alone: when a loss was first reached.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 from lossbook.analysis.best import best_value, checked_goal, direction, number_of
 from lossbook.analysis.comparison import Column, Comparison
 from lossbook.analysis.gpus import read_gpus
-from lossbook.errors import BadArgument, LossbookError, UnknownRun
+from lossbook.errors import BadArgument, UnknownRun
 from lossbook.json_shapes import Json, JsonMapping, JsonObject
 from lossbook.metrics import find_key, key_metrics, nearest, percent_factor
 from lossbook.reading import FIELDS, all_names, compile_value, nested, sorted_places
@@ -141,24 +140,6 @@ def _same(one: Json, other: Json) -> bool:
     return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
 
 
-def wallclock_seconds(run: RecordedRun) -> float:
-    """How long a run trained, gaps between its attempts left out; what it was forked from is not counted."""
-    if run.record.attempts < 2:
-        return run.duration
-    try:
-        times = run.rows().attempt_times()
-    except LossbookError:
-        return run.duration
-    begun = {one.number: one.started for one in run.attempts}
-    latest = max([*begun, *times], default=0)
-    earlier = sum(
-        max(0.0, last - (begun.get(attempt) or first)) / 1e6
-        for attempt, (first, last) in times.items()
-        if attempt != latest
-    )
-    return earlier + run.duration
-
-
 def _measure(run: RecordedRun, differing: Sequence[str], metric: str | None, goal: str | None) -> JsonObject:
     """The row of one run, but for the losses that it reached."""
     record = run.record
@@ -192,7 +173,7 @@ def _measure(run: RecordedRun, differing: Sequence[str], metric: str | None, goa
         gpus.mean_memory_activity_percent,
     )
     row["gpu_memory_gib"] = None if gpus.most_memory_bytes is None else gpus.most_memory_bytes / 2**30
-    row["wallclock_seconds"] = wallclock_seconds(run)
+    row["wallclock_seconds"] = run.duration
     row["gradient_steps"] = _whole(_statistics(metrics, "time/gradient_steps").last)
     row["tokens_seen"] = _whole(_statistics(metrics, "time/tokens_seen").last)
     row["last_step"] = record.last_step
