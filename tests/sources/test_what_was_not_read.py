@@ -153,3 +153,20 @@ def test_ls_says_not_read_of_runs_that_it_had_no_time_to_read(tmp_path: Path, ca
     assert "the rows of 2 runs are not read yet" in text
     assert main(["--store", str(tmp_path / "runs"), "--json", "ls"]) == 0
     assert [run["last_step"] for run in json.loads(capsys.readouterr().out)] == [4, 4, 4]
+
+
+def test_ls_shows_the_steps_of_a_tracker_that_keeps_last_values_alone(tmp_path: Path, capsys) -> None:
+    run = tmp_path / "mlruns" / "7" / ("a" * 32)
+    (run / "metrics").mkdir(parents=True)
+    (tmp_path / "mlruns" / "7" / "meta.yaml").write_text(
+        "artifact_location: .\nexperiment_id: '7'\nlifecycle_stage: active\nname: texts\n"
+    )
+    (run / "meta.yaml").write_text(
+        f"experiment_id: '7'\nrun_id: {'a' * 32}\nrun_uuid: {'a' * 32}\nrun_name: wide\nlifecycle_stage: active\nstatus: 3\n"
+        "start_time: 1700000000000\nend_time: 1700000060000\nuser_id: u\nartifact_uri: .\n"
+    )
+    (run / "metrics" / "loss").write_text(
+        "".join(f"{1_700_000_000_000 + step} {3.0 - step} {step}\n" for step in range(3))
+    )
+    assert main(["--store", str(tmp_path), "ls", "--columns", "name,steps,duration,loss"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split() == ["wide", "2", "1m", "00s", "1"]
