@@ -139,7 +139,8 @@ def read_record(folder: RunFolder, live: LiveSummary | None = None) -> ReadRecor
     created = info.created or summary.started or _first_time(folder)
     if info.parent is None:
         return ReadRecord(_record(info, summary, problems, created), stamp, is_whole=is_whole)
-    from lossbook.reading.forks import ancestors, inherit, parents_stamp, with_inherited
+    from lossbook.reading.forks import inherit, parents_stamp, with_inherited
+    from lossbook.storage import ancestors
 
     chain = ancestors(folder, info)
     parents = tuple(one.folder.path for one in chain)

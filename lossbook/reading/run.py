@@ -513,7 +513,7 @@ class RecordedRun:
 
     def _rows_of_parent(self, parent: Parent) -> RunRows | None:
         """The rows of a run that another was forked from; None when it is not in this store."""
-        from lossbook.reading.forks import find_parent
+        from lossbook.storage import find_parent
 
         folder = find_parent(self._context.store, parent)
         if folder is None:

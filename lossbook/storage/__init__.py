@@ -21,6 +21,11 @@ if TYPE_CHECKING:
         disagreement as disagreement,
         known_disagreements as known_disagreements,
     )
+    from lossbook.storage.parents import (
+        Ancestor as Ancestor,
+        ancestors as ancestors,
+        find_parent as find_parent,
+    )
     from lossbook.storage.resume_point import (
         last_step as last_step,
         next_row as next_row,
@@ -75,6 +80,7 @@ else:
             "compaction": "SealReport rewrite_sealed seal_run",
             "digests": "compare_ahead disagreement known_disagreements",
             "resume_point": "last_step next_row recorded_state",
+            "parents": "Ancestor ancestors find_parent",
             "rollup": "FINEST_LEVEL LEVEL_STEP",
             "run_state": "ENDED_BY_SECONDS sealed_problems",
             "scan": "LoggedRow Replay visible",

@@ -12,11 +12,11 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lossbook.errors import BadArgument, LossbookError
-from lossbook.paths import RunFolder, replacing, run_folder, run_folders
-from lossbook.run_info import Parent, RunInfo, read_run_info
+from lossbook.paths import RunFolder, replacing
+from lossbook.run_info import RunInfo, read_run_info
 from lossbook.storage.attempts import NEVER, cutoffs
 from lossbook.storage.digests import settle_digests, sha256_of, write_digests
+from lossbook.storage.parents import ancestors
 from lossbook.storage.schema import METRICS_ROW_GROUP, TOP_LEVEL, VISIBLE, connect, copy_to, parquet
 from lossbook.storage.sealed_files import metrics_source, rollup_file
 from lossbook.storage.segments import sealed_segments
@@ -24,8 +24,6 @@ from lossbook.storage.segments import sealed_segments
 if TYPE_CHECKING:
     import duckdb
 
-#: A fork of a fork of a fork: deeper than that is a circle.
-_DEEPEST_FORK = 50
 _STEM = "visible"
 
 
@@ -78,29 +76,11 @@ def write_visible(folder: RunFolder, own_steps: dict[str, dict[int, int]] | None
 
 def _chain(folder: RunFolder) -> Iterator[tuple[RunFolder, RunInfo, int]]:
     """A run and those that it was forked from, each with the last step of it that counts."""
-    last = NEVER
-    for _ in range(_DEEPEST_FORK):
-        info, _wrong = read_run_info(folder)
-        yield folder, info, last
-        if info.parent is None:
-            return
-        found = _find(folder, info.parent)
-        if found is None:
-            return
-        last = min(last, info.parent.step or 0)
-        folder = found
-
-
-def _find(folder: RunFolder, parent: Parent) -> RunFolder | None:
-    store = os.path.dirname(os.path.dirname(folder.path))
-    try:
-        found = run_folder(store, parent.project, parent.run)
-        if found.exists():
-            return found
-        # It may have been moved to another project since.
-        return next((one for one in run_folders(store) if os.path.basename(one.path) == parent.run), None)
-    except (BadArgument, LossbookError):
-        return None
+    own, _ = read_run_info(folder)
+    yield folder, own, NEVER
+    for one in ancestors(folder, own):
+        if one.is_there:
+            yield one.folder, read_run_info(one.folder)[0], one.last_step
 
 
 def _first_steps(connection: duckdb.DuckDBPyConnection, folder: RunFolder) -> dict[str, dict[int, int]]:
