@@ -19,7 +19,7 @@ from lossbook.analysis.resampling import (
     two_sample_test,
 )
 from lossbook.analysis.seed_groups import seed_of
-from lossbook.analysis.seed_statistics import VALUES, value_of
+from lossbook.analysis.seed_statistics import VALUES, read_statistics, value_of
 from lossbook.analysis.seed_summary import Excluded, Statistics, summarize
 from lossbook.errors import BadArgument, UnknownKey, UnknownRun
 from lossbook.formatting import number, plural, printable
@@ -139,6 +139,7 @@ def compare_groups(
         raise BadArgument(
             f"{plural(len(both), 'run')} would be in both groups: choose groups that have no run in common"
         )
+    read_statistics([*first, *second])
     try:
         way: str | None = direction([*first, *second], metric, goal)
     except BadArgument:

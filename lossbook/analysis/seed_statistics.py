@@ -228,6 +228,7 @@ def seed_table(
     if value not in VALUES:
         raise BadArgument(f"value={value!r}: of each run it is one of {', '.join(VALUES)}")
     checked_goal(goal)
+    read_statistics(runs)
     grouping = group_runs(runs, by, ignore)
     try:
         way: str | None = direction(runs, metric, goal)
@@ -258,6 +259,12 @@ def _summarize_group(group: RunGroup, metric: str, value: str, goal: str | None,
             values.append(found)
     statistics = summarize(values, confidence)
     return SeedGroup(group.project, group.settings, group.runs, tuple(values), statistics, tuple(excluded))
+
+
+def read_statistics(runs: Sequence[RecordedRun]) -> None:
+    """Read what another tracker's runs say of their rows: until then there is at most their last values."""
+    for run in runs:
+        len(run.statistics)
 
 
 def value_of(run: RecordedRun, metric: str, value: str, goal: str | None) -> float | str:

@@ -292,3 +292,9 @@ def test_one_damaged_cursor_of_the_cache_costs_one_reading(tmp_path: Path) -> No
     assert run.metrics["loss"]["count"] == 16
     Path(run.folder.followers, "import.json").write_text("{")
     assert SourceBook(Recorded("memory", rows=20)).run("first").metrics["loss"]["count"] == 16
+
+
+def test_statistics_over_seeds_are_of_the_rows_and_not_of_what_a_listing_knows() -> None:
+    losses = expected_losses(20).values()
+    (group,) = SourceBook(Recorded("memory", rows=20)).seeds("loss", value="mean").groups
+    assert group.values == (pytest.approx(sum(losses) / len(losses)),)
