@@ -197,6 +197,22 @@ def test_a_name_that_nobody_has_is_said(book: Book) -> None:
         book.seeds(by="optimizer", ignore=["seed"])
 
 
+def test_a_group_that_is_not_of_seeds_alone_says_so(make_run: MakeRun, book: Book) -> None:
+    make_run("a", 1.0, lr=1, width=1, seed=1)
+    make_run("b", 2.0, lr=1, width=2, seed=2)
+    assert book.seeds(by="lr").remarks == ("runs of one group differ in more than their seed: width",)
+    assert book.seeds(ignore=["width"]).remarks == ()
+    assert set(book.seeds(ignore=["width"]).left_out) == {"width", "seed"}
+
+
+def test_an_experiment_that_counts_twice_is_said(make_run: MakeRun, book: Book) -> None:
+    make_run("a", 1.0, lr=1, seed=1, output_dir="x")
+    make_run("again", 1.0, lr=1, seed=1, output_dir="y")
+    make_run("other", 2.0, lr=1, seed=2)
+    # The newest run comes first.
+    assert book.seeds().remarks == ("the same settings and seed count 2 times: again, a",)
+
+
 def test_projects_are_groups_of_their_own(make_run: MakeRun, book: Book) -> None:
     make_run("a", 1.0, project="one", lr=1)
     make_run("b", 2.0, project="two", lr=1)

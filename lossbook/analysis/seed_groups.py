@@ -160,6 +160,7 @@ def group_runs(
         alone = [name for name in names if len({_same(settings.get(name)) for settings in kept}) == len(runs)]
         hint = f"; {', '.join(alone[:5])} is another in each: ignore it, or group by some names" if alone else ""
         remarks.append(f"no two of {len(runs)} runs have the same settings{hint}")
+    remarks += _repeated_seeds(groups)
     return Grouping(groups, tuple(names), tuple(shown), tuple(remarks))
 
 
@@ -179,7 +180,35 @@ def _group_by(runs: Sequence[RecordedRun], names: list[str]) -> Grouping:
     for settings, members in found.values():
         projects = {run.project for run in members}
         groups.append(RunGroup(members[0].project if len(projects) == 1 else "", settings, tuple(members)))
+    if mixed := _mixed_settings(groups):
+        shown = ", ".join(mixed[:5]) + (f" and {len(mixed) - 5} more" if len(mixed) > 5 else "")
+        remarks.append(f"runs of one group differ in more than their seed: {shown}")
+    remarks += _repeated_seeds(groups)
     return Grouping(tuple(groups), tuple(wanted), (), tuple(remarks))
+
+
+def _mixed_settings(groups: Iterable[RunGroup]) -> list[str]:
+    """The settings in which runs of one group differ, but for seeds, places and names."""
+    mixed: dict[str, None] = {}
+    for group in groups:
+        for name in differing_settings([run.config for run in group.runs]):
+            if not is_seed(name) and not _is_place(name):
+                mixed[name] = None
+    return list(mixed)
+
+
+def _repeated_seeds(groups: Iterable[RunGroup]) -> list[str]:
+    """What is said of runs of one group that have one seed: they may be one experiment that counts twice."""
+    said = []
+    for group in groups:
+        by_seed: dict[tuple[object, ...], list[str]] = {}
+        for run in group.runs:
+            settings = [(name, value) for name, value in flatten_settings(run.config) if not _is_place(name)]
+            if any(is_seed(name) for name, _ in settings):
+                by_seed.setdefault(tuple(sorted((name, _same(value)) for name, value in settings)), []).append(run.name)
+        repeated = [names for names in by_seed.values() if len(names) > 1]
+        said += [f"the same settings and seed count {len(names)} times: {', '.join(names[:5])}" for names in repeated]
+    return [*said[:5], f"and so do {len(said) - 5} more sets of runs"] if len(said) > 6 else said
 
 
 def _only(settings: JsonObject, names: set[str]) -> JsonObject:
