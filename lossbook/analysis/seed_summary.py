@@ -17,7 +17,23 @@ from lossbook.json_shapes import Json, JsonObject
 if TYPE_CHECKING:
     from lossbook.reading import RecordedRun
 
-COLUMNS = ("runs", "mean", "median", "std", "standard_error", "low", "high")
+#: What columns of tables and of bands are called.
+_TAKEN = frozenset(
+    [
+        "project",
+        "runs",
+        "mean",
+        "median",
+        "std",
+        "standard_error",
+        "low",
+        "high",
+        "x",
+        "count",
+        "interval_low",
+        "interval_high",
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -121,8 +137,8 @@ def statistics_columns(one: Statistics) -> JsonObject:
 
 
 def setting_column(name: str) -> str:
-    """What a setting's column is called beside those of the statistics."""
-    return f"config.{name}" if name in ("project", *COLUMNS) else name
+    """What a setting's column is called beside those of the statistics; no reader may tell two names by their case alone."""
+    return f"config.{name}" if name.lower() in _TAKEN else name
 
 
 def csv_text(rows: Sequence[JsonObject]) -> str:

@@ -84,6 +84,18 @@ def test_a_band_has_every_row_of_each_group(command: Command, tmp_path: Path) ->
     assert found == [(10, 5.625, True)]
 
 
+def test_a_setting_called_like_a_column_of_the_band_keeps_its_own(command: Command, tmp_path: Path) -> None:
+    for number in (1, 2):
+        run = WrittenRun(
+            tmp_path / "store" / "tests" / f"x-{number}", name=f"x-{number}", config={"x": number, "Count": number}
+        )
+        run.segment([{"score": 1.0 * number}], end="finished")
+    path = tmp_path / "band.parquet"
+    assert command("seeds", "--where", "config.x > 0", "--band", "score", "--output", path).status == 0
+    found = duckdb.sql(f"""select "config.x", "config.Count", x, count, mean from '{path}' order by 1""").fetchall()
+    assert found == [(1, 1, 0.0, 1, 1.0), (2, 2, 0.0, 1, 2.0)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "sentence"),
     [

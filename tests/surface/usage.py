@@ -164,6 +164,9 @@ def read(store: str, run_id: str) -> None:
     assert problems == []
     last = book.sql("select max(step) from metrics where run = ? and key = ?", [run_id, "train/loss"])
     assert last.rows() == [(6,)]
+    table = book.seeds("train/loss", by="config.lr", value="best", goal="minimize")
+    means: list[float | None] = [group.statistics.mean for group in table.groups]
+    assert len(means) == len(table.dicts())
 
 
 def main(store: str) -> None:
