@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow.dataset
 import pytest
 from waiting import wait_until
 
@@ -193,6 +194,35 @@ def test_an_export_that_is_killed_anywhere_is_right_after_the_next(store: Path, 
     assert main(["export", "--all", "--parquet", str(folder)]) == 0
     assert len(check(lossbook.open(), folder)) == 11
     assert [name for name in os.listdir(folder / ".lossbook") if name.endswith((".tmp", ".parquet"))] == []
+
+
+GROWING = """
+import lossbook
+from lossbook.dataset import ParquetExport
+run = lossbook.init(project="p", id="growing", console=False)
+export = None
+for step in range(3000):
+    run.log({"loss": float(step)}, step=step)
+    if step % 150 == 0:
+        export = export or ParquetExport(lossbook.open(), "team")
+        export.turn()
+run.finish()
+"""
+
+
+def test_who_reads_while_it_is_exported_sees_whole_files(store: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "team"
+    reads = 0
+    with subprocess.Popen([sys.executable, "-c", GROWING], cwd=tmp_path) as exporting:
+        wait_until(lambda: (folder / "metrics" / "p" / "growing.parquet").exists())
+        while exporting.poll() is None:
+            ((count, last),) = ask(folder, "SELECT count(*), max(value) FROM {} WHERE key = 'loss'")
+            frame = pyarrow.dataset.dataset(folder / "metrics").to_table(filter=pyarrow.dataset.field("key") == "loss")
+            assert count == last + 1
+            assert frame.num_rows == max(frame["value"].to_pylist()) + 1
+            reads += 1
+    assert exporting.returncode == 0
+    assert reads > 3
 
 
 def test_follow_keeps_it_up_to_date_until_ctrl_c(store: Path, tmp_path: Path) -> None:
