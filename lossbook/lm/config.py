@@ -232,8 +232,8 @@ class ExperimentConfig:
     def estimate_parameters(self) -> int | None:
         """The number of parameters that this shape has; None where vocabulary, width or depth are not said.
 
-        Biases, norms, embeddings and a tied head are counted as the architecture has them (see
-        `lossbook.lm.shapes`). Without `architecture`, `rope_theta` or `num_kv_heads` mean "llama".
+        Biases, norms, embeddings and a tied head are counted as the architecture has them (see `lossbook.lm.shapes`),
+        learned positions where the context length is said. Without `architecture`, `rope_theta` or `num_kv_heads` mean "llama".
         """
         from lossbook.lm.shapes import estimate_parameters
 
@@ -247,7 +247,7 @@ class ExperimentConfig:
             num_layers=self.num_layers,
             num_heads=self.num_heads or 1,
             d_ff=self.d_ff,
-            context_length=self.context_length or 0,
+            context_length=self.context_length,
             num_kv_heads=self.num_kv_heads,
         )
 

@@ -67,6 +67,11 @@ _RTX_5090 = (
     "NVIDIA RTX Blackwell whitepaper, 2025, as quoted in "
     "https://forums.developer.nvidia.com/t/rtx-5090-peak-bf16-tensor-tflops/350543"
 )
+#: Cards for games: cores times two times the boost clock of NVIDIA's product pages. In 16 bits, summed in 32, a tensor core of
+#: theirs does twice what the other cores do, as the whitepapers have it of the cards that they print.
+_GA10X = f"cores and boost clock of NVIDIA's product page; 16 bits are twice 32, as for the RTX 3090, 3080 and 3070 in: {_GA102}"
+_AD10X = f"cores and boost clock of NVIDIA's product page; 16 bits are twice 32, as for the RTX 4090 and 4080 in: {_ADA}"
+_GB20X = f"cores and boost clock of NVIDIA's product page; 16 bits are twice 32, as for the RTX 5090 in: {_RTX_5090}"
 _L4 = "NVIDIA L4 product page, 2023, https://www.nvidia.com/en-us/data-center/l4/, halved"
 _L40 = "NVIDIA L40 product page, 2022, https://www.nvidia.com/en-us/data-center/l40/"
 _L40S = "NVIDIA L40S datasheet, 2023, https://resources.nvidia.com/en-us-l40s/l40s-datasheet-28413"
@@ -116,6 +121,24 @@ DEVICES: tuple[Device, ...] = (
     Device("RTX 4090",     ("rtx 4090",),               (24,),     82.6,  82.6,   165.2,  165.2,  330.3,  _ADA),
     Device("RTX 6000 Ada", ("rtx 6000 ada",),           (48,),     91.1,  None,   364.25, 364.25, 728.5,  _RTX_6000),
     Device("RTX 5090",     ("rtx 5090",),               (32,),     104.8, None,   209.5,  209.5,  None,   _RTX_5090),
+    Device("RTX 3060",      ("rtx 3060",),               (12,),     12.7,  None,  25.5,   25.5,   None,   _GA10X),
+    Device("RTX 3060 Ti",   ("rtx 3060 ti",),            (8,),      16.2,  None,  32.4,   32.4,   None,   _GA10X),
+    Device("RTX 3070",      ("rtx 3070",),               (8,),      20.3,  None,  40.6,   40.6,   None,   _GA10X),
+    Device("RTX 3070 Ti",   ("rtx 3070 ti",),            (8,),      21.7,  None,  43.5,   43.5,   None,   _GA10X),
+    Device("RTX 3080",      ("rtx 3080",),               (10,),     29.8,  None,  59.5,   59.5,   None,   _GA10X),
+    Device("RTX 3080 Ti",   ("rtx 3080 ti",),            (12,),     34.1,  None,  68.2,   68.2,   None,   _GA10X),
+    Device("RTX 3090 Ti",   ("rtx 3090 ti",),            (24,),     40,    None,  80,     80,     None,   _GA10X),
+    Device("RTX 4060",      ("rtx 4060",),               (8,),      15.1,  None,  30.2,   30.2,   60.5,   _AD10X),
+    Device("RTX 4060 Ti",   ("rtx 4060 ti",),            (8, 16),   22.1,  None,  44.1,   44.1,   88.3,   _AD10X),
+    Device("RTX 4070",      ("rtx 4070",),               (12,),     29.1,  None,  58.3,   58.3,   116.6,  _AD10X),
+    Device("RTX 4070 Super",("rtx 4070 super",),         (12,),     35.5,  None,  71,     71,     141.9,  _AD10X),
+    Device("RTX 4070 Ti",   ("rtx 4070 ti",),            (12,),     40.1,  None,  80.2,   80.2,   160.4,  _AD10X),
+    Device("RTX 4070 Ti Super",("rtx 4070 ti super",),      (16,),     44.1,  None,  88.2,   88.2,   176.4,  _AD10X),
+    Device("RTX 4080",      ("rtx 4080",),               (16,),     48.7,  None,  97.5,   97.5,   194.9,  _AD10X),
+    Device("RTX 4080 Super",("rtx 4080 super",),         (16,),     52.2,  None,  104.4,  104.4,  208.9,  _AD10X),
+    Device("RTX 5070",      ("rtx 5070",),               (12,),     30.9,  None,  61.7,   61.7,   None,   _GB20X),
+    Device("RTX 5070 Ti",   ("rtx 5070 ti",),            (16,),     43.9,  None,  87.9,   87.9,   None,   _GB20X),
+    Device("RTX 5080",      ("rtx 5080",),               (16,),     56.3,  None,  112.6,  112.6,  None,   _GB20X),
     Device("L4",           ("l4",),                     (24,),     30.3,  60,     121,    121,    242.5,  _L4),
     Device("L40",          ("l40",),                    (48,),     90.5,  90.5,   181.05, 181.05, 362,    _L40),
     Device("L40S",         ("l40s",),                   (48,),     91.6,  183,    362.05, 362.05, 733,    _L40S),

@@ -41,7 +41,7 @@ def estimate_parameters(
     d_model: int,
     num_layers: int,
     num_heads: int,
-    context_length: int,
+    context_length: int | None,
     d_ff: int | None = None,
     num_kv_heads: int | None = None,
     tie_embeddings: bool | None = None,
@@ -57,7 +57,7 @@ def estimate_parameters(
         d_model: width of the residual stream.
         num_layers: transformer blocks.
         num_heads: attention heads of a block; each is d_model / num_heads wide.
-        context_length: positions; only "gpt2" keeps parameters for them.
+        context_length: positions; only "gpt2" keeps parameters for them. None leaves them out: a few of a thousand.
         d_ff: width of the feed-forward layer; None for `default_d_ff`.
         num_kv_heads: heads of keys and values (grouped-query attention); None for as many as `num_heads`.
         tie_embeddings: whether the head is the embedding; None for the architecture's own.
@@ -102,7 +102,7 @@ def estimate_parameters(
     one_norm = {"layernorm": d_model * (2 if biased else 1), "rmsnorm": d_model, "none": 0}[norm]
     blocks = num_layers * (attention + feed_forward + 2 * one_norm)
     embeddings = vocab_size * d_model * (1 if tied else 2)
-    positions = context_length * d_model if architecture == "gpt2" else 0
+    positions = (context_length or 0) * d_model if architecture == "gpt2" else 0
     return embeddings + positions + blocks + one_norm
 
 

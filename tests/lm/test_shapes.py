@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lossbook.errors import BadArgument
+from lossbook.lm import ExperimentConfig
 from lossbook.lm.shapes import default_d_ff, estimate_parameters, lookup_parameters
 
 SMALL = {"vocab_size": 1000, "d_model": 64, "num_layers": 2, "num_heads": 4, "context_length": 128}
@@ -122,3 +123,10 @@ def test_what_is_only_looked_up_is_counted_apart() -> None:
 def test_a_shape_that_cannot_be_says_which_size_is_wrong(change: dict[str, object], said: str) -> None:
     with pytest.raises(BadArgument, match=said):
         estimate_parameters(**({"architecture": "llama"} | SMALL | change))  # type: ignore[arg-type]
+
+
+def test_a_configuration_without_a_context_length_is_estimated_without_positions() -> None:
+    shape = {"vocab_size": 50_257, "d_model": 512, "num_layers": 8, "num_heads": 8}
+    without = ExperimentConfig(**shape).estimate_parameters()
+    assert without is not None
+    assert ExperimentConfig(**shape, context_length=1024).estimate_parameters() == without + 1024 * 512
