@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -321,6 +322,42 @@ def test_history_keeps_ranks_apart_when_asked(book: Book, make_run: MakeRun) -> 
         (0, 10.0),
         (1, 30.0),
     ]
+
+
+@pytest.mark.parametrize("options", [{}, {"ranks": True}, {"hidden": True}, {"ranks": True, "hidden": True}])
+def test_a_key_that_is_asked_for_alone_has_the_lines_that_it_has_beside_others(
+    book: Book, make_run: MakeRun, options: dict[str, bool]
+) -> None:
+    """Its name may be that of a column by which lines are put in order, and a step may come twice, or late."""
+    run = make_run("again", attempts=[WrittenRun.attempt_entry(0), WrittenRun.attempt_entry(1, 3)])
+    values = [9.0, 3.0, float("nan"), 7.0, 1.0, 8.0]
+    for rank in (0, -1):
+        run.segment([(step, {"row": value}) for step, value in zip((5, 0, 3, 3, 1, 2), values, strict=True)], rank=rank)
+    run.segment([(step, {"row": 2.5, "lr": 0.1}) for step in (5, 4, 4)], attempt=1, end="finished")
+    found = book.run("again")
+    alone, beside = found.history(["row"], **options), found.history(["row", "lr"], **options)
+    assert (alone.columns, alone.types) == (beside.columns[:-1], beside.types[:-1])
+    lines = [line[:-1] for line in beside.rows()]
+    assert len(lines) == (15 if "hidden" in options else 13)
+    assert repr(alone.rows()) == repr(lines)
+
+
+def test_a_history_loads_nothing_that_draws_imports_or_makes_tables_of_other_libraries(
+    store: Path, make_run: MakeRun
+) -> None:
+    make_run("a").segment([{"loss": 1.0}], end="finished")
+    foreign = "pandas", "pyarrow", "polars", "psutil", "asyncio", "multiprocessing", "concurrent.futures"
+    own = "lossbook.curves.downsample", "lossbook.curves.smoothing", "lossbook.analysis", "lossbook.diagnosis"
+    own += "lossbook.trackers.ingest", "lossbook.run.run", "lossbook.follower", "lossbook.notebook"
+    script = (
+        "import sys, lossbook\n"
+        "found = lossbook.open(sys.argv[1]).run('a').history('loss').numpy()\n"
+        "assert found['loss'].tolist() == [1.0]\n"
+        "print([name for name in sys.argv[2:] if name in sys.modules])\n"
+    )
+    command = [sys.executable, "-c", script, str(store), *foreign, *own]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
 
 
 def test_rows_of_a_child_process_are_rows_of_their_own(book: Book, make_run: MakeRun) -> None:

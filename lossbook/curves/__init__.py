@@ -10,13 +10,11 @@ if TYPE_CHECKING:
     from lossbook.curves.axes import (
         CLOCKS as CLOCKS,
         draw_on_axis as draw_on_axis,
-        make_sources as make_sources,
         place_events as place_events,
     )
     from lossbook.curves.cells import Matrix as Matrix
     from lossbook.curves.downsample import (
         Curve as Curve,
-        Source as Source,
         check_points as check_points,
         gather as gather,
         level_for as level_for,
@@ -32,15 +30,17 @@ if TYPE_CHECKING:
         parse_smoothing as parse_smoothing,
         smooth as smooth,
     )
+    from lossbook.curves.sources import Source as Source, make_sources as make_sources
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
-            "axes": "CLOCKS draw_on_axis make_sources place_events",
+            "axes": "CLOCKS draw_on_axis place_events",
             "cells": "Matrix",
-            "downsample": "Curve Source check_points gather level_for",
+            "downsample": "Curve check_points gather level_for",
             "heatmap": "draw_matrix",
             "layers": "layer_families",
+            "sources": "Source make_sources",
             "smoothing": "Smoothing exponential_moving_average gaussian moving_average moving_median parse_smoothing smooth",
         },
     )

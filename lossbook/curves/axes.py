@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy
@@ -13,86 +12,21 @@ from lossbook.curves.downsample import (
     SMOOTHED_POINTS,
     SMOOTHED_ROWS,
     Curve,
-    Source,
     draw,
     gather,
     smoothed,
 )
 from lossbook.curves.smoothing import Smoothing
-from lossbook.run_info import Parent
-from lossbook.storage import FINEST_LEVEL, NEVER, Buckets, RunRows
+from lossbook.storage import FINEST_LEVEL, NEVER, Buckets
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lossbook.curves.downsample import Places
+    from lossbook.curves.sources import Places, Source
     from lossbook.storage import Column
 
 #: Axes that are made of the time at which a row was logged.
 CLOCKS = ("time", "wallclock", "elapsed")
-#: A fork of a fork of a fork: deeper than that is a circle.
-_DEEPEST_FORK = 50
-
-
-def make_sources(rows: RunRows, find_parent: Callable[[Parent], RunRows | None]) -> list[Source]:
-    """A run's rows and those of the runs that it was forked from, the oldest first."""
-    chain: list[tuple[RunRows, int]] = [(rows, NEVER)]
-    last = NEVER
-    while len(chain) < _DEEPEST_FORK:
-        parent = chain[0][0].info.parent
-        if parent is None:
-            break
-        found = find_parent(parent)
-        if found is None:
-            break
-        last = min(last, parent.step or 0)
-        chain.insert(0, (found, last))
-    clocks = _Clocks([one for one, _ in chain])
-    return [
-        Source(one, last, partial(clocks.seconds, number), clocks.elapsed_seconds)
-        for number, (one, last) in enumerate(chain)
-    ]
-
-
-class _Clocks:
-    """The clocks of a run and of those that it was forked from: seconds that attempts ran, and those between them."""
-
-    def __init__(self, chain: list[RunRows]) -> None:
-        self._chain = chain
-        self._known: list[dict[int, tuple[int, float]]] | None = None
-
-    def seconds(self, number: int, time_us: Places, attempt: int) -> Places:
-        """What the clock that leaves gaps out showed at some times of an attempt of the chain's `number`-th run."""
-        begun, offset = self._offsets()[number].get(attempt, (0, 0.0))
-        return (time_us - begun) / 1e6 + offset
-
-    def elapsed_seconds(self, time_us: Places) -> Places:
-        """How long the first attempt of the first run of the chain had begun before some times."""
-        begun = min((one for offsets in self._offsets() for one, _ in offsets.values()), default=0)
-        return (time_us - begun) / 1e6
-
-    def _offsets(self) -> list[dict[int, tuple[int, float]]]:
-        if self._known is None:
-            # Only an axis that needs it looks it up.
-            self._known, elapsed = [], 0.0
-            for rows in self._chain:
-                offsets, elapsed = _offsets(rows, elapsed)
-                self._known.append(offsets)
-        return self._known
-
-
-def _offsets(rows: RunRows, elapsed: float) -> tuple[dict[int, tuple[int, float]], float]:
-    """Per attempt its beginning (µs) and what the clock showed then; and what it shows at the end."""
-    times = rows.attempt_times()
-    begins = {attempt: first for attempt, (first, _) in times.items()}
-    for attempt in rows.info.attempts:
-        if attempt.started:
-            begins[attempt.number] = attempt.started
-    offsets: dict[int, tuple[int, float]] = {}
-    for number, begun in sorted(begins.items()):
-        offsets[number] = (begun, elapsed)
-        elapsed += max(0.0, (times.get(number, (begun, begun))[1] - begun) / 1e6)
-    return offsets, elapsed
 
 
 def draw_on_axis(

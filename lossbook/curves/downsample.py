@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy
 
 from lossbook.curves.smoothing import Smoothing, smooth, smooth_buckets
 from lossbook.errors import BadArgument
 from lossbook.lazy import shown_by
-from lossbook.storage import BUCKET_COLUMNS, FINEST_LEVEL, LEVEL_STEP, Buckets, RunRows, SeriesPart, between
+from lossbook.storage import BUCKET_COLUMNS, FINEST_LEVEL, LEVEL_STEP, Buckets, SeriesPart, between
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from lossbook.curves.sources import Places, Source
     from lossbook.storage import Column
 
 MOST_POINTS = 100_000
@@ -34,10 +35,6 @@ SMOOTHED_POINTS = 2_000_000
 #: Of more rows than that, an EMA that remembers many is made of the finest rollup buckets: fifty curves take no minute.
 SMOOTHED_ROWS = 200_000
 _PLACES = ("first_step", "last_step", "first_row", "last_row", "first_time", "last_time")
-
-
-#: Places on an axis, steps, or times in µs.
-Places: TypeAlias = "NDArray[numpy.float64]"
 
 
 @dataclass(frozen=True)
@@ -68,20 +65,6 @@ class Curve:
         return f"<lossbook curve of {self.key} by {self.x_name}: {len(self):,} points>"
 
     _repr_html_ = shown_by("curve_html")
-
-
-@dataclass(frozen=True)
-class Source:
-    """Rows that a curve is made of: a run, the last step that counts, and how its clocks run.
-
-    `clock` turns (µs since 1970, attempt) into seconds of wallclock, `elapsed` µs since 1970 into seconds since the
-    run began.
-    """
-
-    rows: RunRows
-    last_step: int
-    clock: Callable[[Places, int], Places]
-    elapsed: Callable[[Places], Places]
 
 
 def check_points(points: int) -> int:

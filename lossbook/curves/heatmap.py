@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy
 
 from lossbook.curves.cells import Cells, Matrix
-from lossbook.curves.downsample import Source, gather
+from lossbook.curves.downsample import gather
 from lossbook.errors import BadArgument, StoreError, UnknownKey
 from lossbook.storage import (
     FINEST_LEVEL,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import duckdb
     from numpy.typing import NDArray
 
+    from lossbook.curves.sources import Source
     from lossbook.storage import Columns, Segment
 
 MOST_KEYS = 20_000

@@ -143,6 +143,12 @@ def history_query(
         f"{'avg' if key in shared else 'any_value'}(value) FILTER (key = {quote(key)}) AS {quote_name(named[key])}"
         for key in keys
     )
+    if len(keys) == 1 and not shared:
+        # Each of its rows is a line: they are put in order, nothing is grouped. That takes a quarter of the time.
+        shown = ", ".join(f"lines.{name}" for name in [*by, "time"])
+        order = ", ".join(f"lines.{name}" for name in [*by, "attempt", "rank DESC", "row"])
+        value = f"lines.value AS {quote_name(named[keys[0]])}"
+        return f"SELECT {shown}, {value} FROM (SELECT * FROM ({rows}){where}) AS lines ORDER BY {order}"
     # The n-th time that a key was logged at a step goes to the n-th line of that step.
     ranked = "rank" if ranks else f"CASE WHEN key IN ({', '.join(map(quote, sorted(shared)))}) THEN rank END"
     within = "key, step" + (f", {ranked}" if ranks or shared else "") + (", attempt" if hidden else "")

@@ -127,18 +127,14 @@ def connect(*, memory_limit: str = "512MB", threads: int = 1, spill: str | None 
             _databases[name] = database
     connection = database.cursor()
     connection.execute("SET enable_progress_bar = false")
-    if name not in _with_icu:
-        _with_icu[name] = _has_icu(connection)
-    if _with_icu[name]:
-        connection.execute("SET TimeZone = 'UTC'")
+    if _with_icu.get(name, True):
+        try:
+            connection.execute("SET TimeZone = 'UTC'")
+            _with_icu[name] = True
+        except duckdb.Error:
+            # A DuckDB without ICU has no zones to be told of.
+            _with_icu[name] = False
     return connection
-
-
-def _has_icu(connection: duckdb.DuckDBPyConnection) -> bool:
-    found = connection.execute(
-        "SELECT count(*) FROM duckdb_extensions() WHERE extension_name = 'icu' AND loaded"
-    ).fetchone()
-    return bool(found and found[0])
 
 
 def copy_to(
