@@ -108,6 +108,38 @@ def fresh(function: Callable[..., Any], folder: str, *, timeout: float = 1200.0,
     return Outcome(value, wall_seconds, settled_seconds, cpu_seconds)
 
 
+def run_script(script: str, folder: str, *words: str, timeout: float = 600.0) -> Outcome:
+    """Run a script in an interpreter that has loaded nothing else, and time all of it, the interpreter's start included.
+
+    Args:
+        script: its text; it finds `words` in `sys.argv[1:]`.
+
+    Returns:
+        What it printed, and what it cost.
+
+    Raises:
+        MeasurementFailed: as `fresh`.
+    """
+    with tempfile.TemporaryFile() as output:
+        before = _children_cpu_seconds()
+        begin = time.perf_counter()
+        process = start([sys.executable, "-c", script, *words], folder, output)
+        try:
+            code: int | None = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            code = None
+        seconds = time.perf_counter() - begin
+        cpu_seconds = _children_cpu_seconds() - before
+        output.seek(0)
+        printed = output.read().decode(errors="replace").strip()
+    if code != 0:
+        why = f"took longer than {timeout:.0f} s" if code is None else f"ended with status {code}"
+        raise MeasurementFailed(f"a script {why}: {printed[-1500:]}")
+    return Outcome(printed, seconds, seconds, cpu_seconds)
+
+
 def start(command: list[str], folder: str, output: Any, *, group: bool = False) -> subprocess.Popen[bytes]:
     """Start a command inside `folder`, this checkout importable, trackers kept in there and off the network."""
     variables = environment(folder)

@@ -70,7 +70,9 @@ _RTX_5090 = (
 #: Cards for games: cores times two times the boost clock of NVIDIA's product pages. In 16 bits, summed in 32, a tensor core of
 #: theirs does twice what the other cores do, as the whitepapers have it of the cards that they print.
 _GA10X = f"cores and boost clock of NVIDIA's product page; 16 bits are twice 32, as for the RTX 3090, 3080 and 3070 in: {_GA102}"
-_AD10X = f"cores and boost clock of NVIDIA's product page; 16 bits are twice 32, as for the RTX 4090 and 4080 in: {_ADA}"
+_AD10X = (
+    f"cores and boost clock of NVIDIA's product page; 16 bits are twice 32, as for the RTX 4090 and 4080 in: {_ADA}"
+)
 _GB20X = f"cores and boost clock of NVIDIA's product page; 16 bits are twice 32, as for the RTX 5090 in: {_RTX_5090}"
 _L4 = "NVIDIA L4 product page, 2023, https://www.nvidia.com/en-us/data-center/l4/, halved"
 _L40 = "NVIDIA L40 product page, 2022, https://www.nvidia.com/en-us/data-center/l40/"
