@@ -127,17 +127,21 @@ def _deliver(run: RecordedRun, spec: str, options: dict[str, str], *, quiet: boo
         with delivery.held():
             missing = undelivered_rows(run.folder, delivery.cursor)
             delivery.open()
-            for sentence in delivery.remarks():
+            said = delivery.remarks()
+            for sentence in said:
                 click.echo(f"lossbook: {sentence}", err=True)
             bar = Bar(f"{run.name} → {name}", undelivered_rows(run.folder, delivery.cursor), quiet=quiet)
             try:
                 delivery.catch_up(bar.add)
             finally:
                 bar.close()
+            for sentence in delivery.remarks():
+                if sentence not in said:
+                    click.echo(f"lossbook: {sentence}", err=True)
             ending = ending_of(run.folder)
             delivery.close(ending)
             # What a mirror had of it in a file of its own, and only had to send, was missing there as well.
-            result.rows = missing - undelivered_rows(run.folder, delivery.cursor)
+            result.rows = missing - undelivered_rows(run.folder, delivery.cursor) + delivery.inherited_rows
             result.url = delivery.cursor.url
     except Busy as error:
         result.error = f"{error}; it goes on by itself"

@@ -9,9 +9,11 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 
 from lossbook.errors import BadArgument, LossbookError
 from lossbook.follower.cursor import Cursor, load_cursor
+from lossbook.follower.inherited import InheritedRows
 from lossbook.journal import merge_config
 from lossbook.json_shapes import JsonMapping, JsonObject, object_or_empty, texts_of
 from lossbook.paths import RunFolder, folder_lock, make_folder, read_json
@@ -62,7 +64,10 @@ class Delivery:
         self._beat = beat or (lambda: None)
         self._options = options or {}
         self._mirror: Mirror | None = None
+        self._inherited: InheritedRows | None = None
         self._replay: Replay | None = None
+        #: Rows of the runs that this one was forked from, those that went before its own just now.
+        self.inherited_rows = 0
 
     @contextmanager
     def held(self) -> Iterator[Delivery]:
@@ -112,29 +117,34 @@ class Delivery:
         self._mirror = mirror
         self.cursor.delivered = held
         self.cursor.url = mirror.url
+        self._inherited = InheritedRows(self.folder, info, held, self._beat)
         self._replay = Replay(self.folder, held)
         self._save(state="open")
 
     def remarks(self) -> list[str]:
-        """What the mirror did otherwise than asked (a name that the tracker cannot have) and damaged rows, a sentence each."""
-        passed_over = self._replay.problems if self._replay is not None else []
+        """What the mirror did otherwise than asked (a name that the tracker cannot have), damaged rows, and parents of a
+        fork that are missing, a sentence each."""
+        passed_over = [
+            sentence
+            for reading in (self._inherited, self._replay)
+            if reading is not None
+            for sentence in reading.problems
+        ]
         return [*texts_of(self.cursor.remote.get("said")), *dict.fromkeys(passed_over)]
 
     def catch_up(self, progress: Callable[[int], None] | None = None) -> int:
-        """Deliver every row that is there; returns how many.
+        """Deliver every row that is there, of a fork its parents' first; returns how many of its own.
 
         Raises:
             MirrorUnavailable: the tracker went away; what was not flushed is delivered again later.
         """
-        assert self._replay is not None, "open() comes first"
+        assert self._inherited is not None, "open() comes first"
+        assert self._replay is not None
+        # What is known of the parents is written down before the first row of the fork: that row says that they are there.
+        for batch in _batches(self._inherited.rows()):
+            self.inherited_rows += self._hand_over(batch, None)
         count = 0
-        batch: list[LoggedRow] = []
-        for row in self._replay.rows():
-            batch.append(row)
-            if len(batch) >= BATCH_ROWS:
-                count += self._hand_over(batch, progress)
-                batch = []
-        if batch:
+        for batch in _batches(self._replay.rows()):
             count += self._hand_over(batch, progress)
         self._beat()
         return count
@@ -195,6 +205,11 @@ class Delivery:
             self.cursor.remote = self._mirror.remote
             self.cursor.url = self._mirror.url
         self.cursor.save(self.folder)
+
+
+def _batches(rows: Iterator[LoggedRow]) -> Iterator[list[LoggedRow]]:
+    while batch := list(islice(rows, BATCH_ROWS)):
+        yield batch
 
 
 def cursor_name(name: str, mode: str) -> str:
@@ -329,17 +344,23 @@ def _follow(
 ) -> None:
     known = set(delivery.remarks())
     delivery.open()
-    for sentence in delivery.remarks():
-        if sentence not in known:
-            tell(sentence)
     while True:
         over = is_over()
+        _tell_new(delivery, known, tell)
         delivery.catch_up()
+        _tell_new(delivery, known, tell)
         if over:
             delivery.close(ending_of(delivery.folder))
             return
         beat()
         time.sleep(poll_seconds)
+
+
+def _tell_new(delivery: Delivery, known: set[str], tell: Callable[[str], None]) -> None:
+    for sentence in delivery.remarks():
+        if sentence not in known:
+            known.add(sentence)
+            tell(sentence)
 
 
 def _begin_offline(delivery: Delivery) -> None:

@@ -175,7 +175,8 @@ class TensorBoardMirror(Mirror):
                 self._system.start(self.subject.created)
                 self._has_system = True
             # In a run of its own: these rows have no step, and an attempt that resumes would take them back.
-            seconds = int(time - self.subject.created)
+            # A parent's, of before a fork began, would be below 0.
+            seconds = max(0, int(time - self.subject.created))
             values = [event_writer.scalar(key + suffix, body[key]) for key in system]
             self._system.append(event_writer.event(time, seconds, values))
             body = {key: value for key, value in body.items() if not is_system(key)}

@@ -1,6 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { setTransport, type Transport } from "../src/api";
+import { BandSubscription } from "../src/charts/bands";
 import { type CurveQuery, CurveSubscription } from "../src/charts/curve_cache";
+import { watchSparkline } from "../src/charts/sparkline_data";
 import { CURVE_FIELDS } from "../src/constants";
 import type { CurvesRequest } from "../src/types";
 
@@ -103,6 +105,33 @@ describe("curves of the page's charts", () => {
     await settle();
     expect(server.requests).toHaveLength(2);
     expect(subscription.known(query("loss", { created: 2 }))!.curve).toBeNull();
+  });
+
+  test("and so are its sparkline and the bands of its group", async () => {
+    for (const created of [1, 1, 2]) {
+      const release = watchSparkline(`p${project}`, "r", "loss", created, "finished", () => {});
+      await vi.advanceTimersByTimeAsync(1000);
+      for (const request of server.requests) request.answer();
+      await settle();
+      release();
+    }
+    expect(server.requests).toHaveLength(2);
+    const bands = new BandSubscription(() => {});
+    const asked = {
+      groups: [{ name: "g", project: `p${project}`, runs: ["r"] }],
+      key: "loss",
+      x: "step",
+      points: 100,
+      start: null,
+      end: null,
+      smoothing: null,
+    };
+    for (const created of [1, 1, 2]) {
+      bands.want(asked, [created], false, true);
+      await settle();
+    }
+    bands.close();
+    expect(server.requests).toHaveLength(4);
   });
 
   test("of charts that appear together go in one request", async () => {

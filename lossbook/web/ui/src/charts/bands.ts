@@ -16,8 +16,9 @@ export class BandSubscription {
 
   constructor(private readonly changed: () => void) {}
 
-  want(request: BandsRequest | null, live: boolean, visible: boolean): void {
-    const name = request === null || !visible ? "" : JSON.stringify([request, live]);
+  /** `created` of all their runs: bands of a run that was there before under its id are not what is asked for. */
+  want(request: BandsRequest | null, created: readonly number[], live: boolean, visible: boolean): void {
+    const name = request === null || !visible ? "" : JSON.stringify([request, created, live]);
     if (name === this.name) return;
     this.close();
     this.name = name;

@@ -90,7 +90,7 @@ export class ChartModel {
   setVisible(visible: boolean): void {
     this.curves.visible = visible;
     if (visible) this.ask();
-    else this.bands.want(null, false, false);
+    else this.bands.want(null, [], false, false);
   }
 
   get axis(): string {
@@ -151,6 +151,7 @@ export class ChartModel {
           };
     this.bands.want(
       request,
+      members.flat().map(({ created }) => created ?? 0),
       members.some((runs) => runs.some(({ state }) => state === "running")),
       this.curves.visible,
     );

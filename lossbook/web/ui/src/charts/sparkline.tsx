@@ -9,6 +9,7 @@ export interface SparklineProps {
   project: string;
   run: string;
   metric: string;
+  created: number; // when the run began: one that is recorded under its id later on is another
   color: string;
   width?: number; // px
   height?: number;
@@ -16,7 +17,7 @@ export interface SparklineProps {
 }
 
 export function Sparkline(props: SparklineProps) {
-  const { project, run, metric, color, width = 64, height = 18, state } = props;
+  const { project, run, metric, created, color, width = 64, height = 18, state } = props;
   const canvas = useRef<HTMLCanvasElement>(null);
   const curve = useRef<CurveAnswer | null>(null);
   const look = useRef({ color, width, height });
@@ -28,7 +29,7 @@ export function Sparkline(props: SparklineProps) {
       (entries) => {
         const isSeen = entries.at(-1)!.isIntersecting; // the last of several notes holds
         if (isSeen && release === null) {
-          release = watchSparkline(project, run, metric, state, (answer) => {
+          release = watchSparkline(project, run, metric, created, state, (answer) => {
             curve.current = answer;
             draw(element, answer, look.current);
           });
@@ -44,7 +45,7 @@ export function Sparkline(props: SparklineProps) {
       sight.disconnect();
       release?.();
     };
-  }, [project, run, metric, state]);
+  }, [project, run, metric, created, state]);
   useEffect(() => draw(canvas.current!, curve.current, { color, width, height }), [color, width, height]);
   return (
     <canvas

@@ -1,4 +1,4 @@
-// Loads the sparklines of a table: one request for all rows in view, cached by run and metric.
+// Loads the sparklines of a table: one request for all rows in view, cached by run, when it was created, and metric.
 
 import { api, type CurveAnswer } from "../api";
 import { afterFirstCurve, poll } from "../polling";
@@ -31,10 +31,11 @@ export function watchSparkline(
   project: string,
   run: string,
   metric: string,
+  created: number,
   state: string,
   watcher: (curve: CurveAnswer | null) => void,
 ): () => void {
-  const name = JSON.stringify([project, run, metric]);
+  const name = JSON.stringify([project, run, metric, created]);
   let entry = entries.get(name);
   if (entry === undefined) {
     entry = { project, run, metric, state, curve: null, known: false, askedState: "", watchers: new Set() };

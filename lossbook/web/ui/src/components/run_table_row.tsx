@@ -100,6 +100,7 @@ export function RunTableRow(props: {
             color={color}
             width={64}
             height={20}
+            created={row.created}
             state={row.state}
           />
         )}
