@@ -18,13 +18,8 @@ from lossbook.reading import (
     ReadContext,
     RecordedRun,
     RunCache,
-    bare,
-    compile_where,
-    lookup,
     read_index,
-    refuse_unknown,
     share_memory,
-    sorted_places,
 )
 
 if TYPE_CHECKING:
@@ -142,7 +137,11 @@ class Book:
             BadQuery: `where` cannot be understood; or none of the runs (of the project) has a name in it or in `sort`, and
                 none goes on.
         """
-        test = compile_where(where) if where else None
+        test = None
+        if where:
+            from lossbook.reading import compile_where
+
+            test = compile_where(where)
         unreadable: list[str] = []
         entries = read_index(self.store, unreadable)
         if project is not None:
@@ -154,6 +153,8 @@ class Book:
             test.learn(records)
             entries = [entry for entry in entries if test(entry.record)]
         if sort:
+            from lossbook.reading import bare, refuse_unknown
+
             name = bare(sort.strip().lstrip("+-"))
             if name != "path" and (remark := refuse_unknown(name, records, "sort")) is not None:
                 remarks.append(remark)
@@ -334,6 +335,8 @@ def _appears(store: str) -> bool:
 
 
 def _sorted(entries: list[IndexEntry], name: str, *, descending: bool) -> list[IndexEntry]:
+    from lossbook.reading import lookup, sorted_places
+
     value_of = lookup(name)
     values = [entry.path if name == "path" else value_of(entry.record) for entry in entries]
     return [entries[at] for at in sorted_places(values, descending=descending)]

@@ -6,7 +6,6 @@ by `scripts/web_types.py`.
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import math
 import re
@@ -151,6 +150,8 @@ def usual_keys(keys: Iterable[str], *, fallback: bool = True) -> list[str]:
 
 def nearest(name: str, keys: Iterable[str], count: int = 5) -> list[str]:
     """The keys that look most like `name`, for a message about one that does not exist."""
+    import difflib
+
     present = sorted(keys)
     close = difflib.get_close_matches(name, present, n=count, cutoff=0.4)
     inside = [key for key in present if name.lower() in key.lower() and key not in close]

@@ -346,9 +346,16 @@ def test_a_history_loads_nothing_that_draws_imports_or_makes_tables_of_other_lib
     store: Path, make_run: MakeRun
 ) -> None:
     make_run("a").segment([{"loss": 1.0}], end="finished")
-    foreign = "pandas", "pyarrow", "polars", "psutil", "asyncio", "multiprocessing", "concurrent.futures"
+    foreign = "pandas", "pyarrow", "polars", "psutil", "asyncio", "multiprocessing", "numpy.ma"
     own = "lossbook.curves.downsample", "lossbook.curves.smoothing", "lossbook.analysis", "lossbook.diagnosis"
-    own += "lossbook.trackers.ingest", "lossbook.run.run", "lossbook.follower", "lossbook.notebook"
+    own += (
+        "lossbook.reading.where",
+        "lossbook.formatting",
+        "lossbook.trackers.ingest",
+        "lossbook.run.run",
+        "lossbook.follower",
+        "lossbook.notebook",
+    )
     script = (
         "import sys, lossbook\n"
         "found = lossbook.open(sys.argv[1]).run('a').history('loss').numpy()\n"

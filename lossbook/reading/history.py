@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import shutil
-import tempfile
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -83,6 +81,9 @@ def _without(path: str, parts: list[DamagedPart]) -> str:
 @cache
 def _scratch(pid: int) -> str:
     """A folder of this process for copies of damaged journals; it goes with the process."""
+    import shutil
+    import tempfile
+
     folder = tempfile.mkdtemp(prefix="lossbook-read-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder

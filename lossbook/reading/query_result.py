@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lossbook.errors import BadArgument, BadQuery, MissingLibrary, StoreError
-from lossbook.formatting import csv_cell
 from lossbook.lazy import shown_by
 from lossbook.metrics import nearest
 from lossbook.paths import replacing
@@ -183,6 +182,8 @@ class QueryResult:
 
         import orjson
 
+        from lossbook.formatting import csv_cell
+
         if format == "parquet":
             # Its columns are named by DuckDB, where there is no pyarrow to do it.
             try:
@@ -233,6 +234,8 @@ class QueryResult:
 
     def _without_formulas(self, text: str) -> str:
         """The same rows with each text, and each name of a column, as `csv_cell` has it."""
+        from lossbook.formatting import csv_cell
+
         values = []
         for place, kind in zip(self._places, self.types, strict=True):
             column = f"given.{place}"

@@ -178,15 +178,18 @@ def fetch_columns(connection: duckdb.DuckDBPyConnection, query: str, parameters:
     Raises:
         duckdb.Error: the query cannot be run.
     """
-    # DuckDB gives arrays, so it is loaded by then; what only writes does not need it.
-    import numpy
+    arrays: Columns = connection.execute(query, parameters).fetchnumpy()
+    return {name: _filled(array) for name, array in arrays.items()}
 
-    return {
-        name: array.filled(numpy.nan if array.dtype.kind == "f" else 0)
-        if isinstance(array, numpy.ma.MaskedArray)
-        else array
-        for name, array in connection.execute(query, parameters).fetchnumpy().items()
-    }
+
+def _filled(array: Column) -> Column:
+    # An array that has missing values is told by this method: to ask for `numpy.ma` would load it, which takes 10 ms, and
+    # DuckDB does so for such an array only.
+    filled = getattr(array, "filled", None)
+    if filled is None:
+        return array
+    filled_array: Column = filled(float("nan") if array.dtype.kind == "f" else 0)
+    return filled_array
 
 
 def quote(text: str) -> str:
