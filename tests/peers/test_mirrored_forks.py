@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from journals import WrittenRun
 
 import lossbook
+from lossbook.follower.cursor import load_cursor
+from lossbook.follower.deliver import is_complete
 from lossbook.paths import RunFolder
 from lossbook.storage import seal_run
 
@@ -186,6 +189,48 @@ def test_rows_of_a_parent_keep_their_times(tmp_path: Path) -> None:
     (where,) = (tmp_path / "runs" / "lab").iterdir()
     points = EventAccumulator(str(where)).Reload().Scalars("loss")
     assert [point.wall_time for point in points[:2]] == pytest.approx(logged[:2], abs=1e-3)
+
+
+def test_the_mirror_beside_a_fork_that_trains_brings_its_parents_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wait_until: Callable[..., None]
+) -> None:
+    train(range(5), 0.0, id="base")
+    monkeypatch.setenv("LOSSBOOK_FOLLOWER", "on")
+    fork = train(range(3, 6), 100.0, id="fork", fork_from="base?_step=2", mirrors="tensorboard")
+    folder = RunFolder(fork.path)
+    wait_until(lambda: is_complete(folder, load_cursor(folder, "tensorboard")), 60)
+    assert at_tensorboard(tmp_path) == as_in_lossbook("fork")
+
+
+def test_a_key_of_every_rank_of_a_parent_is_told_by_rank_as_that_of_the_fork(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    base = WrittenRun(tmp_path / "store" / "lab" / "base", project="lab")
+    for rank in (0, 1):
+        base.segment([(step, {"memory": 10.0 * rank + step}) for step in range(3)], rank=rank)
+    fork = WrittenRun(
+        tmp_path / "store" / "lab" / "fork",
+        project="lab",
+        parent={"run": "base", "project": "lab", "step": 1, "created": base.identity["created"]},
+    )
+    for rank in (0, 1):
+        fork.segment([(2, {"memory": 100.0 * rank})], rank=rank)
+    sync("fork", "--to", "tensorboard")
+    (where,) = (tmp_path / "runs" / "lab").iterdir()
+    read = EventAccumulator(str(where)).Reload()
+    assert [(point.step, point.value) for point in read.Scalars("memory")] == [(0, 0.0), (1, 1.0), (2, 0.0)]
+    assert [(point.step, point.value) for point in read.Scalars("memory/rank_1")] == [(0, 10.0), (1, 11.0), (2, 100.0)]
+
+
+def test_a_mirror_that_began_without_the_parents_goes_on_without_them(tmp_path: Path) -> None:
+    base = train(range(3), 0.0, id="base")
+    train(range(2, 4), 100.0, id="fork", fork_from="base?_step=1")
+    away = shutil.move(base.path, tmp_path / "away")
+    sync("fork", "--to", "tensorboard")
+    shutil.move(away, base.path)
+    train(range(4, 5), 200.0, id="fork", resume="must")
+    sync("fork", "--to", "tensorboard")
+    assert at_tensorboard(tmp_path) == [(2, 102.0), (3, 103.0), (4, 204.0)]
 
 
 def test_a_parent_that_is_gone_is_said_once_and_the_fork_is_delivered(tmp_path: Path) -> None:
