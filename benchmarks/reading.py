@@ -34,6 +34,7 @@ import sys, lossbook
 print(len(lossbook.open(sys.argv[1]).run("latest").history([sys.argv[2]]).df()))
 """
 _PANDAS = "import pandas"
+_PANDAS_DUCKDB = "import pandas, duckdb; duckdb.connect()"
 _TRACKIO_SERIES = """
 import sys
 from trackio.sqlite_storage import SQLiteStorage
@@ -158,7 +159,7 @@ def take_turns(session: Session, questions: dict[str, tuple[str, str, str]], exp
 
     Args:
         questions: name to (script, folder, store).
-        expected: what each must print, so that none is fast because it read nothing; pandas' import prints nothing.
+        expected: what each must print, so that none is fast because it read nothing; imports alone print nothing.
     """
     turns = 5 if session.quick else 15
     costs: dict[str, list[_Cost]] = {name: [] for name in questions}
@@ -167,7 +168,7 @@ def take_turns(session: Session, questions: dict[str, tuple[str, str, str]], exp
         for name, (script, folder, store) in questions.items():
             try:
                 outcome = run_script(script, folder, store, KEY)
-                if outcome.value != ("" if script == _PANDAS else str(expected)):
+                if outcome.value != ("" if script in (_PANDAS, _PANDAS_DUCKDB) else str(expected)):
                     raise MeasurementFailed(f"{name} found {outcome.value!r}, not {expected}")
             except MeasurementFailed as error:
                 if str(error) not in session.failures:
@@ -210,6 +211,7 @@ def _one_series(session: Session) -> list[Figure]:
         questions = {".numpy()": (_NUMPY, folder, ours.value)}
         if installed("pandas"):
             questions |= {".df()": (_DF, folder, ours.value), "import pandas": (_PANDAS, folder, "")}
+            questions["pandas and an empty DuckDB"] = (_PANDAS_DUCKDB, folder, "")
     if "trackio" in session.peers:
         folder = session.place("series-trackio")
         theirs = session.measure(write_series, folder, tracker="trackio")
@@ -227,7 +229,8 @@ def _one_series(session: Session) -> list[Figure]:
         ),
         *_compare(f"{title} as numpy", array, trackio, "trackio's", 1 / 3),
     ]
-    if frame is not None and pandas is not None:
+    empty = cost.get("pandas and an empty DuckDB")
+    if frame is not None and pandas is not None and empty is not None:
         found += [
             _seconds(f"{title} as a data frame, new process, s", frame, None),
             Figure(
@@ -236,7 +239,8 @@ def _one_series(session: Session) -> list[Figure]:
                 frame.wall - pandas.wall,
                 target=Target(at_most=0.1),
                 note=f"`import pandas` alone took {pandas.wall:.3f} s in the same turns, {pandas.cpu:.3f} s of the "
-                f"processor; beyond that the frame took {frame.cpu - pandas.cpu:.3f} s of it.",
+                f"processor; beyond that the frame took {frame.cpu - pandas.cpu:.3f} s of it. To import DuckDB too and "
+                f"open an empty one took {empty.wall - pandas.wall:.3f} s more ({empty.cpu - pandas.cpu:.3f} s).",
             ),
         ]
     return found
