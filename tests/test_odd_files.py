@@ -13,7 +13,7 @@ from journals import WrittenRun
 
 from lossbook.book import open as open_store
 from lossbook.cli.app import main
-from lossbook.errors import LossbookError
+from lossbook.errors import BadQuery, LossbookError
 from lossbook.paths import read_json
 from lossbook.storage.compaction import seal_run
 from lossbook.storage.summary import LiveSummary
@@ -132,7 +132,11 @@ def test_no_json_at_all_stops_a_store_from_being_read(identity: dict[str, Any], 
         listing.look()
         (key,) = listing.keys()
         assert main(["ls", "--store", folder]) == 0
-        for one in (*book.runs(sort="loss"), book.kept_run(*key)):
+        try:
+            runs = book.runs(sort="loss")
+        except BadQuery:  # what its summary says of its metrics is all that there is, and it says of none
+            runs = book.runs()
+        for one in (*runs, book.kept_run(*key)):
             try:
                 one.curve("loss")
                 one.problems()

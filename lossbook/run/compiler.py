@@ -21,6 +21,8 @@ _COMPILER = "torch._dynamo"
 #: What is called within a training step, in this package: folders and files.
 _CALLED_IN_STEPS = (
     "__init__.py",
+    "handlers.py",
+    "metrics.py",
     "wandb.py",
     "redaction.py",
     "run",

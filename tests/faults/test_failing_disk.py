@@ -24,7 +24,7 @@ def test_a_store_that_cannot_be_listed_is_not_taken_for_an_empty_one(
     book = lossbook.open(make_store(store))
     assert len(book.runs()) > 5
     monkeypatch.setattr(os, "scandir", fail)
-    with pytest.raises(StoreError, match=r"cannot be listed \(Stale file handle\)"):
+    with pytest.raises(StoreError, match=r"cannot be read \(Stale file handle\)"):
         book.runs()
 
 

@@ -80,11 +80,11 @@ export class MarkSubscription {
   merged(range: Range, log: boolean, places = 90): MarkGroup[] {
     const seen = new Set<string>();
     const found: DrawnMark[] = [];
-    for (const { project, run, label, color, attempt } of this.series) {
+    for (const series of this.series) {
+      const { run, label, color, attempt } = series;
       if (attempt !== undefined || seen.has(run)) continue;
       seen.add(run);
-      for (const mark of kept.get(nameOf({ project, run }, this.axis))?.marks ?? [])
-        found.push({ ...mark, label, color });
+      for (const mark of kept.get(nameOf(series, this.axis))?.marks ?? []) found.push({ ...mark, label, color });
     }
     return mergeMarks(found, range, log, places);
   }
