@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lossbook.access import refusal
 from lossbook.cli.app import COMPLETE, RUN, Settings, cli, common_options
 from lossbook.cli.format import plural, printable, screen, size, to_json
 from lossbook.errors import LossbookError, StoreError
-from lossbook.paths import RunFolder, refusal, run_folders
+from lossbook.paths import RunFolder, run_folders
 from lossbook.run_info import read_run_info
 
 if TYPE_CHECKING:

@@ -16,21 +16,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lossbook.access import refusal
 from lossbook.cli.app import RUN, Settings, common_options
 from lossbook.cli.followers import follower_of
 from lossbook.cli.format import age, plural, printable, size, to_json
 from lossbook.errors import BadArgument, LossbookError, StoreError, UnknownRun
-from lossbook.paths import (
-    TRASH,
-    RunFolder,
-    fsync_folder,
-    project_folder,
-    read_json,
-    refusal,
-    run_folder,
-    safe_name,
-    write_json,
-)
+from lossbook.paths import TRASH, RunFolder, fsync_folder, project_folder, read_json, run_folder, safe_name, write_json
 from lossbook.run_info import edit_run_info
 
 if TYPE_CHECKING:

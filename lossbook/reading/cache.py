@@ -14,8 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lossbook.access import check_store, why_unreadable
 from lossbook.errors import BadArgument, UnknownRun
-from lossbook.paths import RunFolder, check_store, folder_mark, is_settled, run_folder, why_unreadable
+from lossbook.paths import RunFolder, folder_mark, is_settled, run_folder
 
 if TYPE_CHECKING:
     from lossbook.reading.run import RecordedRun

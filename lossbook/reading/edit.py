@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from lossbook.access import refusal
 from lossbook.errors import BadArgument, StoreError
-from lossbook.paths import RunFolder, refusal
+from lossbook.paths import RunFolder
 from lossbook.run_info import RunInfo, edit_run_info, load_run_info
 
 

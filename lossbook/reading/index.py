@@ -17,17 +17,9 @@ from typing import NamedTuple
 
 import orjson
 
+from lossbook.access import check_store, why_unreadable
 from lossbook.journal import note_left_out
-from lossbook.paths import (
-    RunFolder,
-    cache_folder,
-    check_store,
-    folder_mark,
-    is_settled,
-    replace_file,
-    run_entries,
-    why_unreadable,
-)
+from lossbook.paths import RunFolder, cache_folder, folder_mark, is_settled, replace_file, run_entries
 from lossbook.reading.record import IndexRecord, journal_stamp, parse_record, read_record
 
 VERSION = 7

@@ -22,9 +22,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lossbook.access import check_store, why_unreadable
 from lossbook.errors import BadQuery, UnknownRun
 from lossbook.json_shapes import Json
-from lossbook.paths import RunFolder, check_store, folder_mark, is_settled, safe_name, why_unreadable
+from lossbook.paths import RunFolder, folder_mark, is_settled, safe_name
 from lossbook.reading.columns import ColumnCache, ColumnName, NameSets
 from lossbook.reading.index import IndexEntry, MappedText, load_index, read_index
 from lossbook.reading.names import FIELDS, bare, compile_value, presence

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
+from lossbook.access import may_read, unlisted_folders
 from lossbook.errors import LossbookError
 from lossbook.journal import first_row, journal_segments, merge_config
 from lossbook.json_shapes import JsonObject, is_time
-from lossbook.paths import FORMAT, RunFolder, file_names, may_read, unlisted_folders
+from lossbook.paths import FORMAT, RunFolder, file_names
 from lossbook.run_info import RunInfo, read_run_info
 from lossbook.storage import MetricTable, RunSummary, read_summary
 

@@ -15,7 +15,7 @@ from lossbook.errors import LossbookError, StoreError, UnknownRun
 from lossbook.handlers import is_of_handler
 from lossbook.journal import AttemptRow, Journal, NullJournal, merge_config
 from lossbook.json_shapes import JsonObject
-from lossbook.paths import RunFolder, cache_folder, file_names, folder_lock, new_run_id, refusal, run_folder, safe_name
+from lossbook.paths import RunFolder, cache_folder, file_names, folder_lock, new_run_id, run_folder, safe_name
 from lossbook.processes import Life, process_start, this_place
 from lossbook.run.claim import Wanted, claim_run
 from lossbook.run.distributed import Launch, shared_run_id
@@ -187,6 +187,8 @@ def begin(
             raise
         if request.store == rescue:
             raise StoreError(f"{rescue} cannot be written ({error.strerror or error})") from error
+        from lossbook.access import refusal  # no run that can be written needs it
+
         warn(
             f"the store {request.store} cannot be written ({refusal(error)}); this run is kept in {rescue} "
             f"instead: mend the store, then `lossbook --store {rescue} mv RUN --to {request.store}`"

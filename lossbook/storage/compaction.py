@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from lossbook.access import refusal
 from lossbook.errors import LossbookError, StoreError
 from lossbook.formatting import duration
 from lossbook.journal import (
@@ -30,15 +31,7 @@ from lossbook.journal import (
     server_clock,
     take_over,
 )
-from lossbook.paths import (
-    RunFolder,
-    SegmentName,
-    file_names,
-    folder_lock,
-    fsync_folder,
-    parse_segment_name,
-    refusal,
-)
+from lossbook.paths import RunFolder, SegmentName, file_names, folder_lock, fsync_folder, parse_segment_name
 from lossbook.processes import Life, Place, process_life, this_place
 from lossbook.run_files import refuse_linked_folders
 from lossbook.run_info import read_run_info
