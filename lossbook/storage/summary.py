@@ -19,7 +19,7 @@ from lossbook.journal import ReadMark, Row, first_row, mark_of, read_segment
 from lossbook.json_shapes import JsonObject, object_or_empty
 from lossbook.paths import RunFolder, SegmentName, is_monitor, parse_segment_name
 from lossbook.run_info import RunInfo, read_run_info
-from lossbook.storage.attempts import NEVER, cutoffs
+from lossbook.storage.attempt_statistics import AttemptStatistics, Place
 from lossbook.storage.derived_files import SealNotes, read_seal_notes
 from lossbook.storage.overlaps import overlap_problems
 from lossbook.storage.run_state import EventFold, is_running, run_state, sealed_problems
@@ -32,7 +32,6 @@ from lossbook.storage.statistics import (
     Statistics,
     read_sealed,
     statistics_of,
-    statistics_up_to,
 )
 from lossbook.storage.summary_file import MetricTable, ReadTo, RunSummary, write_summary
 
@@ -42,11 +41,6 @@ MOST_KEYS = 200_000
 LEAST_ALIKE = 256
 #: A run's files are replaced while they are read so many times in a row at the most.
 _MOST_TRIES = 20
-
-#: Steps up to which statistics are kept, of a run that others were forked from.
-_MOST_CUTS = 64
-
-Place = tuple[int, int]  # attempt, rank
 
 
 class _StartOver(Exception):
@@ -90,21 +84,16 @@ class LiveSummary:
     def _begin(self) -> None:
         self._cursors: dict[SegmentName, _FileCursor] = {}
         self._overlaps: list[str] = []
-        self._series: dict[Place, dict[str, Statistics]] = {}
-        self._places: dict[str, list[Place]] = {}  # by key
+        self._series = AttemptStatistics()
         self._trained: set[str] = set()
         self._events = EventFold()
         self._rows = self._last_time = 0
         self._last_step: int | None = None
         self._seed: MetricTable | None = None  # what a `summary.json` said, to which rows behind its cursor are added
         self._resumed_from: dict[int, int | None] = {}
-        self._changed: set[str] = set()
         self._written: dict[str, JsonObject] = {}  # by key, as `summary.json` has it
-        self._cut: dict[tuple[str, Place], tuple[int, int, Statistics]] = {}  # cut, rows then, up to there
         self._ends: dict[int, int] = {}  # by attempt, when training logged its last row
         self._earlier: int | None = None  # what a `summary.json` said of the attempts before the last
-        self._up_to: dict[tuple[Place, int], dict[str, Statistics]] = {}  # as `up_to` worked it out
-        self._lowest: dict[Place, int] = {}  # the lowest step that came since
 
     @property
     def is_seeded(self) -> bool:
@@ -114,7 +103,7 @@ class LiveSummary:
     @property
     def kept_bytes(self) -> int:
         """What it takes in memory, about."""
-        return sum(250 * len(series) for series in self._series.values()) + 600 * len(self._written)
+        return 250 * len(self._series) + 600 * len(self._written)
 
     def update(self, written: RunSummary | None = None) -> RunSummary:
         """Read what is new and return the summary as it stands now.
@@ -164,7 +153,7 @@ class LiveSummary:
             raise _StartOver
         if resumed_from != self._resumed_from:
             self._resumed_from = resumed_from
-            self._changed.update(self._places)
+            self._series.note_all_changed()
         if shared and not self._overlaps:
             self._overlaps = overlap_problems(segments)
         self._update_metrics(segments)
@@ -181,51 +170,13 @@ class LiveSummary:
             for _ in range(_MOST_TRIES):
                 try:
                     self._update(None)
-                    return self._sum_up_to(step, list_segments(self._folder))
+                    return self._series.up_to(step, list_segments(self._folder), self._resumed_from)
                 except FileNotFoundError:
                     continue
                 except _StartOver:
                     self._begin()
             self._update(None)
-            return self._sum_up_to(step, list_segments(self._folder))
-
-    def _sum_up_to(self, step: int, segments: list[Segment]) -> dict[str, Statistics]:
-        for place, cut in [*self._up_to]:
-            if self._lowest.get(place, NEVER) <= cut:
-                del self._up_to[place, cut]
-        self._lowest.clear()
-        whole: dict[str, Statistics] = {}
-        missing: dict[tuple[Place, int], set[str]] = {}
-        pieces: dict[str, list[tuple[Place, int | None]]] = {}
-        for key, places in self._places.items():
-            cuts = self._last_visible(key)
-            for place in places:
-                one, cut = self._series[place][key], min(step, cuts[place[0]])
-                if one.first_step > cut:
-                    continue
-                is_whole = one.furthest_step <= cut
-                pieces.setdefault(key, []).append((place, None if is_whole else cut))
-                if not is_whole and key not in self._up_to.get((place, cut), ()):
-                    missing.setdefault((place, cut), set()).add(key)
-        for (place, cut), keys in missing.items():
-            found = statistics_up_to(segments, *place, cut, keys)
-            self._up_to.setdefault((place, cut), {}).update({key: found.get(key, Statistics()) for key in keys})
-        for key, parts in pieces.items():
-            total = Statistics()
-            for place, end in parts:
-                total.merge(self._series[place][key] if end is None else self._up_to[place, end][key])
-            if total.count:
-                whole[key] = total
-        while len(self._up_to) > _MOST_CUTS:
-            del self._up_to[next(iter(self._up_to))]
-        return whole
-
-    def _last_visible(self, key: str) -> dict[int, int]:
-        """The last step that counts of each attempt, of one key."""
-        firsts: dict[int, int] = {}
-        for place in self._places[key]:
-            firsts[place[0]] = min(firsts.get(place[0], NEVER), self._series[place][key].first_step)
-        return cutoffs(self._resumed_from, firsts)
+            return self._series.up_to(step, list_segments(self._folder), self._resumed_from)
 
     def write(self) -> RunSummary:
         """Bring `summary.json` up to date.
@@ -313,12 +264,11 @@ class LiveSummary:
                 continue
             series = self._series_of((cursor.attempt, rank))
             step = row.step or 0
-            self._note_step((cursor.attempt, rank), step)
             if not series.keys() >= row.body.keys():
                 self._add_series((cursor.attempt, rank), {key: Statistics() for key in row.body if key not in series})
             for key, value in row.body.items():
                 series[key].add(step, row.i, value)
-            self._changed.update(row.body)
+            self._series.note_added((cursor.attempt, rank), row.body, step)
         cursor.offset = reading.offset
         cursor.line += len(reading.rows) + len(reading.problems)
         cursor.problems += [str(problem) for problem in reading.problems]
@@ -346,8 +296,7 @@ class LiveSummary:
                 self._add_series(place, {key: Statistics() for key in keys if key not in series})
             for at, key in enumerate(keys):
                 series[key].add_many(numbers[1], numbers[0], values[:, at])
-            self._changed.update(keys)
-            self._note_step(place, int(numbers[1].min()))
+            self._series.note_added(place, keys, int(numbers[1].min()))
             cursor.next_row = max(cursor.next_row or 0, int(numbers[0].max()) + 1)
             if is_training:
                 self._rows += len(alike)
@@ -414,12 +363,11 @@ class LiveSummary:
     def _take_part(self, part: SealedPart, segment: Segment) -> None:
         for (key, attempt, rank), one in part.series.items():
             series = self._series_of((attempt, rank))
-            self._note_step((attempt, rank), one.first_step)
             if key in series:
                 series[key].merge(one)
-                self._changed.add(key)
             else:
                 self._add_series((attempt, rank), {key: one})
+            self._series.note_added((attempt, rank), (key,), one.first_step)
         for event in part.events:
             self._events.add(event)
         if not is_monitor(segment.name.rank):
@@ -431,9 +379,6 @@ class LiveSummary:
         self._last_time = max(self._last_time, time_us)
         self._ends[attempt] = max(self._ends.get(attempt, 0), time_us)
 
-    def _note_step(self, place: Place, step: int) -> None:
-        self._lowest[place] = min(self._lowest.get(place, NEVER), step)
-
     def _earlier_us(self, info: RunInfo) -> int | None:
         """What the attempts before the last ran, each from its beginning to its last row."""
         if self._earlier is not None:
@@ -444,19 +389,10 @@ class LiveSummary:
     def _series_of(self, place: Place) -> dict[str, Statistics]:
         if self._seed is not None and place[0] != max(self._resumed_from):
             raise _StartOver
-        series = self._series.get(place)
-        if series is None:
-            series = self._series[place] = {}
-        return series
+        return self._series.of(place)
 
     def _add_series(self, place: Place, fresh: dict[str, Statistics]) -> None:
-        self._series[place].update(fresh)
-        for key in fresh:
-            places = self._places.setdefault(key, [])
-            places.append(place)
-            # In the order in which one who reads everything finds them.
-            places.sort()
-        self._changed.update(fresh)
+        self._series.add(place, fresh)
         if not is_monitor(place[1]):
             self._trained.update(fresh)
 
@@ -464,63 +400,25 @@ class LiveSummary:
 
     def _update_metrics(self, segments: list[Segment]) -> None:
         """Work out again what changed of each key: statistics over the rows that count."""
-        cuts = self._cuts(segments)
+        # A seed is of rows that count and of the last attempt alone: nothing of it, and nothing behind it, is hidden.
+        resumed_from = self._resumed_from if self._seed is None else {}
         is_new = False
-        for key in self._changed:
+        for key, parts in self._series.take_changed(segments, resumed_from):
             total = Statistics()
             if self._seed is not None and key in self._seed:
                 found = statistics_of(self._seed[key])
                 if found is None:
                     raise _StartOver
                 total = found
-            is_seen = total.count > 0
-            for place in self._places[key]:
-                one = cuts.get((key, place), self._series[place][key])
-                if one is not None:
-                    total.merge(one)
-                    is_seen = True
-            if is_seen:
+            for one in parts:
+                total.merge(one)
+            if parts or total.count:
                 is_new |= key not in self._written
                 self._written[key] = total.to_json()
             else:
                 self._written.pop(key, None)
         if is_new:
             self._written = dict(sorted(self._written.items()))
-        self._changed = set()
-
-    def _cuts(self, segments: list[Segment]) -> dict[tuple[str, Place], Statistics | None]:
-        """Of series that changed and have rows that a later attempt hides: the rest of them, None where none is left."""
-        attempts = {attempt for attempt, _ in self._series}
-        if self._seed is not None or len(attempts | set(self._resumed_from)) < 2:
-            return {}
-        found: dict[tuple[str, Place], Statistics | None] = {}
-        known: dict[tuple[tuple[int, int], ...], dict[int, int]] = {}
-        missing: dict[tuple[Place, int], set[str]] = {}
-        for key in self._changed:
-            firsts: dict[int, int] = {}
-            for place in self._places[key]:
-                firsts[place[0]] = min(firsts.get(place[0], NEVER), self._series[place][key].first_step)
-            named = tuple(sorted(firsts.items()))
-            cuts = known.get(named)
-            if cuts is None:
-                cuts = known[named] = cutoffs(self._resumed_from, firsts)
-            for place in self._places[key]:
-                one, cut = self._series[place][key], cuts[place[0]]
-                if one.first_step > cut:
-                    found[key, place] = None
-                elif one.furthest_step > cut:
-                    kept = self._cut.get((key, place))
-                    if kept is not None and kept[:2] == (cut, one.count):
-                        found[key, place] = kept[2]
-                    else:
-                        missing.setdefault((place, cut), set()).add(key)
-        for (place, cut), keys in missing.items():
-            rest = statistics_up_to(segments, *place, cut, keys)
-            for key in keys:
-                one = rest.get(key, Statistics())
-                self._cut[key, place] = (cut, self._series[place][key].count, one)
-                found[key, place] = one
-        return found
 
     def _assemble(self, info: RunInfo) -> RunSummary:
         stated = self._events.folded()
