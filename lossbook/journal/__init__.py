@@ -1,12 +1,12 @@
 """The journal: append-only JSON Lines, one file per writing process and segment.
 
 `line` owns the format of a line, `attempt_row` the row that begins a segment, `writer` the promise that a returned
-append survives SIGKILL, `gate` that one thread writes at a time, `home` where the run's folder is, `flush` what a
-loss of power cannot take, `bounded_text` how the console keeps its beginning and its end, `async_writer` and `spill`
-the same for a file system that may hang, `waiting` for a run that is not known yet, `digest` the checksums that tell
-a flipped byte, `reader` the reading of whatever is there, damaged or not, `read_mark` whether a file is still the one
-that was read, `liveness` and `lease` whether somebody may still write, `takeover` what is done where that cannot be
-seen.
+append survives SIGKILL, `gate` that one thread writes at a time, `current_segment` that its file is at its path,
+`home` where the run's folder is, `flush` what a loss of power cannot take, `bounded_text` how the console keeps its
+beginning and its end, `async_writer` and `spill` the same for a file system that may hang, `waiting` for a run that
+is not known yet, `digest` the checksums that tell a flipped byte, `reader` the reading of whatever is there, damaged
+or not, `read_mark` whether a file is still the one that was read, `liveness` and `lease` whether somebody may still
+write, `takeover` what is done where that cannot be seen.
 """
 
 from __future__ import annotations

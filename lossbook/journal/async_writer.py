@@ -15,10 +15,11 @@ from collections.abc import Callable
 
 from lossbook.journal import writer
 from lossbook.journal.attempt_row import AttemptRow
+from lossbook.journal.current_segment import UNUSABLE
 from lossbook.journal.encoded import EncodedJournal
 from lossbook.journal.line import number_line
 from lossbook.journal.spill import NextRow, SpillFile, SpillHead, bring_file_home
-from lossbook.journal.writer import UNUSABLE, Journal
+from lossbook.journal.writer import Journal
 from lossbook.json_shapes import JsonObject
 from lossbook.paths import RunFolder
 
