@@ -25,7 +25,9 @@ def static(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("static")
     (folder / "assets").mkdir()
     (folder / "index.html").write_text(
-        '<!doctype html><title>Lossbook</title><p id="told">nothing</p><script src="./assets/app.js"></script>'
+        # A page without an icon has the browser ask for one whenever it likes, and complain of the answer.
+        '<!doctype html><title>Lossbook</title><link rel="icon" href="data:,">'
+        '<p id="told">nothing</p><script src="./assets/app.js"></script>'
     )
     (folder / "assets" / "app.js").write_text(
         "fetch('./api/store').then(answer => answer.json())"
