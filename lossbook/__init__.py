@@ -23,6 +23,7 @@ from lossbook.run import LiveModule
 
 if TYPE_CHECKING:
     from lossbook.book import Book
+    from lossbook.compat.stand_in import install_as
     from lossbook.curves import Curve
     from lossbook.reading import RecordedRun
     from lossbook.run import Histogram, Image, RecordedMapping, Run, Table, Text, finish, init, log
@@ -48,6 +49,7 @@ __all__ = [
     "errors",
     "finish",
     "init",
+    "install_as",
     "log",
     "open",
     "run",
@@ -58,6 +60,7 @@ __all__ = [
 _LAZY = {
     **dict.fromkeys(("Histogram", "Image", "Run", "Table", "Text", "finish", "init", "log"), "lossbook.run"),
     "open": "lossbook.trackers",
+    "install_as": "lossbook.compat.stand_in",
     "Book": "lossbook.book",
     "Curve": "lossbook.curves",
     "RecordedRun": "lossbook.reading",

@@ -296,6 +296,7 @@ COMMANDS = Registry(
         "mv": "lossbook.cli.moving:mv_command",
         "sync": "lossbook.cli.syncing:sync_command",
         "import": "lossbook.cli.importing:import_command",
+        "run": "lossbook.cli.running:run_command",
         "slurm": "lossbook.cli.slurm:slurm_command",
         "seal": "lossbook.cli.maintenance:seal_command",
         "verify": "lossbook.cli.maintenance:verify_command",

@@ -1,0 +1,275 @@
+"""`lossbook.install_as("wandb")`: from then on `import wandb`, and every module below it, is Lossbook.
+
+A finder at the head of `sys.meta_path` answers for the names of other trackers, so code that nobody edits, and libraries
+that import the tracker themselves, write Lossbook runs. A module below the tracker's has the names that Lossbook knows
+(`wandb.data_types.Image` is `lossbook.wandb.Image`); another name is said once and does nothing. The package's metadata
+(`importlib.metadata.version("wandb")`) are answered too where it is not installed, because libraries ask for them.
+
+Within such a process the real package cannot be imported. Mirrors are not affected: they deliver from a process beside it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from importlib import metadata
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from types import ModuleType
+
+from lossbook.errors import BadArgument
+from lossbook.run import LiveModule
+
+#: The trackers that Lossbook takes the place of, each with the version whose names it answers for.
+VERSIONS = {"wandb": "0.31.0", "trackio": "0.43.0", "tensorboardX": "2.6.4"}
+#: What the words of `--as` stand for: the packages that a script imports.
+PACKAGES = {"wandb": ("wandb",), "trackio": ("trackio",), "tensorboard": ("tensorboardX", "torch.utils.tensorboard")}
+#: What scripts written for TensorBoard are given; `tensorboard` can be chosen where this module is.
+SUMMARY_WRITER = "lossbook.tensorboard"
+#: The folder whose `sitecustomize` installs the stand-ins in child processes.
+STARTUP = str(Path(__file__).with_name("startup"))
+
+#: W&B's modules (0.31, and those of earlier versions that code still imports); any depth below them is answered.
+_TOP = frozenset(
+    ("agents", "analytics", "apis", "automations", "beta", "catboost", "cli", "data_types", "docker", "dummy", "env",
+     "errors", "fastai", "filesync", "gym", "integration", "integrations", "jupyter", "keras", "lightgbm", "old", "plot",
+     "plots", "sacred", "sandbox", "sb3", "sdk", "sklearn", "tensorboard", "tensorflow", "trigger", "util", "viz",
+     "wandb_agent", "wandb_controller", "wandb_run", "wandb_sdk", "wandb_torch", "xgboost")
+)  # fmt: skip
+#: Modules below those that are reached as attributes, without an import of their own.
+_BELOW = frozenset(
+    ("apis.internal", "apis.public", "integration.fastai", "integration.gym", "integration.keras",
+     "integration.lightgbm", "integration.sb3", "integration.sklearn", "integration.tensorboard", "integration.torch",
+     "integration.xgboost", "sdk.artifacts", "sdk.data_types", "sdk.interface", "sdk.internal", "sdk.launch", "sdk.lib",
+     "sdk.lib.config_util", "sdk.lib.disabled", "sdk.lib.runid", "sdk.wandb_config", "sdk.wandb_init",
+     "sdk.wandb_run", "sdk.wandb_settings", "sdk.wandb_setup", "sdk.wandb_summary")
+)  # fmt: skip
+
+
+class StandIn(LiveModule):
+    """The module that `import wandb` gives: Lossbook's words, and a sentence for every other."""
+
+    def __getattr__(self, name: str) -> object:
+        if name in ("config", "summary"):
+            raise AttributeError(name)  # LiveModule has them
+        package = self.__name__
+        if name.startswith("_"):
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        words = importlib.import_module("lossbook.wandb")
+        found: object
+        try:
+            found = getattr(words, name)
+        except AttributeError:
+            if package == "wandb" and name in _TOP:
+                return importlib.import_module(f"wandb.{name}")
+            found = _absent(package, name)
+        else:
+            if package == "wandb" and name in _TOP and name not in ("plot", "util"):
+                return importlib.import_module(f"wandb.{name}")
+        self.__dict__[name] = found
+        return found
+
+
+class StandInSubmodule(ModuleType):
+    """A module below the tracker's: the names of it that Lossbook knows, and a sentence for every other."""
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("__"):
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        package, _, below = self.__name__.partition(".")
+        if f"{below}.{name}" in _BELOW:
+            return importlib.import_module(f"{self.__name__}.{name}")
+        found = _known(package, below, name)
+        self.__dict__[name] = found
+        return found
+
+
+class SummaryWriters(ModuleType):
+    """`torch.utils.tensorboard` and `tensorboardX`: `SummaryWriter` is Lossbook's."""
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("_"):
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(SUMMARY_WRITER), name)
+
+
+def _known(package: str, below: str, name: str) -> object:
+    root = importlib.import_module(package)
+    words = importlib.import_module("lossbook.wandb")
+    if (top := below.split(".")[0]) in ("plot", "util") and package == "wandb":
+        return getattr(getattr(words, top), name)
+    if name == "generate_id":
+        return words.util.generate_id
+    if below == "env":
+        return _environment(name)
+    if name == "wandb":
+        return root
+    if not name.startswith("_") and top not in (
+        "keras",
+        "integration",
+        "sklearn",
+        "xgboost",
+        "lightgbm",
+    ):
+        if name in ("run", "config", "summary"):
+            return getattr(root, name)
+        if name in words.__all__:
+            return getattr(words, name)
+    return _absent(f"{package}.{below}", name)
+
+
+def _environment(name: str) -> object:
+    """`wandb.env`: its constants are names of variables, its functions read and set them."""
+    if name.isupper():
+        return f"WANDB_{name}"
+    asks, _, variable = name.partition("_")
+    key = f"WANDB_{variable.upper()}"
+    if asks == "set" and variable:
+        return lambda value, env=None: (os.environ if env is None else env).__setitem__(key, str(value))
+    if asks == "get" and variable:
+        return lambda default=None, env=None: (os.environ if env is None else env).get(key, default)
+    return _absent("wandb.env", name)
+
+
+def _absent(owner: str, name: str) -> object:
+    """Stands in for a name that Lossbook has not: an exception, a class or a function, by the way it is written."""
+    from lossbook.compat.wandb.unknown_names import Unanswered
+    from lossbook.errors import Error
+    from lossbook.run import say_once
+
+    whole = f"{owner}.{name}"
+    if name.endswith(("Error", "Exception", "Warning")):
+        return type(name, (Error,), {"__module__": owner})
+    sentence = f"{whole} is not in Lossbook; it does nothing"
+    if name[:1].isupper() and not name.isupper():
+
+        def begin(self: object, *arguments: object, **named: object) -> None:
+            say_once(sentence)
+
+        def ask(self: object, asked: str) -> Unanswered:
+            if asked.startswith("_"):
+                raise AttributeError(asked)
+            return Unanswered(f"{whole}.{asked}")
+
+        return type(name, (), {"__module__": owner, "__init__": begin, "__getattr__": ask})
+
+    def call(*arguments: object, **named: object) -> Unanswered:
+        say_once(sentence)
+        return Unanswered(whole)
+
+    call.__name__ = call.__qualname__ = name
+    return call
+
+
+def _is_tensorboard(module: str) -> bool:
+    return f"{module}.".startswith(tuple(f"{package}." for package in PACKAGES["tensorboard"]))
+
+
+class _Loader(Loader):
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        if _is_tensorboard(spec.name):
+            return SummaryWriters(spec.name)
+        kind = StandInSubmodule if "." in spec.name else StandIn
+        return kind(spec.name, "Lossbook, in the place of this package (docs/wandb.md).")
+
+    def exec_module(self, module: ModuleType) -> None:
+        if (version := VERSIONS.get(module.__name__)) is not None:
+            module.__dict__["__version__"] = version
+
+
+class _Metadata(metadata.Distribution):
+    """What `importlib.metadata` says of a tracker that is not installed."""
+
+    def __init__(self, name: str) -> None:
+        self._text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {VERSIONS[name]}\n"
+
+    def read_text(self, filename: str) -> str | None:
+        return self._text if filename == "METADATA" else None
+
+    def locate_file(self, path: object) -> Path:  # type: ignore[override]
+        return Path(STARTUP) / str(path)
+
+
+class Finder(MetaPathFinder):
+    """Answers for the packages of the trackers that were chosen."""
+
+    def __init__(self) -> None:
+        self.words: set[str] = set()
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        root, _, below = fullname.partition(".")
+        if "tensorboard" in self.words and _is_tensorboard(fullname):
+            return ModuleSpec(fullname, _Loader(), is_package=True)
+        if root not in self.words or root == "tensorboard":
+            return None
+        if root == "wandb" and below and below.split(".")[0] not in _TOP:
+            return None
+        return ModuleSpec(fullname, _Loader(), is_package=True)
+
+    def find_distributions(
+        self, context: metadata.DistributionFinder.Context | None = None
+    ) -> Iterable[metadata.Distribution]:
+        name = context.name if context is not None else None
+        chosen = {one for word in self.words for one in PACKAGES[word]} & VERSIONS.keys()
+        if name not in chosen or PathFinder.find_spec(str(name)) is not None:
+            return ()  # an installed one speaks for itself
+        return (_Metadata(str(name)),)
+
+
+_FINDER = Finder()
+
+
+def available() -> tuple[str, ...]:
+    """The words that `install_as` and `lossbook run --as` know here."""
+    has_writer = importlib.util.find_spec(SUMMARY_WRITER) is not None
+    return tuple(word for word in PACKAGES if word != "tensorboard" or has_writer)
+
+
+def check_words(words: Iterable[str]) -> tuple[str, ...]:
+    """The words, each once.
+
+    Raises:
+        BadArgument: Lossbook takes no such package's place.
+    """
+    known = available()
+    chosen = tuple(dict.fromkeys(word.strip() for word in words if word.strip()))
+    for word in chosen:
+        if word not in known:
+            raise BadArgument(f"Lossbook cannot stand in for {word!r}: it can for {', '.join(known)}")
+    return chosen
+
+
+def install_as(*words: str) -> None:
+    """Make `import wandb` (or another tracker's package) give Lossbook, in this process from now on.
+
+    Call it before anything imports the package: `lossbook.install_as("wandb")` at the top of a script.
+
+    Args:
+        words: "wandb", "trackio".
+
+    Raises:
+        BadArgument: Lossbook takes no such package's place, or the real one has been imported already.
+    """
+    chosen = check_words(words)
+    for package in (package for word in chosen for package in PACKAGES[word]):
+        present = sys.modules.get(package)
+        if present is not None and not isinstance(present, (StandIn, SummaryWriters)):
+            raise BadArgument(
+                f"{package} has been imported already: call lossbook.install_as() before that, "
+                f"or start the script with `lossbook run`"
+            )
+    _FINDER.words.update(chosen)
+    if _FINDER not in sys.meta_path:
+        sys.meta_path.insert(0, _FINDER)
+
+
+def environment_for(words: Sequence[str], environment: dict[str, str]) -> dict[str, str]:
+    """`environment`, with what makes Python processes install the stand-ins when they start."""
+    before = [entry for entry in environment.get("PYTHONPATH", "").split(os.pathsep) if entry and entry != STARTUP]
+    return {**environment, "LOSSBOOK_AS": ",".join(words), "PYTHONPATH": os.pathsep.join([STARTUP, *before])}

@@ -1,0 +1,55 @@
+"""Brings `lossbook run --as …` into every Python process below it: Python imports this file when it starts.
+
+`lossbook run` puts this folder at the head of PYTHONPATH and the names into LOSSBOOK_AS, so workers that multiprocessing
+spawns, ranks of torchrun and scripts started by scripts have Lossbook in the other package's place too. Nothing is
+installed into the environment. Another `sitecustomize` on the path is run as if this one were not there.
+"""
+
+import os
+import sys
+
+
+def _runs_lossbook(words: "list[str]") -> bool:
+    # Lossbook's own commands and followers need the real package: a mirror to W&B is W&B's own client.
+    rest = iter(words[1:])
+    for word in rest:
+        if word == "-m":
+            return next(rest, "").split(".")[0] == "lossbook"
+        if word in ("-W", "-X"):
+            next(rest, "")
+        elif not word.startswith("-"):
+            return os.path.basename(word) == "lossbook"
+    return False
+
+
+def _install() -> None:
+    names = os.environ.get("LOSSBOOK_AS", "")
+    if not names or _runs_lossbook(sys.orig_argv):
+        return
+    try:
+        from lossbook.compat.stand_in import install_as
+    except ImportError:
+        return  # another Python, which has no Lossbook: its programs run as they are
+    try:
+        install_as(*names.split(","))
+    except Exception as error:
+        sys.stderr.write(f"lossbook: LOSSBOOK_AS={names}: {error}\n")
+
+
+def _run_the_next() -> None:
+    """The `sitecustomize` that this one hides."""
+    from importlib.machinery import PathFinder
+
+    here = os.path.realpath(os.path.dirname(__file__))
+    sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry or ".") != here]
+    spec = PathFinder.find_spec("sitecustomize")
+    if spec is None or spec.loader is None:
+        return
+    from importlib.util import module_from_spec
+
+    module = sys.modules["sitecustomize"] = module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+
+_run_the_next()
+_install()
