@@ -21,7 +21,7 @@ import lossbook
 PLACE = ROOT / "docs" / "api.md"
 #: What to record with, then what is logged, then what to read with.
 GROUPS = {
-    "Recording": ("init", "log", "finish", "Run", "run", "config", "summary"),
+    "Recording": ("init", "log", "finish", "Run", "run", "config", "summary", "install_as"),
     "Values": ("Image", "Table", "Histogram", "Text"),
     "Reading": ("open", "Book", "RecordedRun", "Curve"),
     "Errors": ("errors",),

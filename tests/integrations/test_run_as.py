@@ -98,14 +98,33 @@ def test_another_sitecustomize_is_run_too(tmp_path: Path, monkeypatch: pytest.Mo
     assert done.stdout.splitlines()[-2:] == ["mine", "0.31.0"], done.stderr
 
 
-def test_lossbook_itself_sees_the_real_package() -> None:
+def test_followers_and_commands_of_lossbook_see_the_real_package() -> None:
     text = """
-import subprocess, sys
-ask = [sys.executable, "-m", "lossbook.cli", "--version"]
-code = "import sys, runpy; runpy.run_module('lossbook.cli', run_name='x'); print(any(type(f).__name__ == 'Finder' for f in sys.meta_path))"
-print(subprocess.run([*ask], capture_output=True, text=True).stdout.startswith("lossbook "))
+import os, subprocess, sys
+from lossbook.start import python_command
+os.environ["PYTHONPROFILEIMPORTTIME"] = "1"
+for ask in ([sys.executable, "-c", "pass"], [sys.executable, "-m", "lossbook.cli", "--version"],
+            python_command("lossbook.cli", "--version")):
+    said = subprocess.run(ask, capture_output=True, text=True).stderr
+    print("sitecustomize" in said, "lossbook.compat.stand_in" in said)
 """
-    assert run("--as", "wandb", "train.py", text=text).stdout == "True\n"
+    assert run("--as", "wandb", "train.py", text=text).stdout.splitlines() == ["True True", "True False", "True False"]
+
+
+def test_every_rank_of_torchrun_has_it(store: Path) -> None:
+    pytest.importorskip("torch")
+    text = """
+import os, wandb
+run = wandb.init(project="p", name="ranks")
+wandb.log({"loss": float(os.environ["RANK"])})
+wandb.finish()
+assert type(wandb).__name__ == "StandIn"
+"""
+    Path("train.py").write_text(text)
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    done = run("--as", "wandb", *torchrun, "train.py")
+    assert done.returncode == 0, done.stderr
+    assert recorded(store).name == "ranks"
 
 
 @pytest.mark.parametrize(

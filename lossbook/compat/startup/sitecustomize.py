@@ -18,13 +18,17 @@ def _runs_lossbook(words: "list[str]") -> bool:
         if word in ("-W", "-X"):
             next(rest, "")
         elif not word.startswith("-"):
-            return os.path.basename(word) == "lossbook"
+            package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+            return os.path.basename(word) == "lossbook" or os.path.abspath(word) == os.path.join(package, "start.py")
     return False
 
 
 def _install() -> None:
     names = os.environ.get("LOSSBOOK_AS", "")
-    if not names or _runs_lossbook(sys.orig_argv):
+    if not names:
+        return
+    if _runs_lossbook(sys.orig_argv):
+        del os.environ["LOSSBOOK_AS"]  # nor is it for what a mirror's client starts
         return
     try:
         from lossbook.compat.stand_in import install_as
