@@ -36,7 +36,7 @@ STARTUP = str(Path(__file__).with_name("startup"))
 #: W&B's modules (0.31, and those of earlier versions that code still imports); any depth below them is answered.
 _TOP = frozenset(
     ("agents", "analytics", "apis", "automations", "beta", "catboost", "cli", "data_types", "docker", "dummy", "env",
-     "errors", "fastai", "filesync", "gym", "integration", "integrations", "jupyter", "keras", "lightgbm", "old", "plot",
+     "errors", "fastai", "filesync", "gym", "integration", "integrations", "jupyter", "keras", "lightgbm", "old", "plot", "proto", "vendor",
      "plots", "sacred", "sandbox", "sb3", "sdk", "sklearn", "tensorboard", "tensorflow", "trigger", "util", "viz",
      "wandb_agent", "wandb_controller", "wandb_run", "wandb_sdk", "wandb_torch", "xgboost")
 )  # fmt: skip
@@ -108,6 +108,10 @@ def _known(package: str, below: str, name: str) -> object:
         return _environment(name)
     if name == "wandb":
         return root
+    if top == "apis" and name in ("PublicApi", "InternalApi"):
+        return words.Api
+    if below == "apis.public" and name == "Run":
+        return importlib.import_module("lossbook.reading").RecordedRun
     if not name.startswith("_") and top not in (
         "keras",
         "integration",
@@ -222,7 +226,8 @@ class Finder(MetaPathFinder):
         return (_Metadata(str(name)),)
 
 
-_FINDER = Finder()
+#: The one finder of this process.
+FINDER = Finder()
 
 
 def available() -> tuple[str, ...]:
@@ -264,9 +269,9 @@ def install_as(*words: str) -> None:
                 f"{package} has been imported already: call lossbook.install_as() before that, "
                 f"or start the script with `lossbook run`"
             )
-    _FINDER.words.update(chosen)
-    if _FINDER not in sys.meta_path:
-        sys.meta_path.insert(0, _FINDER)
+    FINDER.words.update(chosen)
+    if FINDER not in sys.meta_path:
+        sys.meta_path.insert(0, FINDER)
 
 
 def environment_for(words: Sequence[str], environment: dict[str, str]) -> dict[str, str]:

@@ -31,7 +31,7 @@ def recorded(store: Path) -> lossbook.RecordedRun:
 
 
 def test_modules_below_wandb_are_lossbook_too(store: Path) -> None:
-    done = run("--as", "wandb", "train.py", "--lr", "0.1", text="""
+    text = """
 import sys, wandb
 import wandb.sdk.lib.runid, wandb.apis.public, wandb.env, wandb.plot, wandb.integration.keras
 from wandb.util import generate_id
@@ -48,7 +48,8 @@ assert isinstance(run, Run) and wandb.run is run
 wandb.log({"loss": 1.0})
 wandb.config.update({"more": 2})
 wandb.finish()
-""")  # fmt: skip
+"""
+    done = run("--as", "wandb", "train.py", "--lr", "0.1", text=text)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("WandbCallback is not in Lossbook") == 1
     found = recorded(store)
@@ -78,7 +79,7 @@ sys.exit(7)
 
 
 def test_spawned_workers_have_it_too() -> None:
-    done = run("--as", "wandb,trackio", "train.py", text="""
+    text = """
 import multiprocessing
 def ask(name):
     module = __import__(name)
@@ -86,7 +87,8 @@ def ask(name):
 if __name__ == "__main__":
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         print(pool.map(ask, ["wandb", "trackio"]))
-""")  # fmt: skip
+"""
+    done = run("--as", "wandb,trackio", "train.py", text=text)
     assert done.stdout == "['lossbook.compat.stand_in', 'lossbook.compat.stand_in']\n", done.stderr
 
 
@@ -103,7 +105,7 @@ def test_followers_and_commands_of_lossbook_see_the_real_package() -> None:
 import os, subprocess, sys
 from lossbook.start import python_command
 os.environ["PYTHONPROFILEIMPORTTIME"] = "1"
-for ask in ([sys.executable, "-c", "pass"], [sys.executable, "-m", "lossbook.cli", "--version"],
+for ask in ([sys.executable, "-c", "import wandb"], [sys.executable, "-m", "lossbook.cli", "--version"],
             python_command("lossbook.cli", "--version")):
     said = subprocess.run(ask, capture_output=True, text=True).stderr
     print("sitecustomize" in said, "lossbook.compat.stand_in" in said)
@@ -154,7 +156,7 @@ def test_install_as_in_code_comes_before_the_import(store: Path) -> None:
 
 def test_lightnings_own_wandb_logger_works(store: Path) -> None:
     pytest.importorskip("lightning.pytorch")
-    done = run("--as", "wandb", "train.py", text="""
+    text = """
 import lightning.pytorch as lightning, torch
 from lightning.pytorch.loggers import WandbLogger
 class Tiny(lightning.LightningModule):
@@ -174,7 +176,8 @@ trainer = lightning.Trainer(logger=logger, max_steps=4, log_every_n_steps=1, acc
     enable_progress_bar=False, enable_model_summary=False)
 trainer.fit(model, torch.utils.data.DataLoader(torch.ones(8, 4), batch_size=2))
 logger.log_text("words", columns=["a"], data=[["b"]])
-""")  # fmt: skip
+"""
+    done = run("--as", "wandb", "train.py", text=text)
     assert done.returncode == 0, done.stderr
     found = recorded(store)
     assert (found.name, found.config["width"]) == ("light", 3)
@@ -183,7 +186,7 @@ logger.log_text("words", columns=["a"], data=[["b"]])
 
 def test_transformers_own_wandb_callback_works(store: Path) -> None:
     pytest.importorskip("transformers")
-    done = run("--as", "wandb", "train.py", text="""
+    text = """
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 model = GPT2LMHeadModel(GPT2Config(vocab_size=16, n_positions=8, n_embd=8, n_layer=1, n_head=1))
@@ -191,7 +194,8 @@ rows = [{"input_ids": torch.arange(8), "labels": torch.arange(8)}] * 8
 arguments = TrainingArguments("out", report_to="wandb", run_name="hf", max_steps=3, logging_steps=1, use_cpu=True,
     save_strategy="no", disable_tqdm=True)
 Trainer(model, arguments, train_dataset=rows).train()
-""")  # fmt: skip
+"""
+    done = run("--as", "wandb", "train.py", text=text)
     assert done.returncode == 0, done.stderr
     found = recorded(store)
     assert found.config["max_steps"] == 3
@@ -200,14 +204,15 @@ Trainer(model, arguments, train_dataset=rows).train()
 
 def test_accelerates_own_wandb_tracker_works(store: Path) -> None:
     pytest.importorskip("accelerate")
-    done = run("--as", "wandb", "train.py", text="""
+    text = """
 from accelerate import Accelerator
 accelerator = Accelerator(log_with="wandb", cpu=True)
 accelerator.init_trackers("p", config={"lr": 0.5}, init_kwargs={"wandb": {"name": "acc"}})
 for step in range(3):
     accelerator.log({"loss": 1.0 / (step + 1)}, step=step)
 accelerator.end_training()
-""")  # fmt: skip
+"""
+    done = run("--as", "wandb", "train.py", text=text)
     assert done.returncode == 0, done.stderr
     found = recorded(store)
     assert (found.name, found.project, found.config["lr"]) == ("acc", "p", 0.5)

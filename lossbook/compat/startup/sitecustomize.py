@@ -23,6 +23,38 @@ def _runs_lossbook(words: "list[str]") -> bool:
     return False
 
 
+class _Door:
+    """Loads Lossbook when the program first asks for a package that it stands in for: most processes never do."""
+
+    def __init__(self, words: "list[str]") -> None:
+        self._words = words
+
+    def find_spec(self, name, path=None, target=None):  # type: ignore[no-untyped-def]
+        if name.partition(".")[0] not in ("wandb", "trackio", "tensorboardX") and name != "torch.utils.tensorboard":
+            return None
+        finder = self._finder()
+        return None if finder is None else finder.find_spec(name)
+
+    def find_distributions(self, context=None):  # type: ignore[no-untyped-def]
+        if getattr(context, "name", None) not in ("wandb", "trackio", "tensorboardX"):
+            return ()
+        finder = self._finder()
+        return () if finder is None else finder.find_distributions(context)
+
+    def _finder(self):  # type: ignore[no-untyped-def]
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
+        try:
+            from lossbook.compat.stand_in import FINDER, install_as
+        except ImportError:
+            return None  # another Python, which has no Lossbook: its programs run as they are
+        try:
+            install_as(*self._words)
+        except Exception as error:
+            sys.stderr.write(f"lossbook: LOSSBOOK_AS={','.join(self._words)}: {error}\n")
+        return FINDER
+
+
 def _install() -> None:
     names = os.environ.get("LOSSBOOK_AS", "")
     if not names:
@@ -30,14 +62,7 @@ def _install() -> None:
     if _runs_lossbook(sys.orig_argv):
         del os.environ["LOSSBOOK_AS"]  # nor is it for what a mirror's client starts
         return
-    try:
-        from lossbook.compat.stand_in import install_as
-    except ImportError:
-        return  # another Python, which has no Lossbook: its programs run as they are
-    try:
-        install_as(*names.split(","))
-    except Exception as error:
-        sys.stderr.write(f"lossbook: LOSSBOOK_AS={names}: {error}\n")
+    sys.meta_path.insert(0, _Door(names.split(",")))
 
 
 def _run_the_next() -> None:
