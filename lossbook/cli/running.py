@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from lossbook.cli.app import Settings
 from lossbook.errors import BadArgument
 
 
@@ -30,9 +31,13 @@ Examples:
     "--as", "names", multiple=True, metavar="NAMES", help="The trackers to stand in for, wandb,trackio [default: all]."
 )
 @click.option("-m", "as_module", is_flag=True, help="SCRIPT is a module's name, as for python -m.")
+@click.option("--store", metavar="FOLDER", help="The store that it writes to: LOSSBOOK_STORE of the program.")
 @click.argument("words", nargs=-1, required=True, metavar="SCRIPT [ARGUMENTS...]")
-def run_command(names: tuple[str, ...], as_module: bool, words: tuple[str, ...]) -> None:
-    """Run a program written for another tracker, unedited: what it imports as wandb is Lossbook."""
+@click.pass_obj
+def run_command(
+    settings: Settings, names: tuple[str, ...], as_module: bool, store: str | None, words: tuple[str, ...]
+) -> None:
+    """Run an unedited program: its `import wandb` is Lossbook."""
     from lossbook.compat.stand_in import available, check_words, environment_for
 
     chosen = check_words(name for one in names for name in one.split(",")) if names else available()
@@ -40,6 +45,8 @@ def run_command(names: tuple[str, ...], as_module: bool, words: tuple[str, ...])
         raise BadArgument("--as names no tracker: --as wandb")
     command = _command(words, as_module)
     environment = environment_for(chosen, dict(os.environ))
+    if store or settings.store:
+        environment["LOSSBOOK_STORE"] = str(store or settings.store)
     sys.stdout.flush()
     sys.stderr.flush()
     # In this process's place: its number, its signals and its exit status are the program's own.

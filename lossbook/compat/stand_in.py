@@ -36,9 +36,9 @@ STARTUP = str(Path(__file__).with_name("startup"))
 #: W&B's modules (0.31, and those of earlier versions that code still imports); any depth below them is answered.
 _TOP = frozenset(
     ("agents", "analytics", "apis", "automations", "beta", "catboost", "cli", "data_types", "docker", "dummy", "env",
-     "errors", "fastai", "filesync", "gym", "integration", "integrations", "jupyter", "keras", "lightgbm", "old", "plot", "proto", "vendor",
-     "plots", "sacred", "sandbox", "sb3", "sdk", "sklearn", "tensorboard", "tensorflow", "trigger", "util", "viz",
-     "wandb_agent", "wandb_controller", "wandb_run", "wandb_sdk", "wandb_torch", "xgboost")
+     "errors", "fastai", "filesync", "gym", "integration", "integrations", "jupyter", "keras", "lightgbm", "old",
+     "plot", "plots", "proto", "sacred", "sandbox", "sb3", "sdk", "sklearn", "tensorboard", "tensorflow", "trigger",
+     "util", "vendor", "viz", "wandb_agent", "wandb_controller", "wandb_run", "wandb_sdk", "wandb_torch", "xgboost")
 )  # fmt: skip
 #: Modules below those that are reached as attributes, without an import of their own.
 _BELOW = frozenset(

@@ -56,6 +56,12 @@ wandb.finish()
     assert (found.name, found.config["lr"], found.config["more"]) == ("as-it-is", 0.1, 2)
 
 
+def test_the_store_can_be_named(tmp_path: Path) -> None:
+    done = run("--store", "elsewhere", "train.py", text="import wandb; wandb.init(project='p').finish()")
+    assert done.returncode == 0, done.stderr
+    assert recorded(tmp_path / "elsewhere").project == "p"
+
+
 def test_a_module_that_wandb_never_had_is_not_found() -> None:
     done = run("--as", "wandb", "train.py", text="import wandb.no_such_module")
     assert done.returncode == 1

@@ -8,6 +8,10 @@ installed into the environment. Another `sitecustomize` on the path is run as if
 import os
 import sys
 
+TYPE_CHECKING = False  # `typing` takes longer to load than all of this
+if TYPE_CHECKING:
+    from typing import Any
+
 
 def _runs_lossbook(words: "list[str]") -> bool:
     # Lossbook's own commands and followers need the real package: a mirror to W&B is W&B's own client.
@@ -29,19 +33,19 @@ class _Door:
     def __init__(self, words: "list[str]") -> None:
         self._words = words
 
-    def find_spec(self, name, path=None, target=None):  # type: ignore[no-untyped-def]
+    def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
         if name.partition(".")[0] not in ("wandb", "trackio", "tensorboardX") and name != "torch.utils.tensorboard":
             return None
         finder = self._finder()
         return None if finder is None else finder.find_spec(name)
 
-    def find_distributions(self, context=None):  # type: ignore[no-untyped-def]
+    def find_distributions(self, context: "Any" = None) -> "Any":
         if getattr(context, "name", None) not in ("wandb", "trackio", "tensorboardX"):
             return ()
         finder = self._finder()
         return () if finder is None else finder.find_distributions(context)
 
-    def _finder(self):  # type: ignore[no-untyped-def]
+    def _finder(self) -> "Any":
         if self in sys.meta_path:
             sys.meta_path.remove(self)
         try:
