@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from importlib import metadata
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
@@ -221,7 +221,7 @@ class Finder(MetaPathFinder):
     ) -> Iterable[metadata.Distribution]:
         name = context.name if context is not None else None
         chosen = {one for word in self.words for one in PACKAGES[word]} & VERSIONS.keys()
-        if name not in chosen or PathFinder.find_spec(str(name)) is not None:
+        if context is None or name not in chosen or any(metadata.MetadataPathFinder.find_distributions(context)):
             return ()  # an installed one speaks for itself
         return (_Metadata(str(name)),)
 

@@ -62,6 +62,22 @@ def test_the_store_can_be_named(tmp_path: Path) -> None:
     assert recorded(tmp_path / "elsewhere").project == "p"
 
 
+def test_its_metadata_are_there_where_wandb_is_not_installed(tmp_path: Path) -> None:
+    (tmp_path / "wandb").mkdir()  # the folder of earlier offline runs is no installed package
+    text = """
+import sys
+from importlib import metadata
+metadata.MetadataPathFinder.find_distributions = classmethod(lambda *_: iter(()))  # nothing is installed
+print(metadata.version("wandb"), metadata.metadata("wandb")["Name"])
+try:
+    metadata.version("orjson")
+except metadata.PackageNotFoundError:
+    print("nothing else")
+"""
+    done = run("--as", "wandb", "train.py", text=text)
+    assert done.stdout == "0.31.0 wandb\nnothing else\n", done.stderr
+
+
 def test_a_module_that_wandb_never_had_is_not_found() -> None:
     done = run("--as", "wandb", "train.py", text="import wandb.no_such_module")
     assert done.returncode == 1
