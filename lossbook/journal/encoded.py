@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import orjson
 
 from lossbook.journal.line import NEWLINE, encode_event, encode_scalars
@@ -9,7 +11,7 @@ from lossbook.journal.writer import Journal, NotPlain
 from lossbook.json_shapes import JsonObject
 
 
-class EncodedJournal(Journal):
+class EncodedJournal(Journal, ABC):
     """A `Journal` whose rows are lines without a number until something else writes them."""
 
     __slots__ = ("_mark",)
@@ -50,6 +52,6 @@ class EncodedJournal(Journal):
     def append_text(self, path: str, text: bytes) -> None:
         self._put(text, f"text:{path}")
 
+    @abstractmethod
     def _put(self, contents: bytes, target: str = "") -> None:
         """Take a line, or what belongs into another file of the run."""
-        raise NotImplementedError
