@@ -23,6 +23,18 @@ for step in range(3):
 """
 
 
+def terminate_when_ready(code: str, store: Path, **environment: str) -> None:
+    """Run a program until it prints `ready`, and hold that SIGTERM ends it: that it dies of the signal itself."""
+    process = begin(code, store, **environment)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.terminate()
+        assert process.wait(30) == -signal.SIGTERM
+    finally:
+        kill_group(process)
+
+
 def test_the_end_of_the_program_finishes_the_run(store: Path) -> None:
     assert run(LOG_THREE, store).returncode == 0
     assert recorded(only_run(store)).state == "finished"
@@ -118,13 +130,8 @@ def test_ctrl_c_interrupts_the_run(store: Path) -> None:
     assert recorded(only_run(store)).state == "interrupted"
 
 
-def test_sigterm_kills_the_run_and_the_process_still_dies_of_it(store: Path, wait_until: Any) -> None:
-    process = begin(LOG_THREE + 'print("ready", flush=True); time.sleep(60)  # until a signal', store)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    process.terminate()
-    assert process.wait(20) == -signal.SIGTERM
-    kill_group(process)
+def test_sigterm_kills_the_run_and_the_process_still_dies_of_it(store: Path) -> None:
+    terminate_when_ready(LOG_THREE + 'print("ready", flush=True); time.sleep(60)  # until a signal', store)
     found = recorded(only_run(store))
     assert (found.state, found.error) == ("killed", "ended by SIGTERM")
 
@@ -197,12 +204,7 @@ def test_sigterm_at_any_moment_loses_no_row_and_never_hangs(tmp_path: Path) -> N
     for number in range(5):
         store = tmp_path / str(number) / "store"
         store.parent.mkdir()
-        process = begin(code, store, LOSSBOOK_SEGMENT_BYTES="4000")
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        process.terminate()
-        assert process.wait(20) == -signal.SIGTERM
-        kill_group(process)
+        terminate_when_ready(code, store, LOSSBOOK_SEGMENT_BYTES="4000")
         logged = steps(only_run(store))
         assert logged == list(range(len(logged)))
         assert recorded(only_run(store)).state == "killed"
@@ -221,12 +223,7 @@ libc.pthread_barrier_wait(partners)  # for somebody who never comes
 
 
 def test_sigterm_ends_a_process_that_hangs_in_a_library_and_its_run_is_killed(store: Path) -> None:
-    process = begin(HANGS_IN_A_LIBRARY, store)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    process.terminate()
-    assert process.wait(30) == -signal.SIGTERM
-    kill_group(process)
+    terminate_when_ready(HANGS_IN_A_LIBRARY, store)
     found = recorded(only_run(store))
     assert (found.state, found.error) == ("killed", "ended by SIGTERM")
     assert steps(only_run(store)) == [0]
