@@ -183,7 +183,9 @@ for number in range(3):
     assert state() != before
     subprocess.run(["echo", f"run {number}"])
     if number != 1:
-        time.sleep(0.3)  # the first and the last are passed on by the other process, the second may be over before
+        kept = os.path.join(run.path, "console", "r0.log")
+        while not os.path.exists(kept) or not os.path.getsize(kept):
+            time.sleep(0.01)  # polls: the other process passes on the first and the last; the second may be over before
     run.finish()
     assert state() == before, state()
     deadline = time.monotonic() + 30

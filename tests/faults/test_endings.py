@@ -231,16 +231,22 @@ def test_sigterm_ends_a_process_that_hangs_in_a_library_and_its_run_is_killed(st
 
 def test_sigterm_ends_a_forked_child_as_ever_and_not_the_run(store: Path) -> None:
     code = """
+        from pathlib import Path
         run = lossbook.init(store=store, project="p", console=False)
+        ready, tell = os.pipe()
         child = os.fork()
         if child == 0:
             import ctypes
-            ctypes.CDLL(None).pause()
+            pause = ctypes.CDLL(None).pause
+            os.write(tell, b"r")
+            pause()
         assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
-        time.sleep(0.2)  # the child shall be in the library, though any moment is right
+        os.read(ready, 1)
+        while Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+            time.sleep(0.01)  # polls: the child comes to rest in the library
         os.kill(child, signal.SIGTERM)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
-        time.sleep(3)  # longer than a main thread may take to its handler
+        time.sleep(3)  # nothing shall happen in it: it is longer than a main thread may take to its handler
         run.log({"loss": 1})
     """
     done = run(code, store)
