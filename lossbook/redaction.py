@@ -29,8 +29,22 @@ _SECRET_TEXT = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?:[^-]|-(?!----))*+-----END [A-Z ]*PRIVATE KEY-----"
 )
 #: One of these stands in whatever the pattern above finds.
-_SECRET_WORDS = ("sk-", "hf_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "AKIA", "AIza", "xox", "eyJ", "wandb_v1_",
-                 "-----BEGIN ")  # fmt: skip
+_SECRET_WORDS = (
+    "sk-",
+    "hf_",
+    "ghp_",
+    "gho_",
+    "ghu_",
+    "ghs_",
+    "ghr_",
+    "github_pat_",
+    "AKIA",
+    "AIza",
+    "xox",
+    "eyJ",
+    "wandb_v1_",
+    "-----BEGIN ",
+)
 #: Characters of a long text that are looked at together.
 _PIECE = 4096
 _URL_PASSWORD = re.compile(r"(?<=://)[^/\s@]++(?=@)")

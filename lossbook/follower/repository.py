@@ -27,25 +27,49 @@ _MOST_PATHS = 500
 
 #: Settings of git under which it runs nothing that a repository names. Empty means "none" for each of the programs.
 _HARMLESS = (
-    "core.fsmonitor=", "core.hooksPath=/dev/null", "core.untrackedCache=false", "core.sshCommand=false", "core.gitProxy=",
-    "core.askPass=", "core.alternateRefsCommand=false", "credential.helper=", "protocol.allow=never", "core.pager=cat",
-    "diff.orderFile=/dev/null", "diff.submodule=short", "diff.relative=false", "diff.noprefix=false", "diff.mnemonicPrefix=false",
-    "submodule.recurse=false", "gpg.program=false", "log.showSignature=false",
-)  # fmt: skip
+    "core.fsmonitor=",
+    "core.hooksPath=/dev/null",
+    "core.untrackedCache=false",
+    "core.sshCommand=false",
+    "core.gitProxy=",
+    "core.askPass=",
+    "core.alternateRefsCommand=false",
+    "credential.helper=",
+    "protocol.allow=never",
+    "core.pager=cat",
+    "diff.orderFile=/dev/null",
+    "diff.submodule=short",
+    "diff.relative=false",
+    "diff.noprefix=false",
+    "diff.mnemonicPrefix=false",
+    "submodule.recurse=false",
+    "gpg.program=false",
+    "log.showSignature=false",
+)
 #: What follows `filter.NAME.`: files are compared as they lie there.
 _NO_FILTER = ("clean=", "smudge=", "process=", "required=false")
 #: git would look into a submodule with that one's own settings.
 _SUBMODULES = ("--ignore-submodules=dirty",)
 #: A diff of git's own making, as `git apply` takes it, whatever the settings say.
 _PLAIN_DIFF = (
-    "--no-ext-diff", "--no-textconv", "--no-color", "--submodule=short", "--src-prefix=a/", "--dst-prefix=b/",
-    "-O/dev/null", *_SUBMODULES,
-)  # fmt: skip
+    "--no-ext-diff",
+    "--no-textconv",
+    "--no-color",
+    "--submodule=short",
+    "--src-prefix=a/",
+    "--dst-prefix=b/",
+    "-O/dev/null",
+    *_SUBMODULES,
+)
 #: Nothing here may wait for a password, a pager or a lock that somebody else needs, or fetch what a clone left out.
 _QUIET = {
-    "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "GIT_PAGER": "cat", "GIT_ALLOW_PROTOCOL": "none",
-    "GIT_NO_LAZY_FETCH": "1", "LC_ALL": "C",
-}  # fmt: skip
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_PAGER": "cat",
+    "GIT_ALLOW_PROTOCOL": "none",
+    "GIT_NO_LAZY_FETCH": "1",
+    "LC_ALL": "C",
+}
 _PROGRAMS = frozenset(("GIT_EXTERNAL_DIFF", "GIT_SSH", "GIT_SSH_COMMAND", "GIT_ASKPASS", "GIT_PROXY_COMMAND"))
 #: Of `git status --porcelain=v2`: a changed file, and one that a merge left in conflict.
 _FIELDS_BEFORE_PATH = {"1": 8, "u": 10}

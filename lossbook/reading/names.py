@@ -18,8 +18,25 @@ from lossbook.json_shapes import Json, JsonMapping
 from lossbook.metrics import find_key, nearest
 from lossbook.reading.record import IndexRecord
 
-FIELDS = ("id", "name", "project", "state", "error", "group", "notes", "tags", "created", "ended", "host", "user",
-          "attempts", "last_step", "rows", "duration", "alerts")  # fmt: skip
+FIELDS = (
+    "id",
+    "name",
+    "project",
+    "state",
+    "error",
+    "group",
+    "notes",
+    "tags",
+    "created",
+    "ended",
+    "host",
+    "user",
+    "attempts",
+    "last_step",
+    "rows",
+    "duration",
+    "alerts",
+)
 #: What `lossbook ls` calls some fields.
 COLUMN_FIELDS = {"started": "created", "steps": "last_step"}
 #: Fields that are Unix times.

@@ -12,21 +12,38 @@ from lossbook.trackers.logs.log import Columns, Entry
 from lossbook.trackers.logs.values import moment_of, number_of, whole_of
 
 #: Columns that a row's step may stand in, the first that is there; also behind a `/`, as `time/total_timesteps`.
-STEPS = ("step", "_step", "global_step", "train_step", "training_step", "current_step", "current_steps", "steps",
-         "global_steps", "train_steps", "total_timesteps", "timesteps_total", "num_timesteps", "timesteps", "timestep",
-         "env_steps", "total_env_steps", "num_env_steps", "iteration", "iterations", "iter", "training_iteration",
-         "gradient_step", "gradient_steps", "optimizer_step", "num_updates", "nupdates", "n_updates", "updates", "update",
-         "it", "batch", "epoch", "epochs", "round")  # fmt: skip
+STEPS = (
+    *("step", "_step", "global_step", "train_step", "training_step", "current_step", "current_steps"),
+    *("steps", "global_steps", "train_steps"),
+    *("total_timesteps", "timesteps_total", "num_timesteps", "timesteps", "timestep"),
+    *("env_steps", "total_env_steps", "num_env_steps"),
+    *("iteration", "iterations", "iter", "training_iteration"),
+    *("gradient_step", "gradient_steps", "optimizer_step"),
+    *("num_updates", "nupdates", "n_updates", "updates", "update"),
+    *("it", "batch", "epoch", "epochs", "round"),
+)
 #: Those that count passes over the data: worth an axis of their own, and a fraction of one is no step.
 EPOCHS = ("epoch", "epochs")
 #: Columns that say when a row was logged: Unix seconds (or ms), or a date.
 TIMES = ("time", "timestamp", "_timestamp", "wall_time", "wall time", "date", "datetime", "created_at", "asctime", "ts")
 #: Columns that say how many seconds after the beginning it was logged.
-SECONDS = ("wallclock_time", "_runtime", "elapsed", "elapsed_seconds", "elapsed_time", "time_elapsed", "time_total_s",
-           "runtime", "wallclock_seconds")  # fmt: skip
+SECONDS = (
+    "wallclock_time",
+    "_runtime",
+    "elapsed",
+    "elapsed_seconds",
+    "elapsed_time",
+    "time_elapsed",
+    "time_total_s",
+    "runtime",
+    "wallclock_seconds",
+)
 #: Columns whose values tell series apart that are logged under the same names.
-APART = ("rank", "local_rank", "phase", "split", "mode", "stage", "dataset", "run", "run_id", "run_name", "experiment",
-         "seed", "trial", "fold", "worker", "task")  # fmt: skip
+APART = (
+    *("rank", "local_rank", "phase", "split", "mode", "stage", "dataset"),
+    *("run", "run_id", "run_name", "experiment"),
+    *("seed", "trial", "fold", "worker", "task"),
+)
 #: Words that only a metric's name has.
 METRIC_WORDS = re.compile(
     r"(?:\b|_)(?:loss|nll|ppl|perplexity|acc|accuracy|lr|learning[ _]rate|norm|grad|mfu|time|tps|wps|bpb|bpc|bleu|f1|reward|"
