@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 #: Runs that are compared where none are named, unless more are asked for.
 COMPARED_RUNS = 50
 FORMATS = ("text", "markdown", "latex", "csv")
-_ENDINGS = {".md": "markdown", ".tex": "latex", ".csv": "csv"}
-_GOAL = click.Choice(("minimize", "maximize"))
+#: What a file's ending says of the format of a table.
+_ENDINGS = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json", ".parquet": "parquet"}
+#: The values of `--goal`.
+GOAL = click.Choice(("minimize", "maximize"))
 
 
 def run_filters(function: Function) -> Function:
@@ -33,6 +35,31 @@ def run_filters(function: Function) -> Function:
     ):
         function = option(function)
     return function
+
+
+def table_output(formats: Sequence[str]) -> Callable[[Function], Function]:
+    """Give a command `--format`, `--output` and `--force`; `table_format` tells the format that they name."""
+
+    def decorate(function: Function) -> Function:
+        for option in (
+            click.option("--force", is_flag=True, help="Replace the file where there is one."),
+            click.option("--output", "-o", metavar="FILE", help="Write to this file."),
+            click.option(
+                "--format", "-f", type=click.Choice(formats), help="[default: what the file's name ends in, else text]"
+            ),
+        ):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def table_format(formats: Sequence[str], format: str | None, output: str | None) -> str:
+    """The format that was named, else the one of these that the file's name ends in, else text."""
+    if format is not None:
+        return format
+    ending = _ENDINGS.get(os.path.splitext(output or "")[1].lower(), "text")
+    return ending if ending in formats else "text"
 
 
 # -- compare ------------------------------------------------------------------------------------------------------
@@ -62,7 +89,7 @@ Examples:
     help="Also when the metric first reached X: time, tokens, step; may be repeated.",
 )
 @click.option("--metric", "-m", type=KEY, metavar="KEY", help="What decides which is best [default: val/loss].")
-@click.option("--goal", type=_GOAL, help="Which way the metric is better, where that is not known.")
+@click.option("--goal", type=GOAL, help="Which way the metric is better, where that is not known.")
 @click.option("--sort", metavar="COLUMN", help="Order by a column; -COLUMN for descending.")
 @click.option("--baseline", type=RUN, metavar="RUN", help="Show the change from this run [default: the first named].")
 @click.option("--columns", metavar="A,B,...", help="These columns in place of the usual ones.")
@@ -75,9 +102,7 @@ Examples:
     metavar="N",
     help="The newest so many, where no run is named.",
 )
-@click.option("--format", "-f", type=click.Choice(FORMATS), help="[default: what the file's name ends in, else text]")
-@click.option("--output", "-o", metavar="FILE", help="Write to this file.")
-@click.option("--force", is_flag=True, help="Replace the file where there is one.")
+@table_output(FORMATS)
 @common_options()
 @click.pass_obj
 def compare_command(
@@ -118,8 +143,7 @@ def compare_command(
     if columns is not None and not wanted:
         raise BadArgument("--columns names no column: separate their names by commas")
     found = book.compare(runs, metric=metric, losses=losses, columns=wanted, baseline=held, sort=sort, goal=goal)
-    ending = os.path.splitext(output)[1].lower() if output else ""
-    shape = format or _ENDINGS.get(ending, "text")
+    shape = table_format(FORMATS, format, output)
     if output is not None:
         text = to_json(found.to_dict()) if settings.json else _text(found, shape, 0)
         write_output(output, text)
@@ -193,7 +217,7 @@ Examples:
 )
 @click.argument("metric", required=False, default="val/loss", type=KEY, metavar="[METRIC]")
 @run_filters
-@click.option("--goal", type=_GOAL, help="Which way is better, where neither the run nor the name says it.")
+@click.option("--goal", type=GOAL, help="Which way is better, where neither the run nor the name says it.")
 @common_options()
 @click.pass_obj
 def best_command(

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from lossbook.cli.app import KEY, Settings, common_options
-from lossbook.cli.comparing import check_output, fitting_runs, run_filters, write_output
+from lossbook.cli.comparing import (
+    GOAL,
+    check_output,
+    fitting_runs,
+    run_filters,
+    table_format,
+    table_output,
+    write_output,
+)
 from lossbook.cli.format import plural, printable, screen, to_json
 from lossbook.errors import BadArgument, StoreError, UnknownKey, UnknownRun
 
@@ -21,7 +29,6 @@ if TYPE_CHECKING:
 
 FORMATS = ("text", "markdown", "latex", "csv", "json", "parquet")
 VALUES = ("last", "best", "min", "max", "mean")
-_ENDINGS = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json", ".parquet": "parquet"}
 
 
 @click.command(
@@ -51,9 +58,7 @@ Examples:
     show_default=True,
     help="What of each run counts, over all rows.",
 )
-@click.option(
-    "--goal", type=click.Choice(("minimize", "maximize")), help="Which way is better, where that is not known."
-)
+@click.option("--goal", type=GOAL, help="Which way is better, where that is not known.")
 @click.option("--confidence", type=float, default=0.95, show_default=True, metavar="SHARE", help="Of the intervals.")
 @click.option("--pivot", metavar="ROWS,COLUMNS", help="A grid of two settings: mean ± std (runs).")
 @click.option("--against", nargs=2, metavar="A B", help="Compare two groups, each named by its settings.")
@@ -66,9 +71,7 @@ Examples:
     help="With --band: places at the most [default: every row].",
 )
 @click.option("--smooth", metavar="FILTER", help="With --band: ema:0.99, mean:50, median:50 or gaussian:20.")
-@click.option("--format", "-f", type=click.Choice(FORMATS), help="[default: what the file's name ends in, else text]")
-@click.option("--output", "-o", metavar="FILE", help="Write to this file.")
-@click.option("--force", is_flag=True, help="Replace the file where there is one.")
+@table_output(FORMATS)
 @common_options()
 @click.pass_obj
 def seeds_command(
@@ -138,7 +141,7 @@ def _shape(settings: Settings, format: str | None, output: str | None) -> str:
         if format not in (None, "json"):
             raise click.UsageError(f"--json and --format {format} contradict each other")
         return "json"
-    shape = format or _ENDINGS.get(os.path.splitext(output)[1].lower() if output else "", "text")
+    shape = table_format(FORMATS, format, output)
     if shape == "parquet" and output is None:
         raise click.UsageError("--format parquet needs a file: --output FILE.parquet")
     return shape
