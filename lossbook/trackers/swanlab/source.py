@@ -1,26 +1,25 @@
 """SwanLab's runs: the record file of each run's folder, read without SwanLab's library.
 
-A record file (`run-ID.swanlab`) is LevelDB's log format behind a header of its own, as W&B's files are; its records are
-protobuf messages (swanlab/proto). Every mode of SwanLab writes one. The folders of one run's id are one run: each file after
-the first is another attempt of it.
+A record file (`run-ID.swanlab`) is a record log (`lossbook.trackers.record_log`); its records are protobuf messages
+(swanlab/proto). Every mode of SwanLab writes one.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
 import struct
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from lossbook.errors import StoreError
 from lossbook.journal import SILENT_SECONDS
 from lossbook.json_shapes import JsonObject, object_or_empty, whole_or_none
 from lossbook.trackers.protobuf import BadMessage, fields, signed, text
-from lossbook.trackers.source import ForeignRow, ForeignRun, Rewritten, Source, scheme_of
-from lossbook.trackers.wandb.transaction_log import read_records
+from lossbook.trackers.record_files import RecordFile, RecordFiles, RecordHead, unreadable
+from lossbook.trackers.record_log import read_records
+from lossbook.trackers.source import ForeignRow, ForeignRun, Rewritten, scheme_of
 
 _HEADER = struct.pack("<4sHB", b":SWL", 0xE1D6, 2)
 #: Kinds of records, by the number of their field in `Record`.
@@ -36,34 +35,17 @@ _SYSTEM = "__swanlab__."
 
 
 @dataclass
-class _Head:
-    """What one file says of its run. Times in Unix seconds; `state` is None while it goes on, or when it was killed."""
+class _Head(RecordHead):
+    """What one file says of its run; `state` is None while it goes on, or when it was killed."""
 
-    id: str = ""
-    project: str = ""
-    name: str = ""
-    notes: str = ""
-    group: str = ""
-    job_type: str = ""
-    tags: list[str] = field(default_factory=list)
-    started: float = 0.0
-    last_seen: float = 0.0
     state: str | None = None
     error: str | None = None
-    rows: int = 0
 
 
-class _File(NamedTuple):
-    path: str
-    head: _Head
-    size: int
-
-    @property
-    def name(self) -> str:
-        return os.path.join(os.path.basename(os.path.dirname(self.path)), os.path.basename(self.path))
+_File = RecordFile[_Head]
 
 
-class SwanLabRuns(Source):
+class SwanLabRuns(RecordFiles[_Head]):
     """The runs in a folder of SwanLab's (`swanlog`), or one record file."""
 
     kind: ClassVar[str] = "swanlab"
@@ -75,51 +57,32 @@ class SwanLabRuns(Source):
         "Sounds, videos, charts and molecules are kept as files of the run.",
         "Runs of SwanLab before 0.7 are in another format, which is not read.",
     )
+    passed_over: ClassVar[str] = "is no record file of a SwanLab that is known here, or empty: passed over"
 
     @classmethod
     def matches(cls, location: str) -> bool:
         return scheme_of(location) == cls.kind or (location.endswith(".swanlab") and os.path.isfile(location))
 
     def __init__(self, location: str) -> None:
-        super().__init__(location)
         self.path = os.path.abspath(location.removeprefix("swanlab://") or "swanlog")
-        self._remarks: list[str] = []
-        self._paths = [self.path] if os.path.isfile(self.path) else sorted(_record_files(self.path))
-        if not self._paths:
+        paths = [self.path] if os.path.isfile(self.path) else sorted(_record_files(self.path))
+        if not paths:
             raise StoreError(f"there is no run of SwanLab in {self.path}: name the folder that holds its run-* folders")
+        super().__init__(location, paths)
 
     @property
     def address(self) -> str:
         return self.path
 
-    def remarks(self, run: ForeignRun | None = None) -> Sequence[str]:
-        return () if run is not None else self._remarks
+    def open_file(self, path: str) -> _File | None:
+        return _open_file(path)
 
-    def runs(self) -> Iterator[ForeignRun]:
-        grouped: dict[tuple[str, str], list[_File]] = {}
-        self._remarks = []
-        for path in self._paths:
-            file = _open_file(path)
-            if file is None:
-                self._remarks.append(f"{path} is no record file of a SwanLab that is known here, or empty: passed over")
-            else:
-                grouped.setdefault((file.head.project, file.head.id), []).append(file)
-        made = [_make_run(sorted(files, key=lambda file: (file.head.started, file.path))) for files in grouped.values()]
-        yield from sorted(made, key=lambda run: run.created, reverse=True)
+    def make_run(self, files: Sequence[_File]) -> ForeignRun:
+        return _make_run(files)
 
-    def rows(self, run: ForeignRun, start: int = 0) -> Iterator[ForeignRow]:
-        found = self._rows(run)
-        return itertools.islice(found, start, None) if run.after is None else found
-
-    def _rows(self, run: ForeignRun) -> Iterator[ForeignRow]:
-        files, after = run.place, object_or_empty(run.after)
-        assert isinstance(files, tuple)
-        first = whole_or_none(after.get("file")) or 0
-        if after and [file.name for file in files[first : first + 1]] != [after["name"]]:
-            raise Rewritten(f"{self.location} does not have the files of run {run.id} any more that were read before")
-        for number in range(first, len(files)):
-            file: _File = files[number]
-            begin = whole_or_none(after.get("start")) or 0 if after and number == first else 0
+    def rows_behind(self, run: ForeignRun) -> Iterator[ForeignRow]:
+        for number, file, after in self.files_left(run):
+            begin = whole_or_none(after.get("start")) or 0
             place: JsonObject = {"file": number, "name": file.name, "start": begin}
             if number and not begin:
                 body = {"resume_step": None}
@@ -128,13 +91,7 @@ class SwanLabRuns(Source):
                 )
             if file.size < begin:
                 raise Rewritten(f"{file.path} is shorter than it was: it was written anew since it was read")
-            yield from _rows_of_file(file, place, (whole_or_none(after.get("rows")) or 0) if number == first else 0)
-
-    def row_count(self, run: ForeignRun) -> int | None:
-        """About how many: scalars that were logged together become one."""
-        files = run.place
-        assert isinstance(files, tuple)
-        return sum(int(file.head.rows) for file in files)
+            yield from _rows_of_file(file, place, whole_or_none(after.get("rows")) or 0)
 
 
 def _record_files(folder: str) -> Iterator[str]:
@@ -147,13 +104,13 @@ def _open_file(path: str) -> _File | None:
     head = _Head()
     try:
         size = os.path.getsize(path)
-        for _, record in read_records(path, past_damage=True, header=_HEADER):
+        for _, record in read_records(path, _HEADER, past_damage=True):
             try:
                 _take(head, dict(fields(record)))
             except BadMessage:
                 continue
     except OSError as error:
-        raise StoreError(f"{path} cannot be read ({error.strerror}): check the disk, and who owns it") from error
+        raise unreadable(path, error) from error
     return _File(path, head, size) if head.id else None
 
 
@@ -165,7 +122,7 @@ def _take(head: _Head, record: dict[int, Any]) -> None:
             if number in names:
                 setattr(head, names[number], text(value))
             elif number == 6:
-                head.tags.append(text(value))
+                head.tags += (text(value),)
             elif number == 12:
                 head.started = _seconds(value)
     elif _FINISH in record:
@@ -178,7 +135,7 @@ def _take(head: _Head, record: dict[int, Any]) -> None:
         head.rows += 1
 
 
-def _make_run(files: list[_File]) -> ForeignRun:
+def _make_run(files: Sequence[_File]) -> ForeignRun:
     last = files[-1].head
     state = last.state or ("running" if time.time() - last.last_seen < SILENT_SECONDS else "crashed")
     return ForeignRun(
@@ -191,7 +148,7 @@ def _make_run(files: list[_File]) -> ForeignRun:
         ended=None if state == "running" else last.last_seen,
         error=last.error,
         config=_config(os.path.join(os.path.dirname(files[-1].path), "files", "config.yaml")),
-        tags=tuple(last.tags),
+        tags=last.tags,
         group=last.group or None,
         notes=last.notes or None,
         origin={"folder": os.path.dirname(files[-1].path), **({"job_type": last.job_type} if last.job_type else {})},
@@ -223,15 +180,12 @@ def _rows_of_file(file: _File, place: JsonObject, known: int) -> Iterator[Foreig
     step = time_us = 0
     here = place
     try:
-        for end, record in read_records(file.path, start, past_damage=True, header=_HEADER):
+        for end, record in read_records(file.path, _HEADER, start, past_damage=True):
             if not record:
                 if scalars:
                     yield ForeignRow(time_us, step, None, None, scalars, place=here)
                     scalars = {}
-                message = (
-                    f"{file.name} is damaged here: a piece of up to 32 kB, and the records in it, could not be read"
-                )
-                yield ForeignRow(time_us, None, "warning", None, {"message": message}, place={**place, "start": end})
+                yield file.damage(time_us)._replace(place={**place, "start": end})
                 continue
             try:
                 found = dict(fields(record))
@@ -239,8 +193,7 @@ def _rows_of_file(file: _File, place: JsonObject, known: int) -> Iterator[Foreig
                 others = _others(file, found) if scalar is None else []
             except BadMessage as error:
                 scalar = None
-                message = f"a record of {file.name} could not be read ({error})"
-                others = [ForeignRow(time_us, None, "warning", None, {"message": message})]
+                others = [file.bad_record(error, time_us)]
             if scalar is not None:
                 key, at = _key(text(scalar.get(1))), signed(scalar.get(2, 0))
                 if scalars and (at != step or key in scalars):
@@ -259,7 +212,7 @@ def _rows_of_file(file: _File, place: JsonObject, known: int) -> Iterator[Foreig
         if scalars:
             yield ForeignRow(time_us, step, None, None, scalars, place=here)
     except OSError as error:
-        raise StoreError(f"{file.path} cannot be read ({error.strerror}): check the disk, and who owns it") from error
+        raise unreadable(file.path, error) from error
 
 
 def _others(file: _File, record: dict[int, Any]) -> list[ForeignRow]:
@@ -296,16 +249,9 @@ def _media(file: _File, key: str, step: int, kind: int, time_us: int, name: str,
 
 def _read_file(file: _File, name: str) -> bytes | None:
     """A file of the run's media; none that a link leads to, and none from elsewhere."""
-    path = os.path.join(os.path.dirname(file.path), "media", name)
-    if ".." in name.split(os.sep) or os.path.isabs(name) or os.path.islink(path):
+    if os.path.islink(os.path.join(os.path.dirname(file.path), "media", name)):
         return None
-    try:
-        if not os.path.isfile(path) or os.path.getsize(path) > _LARGEST_FILE_BYTES:
-            return None
-        with open(path, "rb") as opened:
-            return opened.read()
-    except OSError:
-        return None
+    return file.read_beside("media", name, _LARGEST_FILE_BYTES)
 
 
 def _message(record: dict[int, Any], kind: int) -> dict[int, Any]:

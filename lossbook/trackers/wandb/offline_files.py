@@ -9,20 +9,20 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import itertools
 import json
 import os
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from lossbook.errors import StoreError
 from lossbook.journal import SILENT_SECONDS
-from lossbook.json_shapes import JsonObject, object_or_empty, text_or_none, whole_or_none
+from lossbook.json_shapes import JsonObject, text_or_none, whole_or_none
 from lossbook.paths import cache_folder, replace_file
 from lossbook.trackers.protobuf import BadMessage
-from lossbook.trackers.source import ForeignRow, ForeignRun, Rewritten, Source
+from lossbook.trackers.record_files import RecordFile, RecordFiles, unreadable
+from lossbook.trackers.source import ForeignRow, ForeignRun, Rewritten
 from lossbook.trackers.wandb.records import Head, read_head, rows_of, split_record
 from lossbook.trackers.wandb.transaction_log import read_records
 from lossbook.trackers.wandb.values import GPU_ADVICE, LARGEST_FILE_BYTES, plain_config, plain_summary, state_of
@@ -31,20 +31,10 @@ from lossbook.trackers.wandb.values import GPU_ADVICE, LARGEST_FILE_BYTES, plain
 _REMEMBERED_BYTES = 1 << 20
 
 
-class _File(NamedTuple):
-    """One transaction log, and what it says of its run."""
-
-    path: str
-    head: Head
-    size: int
-
-    @property
-    def name(self) -> str:
-        """What tells it from the others of a run, wherever their folders are kept."""
-        return os.path.join(os.path.basename(os.path.dirname(self.path)), os.path.basename(self.path))
+_File = RecordFile[Head]
 
 
-class WandbFiles(Source):
+class WandbFiles(RecordFiles[Head]):
     """The runs in a folder of `.wandb` files, or in one of them."""
 
     kind: ClassVar[str] = "wandb-offline"
@@ -56,64 +46,35 @@ class WandbFiles(Source):
         "A picture in a cell of a table is what W&B wrote there, not the picture.",
         f"Files larger than {LARGEST_FILE_BYTES >> 20} MB stay where they are.",
     )
+    passed_over: ClassVar[str] = "is empty, or damaged where it says whose it is: it was passed over"
 
     @classmethod
     def matches(cls, location: str) -> bool:
         return location.endswith(".wandb") and os.path.isfile(location)
 
     def __init__(self, location: str) -> None:
-        super().__init__(location)
-        self._paths = [location] if os.path.isfile(location) else sorted(_transaction_logs(location))
-        self._remarks: list[str] = []
-        if not self._paths:
+        paths = [location] if os.path.isfile(location) else sorted(_transaction_logs(location))
+        if not paths:
             raise StoreError(
                 f"there is no .wandb file in {location}: name the folder that holds W&B's offline-run-* folders"
             )
+        super().__init__(location, paths)
 
-    def runs(self) -> Iterator[ForeignRun]:
-        grouped: dict[tuple[str, str], list[_File]] = {}
-        self._remarks = []
-        for path in self._paths:
-            file = _open_file(path)
-            if file is None:
-                self._remarks.append(f"{path} is empty, or damaged where it says whose it is: it was passed over")
-            else:
-                grouped.setdefault((file.head.project, file.head.id), []).append(file)
-        made = [_make_run(sorted(files, key=lambda file: (file.head.started, file.path))) for files in grouped.values()]
-        yield from sorted(made, key=lambda run: run.created, reverse=True)
+    def open_file(self, path: str) -> _File | None:
+        return _open_file(path)
 
-    def rows(self, run: ForeignRun, start: int = 0) -> Iterator[ForeignRow]:
-        found = self._rows(run)
-        return itertools.islice(found, start, None) if run.after is None else found
+    def make_run(self, files: Sequence[_File]) -> ForeignRun:
+        return _make_run(files)
 
-    def _rows(self, run: ForeignRun) -> Iterator[ForeignRow]:
-        files, after = _files_of(run), object_or_empty(run.after)
-        first = whole_or_none(after.get("file")) or 0
-        if after and [file.name for file in files[first : first + 1]] != [after["name"]]:
-            raise Rewritten(f"{self.location} does not have the files of run {run.id} any more that were read before")
-        for number in range(first, len(files)):
-            file = files[number]
+    def rows_behind(self, run: ForeignRun) -> Iterator[ForeignRow]:
+        for number, file, after in self.files_left(run):
             time_us = round(file.head.started * 1e6)
-            place: JsonObject = {"file": number, "name": file.name, "start": 0, "time_us": time_us}
-            if after and number == first:
-                place = after
-            elif number:
+            place: JsonObject = after or {"file": number, "name": file.name, "start": 0, "time_us": time_us}
+            if number and not after:
                 resumed = file.head.starting_step
                 body = {"resume_step": resumed - 1 if resumed > 0 else None}
                 yield ForeignRow(time_us, None, "attempt", None, body, place=place)
             yield from _rows_of_file(file, place)
-
-    def remarks(self, run: ForeignRun | None = None) -> Sequence[str]:
-        return () if run is not None else self._remarks
-
-    def row_count(self, run: ForeignRun) -> int | None:
-        """About how many: a record of W&B's may become more than one row."""
-        return sum(file.head.rows for file in _files_of(run))
-
-
-def _files_of(run: ForeignRun) -> tuple[_File, ...]:
-    assert isinstance(run.place, tuple)
-    return run.place
 
 
 def _rows_of_file(file: _File, place: JsonObject) -> Iterator[ForeignRow]:
@@ -136,38 +97,24 @@ def _rows_of_file(file: _File, place: JsonObject) -> Iterator[ForeignRow]:
                 time_us = max(time_us, made[-1].time_us)
             start, mark, known = end, None, 0
     except OSError as error:
-        raise StoreError(f"{file.path} cannot be read ({error.strerror}): check the disk, and who owns it") from error
+        raise unreadable(file.path, error) from error
     if mark is not None:
         raise Rewritten(f"{file.path} was written anew since it was read")
 
 
 def _expand(file: _File, record: bytes, time_us: int) -> list[ForeignRow]:
     if not record:
-        body = {
-            "message": f"{file.name} is damaged here: a piece of up to 32 kB, and the records in it, could not be read"
-        }
-        return [ForeignRow(time_us, None, "warning", None, body)]
+        return [file.damage(time_us)]
     try:
         kind, contents = split_record(record)
         return rows_of(kind, contents, time_us, lambda name: _read_file(file, name)) if kind else []
     except BadMessage as error:
-        message = f"a record of {file.name} could not be read ({error})"
-        return [ForeignRow(time_us, None, "warning", None, {"message": message})]
+        return [file.bad_record(error, time_us)]
 
 
 def _read_file(file: _File, name: str) -> bytes | None:
     """A file of the run; W&B links those that the training saved, so a link may lead out of the folder."""
-    if os.path.isabs(name) or ".." in name.split("/"):
-        return None
-    path = os.path.join(os.path.dirname(file.path), "files", name)
-    try:
-        # A pipe would be waited for.
-        if not os.path.isfile(path) or os.path.getsize(path) > LARGEST_FILE_BYTES:
-            return None
-        with open(path, "rb") as opened:
-            return opened.read()
-    except OSError:
-        return None
+    return file.read_beside("files", name, LARGEST_FILE_BYTES)
 
 
 def _transaction_logs(location: str) -> Iterator[str]:
@@ -185,7 +132,7 @@ def _open_file(path: str) -> _File | None:
         known = _known_head(path, status) if status.st_size >= _REMEMBERED_BYTES else None
         head = known or read_head(read_records(path, past_damage=True))
     except OSError as error:
-        raise StoreError(f"{path} cannot be read ({error.strerror}): check the disk, and who owns it") from error
+        raise unreadable(path, error) from error
     if not head.id:
         return None
     if known is None and status.st_size >= _REMEMBERED_BYTES:
@@ -217,7 +164,7 @@ def _memory_of(path: str) -> str:
     return os.path.join(cache_folder(), "wandb-files", f"{digest}.json")
 
 
-def _make_run(files: list[_File]) -> ForeignRun:
+def _make_run(files: Sequence[_File]) -> ForeignRun:
     heads = [file.head for file in files]
     last = heads[-1]
     config: JsonObject = {}

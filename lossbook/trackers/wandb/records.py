@@ -16,6 +16,7 @@ import orjson
 from lossbook.journal import merge_config
 from lossbook.json_shapes import Json, JsonObject
 from lossbook.trackers.protobuf import BadMessage, fields, signed, text
+from lossbook.trackers.record_files import RecordHead
 from lossbook.trackers.source import ForeignRow
 from lossbook.trackers.wandb.values import OWN_FILES, ReadFile, alert_row, axis_of, file_row, history_rows, system_rows
 
@@ -48,34 +49,22 @@ def split_record(record: bytes) -> tuple[int, bytes]:
 
 
 @dataclass
-class Head:
+class Head(RecordHead):
     """What one file says of its run, as far as it was read.
 
     Attributes:
-        rows: records that become rows.
         exit_code: None while the run goes on, or when it was killed.
-        started, last_seen: Unix seconds.
     """
 
-    id: str = ""
-    project: str = ""
     entity: str = ""
-    name: str = ""
-    group: str = ""
-    notes: str = ""
-    job_type: str = ""
     sweep: str = ""
-    tags: tuple[str, ...] = ()
     config: JsonObject = field(default_factory=dict)
     summary: JsonObject = field(default_factory=dict)
     origin: JsonObject = field(default_factory=dict)
     arguments: list[str] = field(default_factory=list)
     git: dict[str, str] = field(default_factory=dict)
-    started: float = 0.0
-    last_seen: float = 0.0
     starting_step: int = 0
     exit_code: int | None = None
-    rows: int = 0
 
 
 def read_head(records: Iterator[tuple[int, bytes]]) -> Head:
