@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from lossbook import errors
 from lossbook.run import Histogram, Image, LiveModule, Run, Table, finish, init, log
 
 if TYPE_CHECKING:
+    from lossbook.compat.wandb import util_functions as util
     from lossbook.compat.wandb.artifact import Artifact
     from lossbook.compat.wandb.module_api import (
         AlertLevel,
         Api,
         Settings,
-        Util,
         alert,
         define_metric,
         link_model,
@@ -34,15 +35,14 @@ if TYPE_CHECKING:
         use_model,
         watch,
     )
-    from lossbook.compat.wandb.unsupported import Audio, Html, Plot, Video
+    from lossbook.compat.wandb.unsupported import Audio, Html, Video
     from lossbook.errors import CommError, Error, UsageError
     from lossbook.run import RecordedMapping
 
     config: RecordedMapping
     summary: RecordedMapping
     run: Run | None
-    plot: Plot
-    util: Util
+    plot: ModuleType
 
 __all__ = [
     "AlertLevel",

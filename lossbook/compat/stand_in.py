@@ -21,6 +21,9 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
+from lossbook.compat.wandb.module_names import TOP
+from lossbook.compat.wandb.submodules import submodule
+from lossbook.compat.wandb.unsupported import absent
 from lossbook.errors import BadArgument
 from lossbook.run import LiveModule
 
@@ -33,22 +36,6 @@ SUMMARY_WRITER = "lossbook.tensorboard"
 #: The folder whose `sitecustomize` installs the stand-ins in child processes.
 STARTUP = str(Path(__file__).with_name("startup"))
 
-#: W&B's modules (0.31, and those of earlier versions that code still imports); any depth below them is answered.
-_TOP = frozenset(
-    ("agents", "analytics", "apis", "automations", "beta", "catboost", "cli", "data_types", "docker", "dummy", "env",
-     "errors", "fastai", "filesync", "gym", "integration", "integrations", "jupyter", "keras", "lightgbm", "old",
-     "plot", "plots", "proto", "sacred", "sandbox", "sb3", "sdk", "sklearn", "tensorboard", "tensorflow", "trigger",
-     "util", "vendor", "viz", "wandb_agent", "wandb_controller", "wandb_run", "wandb_sdk", "wandb_torch", "xgboost")
-)  # fmt: skip
-#: Modules below those that are reached as attributes, without an import of their own.
-_BELOW = frozenset(
-    ("apis.internal", "apis.public", "integration.fastai", "integration.gym", "integration.keras",
-     "integration.lightgbm", "integration.sb3", "integration.sklearn", "integration.tensorboard", "integration.torch",
-     "integration.xgboost", "sdk.artifacts", "sdk.data_types", "sdk.interface", "sdk.internal", "sdk.launch", "sdk.lib",
-     "sdk.lib.config_util", "sdk.lib.disabled", "sdk.lib.runid", "sdk.wandb_config", "sdk.wandb_init",
-     "sdk.wandb_run", "sdk.wandb_settings", "sdk.wandb_setup", "sdk.wandb_summary")
-)  # fmt: skip
-
 
 class StandIn(LiveModule):
     """The module that `import wandb` gives: Lossbook's words, and a sentence for every other."""
@@ -59,31 +46,13 @@ class StandIn(LiveModule):
         package = self.__name__
         if name.startswith("_"):
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        words = importlib.import_module("lossbook.wandb")
         found: object
+        if package == "wandb" and name in TOP:
+            return importlib.import_module(f"wandb.{name}")
         try:
-            found = getattr(words, name)
+            found = getattr(importlib.import_module("lossbook.wandb"), name)
         except AttributeError:
-            if package == "wandb" and name in _TOP:
-                return importlib.import_module(f"wandb.{name}")
-            found = _absent(package, name)
-        else:
-            if package == "wandb" and name in _TOP and name not in ("plot", "util"):
-                return importlib.import_module(f"wandb.{name}")
-        self.__dict__[name] = found
-        return found
-
-
-class StandInSubmodule(ModuleType):
-    """A module below the tracker's: the names of it that Lossbook knows, and a sentence for every other."""
-
-    def __getattr__(self, name: str) -> object:
-        if name.startswith("__"):
-            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        package, _, below = self.__name__.partition(".")
-        if f"{below}.{name}" in _BELOW:
-            return importlib.import_module(f"{self.__name__}.{name}")
-        found = _known(package, below, name)
+            found = absent(package, name)
         self.__dict__[name] = found
         return found
 
@@ -97,78 +66,6 @@ class SummaryWriters(ModuleType):
         return getattr(importlib.import_module(SUMMARY_WRITER), name)
 
 
-def _known(package: str, below: str, name: str) -> object:
-    root = importlib.import_module(package)
-    words = importlib.import_module("lossbook.wandb")
-    if (top := below.split(".")[0]) in ("plot", "util") and package == "wandb":
-        return getattr(getattr(words, top), name)
-    if name == "generate_id":
-        return words.util.generate_id
-    if below == "env":
-        return _environment(name)
-    if name == "wandb":
-        return root
-    if top == "apis" and name in ("PublicApi", "InternalApi"):
-        return words.Api
-    if below == "apis.public" and name == "Run":
-        return importlib.import_module("lossbook.reading").RecordedRun
-    if not name.startswith("_") and top not in (
-        "keras",
-        "integration",
-        "sklearn",
-        "xgboost",
-        "lightgbm",
-    ):
-        if name in ("run", "config", "summary"):
-            return getattr(root, name)
-        if name in words.__all__:
-            return getattr(words, name)
-    return _absent(f"{package}.{below}", name)
-
-
-def _environment(name: str) -> object:
-    """`wandb.env`: its constants are names of variables, its functions read and set them."""
-    if name.isupper():
-        return f"WANDB_{name}"
-    asks, _, variable = name.partition("_")
-    key = f"WANDB_{variable.upper()}"
-    if asks == "set" and variable:
-        return lambda value, env=None: (os.environ if env is None else env).__setitem__(key, str(value))
-    if asks == "get" and variable:
-        return lambda default=None, env=None: (os.environ if env is None else env).get(key, default)
-    return _absent("wandb.env", name)
-
-
-def _absent(owner: str, name: str) -> object:
-    """Stands in for a name that Lossbook has not: an exception, a class or a function, by the way it is written."""
-    from lossbook.compat.wandb.unknown_names import Unanswered
-    from lossbook.errors import Error
-    from lossbook.run import say_once
-
-    whole = f"{owner}.{name}"
-    if name.endswith(("Error", "Exception", "Warning")):
-        return type(name, (Error,), {"__module__": owner})
-    sentence = f"{whole} is not in Lossbook; it does nothing"
-    if name[:1].isupper() and not name.isupper():
-
-        def begin(self: object, *arguments: object, **named: object) -> None:
-            say_once(sentence)
-
-        def ask(self: object, asked: str) -> Unanswered:
-            if asked.startswith("_"):
-                raise AttributeError(asked)
-            return Unanswered(f"{whole}.{asked}")
-
-        return type(name, (), {"__module__": owner, "__init__": begin, "__getattr__": ask})
-
-    def call(*arguments: object, **named: object) -> Unanswered:
-        say_once(sentence)
-        return Unanswered(whole)
-
-    call.__name__ = call.__qualname__ = name
-    return call
-
-
 def _is_tensorboard(module: str) -> bool:
     return f"{module}.".startswith(tuple(f"{package}." for package in PACKAGES["tensorboard"]))
 
@@ -177,8 +74,10 @@ class _Loader(Loader):
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         if _is_tensorboard(spec.name):
             return SummaryWriters(spec.name)
-        kind = StandInSubmodule if "." in spec.name else StandIn
-        return kind(spec.name, "Lossbook, in the place of this package (docs/wandb.md).")
+        package, _, below = spec.name.partition(".")
+        if package == "wandb" and below:
+            return submodule(below)
+        return StandIn(spec.name, "Lossbook, in the place of this package (docs/wandb.md).")
 
     def exec_module(self, module: ModuleType) -> None:
         if (version := VERSIONS.get(module.__name__)) is not None:
@@ -212,7 +111,7 @@ class Finder(MetaPathFinder):
             return ModuleSpec(fullname, _Loader(), is_package=True)
         if root not in self.words or root == "tensorboard":
             return None
-        if root == "wandb" and below and below.split(".")[0] not in _TOP:
+        if below and (root != "wandb" or below.split(".")[0] not in TOP):
             return None
         return ModuleSpec(fullname, _Loader(), is_package=True)
 

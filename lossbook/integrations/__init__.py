@@ -15,11 +15,15 @@ from typing import TYPE_CHECKING
 from lossbook.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from lossbook.integrations.guard import harmless as harmless
+    from lossbook.integrations.lightning import LossbookLogger as LossbookLogger
     from lossbook.integrations.torch import Watched as Watched, watch as watch
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
+            "guard": "harmless",
+            "lightning": "LossbookLogger",
             "torch": "Watched watch",
         },
     )

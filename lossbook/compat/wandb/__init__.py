@@ -16,6 +16,7 @@ _WORDS = {
         "module_api",
     ),
     "Artifact": "artifact",
+    "Config": "internal_classes",
     **dict.fromkeys(("Audio", "Html", "Video"), "unsupported"),
 }  # fmt: skip
 _ERRORS = ("CommError", "Error", "UsageError")
@@ -32,15 +33,14 @@ def __getattr__(name: str) -> object:
     found: object
     if name.startswith("_"):
         raise AttributeError(f"module 'lossbook' has no attribute {name!r}")
-    if name in ("config", "summary", "util"):
-        module = importlib.import_module(f"{__name__}.module_api")
-        found = module.Util() if name == "util" else module.CurrentMapping(name)
-    elif name == "plot":
-        found = importlib.import_module(f"{__name__}.unsupported").Plot()
+    if name in ("config", "summary"):
+        found = importlib.import_module(f"{__name__}.module_api").CurrentMapping(name)
     elif name in _WORDS:
         found = getattr(importlib.import_module(f"{__name__}.{_WORDS[name]}"), name)
     elif name in _ERRORS:
         found = getattr(importlib.import_module("lossbook.errors"), name)
+    elif name in importlib.import_module(f"{__name__}.module_names").TOP:
+        found = importlib.import_module(f"{__name__}.submodules").submodule(name)
     else:
         found = importlib.import_module(f"{__name__}.unsupported").find_absent(name)
     globals()[name] = found

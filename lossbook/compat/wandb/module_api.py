@@ -7,10 +7,8 @@ from collections.abc import Iterator, MutableMapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from lossbook.compat.wandb.unknown_names import Unanswered, answer
 from lossbook.deprecation import warn_deprecated
 from lossbook.errors import LossbookError
-from lossbook.paths import new_run_id
 from lossbook.run import Run, current_run, finish as finish_run, say_once
 
 if TYPE_CHECKING:
@@ -262,18 +260,3 @@ class Api:
 
         run = current_run()
         return ArtifactStore(self.book.store).find(name, run.project if run is not None else "")
-
-
-class Util:
-    """What training code takes from `wandb.util`."""
-
-    @staticmethod
-    def generate_id(length: int = 8) -> str:
-        """A new run id: letters and digits."""
-        text = ""
-        while len(text) < length:
-            text += new_run_id()
-        return text[:length]
-
-    def __getattr__(self, name: str) -> Unanswered:
-        return answer("wandb.util", name, known=("generate_id",), words=frozenset())

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator
+from types import FunctionType
+from typing import Any
 
 from lossbook.run import say_once
 
@@ -62,18 +64,24 @@ PROBES = frozenset(
 
 
 class Unanswered:
-    """Stands in for what is not here: called or not, it does nothing, is empty and is false."""
+    """Stands in for what is not here: called, entered or not, it does nothing, is empty and is false."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def __call__(self, *arguments: object, **named: object) -> None:
-        return None
+    def __call__(self, *arguments: object, **named: object) -> Any:
+        return decorated(arguments, named)
 
     def __getattr__(self, name: str) -> Unanswered:
         if name.startswith("_") or name in PROBES:
             raise AttributeError(name)
         return Unanswered(f"{self._name}.{name}")
+
+    def __enter__(self) -> Unanswered:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Whatever was raised goes on."""
 
     def __bool__(self) -> bool:
         return False
@@ -86,6 +94,42 @@ class Unanswered:
 
     def __repr__(self) -> str:
         return f"<{self._name}: not here>"
+
+
+class UnansweredName(Unanswered):
+    """A function or an object of a module that is not here: the first use of it says the sentence."""
+
+    def __init__(self, name: str, sentence: str) -> None:
+        super().__init__(name)
+        self._sentence = sentence
+
+    def __call__(self, *arguments: object, **named: object) -> Any:
+        say_once(self._sentence)
+        found = decorated(arguments, named)
+        return Unanswered(f"{self._name}()") if found is None else found
+
+    def __getattr__(self, name: str) -> Unanswered:
+        found = super().__getattr__(name)
+        say_once(self._sentence)
+        return found
+
+
+class UnansweredKind(type):
+    """The class of classes that are not here: `Kind.from_file(…)` is a `Kind`, `Kind.SOME_WORD` is nothing."""
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("_") or name in PROBES:
+            raise AttributeError(f"{cls.__name__} has no attribute {name!r}")
+        if name.isupper():
+            return Unanswered(f"{cls.__name__}.{name}")
+        return lambda *arguments, **named: cls()
+
+
+def decorated(arguments: tuple[object, ...], named: dict[str, object]) -> Any:
+    """What was passed, if that is one function or class and nothing else: it may be a decorator that was called."""
+    if len(arguments) == 1 and not named and isinstance(arguments[0], FunctionType | type):
+        return arguments[0]
+    return None
 
 
 def answer(

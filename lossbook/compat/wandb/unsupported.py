@@ -6,22 +6,109 @@ the table.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from types import SimpleNamespace
 
-from lossbook.run import Event, Media, Run, Table, say, say_once
+from lossbook.compat.wandb.module_names import current_name
+from lossbook.compat.wandb.unknown_names import PROBES, Unanswered, UnansweredKind, UnansweredName
+from lossbook.run import Event, Media, Table, say, say_once
+
+#: Names of `wandb`, of `wandb.Run` ("run.…") and of modules below `wandb` ("wandb.…", all that is in them) that have no
+#: counterpart here, each with the reason that the first use of it says. docs/wandb.md shows the table.
+NOT_HERE = {
+    "ArtifactTTL": "a version stays until somebody deletes it",
+    "Audio": "no sounds are kept: save() the file",
+    "Bokeh": "no Bokeh documents are kept: save() the file",
+    "Classes": "boxes and masks of an Image are not kept",
+    "EvalTable": "log a Table",
+    "Graph": "no graph of a model is drawn: log a Text of it",
+    "Html": "no pages are kept: log a Text of it, or save() the file",
+    "JoinedTable": "log a Table, joined before",
+    "Molecule": "no molecules are kept: save() the file",
+    "Object3D": "no 3D objects are kept: save() the file",
+    "Plotly": "no Plotly figures are kept: log an Image or a Table of it",
+    "Video": "no videos are kept: save() the file, or log an Image of each frame",
+    "agent": "start the runs of a sweep yourself; runs of one `group` are compared together",
+    "attach": "a run belongs to one process; every rank calls init() itself",
+    "box3d": "no 3D objects are kept: save() the file",
+    "controller": "start the runs of a sweep yourself; runs of one `group` are compared together",
+    "pin_config_keys": "it arranges a page of W&B's",
+    "plot_table": "the table itself is logged in its place",
+    "profiler": "log what a profiler measured, or save() its file",
+    "sweep": "start the runs of a sweep yourself; runs of one `group` are compared together",
+    "run.display": "`lossbook show` shows a run",
+    "run.link_artifact": "there is no model registry here; give the artifact an alias",
+    "run.log_code": "the script and the git diff are kept with every run; save() takes other files",
+    "run.pin_config_keys": "it arranges a page of W&B's",
+    "run.restore": "use_artifact() finds files that were logged",
+    "wandb.agents": "sweeps of W&B's own server are not answered",
+    "wandb.analytics": "nothing is reported to anybody",
+    "wandb.apis.importers": "`lossbook import` reads other trackers",
+    "wandb.apis.reports": "`lossbook report` writes a page of a store",
+    "wandb.apis.workspaces": "`lossbook serve` shows a store",
+    "wandb.automations": "alerts are commands, files or webhooks of your own",
+    "wandb.cli": "the command is `lossbook`",
+    "wandb.docker": "no containers are started",
+    "wandb.filesync": "files are copied into the run, and nothing is uploaded from the training",
+    "wandb.integration.cohere": "log what you want to keep of a reply",
+    "wandb.integration.diffusers": "log the images that a pipeline makes",
+    "wandb.integration.dspy": "log the scores of a program",
+    "wandb.integration.fastai": "fastai's own `fastai.callback.wandb` works",
+    "wandb.integration.gym": "no videos are recorded",
+    "wandb.integration.huggingface": "log what you want to keep of a pipeline's answer",
+    "wandb.integration.kfp": "a component is left as it is: call init() in it",
+    "wandb.integration.langchain": "log what you want to keep of a chain",
+    "wandb.integration.metaflow": "a step is left as it is: call init() in it",
+    "wandb.integration.openai": "log what you want to keep of a reply",
+    "wandb.integration.prodigy": "log a Table of the annotations",
+    "wandb.integration.sacred": "call log() in the experiment",
+    "wandb.integration.sagemaker": "name the store with LOSSBOOK_STORE",
+    "wandb.integration.sklearn": "log the scores, or an Image of a figure",
+    "wandb.integration.tensorboard": "log() beside the writer",
+    "wandb.integration.tensorflow": "call log() in the loop",
+    "wandb.integration.ultralytics": "Ultralytics' own `yolo settings wandb=True` works",
+    "wandb.integration.weave": "no traces are kept",
+    "wandb.integration.yolov8": "Ultralytics' own `yolo settings wandb=True` works",
+    "wandb.jupyter": "a run has a card in a notebook, without a magic",
+    "wandb.magic": "call log() in the loop",
+    "wandb.mpmain": "it starts W&B's own process",
+    "wandb.plots": "log a Table of the numbers",
+    "wandb.proto": "they are W&B's own messages; `lossbook.open('run-….wandb')` reads such a file",
+    "wandb.sandbox": "no containers are started",
+    "wandb.sdk.backend": "there is no service to talk to",
+    "wandb.sdk.integration_utils": "log the metrics with log()",
+    "wandb.sdk.interface": "there is no service to talk to",
+    "wandb.sdk.internal": "they are W&B's own files; `lossbook.open('run-….wandb')` reads such a file",
+    "wandb.sdk.launch": "jobs are started by your own scheduler; `lossbook slurm` writes its script",
+    "wandb.sdk.mailbox": "there is no service to talk to",
+    "wandb.sdk.service": "there is no service to talk to",
+    "wandb.sdk.sweeps": "sweeps of W&B's own server are not answered",
+    "wandb.sdk.verify": "`lossbook doctor` looks at this machine",
+    "wandb.sweeps": "sweeps of W&B's own server are not answered",
+    "wandb.trigger": "nothing is called when something happens",
+    "wandb.vendor": "they are copies of other people's packages",
+    "wandb.wandb_agent": "start the runs of a sweep yourself",
+    "wandb.wandb_controller": "start the runs of a sweep yourself",
+    "visualize": "the table itself is logged in its place",
+}
 
 
-class Absent(Media):
+class Absent(Media, metaclass=UnansweredKind):
     """A kind of value that is taken and not kept."""
 
-    advice = "log an Image, a Table or a Text of it"
+    reason = ""
 
     def __init__(self, *arguments: object, **named: object) -> None:
         say_once(self._sentence())
 
+    def __getattr__(self, name: str) -> Unanswered:
+        if name.startswith("_") or name in PROBES:
+            raise AttributeError(name)
+        return Unanswered(f"{type(self).__name__}.{name}")
+
     def _sentence(self) -> str:
-        return f"{type(self).__name__} is not supported and is not kept: {self.advice}"
+        return f"{type(self).__name__} is not supported and is not kept: {self.reason}"
 
     def event(self, key: str) -> Event:
         return Event("warning", key, {"message": self._sentence()})
@@ -30,61 +117,72 @@ class Absent(Media):
 class Html(Absent):
     """A page of HTML: taken, and not kept."""
 
-    advice = "log a Text of it, or save() the file"
+    reason = NOT_HERE["Html"]
 
 
 class Audio(Absent):
     """A sound: taken, and not kept."""
 
-    advice = "save() the file"
+    reason = NOT_HERE["Audio"]
 
 
 class Video(Absent):
     """A moving picture: taken, and not kept."""
 
-    advice = "save() the file, or log an Image of each frame"
+    reason = NOT_HERE["Video"]
 
 
-class Plot:
-    """`wandb.plot`: its charts are not drawn; the table of one is logged in its place."""
+def drawing(name: str) -> Callable[..., Media]:
+    """A function of `wandb.plot`: its chart is not drawn; the table of it is logged in its place."""
 
-    def __getattr__(self, name: str) -> Callable[..., Media]:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return _drawing(name)
-
-
-def _drawing(name: str) -> Callable[..., Media]:
     def draw(*arguments: object, **named: object) -> Media:
         for one in (*arguments, *named.values()):
             if isinstance(one, Table):
                 say_once(f"plot.{name}() is not supported: the table itself is logged in its place")
                 return one
-        absent: Media = type(f"plot.{name}", (Absent,), {"advice": "log a Table of its numbers"})()
+        absent: Media = type(f"plot.{name}", (Absent,), {"reason": "log a Table of its numbers"})()
         return absent
 
     return draw
 
 
-class _Library:
-    """Integrations of W&B's with other libraries: every function of one says that it is not there."""
+def absent(owner: str, name: str) -> object:
+    """Stands in for a name of a module that Lossbook has not: an exception, a class or a function, as it is written.
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    Args:
+        owner: the module's name, "wandb.sdk.lib".
+    """
+    from lossbook.errors import Error
 
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        if name.startswith("__"):
-            raise AttributeError(name)
+    if name.endswith(("Error", "Exception", "Warning")):
+        return type(name, (Error,), {"__module__": owner})
+    whole = f"{owner}.{name}"
+    sentence = f"{whole} is not in Lossbook; it does nothing{_reason(whole)}"
+    if not name[:1].isupper() or name.isupper():
+        return UnansweredName(whole, sentence)
 
-        def absent(*arguments: object, **named: object) -> None:
-            say_once(f"{self._name}.{name} is not supported: log the metrics with lossbook.log()")
+    def begin(self: object, *arguments: object, **named: object) -> None:
+        say_once(sentence)
 
-        return absent
+    def ask(self: object, asked: str) -> Unanswered:
+        if asked.startswith("_") or asked in PROBES:
+            raise AttributeError(asked)
+        return Unanswered(f"{whole}.{asked}")
+
+    return UnansweredKind(name, (), {"__module__": owner, "__init__": begin, "__getattr__": ask})
 
 
-def _without_effect(name: str, advice: str, answer: object = None) -> Callable[..., object]:
+def _reason(whole: str) -> str:
+    parts = ["wandb", *current_name(whole.removeprefix("wandb.")).split(".")]
+    for end in range(len(parts), 1, -1):
+        if (reason := NOT_HERE.get(".".join(parts[:end]))) is not None:
+            return f": {reason}"
+    return ""
+
+
+def _without_effect(name: str, answer: object = None) -> Callable[..., object]:
     def call(*arguments: object, **named: object) -> object:
-        say_once(f"{name}() is not supported: {advice}")
+        say_once(f"{name}() is not supported: {NOT_HERE[name]}")
         return answer
 
     return call
@@ -104,47 +202,24 @@ def find_absent(name: str) -> object:
     Raises:
         AttributeError: it is no name of W&B's.
     """
-    if name in (
-        "Object3D",
-        "Molecule",
-        "Plotly",
-        "Graph",
-        "JoinedTable",
-        "EvalTable",
-        "Classes",
-        "Bokeh",
-        "box3d",
-        "ArtifactTTL",
-    ):
-        return type(name, (Absent,), {"__doc__": "Taken, and not kept."})
-    if name in (
-        "keras",
-        "sklearn",
-        "xgboost",
-        "lightgbm",
-        "catboost",
-        "gym",
-        "tensorboard",
-        "tensorflow",
-        "sacred",
-        "jupyter",
-    ):
-        return _Library(name)
-    if name in ("sweep", "agent", "controller"):
-        advice = "start the runs of a sweep yourself; runs of one `group` are compared together"
-        return _without_effect(name, advice, "" if name == "sweep" else None)
-    if name in ("setup", "teardown", "require", "ensure_configured"):
+    if name in ("sweep", "agent", "controller", "attach", "pin_config_keys", "profiler"):
+        return _without_effect(name, "" if name == "sweep" else None)
+    if name in ("plot_table", "visualize"):
+        return drawing(name)
+    if name in NOT_HERE:
+        return UnansweredKind(name, (Absent,), {"__doc__": "Taken, and not kept.", "reason": NOT_HERE[name]})
+    if name in ("teardown", "require", "ensure_configured", "termsetup"):
         return _nothing
     if name in ("termlog", "termwarn", "termerror"):
         return _print
-    if name in ("plot_table", "visualize"):
-        return _drawing(name)
-    if name in ("sdk", "wandb_sdk"):
-        from lossbook.paths import new_run_id
-
-        return SimpleNamespace(
-            wandb_run=SimpleNamespace(Run=Run), lib=SimpleNamespace(runid=SimpleNamespace(generate_id=new_run_id))
-        )
-    if name == "wandb_run":
-        return SimpleNamespace(Run=Run)
+    if name == "setup":
+        return _set_up
+    if name == "patched":
+        return defaultdict[str, list[object]](list)  # what was patched, by package: nothing
     raise AttributeError(f"module 'lossbook' has no attribute {name!r}")
+
+
+def _set_up(*arguments: object, **named: object) -> SimpleNamespace:
+    from lossbook.compat.wandb.module_api import Settings
+
+    return SimpleNamespace(settings=Settings())
