@@ -37,12 +37,12 @@ import wandb.sdk.lib.runid, wandb.apis.public, wandb.env, wandb.plot, wandb.inte
 from wandb.util import generate_id
 from wandb.data_types import Image, Table
 from wandb.errors import CommError, SomeLaterError
-from wandb.keras import WandbCallback
+from wandb.fastai import WandbCallback
 from wandb.sdk.wandb_run import Run
 assert wandb.sdk.lib.runid.generate_id() and len(generate_id()) == 8
 assert Table is wandb.Table and issubclass(SomeLaterError, wandb.Error)
 assert wandb.env.PROJECT == "WANDB_PROJECT"
-WandbCallback().set_model(None)
+WandbCallback(None).on_train_begin()
 run = wandb.init(project="p", name="as-it-is", config={"lr": float(sys.argv[2])})
 assert isinstance(run, Run) and wandb.run is run
 wandb.log({"loss": 1.0})
@@ -51,7 +51,7 @@ wandb.finish()
 """
     done = run("--as", "wandb", "train.py", "--lr", "0.1", text=text)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("WandbCallback is not in Lossbook") == 1
+    assert done.stderr.count("wandb.fastai.WandbCallback is not in Lossbook") == 1
     found = recorded(store)
     assert (found.name, found.config["lr"], found.config["more"]) == ("as-it-is", 0.1, 2)
 

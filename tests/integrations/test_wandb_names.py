@@ -30,6 +30,7 @@ DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "wandb.md"
 def here(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LOSSBOOK_STORE", str(store))
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
     monkeypatch.setattr(messages, "said", set())
 
 
