@@ -3,8 +3,9 @@
     accelerator = Accelerator(log_with=LossbookTracker("my-project"))
     accelerator.init_trackers("my-project", config={"lr": 3e-4})
 
-or, with an Accelerate that lets trackers be registered, `register()` once and then
-`Accelerator(log_with="lossbook")`; `init_kwargs={"lossbook": {...}}` takes the arguments of `lossbook.init`.
+or, with an Accelerate that lets trackers be registered, `Accelerator(log_with="lossbook")`: with no line of Lossbook's where
+it is installed beside PyTorch 2.5 or newer (`by_name`), else after `register()`. `init_kwargs={"lossbook": {...}}` takes the
+arguments of `lossbook.init`.
 """
 
 from __future__ import annotations
@@ -111,6 +112,7 @@ def register() -> None:
         raise MissingLibrary(
             'this Accelerate knows only its own trackers by name: pass log_with=LossbookTracker("my-project") instead'
         )
+    tracking.LOGGER_TYPE_TO_CLASS.pop(LossbookTracker.name, None)  # Accelerate warns of a name that is taken
     tracking.register_tracker_class(LossbookTracker)
 
 

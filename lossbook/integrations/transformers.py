@@ -2,8 +2,9 @@
 
     trainer = Trainer(..., callbacks=[LossbookCallback()])
 
-or, where `report_to` is wanted, `register()` once and then `TrainingArguments(report_to="lossbook")`. Series are
-named as with `report_to="wandb"`: `train/…`, `eval/…`, `test/…`, over `global_step`.
+or `TrainingArguments(report_to="lossbook")`, with no line of Lossbook's where it is installed beside PyTorch 2.5 or newer
+(`by_name`), else after `register()`. Series are named as with `report_to="wandb"`: `train/…`, `eval/…`, `test/…`, over
+`global_step`.
 """
 
 from __future__ import annotations
