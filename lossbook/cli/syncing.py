@@ -1,16 +1,17 @@
-"""`sync`: a run to another tracker, now or a year later."""
+"""`sync`: runs to another tracker, now or a year later."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import click
 
 from lossbook.cli.app import RUN, Settings, common_options
-from lossbook.cli.format import plural, to_json
-from lossbook.cli.progress import Bar
-from lossbook.errors import BadArgument, UnknownRun
+from lossbook.cli.delivering import Deliveries, Work
+from lossbook.cli.format import to_json
+from lossbook.errors import BadArgument, LossbookError, UnknownRun
 from lossbook.registry import MIRRORS
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     epilog="""\b
   lossbook sync --to wandb                 the runs that asked for it and are not all there
   lossbook sync RUN --to tensorboard       any run, at any time
+  lossbook sync --all --to mlflow          every run of the store, to move there
   lossbook sync RUN --to wandb:offline     leaves ./wandb/offline-run-*, which `wandb sync` takes
 """,
 )
@@ -39,7 +41,8 @@ def sync_command(
 ) -> int:
     """Deliver what another tracker does not have yet.
 
-    Each row arrives exactly once. Ctrl-C is safe: the next call goes on.
+    Each row arrives exactly once. Ctrl-C is safe: the next call goes on. A run that cannot be delivered is named, and
+    the others are delivered; the exit status is 0 where nothing is wrong, as with a run whose own mirror is at it.
     """
     from lossbook.compat.wandb.init_arguments import mirror_modes
     from lossbook.run import mirror_specs
@@ -47,112 +50,94 @@ def sync_command(
     wanted = mirror_specs(targets, modes=mirror_modes()) if targets is not None else None
     if targets is not None and not wanted:
         raise BadArgument(f"--to {targets} names no mirror: use one of {', '.join(MIRRORS.names())}")
-    runs, work = _work(settings, refs, wanted, every)
-    if not work:
-        sentence = (
-            "everything is delivered" if runs else "no run asked for a mirror: name one with --to, such as --to wandb"
-        )
-        click.echo(to_json([]) if settings.json else sentence)
-        return 0
-    results = []
-    options = {"entity": entity} if entity else {}
-    for run, spec in work:
-        result = _deliver(run, spec, options, quiet=settings.json)
-        results.append(result)
-    if settings.json:
-        click.echo(to_json([asdict(one) for one in results]))
-    return 1 if any(result.error for result in results) else 0
+    return deliver(settings, refs, wanted, every=every, options={"entity": entity} if entity else {})
 
 
-def _work(
-    settings: Settings, refs: tuple[str, ...], wanted: list[str] | None, every: bool
-) -> tuple[list[RecordedRun], list[tuple[RecordedRun, str]]]:
-    """Which run is to be delivered where."""
-    from lossbook.follower import cursor_name, is_complete, load_cursor
+def deliver(
+    settings: Settings, refs: Sequence[str], wanted: list[str] | None, *, every: bool, options: dict[str, str]
+) -> int:
+    """Deliver runs of the store to mirrors, as `lossbook sync` and `lossbook export --to` do; the exit status.
 
+    Args:
+        wanted: the mirrors; None for those that each run asked for.
+        every: also runs that did not ask for it.
+    """
+    found = _find_work(settings, refs, wanted, every)
+    status = 1 if found.unreadable else 0
+    deliveries = Deliveries(
+        found.work, options=options, complete=found.complete, unreadable=len(found.unreadable), quiet=settings.json
+    )
+    try:
+        if found.work:
+            status = deliveries.run()
+        elif not settings.json:
+            click.echo(_why_nothing(found, wanted))
+    finally:
+        if settings.json:
+            click.echo(to_json({**deliveries.totals(), "runs": [asdict(one) for one in deliveries.results]}))
+    return status
+
+
+def _why_nothing(found: _Found, wanted: list[str] | None) -> str:
+    if found.complete:
+        return "everything is delivered"
+    if wanted:
+        return f"no run asked for {', '.join(wanted)}: --all delivers every run, or name the runs"
+    return "no run asked for a mirror: name one with --to, such as --to wandb"
+
+
+@dataclass
+class _Found:
+    """What is to be delivered; how many deliveries are complete; sentences of runs that may not be read."""
+
+    work: list[Work] = field(default_factory=list)
+    complete: int = 0
+    unreadable: tuple[str, ...] = ()
+
+
+def _find_work(settings: Settings, refs: Sequence[str], wanted: list[str] | None, every: bool) -> _Found:
     if refs:
         runs = settings.own_store().runs(refs)
-        if wanted is None:
-            unasked = next((run for run in runs if not run.info.mirrors), None)
-            if unasked is not None:
-                raise BadArgument(f"the run {unasked.name} asked for no mirror: name one with --to, such as --to wandb")
-        return runs, [(run, spec) for run in runs for spec in (wanted or _asked(run))]
-    runs = settings.own_store().book().runs(project=settings.project)
-    if not runs:
+        unasked = next((run for run in runs if not _asked(run)), None) if wanted is None else None
+        if unasked is not None:
+            raise BadArgument(f"the run {unasked.name} asked for no mirror: name one with --to, such as --to wandb")
+        return _Found([Work(run, spec, again=True) for run in runs for spec in (wanted or _asked(run))])
+    listed = settings.own_store().book().runs(project=settings.project)
+    if not listed:
         raise UnknownRun(
             f"there is no run in {settings.location}" + (f" of project {settings.project}" if settings.project else "")
         )
-    work = []
-    for run in runs:
+    found = _Found(unreadable=listed.unreadable)
+    asked_for = False
+    for run in listed:
         asked = _asked(run)
+        asked_for = asked_for or bool(asked)
+        kinds = {one.partition(":")[0] for one in asked}
         for spec in wanted or asked:
-            name, _, mode = spec.partition(":")
-            if not every and wanted is not None and name not in [one.partition(":")[0] for one in asked]:
-                continue
-            cursor = load_cursor(run.folder, cursor_name(name, mode or "online"))
-            if not is_complete(run.folder, cursor):
-                work.append((run, spec))
-    if wanted is not None and not work and not every and not any(_asked(run) for run in runs):
+            if every or wanted is None or spec.partition(":")[0] in kinds:
+                work = Work(run, spec)
+                rows = _missing_rows(work)
+                if rows is None:
+                    found.complete += 1
+                else:
+                    found.work.append(replace(work, rows=rows))
+    if wanted is not None and not found.work and not every and not asked_for:
         # Nobody asked for anything: the run that was begun last is meant.
-        return runs, [(runs[0], spec) for spec in wanted]
-    return runs, work
+        found.work = [Work(listed[0], spec, again=True) for spec in wanted]
+    return found
+
+
+def _missing_rows(work: Work) -> int | None:
+    """How many rows are missing there; None where all of it is there."""
+    from lossbook.follower import cursor_name, is_complete, load_cursor, undelivered_rows
+
+    folder = work.run.folder
+    try:
+        cursor = load_cursor(folder, cursor_name(work.tracker, work.mode))
+        return None if is_complete(folder, cursor) else undelivered_rows(folder, cursor)
+    except (LossbookError, OSError):
+        return 0  # the delivery says what is wrong with it
 
 
 def _asked(run: RecordedRun) -> list[str]:
     return list(run.known_info.mirrors)
-
-
-@dataclass
-class DeliveryResult:
-    """What came of delivering one run to one mirror."""
-
-    run: str
-    name: str
-    to: str
-    mode: str
-    rows: int = 0
-    url: str | None = None
-    error: str | None = None
-
-
-def _deliver(run: RecordedRun, spec: str, options: dict[str, str], *, quiet: bool) -> DeliveryResult:
-    """Deliver one run to one mirror; what goes wrong is one sentence of the result."""
-    from lossbook.follower import Busy, Delivery, ending_of, undelivered_rows
-    from lossbook.trackers import MirrorUnavailable
-
-    name, _, mode = spec.partition(":")
-    delivery = Delivery(run.folder, name, mode=mode or "online", options=options)
-    result = DeliveryResult(run.id, run.name, name, delivery.mode)
-    try:
-        with delivery.held():
-            missing = undelivered_rows(run.folder, delivery.cursor)
-            delivery.open()
-            said = delivery.remarks()
-            for sentence in said:
-                click.echo(f"lossbook: {sentence}", err=True)
-            bar = Bar(f"{run.name} → {name}", undelivered_rows(run.folder, delivery.cursor), quiet=quiet)
-            try:
-                delivery.catch_up(bar.add)
-            finally:
-                bar.close()
-            for sentence in delivery.remarks():
-                if sentence not in said:
-                    click.echo(f"lossbook: {sentence}", err=True)
-            ending = ending_of(run.folder)
-            delivery.close(ending)
-            # What a mirror had of it in a file of its own, and only had to send, was missing there as well.
-            result.rows = missing - undelivered_rows(run.folder, delivery.cursor) + delivery.inherited_rows
-            result.url = delivery.cursor.url
-    except Busy as error:
-        result.error = f"{error}; it goes on by itself"
-    except MirrorUnavailable as error:
-        delivery.stopped(str(error))
-        result.error = str(error)
-    if not quiet:
-        if result.error:
-            click.echo(f"lossbook: {result.error}", err=True)
-        else:
-            where = f": {result.url}" if result.url else ""
-            running = "" if ending is not None else "; it still runs"
-            click.echo(f"{run.name} → {name}: {plural(result.rows, 'row')} delivered{running}{where}")
-    return result

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lossbook.follower.deliver import (
         Busy as Busy,
         Delivery as Delivery,
+        UnforeseenFailure as UnforeseenFailure,
         cursor_name as cursor_name,
         ending_of as ending_of,
         is_complete as is_complete,
@@ -25,6 +26,6 @@ else:
         __name__,
         {
             "cursor": "Cursor cursors load_cursor",
-            "deliver": "Busy Delivery cursor_name ending_of is_complete undelivered_rows",
+            "deliver": "Busy Delivery UnforeseenFailure cursor_name ending_of is_complete undelivered_rows",
         },
     )

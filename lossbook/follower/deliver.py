@@ -5,13 +5,14 @@ Live mirroring and `lossbook sync` a year later are this code from different cur
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 
-from lossbook.errors import BadArgument, LossbookError
+from lossbook.errors import BadArgument, LossbookError, StoreError
 from lossbook.follower.cursor import Cursor, load_cursor
 from lossbook.follower.inherited import InheritedRows
 from lossbook.journal import merge_config
@@ -30,6 +31,10 @@ EXIT_CODES = {"finished": 0, "failed": 1, "crashed": 1, "interrupted": 130, "kil
 
 class Busy(LossbookError):
     """Another process delivers this run to this mirror right now."""
+
+
+class UnforeseenFailure(MirrorUnavailable):
+    """A mirror could not take what this run holds: another run may well be taken."""
 
 
 class Delivery:
@@ -75,10 +80,12 @@ class Delivery:
 
         Raises:
             Busy: somebody else is at it.
+            StoreError: the run's folder cannot be written, so no cursor can be kept.
         """
         refuse_linked_folders(self.folder)
         with folder_lock(self.folder, f"mirror-{self.cursor.name}", seconds=0.2) as held:
             if not held:
+                _refuse_unwritable(self.folder, f"mirror-{self.cursor.name}")
                 raise Busy(f"the run {os.path.basename(self.folder.path)} is being delivered to {self.name} already")
             # It may have been moved on between the look and the lock.
             self.cursor = load_cursor(self.folder, self.cursor.name)
@@ -113,7 +120,7 @@ class Delivery:
         except MirrorUnavailable:
             raise
         except Exception as error:
-            raise MirrorUnavailable(_unexpected(self.name, error)) from error
+            raise UnforeseenFailure(_unexpected(self.name, error)) from error
         self._mirror = mirror
         self.cursor.delivered = held
         self.cursor.url = mirror.url
@@ -131,6 +138,10 @@ class Delivery:
             for sentence in reading.problems
         ]
         return [*texts_of(self.cursor.remote.get("said")), *dict.fromkeys(passed_over)]
+
+    def damage(self) -> list[str]:
+        """The damaged lines and files of the run itself that were passed over, a sentence each."""
+        return list(dict.fromkeys(self._replay.problems)) if self._replay is not None else []
 
     def catch_up(self, progress: Callable[[int], None] | None = None) -> int:
         """Deliver every row that is there, of a fork its parents' first; returns how many of its own.
@@ -159,7 +170,7 @@ class Delivery:
         except MirrorUnavailable:
             raise
         except Exception as error:
-            raise MirrorUnavailable(_unexpected(self.name, error)) from error
+            raise UnforeseenFailure(_unexpected(self.name, error)) from error
         for row in batch:
             self.cursor.delivered[row.rank] = row.i
         self._save()
@@ -182,7 +193,7 @@ class Delivery:
         except MirrorUnavailable:
             raise
         except Exception as error:
-            raise MirrorUnavailable(_unexpected(self.name, error)) from error
+            raise UnforeseenFailure(_unexpected(self.name, error)) from error
         self.cursor.remote = mirror.remote
         if ending is not None:
             self.cursor.attempts = len(read_run_info(self.folder)[0].attempts)
@@ -205,6 +216,31 @@ class Delivery:
             self.cursor.remote = self._mirror.remote
             self.cursor.url = self._mirror.url
         self.cursor.save(self.folder)
+
+
+def _refuse_unwritable(folder: RunFolder, lock: str) -> None:
+    """Tell a lock that another process has from one that nobody can have.
+
+    Raises:
+        StoreError: the folder cannot be written, or its file system has no locks.
+    """
+    path = os.path.join(folder.followers, f"{lock}.lock")
+    try:
+        make_folder(folder.followers)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.close(descriptor)
+    except BlockingIOError:
+        return
+    except OSError as error:
+        unwritable = StoreError(
+            f"{path} cannot be written or locked ({error.strerror or error}), and how far a delivery is must be noted "
+            "there: check who owns it, or deliver from a copy of the run"
+        )
+        unwritable.errno = error.errno
+        raise unwritable from None
 
 
 def _batches(rows: Iterator[LoggedRow]) -> Iterator[list[LoggedRow]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -165,6 +166,9 @@ class MlflowMirror(Mirror):
             from mlflow.tracking import MlflowClient
         except ImportError as error:
             raise MirrorUnavailable(f"MLflow is not installed ({error}): {INSTALL}; {LATER}", may_pass=False) from error
+        if not os.environ.get("MLFLOW_LOGGING_LEVEL"):
+            # It writes a traceback of whatever it raises to standard error as well.
+            logging.getLogger("mlflow").setLevel(logging.CRITICAL)
         address = tracking_address(mlflow.get_tracking_uri, self.settings)
         if self.settings.mode == "offline" and address.startswith(("http://", "https://", "databricks")):
             raise MirrorUnavailable(f"the mirror is offline and MLflow's server is not asked; {LATER}", may_pass=False)

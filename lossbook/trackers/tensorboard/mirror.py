@@ -58,14 +58,11 @@ class TensorBoardMirror(Mirror):
         remote = self.remote
         folder = self._folder()
         noted = text_or_none(remote.get("folder"))
-        if (
-            noted
-            and os.path.isdir(noted)
-            and (self.settings.live or os.path.realpath(noted) == os.path.realpath(folder))
-        ):
-            # The working directory may be known by another path here; the files are where they are.
-            folder = noted if self.settings.folder is None else folder
         filename = f"events.out.tfevents.{int(self.subject.created)}.lossbook.{self.subject.id}"
+        if noted and os.path.isdir(noted) and (self.settings.live or self._is_ours(noted, folder, filename)):
+            # The working directory may be known by another path here, and the run by another name then; the files are
+            # where they are.
+            folder = noted if self.settings.folder is None else folder
         self._main = EventFile(os.path.join(folder, filename))
         self._system = EventFile(os.path.join(folder, "system", filename))
         try:
@@ -304,6 +301,13 @@ class TensorBoardMirror(Mirror):
         return os.path.abspath(
             os.path.join(root, safe_name(subject.project), safe_name(f"{subject.name}-{subject.id}"))
         )
+
+    def _is_ours(self, noted: str, folder: str, filename: str) -> bool:
+        """Whether a place is this run's own where we stand: there, under whatever name and project it had then."""
+        noted, folder = os.path.realpath(noted), os.path.realpath(folder)
+        root = os.path.dirname(os.path.dirname(folder))
+        is_there = os.path.dirname(os.path.dirname(noted)) == root and os.path.isfile(os.path.join(noted, filename))
+        return noted == folder or is_there
 
     def _unavailable(self, error: OSError) -> MirrorUnavailable:
         return MirrorUnavailable(
