@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from lossbook.cli.terminal_guard import GuardedText
@@ -22,11 +22,19 @@ if TYPE_CHECKING:
 _LONG = ("run", "name", "project", "key", "row", "step", "time", "value", "rank", "attempt")
 
 
-def export_wide(book: Book, runs: Sequence[RecordedRun], keys: list[str] | None, format: str, output: str) -> int:
+def export_wide(
+    book: Book,
+    runs: Sequence[RecordedRun],
+    keys: list[str] | None,
+    format: str,
+    output: str,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
     """Write one line a step and one column a metric; of several runs, their lines one after another.
 
     Args:
         keys: names or aliases; None for all. A run that lacks one has nulls there.
+        progress: is told how many runs were read, and of how many.
         output: a file, or "-" for standard output.
 
     Returns:
@@ -46,6 +54,8 @@ def export_wide(book: Book, runs: Sequence[RecordedRun], keys: list[str] | None,
         before = "lossbook_" if {"run", "name"} & {column.lower() for column in places} else ""
         parts = []
         for position, (run, table) in enumerate(zip(runs, tables, strict=True)):
+            if progress is not None:
+                progress(position, len(runs))
             path = os.path.join(folder, f"{position}.parquet")
             table.renamed([places[column] for column in table.columns]).write(path, "parquet")
             parts.append(

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -13,7 +14,9 @@ import click
 from lossbook.cli.app import RUN, Settings, common_options
 from lossbook.cli.curve import several_keys
 from lossbook.cli.format import plural, printable, to_json
-from lossbook.errors import BadArgument, StoreError, UnknownKey, UnknownRun
+from lossbook.cli.progress import RunsProgress
+from lossbook.errors import BadArgument, LossbookError, StoreError, UnknownKey, UnknownRun
+from lossbook.run_info import load_run_info
 
 if TYPE_CHECKING:
     from lossbook.dataset import Exported
@@ -38,6 +41,7 @@ Examples:
   lossbook export --project gpt2 --format parquet --long -o gpt2.parquet
   lossbook export --project gpt2 --html -o gpt2.html   the page itself, to send to somebody
   lossbook export --all --parquet team --follow   a folder that any engine reads
+  lossbook export --all --to wandb:offline   every run, as `lossbook sync --all --to` does
   lossbook export baseline --format jsonl -o - | head""",
 )
 @click.argument("refs", nargs=-1, type=RUN, metavar="[RUN]...")
@@ -59,6 +63,12 @@ Examples:
     help="With --all or --project: a folder of Parquet for any engine, brought up to date each time.",
 )
 @click.option("--follow", is_flag=True, help="With --parquet: keep it up to date until Ctrl-C.")
+@click.option(
+    "--to",
+    "targets",
+    metavar="NAMES",
+    help="To other trackers instead, as `lossbook sync --to` does: wandb:offline, ...",
+)
 @click.option("--force", is_flag=True, help="Replace the file where there is one.")
 @common_options()
 @click.pass_obj
@@ -74,18 +84,31 @@ def export_command(
     everything: bool,
     parquet: str | None,
     follow: bool,
+    targets: str | None,
     force: bool,
 ) -> int | None:
-    """Write runs as CSV, Parquet or JSON, or as one page to send.
+    """Write runs as CSV, Parquet or JSON, as one page to send, or to another tracker.
 
-    Without a run it is the latest one, with --project every run of that project, or with --all every run.
+    Without a run it is the latest one, with --project every run of that project, or with --all every run. The exit status
+    is 1 where something was damaged and is left out.
     """
     if everything and (refs or settings.project):
         raise click.UsageError("--all is every run of the store: leave it out, or the runs and --project")
+    others: dict[str, object] = {
+        "runs": refs,
+        "--format": format,
+        "--keys": keys,
+        "--html": html,
+        "--output": output != "-",
+    }
+    if targets is not None:
+        _refuse_beside("--to delivers whole runs", {**others, "runs": (), "--parquet": parquet, "--follow": follow})
+        from lossbook.cli.syncing import deliver, mirrors_named
+
+        chosen = refs or (() if everything or settings.project else ("latest",))
+        return deliver(settings, chosen, mirrors_named(targets), every=True, options={})
     if parquet is not None:
-        others = {"runs": refs, "--format": format, "--keys": keys, "--html": html, "--output": output != "-"}
-        if given := [name for name, value in others.items() if value]:
-            raise click.UsageError(f"--parquet makes a folder of whole runs: leave {' and '.join(given)} out")
+        _refuse_beside("--parquet makes a folder of whole runs", others)
         if not everything and not settings.project:
             raise click.UsageError("say which runs --parquet is for: --all, or --project NAME")
         return _export_parquet(settings, parquet, follow)
@@ -130,12 +153,48 @@ def export_command(
     if html:
         for sentence in export_page(settings.book(), runs, wanted, output, points):
             click.echo(sentence, err=True)
-        return None
-    write = export_wide if wide else export_long
-    count = write(settings.book(), runs, wanted, format, output)
+        return _say_left_out(runs)
+    if wide:
+        progress = RunsProgress("read", len(runs))
+        count = export_wide(settings.book(), runs, wanted, format, output, progress.at)
+        progress.clear()
+    else:
+        count = export_long(settings.book(), runs, wanted, format, output)
     if output != "-":
         click.echo(f"{plural(count, 'row')} of {plural(len(runs), 'run')} in {output}", err=True)
-    return None
+    return _say_left_out(runs)
+
+
+def _refuse_beside(what: str, options: dict[str, object]) -> None:
+    """Refuse options that something has no use for.
+
+    Raises:
+        click.UsageError: one of them is given.
+    """
+    if given := [name for name, value in options.items() if value]:
+        raise click.UsageError(f"{what}: leave {' and '.join(given)} out")
+
+
+def _say_left_out(runs: Sequence[RecordedRun]) -> int:
+    """Name what was damaged or could not be read; the exit status."""
+    from lossbook.journal import take_left_out
+
+    sentences = take_left_out() + _nameless(runs)
+    for sentence in sentences:
+        click.echo(f"lossbook: {printable(sentence)}", err=True)
+    return 1 if sentences else 0
+
+
+def _nameless(runs: Sequence[RecordedRun]) -> list[str]:
+    """A sentence for each run of which name and configuration are not known, and so are not in a file either."""
+    sentences = []
+    for run in runs:
+        try:
+            if load_run_info(run.folder) is None:
+                sentences.append(f"{run.folder.run_json} is missing or empty: its name and configuration are left out")
+        except LossbookError as error:
+            sentences.append(f"{error}: its name and configuration are left out")
+    return sentences
 
 
 def _export_parquet(settings: Settings, folder: str, follow: bool) -> int:
@@ -148,23 +207,27 @@ def _export_parquet(settings: Settings, folder: str, follow: bool) -> int:
     export = ParquetExport(book, folder, project=settings.project)
     said: set[str] = set()
     first = True
+    progress = RunsProgress("written", 0)
     try:
         while True:
             begun = time.monotonic()
-            done = export.turn(patient=not first)
+            done = export.turn(patient=not first, progress=progress.at if first else None)
+            progress.clear()
             if first or done.changed:
                 _say_exported(settings, done, folder)
-            for sentence in done.problems + (take_left_out() if follow else []):
+            wrong = done.problems + take_left_out() + (_nameless(book.runs(settings.project)) if first else [])
+            for sentence in wrong:
                 if sentence not in said:
                     said.add(sentence)
                     click.echo(f"lossbook: {printable(sentence)}", err=True)
             if not follow:
-                return 1 if done.problems else 0
+                return 1 if wrong else 0
             first = False
             time.sleep(max(_FOLLOW_SECONDS, _REST * (time.monotonic() - begun)))
             if isinstance(book, SourceBook):
                 book.refresh()
     except KeyboardInterrupt:
+        progress.clear()
         if not follow:
             raise
         return 0
@@ -172,7 +235,7 @@ def _export_parquet(settings: Settings, folder: str, follow: bool) -> int:
 
 def _say_exported(settings: Settings, done: Exported, folder: str) -> None:
     if settings.json:
-        click.echo(to_json({"written": done.written, "unchanged": done.unchanged, "removed": done.removed}))
+        click.echo(to_json(asdict(done)))
         return
     parts = [f"{plural(done.written, 'run')} written", f"{done.unchanged} unchanged"]
     if done.removed:

@@ -76,6 +76,11 @@ class RunsProgress:
         self._rows_of_this = 0
         self._show()
 
+    def at(self, done: int, runs: int) -> None:
+        """Say how many of how many runs are done."""
+        self._runs_done, self._runs = done, runs
+        self._show()
+
     def clear(self) -> None:
         """Take the line away, for another one that is to be printed."""
         if self._on_screen:

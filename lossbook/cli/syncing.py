@@ -44,13 +44,23 @@ def sync_command(
     Each row arrives exactly once. Ctrl-C is safe: the next call goes on. A run that cannot be delivered is named, and
     the others are delivered; the exit status is 0 where nothing is wrong, as with a run whose own mirror is at it.
     """
+    wanted = mirrors_named(targets) if targets is not None else None
+    return deliver(settings, refs, wanted, every=every, options={"entity": entity} if entity else {})
+
+
+def mirrors_named(targets: str) -> list[str]:
+    """The mirrors of `--to`, each with its mode.
+
+    Raises:
+        BadArgument: none of that name is known.
+    """
     from lossbook.compat.wandb.init_arguments import mirror_modes
     from lossbook.run import mirror_specs
 
-    wanted = mirror_specs(targets, modes=mirror_modes()) if targets is not None else None
-    if targets is not None and not wanted:
+    wanted = mirror_specs(targets, modes=mirror_modes())
+    if not wanted:
         raise BadArgument(f"--to {targets} names no mirror: use one of {', '.join(MIRRORS.names())}")
-    return deliver(settings, refs, wanted, every=every, options={"entity": entity} if entity else {})
+    return wanted
 
 
 def deliver(

@@ -15,10 +15,10 @@ import fcntl
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from lossbook.dataset.manifest import RUNS, TABLES, Manifest, lock_path, open_manifest
 from lossbook.dataset.runs_table import write_lines
@@ -37,6 +37,7 @@ _QUERIES = {
     "events": "SELECT project, run, name AS run_name, row, step, time, kind, key, rank, attempt, value::VARCHAR AS value "
     "FROM events ORDER BY rank, row",
 }
+Progress: TypeAlias = Callable[[int, int], None]
 #: What is done is noted so often, in seconds: a process that is killed makes so much work again.
 _NOTE_SECONDS = 5.0
 #: A run that goes on is written again only after so many times what writing it took.
@@ -75,11 +76,12 @@ class ParquetExport:
         self._rests: dict[str, float] = {}
         open_manifest(self._folder, book.store)
 
-    def turn(self, *, patient: bool = False) -> Exported:
+    def turn(self, *, patient: bool = False, progress: Progress | None = None) -> Exported:
         """Bring the folder up to date.
 
         Args:
             patient: leave a running run that takes long to write for a while, as one does who comes again.
+            progress: is told before each run that is written how many are done, and of how many.
 
         Raises:
             DamagedFile, StoreError: as the class.
@@ -89,7 +91,7 @@ class ParquetExport:
             manifest = open_manifest(self._folder, self._book.store)
             manifest.remove_partials()
             try:
-                return self._turn(manifest, patient)
+                return self._turn(manifest, patient, progress or _say_nothing)
             except OSError as error:
                 if isinstance(error, LossbookError):
                     raise
@@ -98,7 +100,7 @@ class ParquetExport:
                     "is whole: mend that, and export again"
                 ) from error
 
-    def _turn(self, manifest: Manifest, patient: bool) -> Exported:
+    def _turn(self, manifest: Manifest, patient: bool, progress: Progress) -> Exported:
         runs = self._book.runs(self._project)
         if not runs and manifest.made and not is_marked_store(self._book.store):
             raise StoreError(
@@ -125,7 +127,7 @@ class ParquetExport:
         if due:
             manifest.made |= dict.fromkeys(due, "")
             manifest.save()
-        self._write_all(manifest, due, by_name, fingerprints, done)
+        self._write_all(manifest, due, by_name, fingerprints, done, progress)
         self._write_runs(manifest, [(run, more) for run, more in zip(runs, parents, strict=True)])
         for name in gone:
             _remove(manifest, name)
@@ -142,9 +144,11 @@ class ParquetExport:
         by_name: dict[str, RecordedRun],
         fingerprints: dict[str, str],
         done: Exported,
+        progress: Progress,
     ) -> None:
         noted = time.monotonic()
-        for name in due:
+        for number, name in enumerate(due):
+            progress(number, len(due))
             begun = time.monotonic()
             run = by_name[name]
             try:
@@ -186,6 +190,10 @@ class ParquetExport:
         os.unlink(lines)
         manifest.runs = fingerprint
         manifest.save()
+
+
+def _say_nothing(done: int, runs: int) -> None:
+    pass
 
 
 def _look(run: RecordedRun) -> tuple[str, JsonMapping]:
