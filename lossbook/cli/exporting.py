@@ -87,7 +87,7 @@ def export_command(
     targets: str | None,
     force: bool,
 ) -> int | None:
-    """Write runs as CSV, Parquet or JSON, as one page to send, or to another tracker.
+    """Write runs as CSV, Parquet, JSON or a page, or to a tracker.
 
     Without a run it is the latest one, with --project every run of that project, or with --all every run. The exit status
     is 1 where something was damaged and is left out.
