@@ -15,7 +15,11 @@ def run_for(callback: str) -> Run | None:
     return run
 
 
-def simple_settings(values: Mapping[str, object]) -> dict[str, object]:
-    """Those that are numbers or texts, without the private ones."""
-    simple = (bool, int, float, str)
-    return {key: value for key, value in values.items() if isinstance(value, simple) and not key.startswith("_")}
+def settings_of(values: Mapping[str, object]) -> dict[str, object]:
+    """Numbers and texts as they are, everything else as its text, without the private ones."""
+    simple = (bool, int, float, str, type(None))
+    return {
+        key: value if isinstance(value, simple) else str(value)
+        for key, value in values.items()
+        if not key.startswith("_")
+    }

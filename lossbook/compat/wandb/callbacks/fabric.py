@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from lossbook.integrations import LossbookLogger
@@ -39,3 +40,7 @@ class WandbLogger(LossbookLogger):
         given = {"name": name, "id": id or version, "dir": dir or save_dir, "mode": "offline" if offline else None}
         arguments = {key: value for key, value in {**named, **given}.items() if value is not None}
         super().__init__(project, run=experiment, prefix=prefix, **arguments)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """As Lossbook's logger, with the step under W&B's key as well."""
+        super().log_metrics(metrics if step is None else {**metrics, "trainer/global_step": step}, step)

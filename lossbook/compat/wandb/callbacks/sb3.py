@@ -9,7 +9,7 @@ import os
 
 from stable_baselines3.common.callbacks import BaseCallback
 
-from lossbook.compat.wandb.callbacks import run_for, simple_settings
+from lossbook.compat.wandb.callbacks import run_for, settings_of
 from lossbook.integrations import harmless
 
 __all__ = ["WandbCallback"]
@@ -44,7 +44,7 @@ class WandbCallback(BaseCallback):  # type: ignore[misc]
     def _init_callback(self) -> None:
         if (run := run_for("WandbCallback")) is None:
             return
-        run.config.update({"algo": type(self.model).__name__, **simple_settings(vars(self.model))})
+        run.config.update({"algo": type(self.model).__name__, **settings_of(vars(self.model))})
         if self.gradient_save_freq > 0:
             run.watch(self.model.policy, log_freq=self.gradient_save_freq, log=self.log)
 

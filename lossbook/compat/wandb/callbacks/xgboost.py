@@ -75,9 +75,8 @@ class WandbCallback(TrainingCallback):  # type: ignore[misc]
         if (run := run_for("WandbCallback")) is None:
             return
         if model.attr("best_score") is not None:
-            run.summary.update(
-                {"best_score": float(model.attr("best_score")), "best_iteration": int(model.attr("best_iteration"))}
-            )
+            best = {"best_score": float(model.attr("best_score")), "best_iteration": int(model.attr("best_iteration"))}
+            run.log(best)
         if self.log_feature_importance:
             scores = model.get_score(importance_type=self.importance_type)
             rows = [[feature, score] for feature, score in scores.items()]
