@@ -135,22 +135,6 @@ for ask in ([sys.executable, "-c", "import wandb"], [sys.executable, "-m", "loss
     assert run("--as", "wandb", "train.py", text=text).stdout.splitlines() == ["True True", "True False", "True False"]
 
 
-def test_every_rank_of_torchrun_has_it(store: Path) -> None:
-    pytest.importorskip("torch")
-    text = """
-import os, wandb
-run = wandb.init(project="p", name="ranks")
-wandb.log({"loss": float(os.environ["RANK"])})
-wandb.finish()
-assert type(wandb).__name__ == "StandIn"
-"""
-    Path("train.py").write_text(text)
-    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    done = run("--as", "wandb", *torchrun, "train.py")
-    assert done.returncode == 0, done.stderr
-    assert recorded(store).name == "ranks"
-
-
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from unedited import count_rows, only_run, run_unedited
 
-import lossbook
 import lossbook.wandb as door
 from lossbook.compat.wandb.submodules import find_name
 
@@ -23,23 +22,9 @@ def here(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def train(library: str, text: str) -> str:
-    """Run a script under `lossbook run`; what it wrote to stderr."""
+    """Run a script that needs a library; what it wrote to stderr."""
     pytest.importorskip(library)
-    Path("train.py").write_text(text)
-    command = [sys.executable, "-W", "ignore", "-m", "lossbook.cli", "run", sys.executable, "-W", "ignore", "train.py"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return done.stderr
-
-
-def recorded(store: Path) -> Any:
-    (found,) = lossbook.open(str(store)).runs()
-    assert found.state == "finished"
-    return found
-
-
-def count(run: Any, *keys: str) -> list[int]:
-    return [len(run.history([key]).rows()) for key in keys]
+    return run_unedited(text)
 
 
 def last(run: Any, key: str) -> float:
@@ -68,8 +53,8 @@ run.finish()
 """
     said = train("keras", text)
     assert "could not record" not in said
-    run = recorded(store)
-    assert count(run, "epoch/loss", "epoch/learning_rate", "batch/loss", "loss", "epoch") == [2, 2, 4, 2, 2]
+    run = only_run(store)
+    assert count_rows(run, "epoch/loss", "epoch/learning_rate", "batch/loss", "loss", "epoch") == [2, 2, 4, 2, 2]
     kept = door.Api().artifact(f"p/run_{run.id}_model:epoch_1", type="model")
     assert (kept.version, list(kept.entries)) == ("v1", ["model.keras"])
 
@@ -93,14 +78,14 @@ run.finish()
 """
     said = train("stable_baselines3", text)
     assert "could not record" not in said
-    run = recorded(store)
+    run = only_run(store)
     assert (run.config["algo"], run.config["n_steps"], run.config["device"], run.config["seed"]) == (
         "PPO",
         32,
         "cpu",
         None,
     )
-    assert count(run, "steps") == [128]
+    assert count_rows(run, "steps") == [128]
     assert list(store.glob("p/*/media/*.zip")) != []
 
 
@@ -126,8 +111,8 @@ wandb.finish()
 """
     said = train("lightgbm", text)
     assert "could not record" not in said
-    run = recorded(store)
-    assert count(run, "held_l2", "iteration") == [6, 6]
+    run = only_run(store)
+    assert count_rows(run, "held_l2", "iteration") == [6, 6]
     assert run.config["objective"] == "regression"
     assert run.summary["best_score_held_l2"] < 5
 
@@ -146,8 +131,8 @@ wandb.finish()
 """
     said = train("xgboost", text)
     assert "could not record" not in said
-    run = recorded(store)
-    assert count(run, "held-rmse", "epoch") == [6, 6]
+    run = only_run(store)
+    assert count_rows(run, "held-rmse", "epoch") == [6, 6]
     assert last(run, "best_iteration") == 5
     assert "learner" in run.config
 
@@ -166,8 +151,8 @@ wandb.finish()
 """
     said = train("catboost", text)
     assert "could not record" not in said
-    run = recorded(store)
-    assert count(run, "learn-RMSE") == [6]
+    run = only_run(store)
+    assert count_rows(run, "learn-RMSE") == [6]
     assert run.config["loss_function"] == "RMSE"
 
 
@@ -184,8 +169,8 @@ for step in range(3):
 wandb.finish()
 """
     train("lightning", text)
-    run = recorded(store)
-    assert (run.name, count(run, "loss", "trainer/global_step")) == ("woven", [3, 3])
+    run = only_run(store)
+    assert (run.name, count_rows(run, "loss", "trainer/global_step")) == ("woven", [3, 3])
 
 
 def test_without_a_run_it_says_so_once_and_the_training_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
@@ -234,7 +219,7 @@ def test_what_each_boosting_library_passes_to_its_callback_is_recorded(boosters:
     assert three.after_iteration(SimpleNamespace(iteration=0, metrics={"learn": {"RMSE": [2.0]}})) is True
     assert three.after_iteration(None) is True, "what is wrong is said, and the training goes on"
     run.finish()
-    found = recorded(store)
-    assert count(found, "held-rmse", "held_l2", "learn-RMSE") == [2, 2, 1]
+    found = only_run(store)
+    assert count_rows(found, "held-rmse", "held_l2", "learn-RMSE") == [2, 2, 1]
     assert (found.config["learner"], found.config["depth"]) == ({"depth": 2}, 3)
     assert (last(found, "best_score"), last(found, "best_iteration")) == (0.5, 1)
