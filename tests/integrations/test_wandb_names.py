@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import os
@@ -15,6 +16,7 @@ import pytest
 
 import lossbook
 import lossbook.wandb as door
+from lossbook.compat.wandb import artifact_words
 from lossbook.compat.wandb.module_names import TOP, current_name, is_module
 from lossbook.compat.wandb.submodules import ANSWERED, find_name
 from lossbook.compat.wandb.unknown_names import Unanswered, UnansweredKind
@@ -83,6 +85,22 @@ def test_each_public_name_of_a_run_is_here_or_has_its_reason() -> None:
     absent = {f"run.{name}" for name in names if isinstance(getattr(run, name), Unanswered)}
     assert absent == set()
     assert {name for name in NOT_HERE if name.startswith("run.")} <= {f"run.{name}" for name in names}
+
+
+def test_each_public_name_of_an_artifact_is_answered() -> None:
+    names = ask_wandb("[name for name in dir(wandb.Artifact) if not name.startswith('_')]")
+    assert len(names) > 60
+    run = door.init(project="p", console=False)
+    artifact = door.Artifact("data", "dataset")
+    Path("data.txt").write_text("a")
+    artifact.add_file("data.txt")
+    run.log_artifact(artifact)
+    assert {name for name in names if isinstance(getattr(artifact, name), Unanswered)} <= artifact_words.WORDS
+    assert (artifact.entity, artifact.source_version, artifact.ttl) == ("local", "v0", None)
+    assert artifact.source_qualified_name == artifact.qualified_name == "p/data:v0"
+    assert not artifact.logged_by()
+    assert not hasattr(artifact, "state_dict")
+    assert copy.deepcopy(artifact.metadata) == {}
 
 
 def test_each_public_module_of_wandb_can_be_imported_and_answers_or_has_its_reason() -> None:

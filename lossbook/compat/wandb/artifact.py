@@ -66,6 +66,13 @@ class Artifact:
         self.versions: VersionStore | None = None
         self._entries: dict[str, ArtifactEntry] = {}
 
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        from lossbook.compat.wandb.artifact_words import find_word
+
+        return find_word(self, name)
+
     # -- what it is ---------------------------------------------------------------------------------------------
 
     @property
