@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 from lossbook.compat.wandb.module_names import current_name
 from lossbook.compat.wandb.unknown_names import PROBES, Unanswered, UnansweredKind, UnansweredName
-from lossbook.run import Event, Media, Table, say, say_once
+from lossbook.run import Event, Media, Table, describe, say, say_once
 
 #: Names of `wandb`, of `wandb.Run` ("run.…") and of modules below `wandb` ("wandb.…", all that is in them) that have no
 #: counterpart here, each with the reason that the first use of it says. docs/wandb.md shows the table.
@@ -41,7 +42,7 @@ NOT_HERE = {
     "run.link_artifact": "there is no model registry here; give the artifact an alias",
     "run.log_code": "the script and the git diff are kept with every run; save() takes other files",
     "run.pin_config_keys": "it arranges a page of W&B's",
-    "run.restore": "use_artifact() finds files that were logged",
+    "run.restore": "files that save() kept lie in the run's folder, under media/",
     "wandb.agents": "sweeps of W&B's own server are not answered",
     "wandb.analytics": "nothing is reported to anybody",
     "wandb.apis.importers": "`lossbook import` reads other trackers",
@@ -132,15 +133,30 @@ class Video(Absent):
     reason = NOT_HERE["Video"]
 
 
+#: Charts that W&B makes of other things than a table.
+_COMPUTED = ("confusion_matrix", "line_series", "pr_curve", "roc_curve")
+
+
 def drawing(name: str) -> Callable[..., Media]:
     """A function of `wandb.plot`: its chart is not drawn; the table of it is logged in its place."""
 
-    def draw(*arguments: object, **named: object) -> Media:
+    def draw(*arguments: Any, **named: Any) -> Media:
         for one in (*arguments, *named.values()):
             if isinstance(one, Table):
-                say_once(f"plot.{name}() is not supported: the table itself is logged in its place")
+                say_once(f"plot.{name}() draws nothing: the table itself is logged in its place")
                 return one
-        absent: Media = type(f"plot.{name}", (Absent,), {"reason": "log a Table of its numbers"})()
+        reason = "log a Table of its numbers"
+        if name in _COMPUTED:
+            from lossbook.compat.wandb import charts
+
+            try:
+                table: Table = getattr(charts, name)(*arguments, **named)
+            except Exception as error:
+                reason = f"no table could be made of what was passed ({describe(error)})"
+            else:
+                say_once(f"plot.{name}() draws nothing: the table of its numbers is logged in its place")
+                return table
+        absent: Media = type(f"plot.{name}", (Absent,), {"reason": reason})()
         return absent
 
     return draw
