@@ -49,6 +49,8 @@ class StandIn(LiveModule):
         found: object
         if package == "wandb" and name in TOP:
             return importlib.import_module(f"wandb.{name}")
+        if package == "trackio" and name == "init":
+            return importlib.import_module("lossbook.compat.trackio_init").init
         try:
             found = getattr(importlib.import_module("lossbook.wandb"), name)
         except AttributeError:

@@ -223,3 +223,24 @@ accelerator.end_training()
     found = recorded(store)
     assert (found.name, found.project, found.config["lr"]) == ("acc", "p", 0.5)
     assert len(found.history(["loss"]).rows()) == 3
+
+
+def test_trackios_arguments_are_taken_and_its_run_goes_on_under_its_name(store: Path) -> None:
+    text = """
+import trackio
+first = trackio.init(project="p", name="tiny", resume="allow", space_id="me/space", private=None, bucket_id=None,
+    auto_log_gpu=False, gpu_log_interval=1.0)
+trackio.log({"loss": 1.0}, step=0)
+trackio.finish()
+again = trackio.init(project="p", name="tiny", resume="allow")  # as transformers does to evaluate behind a training
+trackio.log({"eval_loss": 2.0}, step=1)
+trackio.finish()
+assert again.id == first.id
+trackio.init(project="p", name="tiny").finish()
+"""
+    done = run("--as", "trackio", "train.py", text=text)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("space_id is where Trackio keeps a project") == 1
+    second, first = lossbook.open(str(store)).runs()
+    assert [first.curve(key).last[0] for key in ("loss", "eval_loss")] == [1.0, 2.0]
+    assert (first.state, second.keys()) == ("finished", [])

@@ -38,6 +38,23 @@ class WandbArguments(TypedDict, total=False):
     magic: object
 
 
+class TrackioArguments(TypedDict, total=False):
+    """The arguments of `trackio.init` (0.43) that neither has: where the project is kept, and what is measured."""
+
+    space_id: str | None
+    server_url: str | None
+    dataset_id: str | None
+    bucket_id: str | None
+    private: bool | None
+    embed: bool | None
+    auto_log_gpu: bool | None
+    gpu_log_interval: float | None
+    auto_log_cpu: bool | None
+    cpu_log_interval: float | None
+    webhook_url: str | None
+    webhook_min_level: object
+
+
 #: Settings of W&B's that are arguments of `init()`.
 _SETTINGS = {
     "project": "project", "entity": "entity", "mode": "mode", "run_id": "id", "run_name": "name",
@@ -75,10 +92,11 @@ def translate(own: InitArguments, words: Mapping[str, object]) -> InitArguments:
         TypeError: an argument that neither knows.
         BadArgument: a value that cannot be meant.
     """
-    unknown = sorted(set(words) - set(WandbArguments.__annotations__))
+    unknown = sorted(set(words) - set(WandbArguments.__annotations__) - set(TrackioArguments.__annotations__))
     if unknown:
         raise TypeError(f"init() got an unexpected keyword argument {unknown[0]!r}")
     given: dict[str, object] = {**own, **words}
+    _pass_over_trackio(given)
     _apply_settings(given, given.pop("settings", None))
     for name, sentence in _UNSUPPORTED.items():
         if given.pop(name, None):
@@ -102,6 +120,18 @@ def translate(own: InitArguments, words: Mapping[str, object]) -> InitArguments:
     given["previous"] = "finish_previous" if before is True else before if before and before != "default" else None
     _apply_variables(given)
     return cast("InitArguments", given)
+
+
+def _pass_over_trackio(given: dict[str, object]) -> None:
+    """Say once what of Trackio's own is not done, and leave it out."""
+    values = {name: given.pop(name, None) for name in TrackioArguments.__annotations__}
+    if place := next((name for name in ("space_id", "server_url", "dataset_id", "bucket_id") if values[name]), None):
+        say_once(
+            f"{place} is where Trackio keeps a project, and this run is in the store: LOSSBOOK_MIRRORS=trackio delivers it "
+            "there as well, with TRACKIO_SPACE_ID or TRACKIO_SERVER_URL"
+        )
+    if values["webhook_url"]:
+        say_once("webhook_url is not asked by Lossbook: LOSSBOOK_WEBHOOK names one for its alerts")
 
 
 def mirror_modes() -> dict[str, str]:
