@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 from typing import Any
 
 import numpy
 import pytest
 
+import lossbook
 import lossbook.wandb as door
 from lossbook.compat.wandb import charts
+
+
+@pytest.fixture(autouse=True)
+def here(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOSSBOOK_STORE", str(store))
+
 
 TRUTH = [0, 1, 1, 0, 1, 0, 1, 1]
 PROBABILITIES = [[1 - p, p] for p in (0.1, 0.8, 0.4, 0.35, 0.9, 0.5, 0.5, 0.7)]
@@ -62,3 +70,14 @@ def test_what_no_table_can_be_made_of_is_said_and_the_training_goes_on(capsys: p
     made = door.plot.roc_curve([0, 1], None)
     assert "plot.roc_curve is not supported and is not kept: no table could be made" in capsys.readouterr().err
     assert made.event("roc").kind == "warning"
+
+
+def test_the_plots_of_a_classifier_are_logged_under_wandbs_keys(store: Path) -> None:
+    run = door.init(project="p", console=False)
+    labels = ["no", "yes"]
+    door.sklearn.plot_classifier(None, None, None, None, TRUTH, [0, 1, 0, 0, 1, 1, 1, 1], PROBABILITIES, labels, True)
+    door.sklearn.plot_learning_curve(None, None, None)
+    run.finish()
+    (found,) = lossbook.open(str(store)).runs()
+    text = "".join(path.read_text() for path in Path(found.path).rglob("*.jsonl"))
+    assert [text.count(f'"{key}"') > 0 for key in ("confusion_matrix", "roc", "precision_recall")] == [True] * 3

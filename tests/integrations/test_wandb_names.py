@@ -25,6 +25,16 @@ from lossbook.run import messages
 
 #: Modules of `wandb.sdk` that only W&B's own run imports.
 BEHIND = ("helper", "metric", "sweep")
+#: What the callbacks for another library need.
+LIBRARIES = {
+    "integration.catboost": "catboost",
+    "integration.keras": "keras",
+    "integration.lightgbm": "lightgbm",
+    "integration.lightning.fabric": "lightning",
+    "integration.sb3": "stable_baselines3",
+    "integration.torch": "torch",
+    "integration.xgboost": "xgboost",
+}
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "wandb.md"
 
 
@@ -124,9 +134,8 @@ def test_each_public_module_of_wandb_can_be_imported_and_answers_or_has_its_reas
 @pytest.mark.parametrize("module", sorted(ANSWERED))
 def test_the_names_of_a_module_that_the_documentation_lists_are_lossbooks(module: str) -> None:
     for name in ANSWERED[module].split():
-        library = {"integration.lightning.fabric": "lightning"}.get(module, module.split(".")[-1])
-        library = {"sb3": "stable_baselines3"}.get(library, library)
-        if module.startswith("integration.") and importlib.util.find_spec(library) is None:
+        library = LIBRARIES.get(module, "numpy")
+        if importlib.util.find_spec(library) is None:
             pytest.skip(f"{library} is not installed: this module's names say so")
         found = find_name(module, name)
         assert not isinstance(found, Unanswered | UnansweredKind) or issubclass(found, Absent), name
@@ -249,7 +258,7 @@ len(wandb.patched["tensorboard"]) and wandb.tensorboard.unpatch()
 wandb.config.update(wandb.wandb_sdk.Config({"made": 1}))
 wandb.ensure_configured(); wandb.require("core"); wandb.setup(wandb.Settings(program="x")).settings
 wandb.env.set_entity("team"); assert wandb.env.get_entity() == os.environ.pop("WANDB_ENTITY")
-wandb.gym.monitor(); wandb.keras.set_wandb_attrs(None, None); wandb.sklearn.plot_classifier(None, None)
+wandb.gym.monitor(); wandb.keras.set_wandb_attrs(None, None); wandb.sklearn.plot_learning_curve(None, None, None)
 wandb.jupyter.notebook_metadata(); wandb.trigger.register("on_init", print)
 wandb.log({"m": wandb.data_types.Molecule("x.pdb"), "t": wandb.data_types.Table(columns=["a"], data=[[1]])})
 wandb.plot.line(wandb.Table(columns=["x", "y"], data=[[1, 2]]), "x", "y")

@@ -28,6 +28,7 @@ ANSWERED = {
     "integration.lightgbm": "log_summary wandb_callback",
     "integration.lightning.fabric": "WandbLogger",
     "integration.sb3": "WandbCallback",
+    "integration.sklearn": "plot_classifier plot_confusion_matrix plot_precision_recall plot_roc",
     "integration.torch": "torch",
     "integration.xgboost": "WandbCallback wandb_callback",
     "plot": "CustomChart bar confusion_matrix histogram line line_series pr_curve roc_curve scatter",
@@ -57,6 +58,7 @@ _WRITTEN = {
     "integration.lightgbm": "lossbook.compat.wandb.callbacks.lightgbm",
     "integration.lightning.fabric": "lossbook.compat.wandb.callbacks.fabric",
     "integration.sb3": "lossbook.compat.wandb.callbacks.sb3",
+    "integration.sklearn": "lossbook.compat.wandb.callbacks.sklearn",
     "integration.xgboost": "lossbook.compat.wandb.callbacks.xgboost",
     "util": "lossbook.compat.wandb.util_functions",
 }

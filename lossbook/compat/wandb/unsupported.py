@@ -65,7 +65,6 @@ NOT_HERE = {
     "wandb.integration.prodigy": "log a Table of the annotations",
     "wandb.integration.sacred": "call log() in the experiment",
     "wandb.integration.sagemaker": "name the store with LOSSBOOK_STORE",
-    "wandb.integration.sklearn": "log the scores, or an Image of a figure",
     "wandb.integration.tensorboard": "log() beside the writer",
     "wandb.integration.tensorflow": "call log() in the loop",
     "wandb.integration.ultralytics": "Ultralytics' own `yolo settings wandb=True` works",
