@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from lossbook.compat.wandb.unknown_names import answer
-
-if TYPE_CHECKING:
-    from lossbook.compat.wandb.artifact import Artifact
 
 #: Public names of `wandb.Artifact` that mean something to W&B's server alone.
 WORDS = frozenset(
@@ -46,7 +42,7 @@ _SOURCES = {
 }
 
 
-def find_word(artifact: Artifact, name: str) -> object:
+def find_word(artifact: object, name: str) -> object:
     """What `artifact.name` is.
 
     Raises:
