@@ -636,6 +636,17 @@ def test_versions_count_up_equal_contents_are_one_and_aliases_move() -> None:
         wandb.use_artifact("data:v0")
 
 
+def test_an_alias_may_be_what_no_file_can_be_called() -> None:
+    wandb.init(project="p", console=False)
+    logged = wandb.log_artifact(make_artifact("one"), aliases=["epoch 9", "a/b", "plain"])
+    assert sorted(logged.aliases) == ["a/b", "epoch 9", "latest", "plain"]
+    found = wandb.use_artifact("data:epoch 9")
+    assert sorted(found.aliases) == ["a/b", "epoch 9", "latest", "plain"]
+    found.aliases.remove("a/b")
+    found.save()
+    assert sorted(wandb.use_artifact("data").aliases) == ["epoch 9", "latest", "plain"]
+
+
 def test_contents_are_those_of_the_moment_they_were_added(tmp_path: Path) -> None:
     early = wandb.Artifact("early", type="t")  # before there is a run
     path = tmp_path / "weights.bin"

@@ -131,7 +131,8 @@ class ArtifactStore:
         """What that version is called beside its number."""
         folder = self._folder(project, name)
         named = os.path.join(folder, "aliases")
-        found = [alias for alias in sorted(_list(named)) if _number_in(os.path.join(named, alias)) == number]
+        files = [os.path.join(named, one) for one in sorted(_list(named))]
+        found = [_alias_in(file) for file in files if _number_in(file) == number]
         return [*found, "latest"] if number == max(self.versions(folder), default=-1) else found
 
     def write_down(self, artifact: Artifact) -> None:
@@ -141,7 +142,7 @@ class ArtifactStore:
         replace_file(os.path.join(folder, f"v{artifact.number}.json"), _describe(artifact, artifact.number))
         for alias in self.aliases(artifact.project, artifact.base_name, artifact.number):
             if alias not in artifact.aliases and alias != "latest":
-                os.unlink(os.path.join(folder, "aliases", alias))
+                os.unlink(os.path.join(folder, "aliases", safe_name(alias)))
         for alias in artifact.aliases:
             self._alias(folder, alias, artifact.number)
 
@@ -151,7 +152,7 @@ class ArtifactStore:
         folder = self._folder(artifact.project, artifact.base_name)
         for alias in self.aliases(artifact.project, artifact.base_name, artifact.number):
             if alias != "latest":
-                os.unlink(os.path.join(folder, "aliases", alias))
+                os.unlink(os.path.join(folder, "aliases", safe_name(alias)))
         for path in (f"v{artifact.number}.json", os.path.join("digests", artifact.digest)):
             if os.path.exists(os.path.join(folder, path)):
                 os.unlink(os.path.join(folder, path))
@@ -161,8 +162,10 @@ class ArtifactStore:
         return [int(matched[1]) for name in _list(folder) if (matched := _VERSION.match(name))]
 
     def _alias(self, folder: str, alias: str, number: int) -> None:
+        alias = str(alias)
         if alias != "latest":
-            replace_file(os.path.join(folder, "aliases", safe_name(str(alias))), str(number).encode(), durable=False)
+            said = str(number) if safe_name(alias) == alias else f"{number}\n{alias}"
+            replace_file(os.path.join(folder, "aliases", safe_name(alias)), said.encode(), durable=False)
 
     def _folder(self, project: str, name: str) -> str:
         return os.path.join(self.path, safe_name(project), safe_name(name))
@@ -206,10 +209,19 @@ def _list(folder: str) -> list[str]:
 
 def _number_in(path: str) -> int | None:
     try:
-        with open(path, encoding="ascii") as file:
-            return int(file.read())
+        with open(path, encoding="utf-8") as file:
+            return int(file.readline())
     except (OSError, ValueError):
         return None
+
+
+def _alias_in(path: str) -> str:
+    """The alias of a file that has a number: its second line where it is no name for a file, as in "epoch 9"."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().partition("\n")[2] or os.path.basename(path)
+    except (OSError, ValueError):
+        return os.path.basename(path)
 
 
 def log_artifact(
