@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from importlib import metadata
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 
@@ -31,6 +31,8 @@ from lossbook.run import LiveModule
 VERSIONS = {"wandb": "0.31.0", "trackio": "0.43.0", "tensorboardX": "2.6.4"}
 #: What the words of `--as` stand for: the packages that a script imports.
 PACKAGES = {"wandb": ("wandb",), "trackio": ("trackio",), "tensorboard": ("tensorboardX", "torch.utils.tensorboard")}
+#: The modules that have a `SummaryWriter`.
+WRITERS = frozenset(f"{package}{module}" for package in PACKAGES["tensorboard"] for module in ("", ".writer"))
 #: What scripts written for TensorBoard are given; `tensorboard` can be chosen where this module is.
 SUMMARY_WRITER = "lossbook.tensorboard"
 #: The folder whose `sitecustomize` installs the stand-ins in child processes.
@@ -59,23 +61,29 @@ class StandIn(LiveModule):
         return found
 
 
-class SummaryWriters(ModuleType):
-    """`torch.utils.tensorboard` and `tensorboardX`: `SummaryWriter` is Lossbook's."""
+class _WriterLoader(Loader):
+    """Loads a module of TensorBoard's writers as it is, and puts Lossbook's `SummaryWriter` in place of its own.
 
-    def __getattr__(self, name: str) -> object:
-        if name.startswith("_"):
-            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(SUMMARY_WRITER), name)
+    Where it cannot be loaded, because TensorBoard is not installed, Lossbook's is all that is in it.
+    """
 
+    def __init__(self, real: Loader | None) -> None:
+        self._real = real
 
-def _is_tensorboard(module: str) -> bool:
-    return f"{module}.".startswith(tuple(f"{package}." for package in PACKAGES["tensorboard"]))
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return None if self._real is None else self._real.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        if self._real is not None:
+            try:
+                self._real.exec_module(module)
+            except ImportError:
+                pass
+        module.__dict__["SummaryWriter"] = importlib.import_module(SUMMARY_WRITER).SummaryWriter
 
 
 class _Loader(Loader):
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        if _is_tensorboard(spec.name):
-            return SummaryWriters(spec.name)
         package, _, below = spec.name.partition(".")
         if package == "wandb" and below:
             return submodule(below)
@@ -109,8 +117,12 @@ class Finder(MetaPathFinder):
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         root, _, below = fullname.partition(".")
-        if "tensorboard" in self.words and _is_tensorboard(fullname):
-            return ModuleSpec(fullname, _Loader(), is_package=True)
+        if "tensorboard" in self.words and fullname in WRITERS:
+            real = PathFinder.find_spec(fullname, path)
+            if real is None:
+                return ModuleSpec(fullname, _WriterLoader(None), is_package=True)
+            real.loader = _WriterLoader(real.loader)
+            return real
         if root not in self.words or root == "tensorboard":
             return None
         if below and (root != "wandb" or below.split(".")[0] not in TOP):
@@ -157,7 +169,7 @@ def install_as(*words: str) -> None:
     Call it before anything imports the package: `lossbook.install_as("wandb")` at the top of a script.
 
     Args:
-        words: "wandb", "trackio".
+        words: "wandb", "trackio", "tensorboard".
 
     Raises:
         BadArgument: Lossbook takes no such package's place, or the real one has been imported already.
@@ -165,7 +177,7 @@ def install_as(*words: str) -> None:
     chosen = check_words(words)
     for package in (package for word in chosen for package in PACKAGES[word]):
         present = sys.modules.get(package)
-        if present is not None and not isinstance(present, (StandIn, SummaryWriters)):
+        if present is not None and not isinstance(getattr(present, "__loader__", None), (_Loader, _WriterLoader)):
             raise BadArgument(
                 f"{package} has been imported already: call lossbook.install_as() before that, "
                 f"or start the script with `lossbook run`"

@@ -37,7 +37,7 @@ class _Door:
         if name.partition(".")[0] not in ("wandb", "trackio", "tensorboardX") and name != "torch.utils.tensorboard":
             return None
         finder = self._finder()
-        return None if finder is None else finder.find_spec(name)
+        return None if finder is None else finder.find_spec(name, path)
 
     def find_distributions(self, context: "Any" = None) -> "Any":
         if getattr(context, "name", None) not in ("wandb", "trackio", "tensorboardX"):
