@@ -51,6 +51,8 @@ class StandIn(LiveModule):
         found: object
         if package == "wandb" and name in TOP:
             return importlib.import_module(f"wandb.{name}")
+        if package == "wandb" and name == "init":
+            return importlib.import_module("lossbook.compat.wandb.init_order").init
         if package == "trackio" and name == "init":
             return importlib.import_module("lossbook.compat.trackio_init").init
         try:

@@ -56,6 +56,12 @@ wandb.finish()
     assert (found.name, found.config["lr"], found.config["more"]) == ("as-it-is", 0.1, 2)
 
 
+def test_arguments_of_init_without_names_have_wandbs_order(store: Path) -> None:
+    done = run("train.py", text="import wandb; wandb.init('team', 'p').finish(1)")
+    assert done.returncode == 0, done.stderr
+    assert (recorded(store).project, recorded(store).state) == ("p", "failed")
+
+
 def test_the_store_can_be_named(tmp_path: Path) -> None:
     done = run("--store", "elsewhere", "train.py", text="import wandb; wandb.init(project='p').finish()")
     assert done.returncode == 0, done.stderr

@@ -17,10 +17,12 @@ import pytest
 import lossbook
 import lossbook.wandb as door
 from lossbook.compat.wandb import artifact_words
+from lossbook.compat.wandb.init_order import ORDER
 from lossbook.compat.wandb.module_names import TOP, current_name, is_module
 from lossbook.compat.wandb.submodules import ANSWERED, find_name
 from lossbook.compat.wandb.unknown_names import Unanswered, UnansweredKind
 from lossbook.compat.wandb.unsupported import NOT_HERE, Absent
+from lossbook.errors import BadArgument
 from lossbook.run import messages
 
 #: Modules of `wandb.sdk` that only W&B's own run imports.
@@ -86,6 +88,15 @@ def test_each_public_name_of_wandb_is_here_or_has_its_reason() -> None:
         if name not in NOT_HERE and not hasattr(door, name) and name != "__version__":
             missing.append(name)
     assert missing == []
+
+
+def test_the_arguments_of_init_have_wandbs_order_where_the_script_says_import_wandb() -> None:
+    assert ask_wandb("[name for name in __import__('inspect').signature(wandb.init).parameters]") == list(ORDER)
+    begin: Any = find_name("sdk.wandb_init", "init")
+    run = begin("team", "p", None, "an-id", "a name", config={"lr": 1}, console=False)
+    assert (run.entity, run.project, run.id, run.name, run.config["lr"]) == ("team", "p", "an-id", "a name", 1)
+    with pytest.raises(BadArgument, match="got 'project' twice"):
+        begin("team", "p", project="p")
 
 
 def test_each_public_name_of_a_run_is_here_or_has_its_reason() -> None:

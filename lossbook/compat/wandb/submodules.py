@@ -75,6 +75,7 @@ _ANYWHERE = {
     "InternalApi": ("lossbook.wandb", "Api"),
     "PublicApi": ("lossbook.wandb", "Api"),
     "WBValue": ("lossbook.run", "Media"),
+    "init": ("lossbook.compat.wandb.init_order", "init"),
     "generate_id": ("lossbook.compat.wandb.util_functions", "generate_id"),
 }
 #: What a run and its parts are where `wandb.Api()` reads them.
