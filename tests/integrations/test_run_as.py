@@ -120,6 +120,15 @@ if __name__ == "__main__":
     assert done.stdout == "['lossbook.compat.stand_in', 'lossbook.compat.stand_in']\n", done.stderr
 
 
+def test_a_python_that_has_no_lossbook_says_so_and_runs_the_program(tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True, timeout=100)
+    text = "import json\ntry:\n    import wandb\nexcept ImportError:\n    print('none')"
+    done = run("--as", "wandb", str(bare / "bin" / "python"), "train.py", text=text)
+    assert (done.returncode, done.stdout) == (0, "none\n"), done.stderr
+    assert "bare/bin/python has no Lossbook, so this program's tracker is its own" in done.stderr
+
+
 def test_another_sitecustomize_is_run_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text("print('mine')")

@@ -51,7 +51,9 @@ class _Door:
         try:
             from lossbook.compat.stand_in import FINDER, install_as
         except ImportError:
-            return None  # another Python, which has no Lossbook: its programs run as they are
+            # Another Python: its programs run as they are.
+            sys.stderr.write(f"lossbook: {sys.executable} has no Lossbook, so this program's tracker is its own\n")
+            return None
         try:
             install_as(*self._words)
         except Exception as error:
