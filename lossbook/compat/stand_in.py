@@ -22,8 +22,7 @@ from pathlib import Path
 from types import ModuleType
 
 from lossbook.compat.wandb.module_names import TOP
-from lossbook.compat.wandb.submodules import submodule
-from lossbook.compat.wandb.unsupported import absent
+from lossbook.compat.wandb.submodules import known_or_absent, submodule
 from lossbook.errors import BadArgument
 from lossbook.run import LiveModule
 
@@ -49,16 +48,14 @@ class StandIn(LiveModule):
         if name.startswith("_"):
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         found: object
-        if package == "wandb" and name in TOP:
+        if package == "trackio":
+            found = importlib.import_module("lossbook.compat.trackio_names").find_name(name)
+        elif name in TOP:
             return importlib.import_module(f"wandb.{name}")
-        if package == "wandb" and name == "init":
-            return importlib.import_module("lossbook.compat.wandb.init_order").init
-        if package == "trackio" and name == "init":
-            return importlib.import_module("lossbook.compat.trackio_init").init
-        try:
-            found = getattr(importlib.import_module("lossbook.wandb"), name)
-        except AttributeError:
-            found = absent(package, name)
+        elif name == "init":
+            found = importlib.import_module("lossbook.compat.wandb.init_order").init
+        else:
+            found = known_or_absent(package, name)
         self.__dict__[name] = found
         return found
 

@@ -143,11 +143,16 @@ def find_name(path: str, name: str) -> object:
     if top in _DRAWINGS and name.islower():
         return drawing(name)
     if top not in _WITHOUT_WORDS and name not in TOP:
-        try:
-            return getattr(importlib.import_module("lossbook.wandb"), name)
-        except AttributeError:
-            pass
+        return known_or_absent(f"wandb.{path}", name)
     return absent(f"wandb.{path}", name)
+
+
+def known_or_absent(owner: str, name: str) -> object:
+    """Lossbook's word of that name, or what stands in for it."""
+    try:
+        return getattr(importlib.import_module("lossbook.wandb"), name)
+    except AttributeError:
+        return absent(owner, name)
 
 
 def _written(module: str) -> ModuleType | None:
