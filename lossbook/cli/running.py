@@ -28,7 +28,11 @@ Examples:
     context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False},
 )
 @click.option(
-    "--as", "names", multiple=True, metavar="NAMES", help="The trackers to stand in for, wandb,trackio [default: all]."
+    "--as",
+    "names",
+    multiple=True,
+    metavar="NAMES",
+    help="The trackers to stand in for, by commas [default: wandb,trackio].",
 )
 @click.option("-m", "as_module", is_flag=True, help="SCRIPT is a module's name, as for python -m.")
 @click.option("--store", metavar="FOLDER", help="The store that it writes to: LOSSBOOK_STORE of the program.")
@@ -38,9 +42,9 @@ def run_command(
     settings: Settings, names: tuple[str, ...], as_module: bool, store: str | None, words: tuple[str, ...]
 ) -> None:
     """Run an unedited program: its `import wandb` is Lossbook."""
-    from lossbook.compat.stand_in import available, check_words, environment_for
+    from lossbook.compat.stand_in import DEFAULT, check_words, environment_for
 
-    chosen = check_words(name for one in names for name in one.split(",")) if names else available()
+    chosen = check_words(name for one in names for name in one.split(",")) if names else DEFAULT
     if not chosen:
         raise BadArgument("--as names no tracker: --as wandb")
     command = _command(words, as_module)

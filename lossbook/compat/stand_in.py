@@ -30,6 +30,8 @@ from lossbook.run import LiveModule
 VERSIONS = {"wandb": "0.31.0", "trackio": "0.43.0", "tensorboardX": "2.6.4"}
 #: What the words of `--as` stand for: the packages that a script imports.
 PACKAGES = {"wandb": ("wandb",), "trackio": ("trackio",), "tensorboard": ("tensorboardX", "torch.utils.tensorboard")}
+#: What `lossbook run` stands in for without a word. TensorBoard has to be named: its files are what people look at.
+DEFAULT = ("wandb", "trackio")
 #: The modules that have a `SummaryWriter`.
 WRITERS = frozenset(f"{package}{module}" for package in PACKAGES["tensorboard"] for module in ("", ".writer"))
 #: What scripts written for TensorBoard are given; `tensorboard` can be chosen where this module is.
