@@ -74,15 +74,15 @@ class WandbCallback(TrainingCallback):  # type: ignore[misc]
         """The best round, the features and the model."""
         if (run := run_for("WandbCallback")) is None:
             return
-        if model.attr("best_score") is not None:
-            best = {"best_score": float(model.attr("best_score")), "best_iteration": int(model.attr("best_iteration"))}
-            run.log(best)
+        if self.log_model:
+            _keep_model(run, model)
         if self.log_feature_importance:
             scores = model.get_score(importance_type=self.importance_type)
             rows = [[feature, score] for feature, score in scores.items()]
             run.log({"Feature Importance_table": Table(columns=["Feature", "Importance"], data=rows)})
-        if self.log_model:
-            _keep_model(run, model)
+        if model.attr("best_score") is not None:
+            best = {"best_score": float(model.attr("best_score")), "best_iteration": int(model.attr("best_iteration"))}
+            run.log(best)
 
 
 def _keep_model(run: Run, model: Any) -> None:
