@@ -47,6 +47,8 @@ class StandIn(LiveModule):
         if name in ("config", "summary"):
             raise AttributeError(name)  # LiveModule has them
         package = self.__name__
+        if name == "__all__":
+            return list(importlib.import_module("lossbook.wandb").__all__)
         if name.startswith("_"):
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         found: object
@@ -60,6 +62,9 @@ class StandIn(LiveModule):
             found = known_or_absent(package, name)
         self.__dict__[name] = found
         return found
+
+    def __dir__(self) -> list[str]:
+        return sorted({*importlib.import_module("lossbook.wandb").__all__, *self.__dict__})
 
 
 class _WriterLoader(Loader):

@@ -43,7 +43,9 @@ assert wandb.sdk.lib.runid.generate_id() and len(generate_id()) == 8
 assert Table is wandb.Table and issubclass(SomeLaterError, wandb.Error)
 assert wandb.env.PROJECT == "WANDB_PROJECT"
 WandbCallback(None).on_train_begin()
-run = wandb.init(project="p", name="as-it-is", config={"lr": float(sys.argv[2])})
+assert {"log", "Table", "__name__"} <= set(dir(wandb))
+from wandb import *
+run = init(project="p", name="as-it-is", config={"lr": float(sys.argv[2])})
 assert isinstance(run, Run) and wandb.run is run
 wandb.log({"loss": 1.0})
 wandb.config.update({"more": 2})
