@@ -271,6 +271,7 @@ assert wandb.env.PROJECT == "WANDB_PROJECT"
 assert wandb.run.get_url() and wandb.run.project_name() == "p"
 assert wandb.util.from_human_size("10G") == 10**10 and wandb.util.to_human_size(2 * 10**9) == "2.0GB"
 assert wandb.util.json_dumps_safer({"a": np.float32(1.5)}) == '{"a": 1.5}'
+import json; assert json.dumps({"a": np.arange(2)}, cls=wandb.util.WandBJSONEncoder) == '{"a": [0, 1]}'
 assert wandb.util.json_friendly(np.arange(2)) == ([0, 1], True)
 assert wandb.util.make_artifact_name_safe("a b/c") == "a_b_c"
 assert wandb.wandb_sdk.lib.git.GitRepo().root_dir is None

@@ -14,6 +14,9 @@ from lossbook.paths import new_run_id
 from lossbook.run import plain
 
 __all__ = [
+    "WandBHistoryJSONEncoder",
+    "WandBJSONEncoder",
+    "WandBJSONEncoderOld",
     "from_human_size",
     "generate_id",
     "get_module",
@@ -29,6 +32,17 @@ __all__ = [
 ]
 
 _SIZES = {"B": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
+
+
+class WandBJSONEncoder(json.JSONEncoder):
+    """For `json.dumps(…, cls=…)`: takes any value."""
+
+    def default(self, value: object) -> Any:
+        """What JSON has no form for, as a text, a number or a list."""
+        return plain(value)
+
+
+WandBHistoryJSONEncoder = WandBJSONEncoderOld = WandBJSONEncoder
 
 
 def generate_id(length: int = 8) -> str:
