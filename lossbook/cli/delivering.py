@@ -114,7 +114,7 @@ class Deliveries:
         self._options = options
         self._complete, self._unreadable = complete, unreadable
         self._quiet = quiet
-        self._progress = RunsProgress("delivered", len(work), sum(one.rows for one in work))
+        self._progress = RunsProgress("done", len(work), sum(one.rows for one in work))
         self._refusals: dict[str, Counter[str]] = {}
         self._given_up: set[str] = set()
         self._begun = time.monotonic()

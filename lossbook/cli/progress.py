@@ -59,7 +59,7 @@ class RunsProgress:
         self._verb = verb
         self._runs, self._rows = runs, rows
         self._runs_done = self._rows_done = 0
-        self._rows_of_this = 0
+        self._rows_of_this = self._rows_said = 0
         self._begun = self._shown = time.monotonic()
         self._on_screen = False
         self._on_terminal = sys.stderr.isatty()
@@ -67,6 +67,7 @@ class RunsProgress:
     def add_rows(self, rows: int) -> None:
         """Count rows of the run that is being worked on."""
         self._rows_of_this += rows
+        self._rows_said += rows
         self._show()
 
     def run_done(self, rows: int = 0) -> None:
@@ -94,7 +95,7 @@ class RunsProgress:
         self._shown = now
         said = f"{self._runs_done:,} of {plural(self._runs, 'run')} {self._verb}"
         if self._rows:
-            said += f", {plural(self._rows_done + self._rows_of_this, 'row')}"
+            said += f", {plural(self._rows_said, 'row')}"
         share = self._share()
         if share > 0.0:
             said += f"; {duration((now - self._begun) * (1.0 - share) / share)} left"
