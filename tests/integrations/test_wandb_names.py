@@ -90,6 +90,12 @@ def test_each_public_name_of_wandb_is_here_or_has_its_reason() -> None:
     assert missing == []
 
 
+def test_a_package_of_lossbooks_own_is_never_taken_for_a_module_of_wandbs() -> None:
+    text = "import lossbook; print([hasattr(lossbook, name) for name in ('cli', 'integrations', 'plots', 'keras')])"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "[False, False, False, True]\n", done.stderr
+
+
 def test_each_name_with_a_reason_is_one_that_does_nothing() -> None:
     for name in NOT_HERE:
         found = getattr(door, name) if "." not in name else None

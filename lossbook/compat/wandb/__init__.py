@@ -19,6 +19,8 @@ _WORDS = {
     "Config": "internal_classes",
     **dict.fromkeys(("Audio", "Html", "Video"), "unsupported"),
 }  # fmt: skip
+#: Packages of Lossbook's own that W&B has modules of the same name for: `lossbook.plots` is never W&B's.
+_OWN = ("cli", "errors", "integrations", "plots")
 _ERRORS = ("CommError", "Error", "UsageError")
 
 __all__ = sorted([*_WORDS, *_ERRORS, "config", "plot", "summary", "util"])
@@ -39,7 +41,7 @@ def __getattr__(name: str) -> object:
         found = getattr(importlib.import_module(f"{__name__}.{_WORDS[name]}"), name)
     elif name in _ERRORS:
         found = getattr(importlib.import_module("lossbook.errors"), name)
-    elif name in importlib.import_module(f"{__name__}.module_names").TOP:
+    elif name not in _OWN and name in importlib.import_module(f"{__name__}.module_names").TOP:
         found = importlib.import_module(f"{__name__}.submodules").submodule(name)
     else:
         found = importlib.import_module(f"{__name__}.unsupported").find_absent(name)
