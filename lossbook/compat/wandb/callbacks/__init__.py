@@ -16,10 +16,13 @@ def run_for(callback: str) -> Run | None:
 
 
 def settings_of(values: Mapping[str, object]) -> dict[str, object]:
-    """Numbers and texts as they are, everything else as its text, without the private ones."""
+    """Numbers and texts as they are, everything else as its text, without private ones and tensors.
+
+    The text of a tensor on a device would have the training wait for it.
+    """
     simple = (bool, int, float, str, type(None))
     return {
         key: value if isinstance(value, simple) else str(value)
         for key, value in values.items()
-        if not key.startswith("_")
+        if not key.startswith("_") and not hasattr(value, "detach")
     }

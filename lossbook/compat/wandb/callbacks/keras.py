@@ -59,17 +59,10 @@ class WandbMetricsLogger(Callback):  # type: ignore[misc]
             return
         rate = getattr(getattr(self.model, "optimizer", None), "learning_rate", None)
         if rate is not None and "learning_rate" not in values:
-            values["learning_rate"] = _number(rate, self.global_step)
+            rate = rate(self.global_step) if callable(rate) else rate
+            # The tensor itself: a value on a device is fetched later, and the training does not wait for it.
+            values["learning_rate"] = getattr(rate, "value", rate)
         run.log({f"{kind}/{name}": value for name, value in values.items() if value is not None})
-
-
-def _number(rate: Any, step: int) -> float | None:
-    rate = rate(step) if callable(rate) else rate
-    rate = rate.numpy() if hasattr(rate, "numpy") else rate
-    try:
-        return float(rate)
-    except (TypeError, ValueError):
-        return None
 
 
 class WandbModelCheckpoint(ModelCheckpoint):  # type: ignore[misc]
