@@ -258,6 +258,14 @@ def test_a_table_takes_a_frame() -> None:
     assert event(lossbook.Table(dataframe=frame)).value == {"columns": ["a", "b"], "rows": [[1, "x"], [2, "y"]]}
 
 
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_a_frame_becomes_a_table_by_itself(library: str) -> None:
+    frame = pytest.importorskip(library).DataFrame({"step": [1, 2], "said": ["a", "b"]})
+    (event,) = only({"samples": frame}).events
+    assert (event.kind, event.key) == ("table", "samples")
+    assert event.value == {"columns": ["step", "said"], "rows": [[1, "a"], [2, "b"]]}
+
+
 def test_a_table_takes_a_polars_frame() -> None:
     polars = pytest.importorskip("polars")
     frame = polars.DataFrame({"a": [1, 2], "b": ["x", "y"]})

@@ -1,7 +1,7 @@
 """Sorts what a user logs: which value is a scalar, which waits for its device, which is a row of its own.
 
 Scalars become floats, exactly; tensors on a device are left for `run.deferred`; `Text`, `Histogram`, `Table` and
-`Image` become rows of their own; the rest becomes a warning.
+`Image` become rows of their own, a frame becomes a table; the rest becomes a warning.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from lossbook.handlers import is_of_handler
 from lossbook.redaction import MASK, is_secret_name, mask_text
 from lossbook.run.numbers import as_float, element_count, is_on_device, number_of
 from lossbook.run.text import clean_text, describe, shown
-from lossbook.run.values import Event, Image, Media
+from lossbook.run.values import Event, Image, Media, Table
 
 #: Nested dictionaries are flattened that deep; deeper ones are a warning.
 DEEPEST = 20
@@ -54,6 +54,11 @@ def _flatten(metrics: Mapping[object, object], prefix: str, result: Split, outer
             result.warnings.append((key, f"{key!r} could not be recorded ({describe(error)})"))
 
 
+def _is_frame(value: object) -> bool:
+    """Whether a value is a pandas or a Polars frame, neither of which need be installed."""
+    return type(value).__name__ == "DataFrame" and type(value).__module__.partition(".")[0] in ("pandas", "polars")
+
+
 def _place(key: str, value: object, result: Split, outer: tuple[object, ...]) -> None:
     if type(value) is float:
         result.scalars[key] = value
@@ -71,6 +76,8 @@ def _place(key: str, value: object, result: Split, outer: tuple[object, ...]) ->
         result.events.extend(one.event(key) for one in value)
     elif callable(getattr(value, "savefig", None)):
         result.events.append(Image(value).event(key))
+    elif _is_frame(value):
+        result.events.append(Table(dataframe=value).event(key))
     elif is_on_device(value):
         if element_count(value) != 1:
             raise ValueError(f"it has {element_count(value)} elements; log a scalar or lossbook.Histogram of it")
