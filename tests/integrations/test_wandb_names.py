@@ -321,6 +321,14 @@ def test_what_public_code_imports_from_below_wandb_imports_and_raises_nothing(st
     assert (found.state, found.config["made"]) == ("finished", 1)
 
 
+def test_what_reads_runs_is_refused_where_nothing_would_look_like_an_answer() -> None:
+    for path, name in (("apis.public", "Runs"), ("sdk.internal.datastore", "DataStore"), ("beta", "LocalApi")):
+        kind: Any = find_name(path, name)
+        assert isinstance(kind, type)
+        with pytest.raises(BadArgument, match=r"read runs with wandb\.Api\(\) or lossbook\.open\(\)"):
+            kind("entity", "project", filters={"config.lr": 1})
+
+
 def test_a_decorator_that_is_not_here_leaves_the_function_as_it_was() -> None:
     log: Any = find_name("integration.metaflow", "wandb_log")
 

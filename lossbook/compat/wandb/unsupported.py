@@ -94,6 +94,10 @@ NOT_HERE = {
 }
 
 
+#: Where names are that read runs.
+_READERS = ("wandb.apis.public.", "wandb.beta.Local", "wandb.sdk.internal.datastore.")
+
+
 class Absent(Media, metaclass=UnansweredKind):
     """A kind of value that is taken and not kept."""
 
@@ -172,6 +176,8 @@ def absent(owner: str, name: str) -> object:
     if name.endswith(("Error", "Exception", "Warning")):
         return type(name, (Error,), {"__module__": owner})
     whole = f"{owner}.{name}"
+    if whole.startswith(_READERS):
+        return _refusing(owner, name)
     sentence = f"{whole} is not in Lossbook; it does nothing{_reason(whole)}"
     if not name[:1].isupper() or name.isupper():
         return UnansweredName(whole, sentence)
@@ -185,6 +191,18 @@ def absent(owner: str, name: str) -> object:
         return Unanswered(f"{whole}.{asked}")
 
     return UnansweredKind(name, (), {"__module__": owner, "__init__": begin, "__getattr__": ask})
+
+
+def _refusing(owner: str, name: str) -> object:
+    """Of what reads runs: nothing in its place would look like an answer, so the use of it is an error."""
+    from lossbook.errors import BadArgument
+
+    sentence = f"{owner}.{name} is not in Lossbook: read runs with wandb.Api() or lossbook.open()"
+
+    def refuse(*arguments: object, **named: object) -> None:
+        raise BadArgument(sentence)
+
+    return type(name, (), {"__module__": owner, "__init__": refuse}) if name[:1].isupper() else refuse
 
 
 def _reason(whole: str) -> str:
