@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -10,11 +11,13 @@ import click
 
 from lossbook.cli.app import RUN, Settings, common_options
 from lossbook.cli.delivering import Deliveries, Work
-from lossbook.cli.format import to_json
+from lossbook.cli.format import plural, to_json
 from lossbook.errors import BadArgument, LossbookError, UnknownRun
+from lossbook.json_shapes import text_or_none
 from lossbook.registry import MIRRORS
 
 if TYPE_CHECKING:
+    from lossbook.follower import Cursor
     from lossbook.reading import RecordedRun
 
 
@@ -33,11 +36,12 @@ if TYPE_CHECKING:
     "--to", "targets", metavar="NAMES", help=f"One or several of {', '.join(MIRRORS.names())}, separated by commas."
 )
 @click.option("--all", "every", is_flag=True, help="Every run of the store (or of --project).")
+@click.option("--again", is_flag=True, help="Also what was delivered before: to another folder or server, say.")
 @click.option("--entity", metavar="NAME", help="The W&B team to deliver to [WANDB_ENTITY].")
 @common_options()
 @click.pass_obj
 def sync_command(
-    settings: Settings, refs: tuple[str, ...], targets: str | None, every: bool, entity: str | None
+    settings: Settings, refs: tuple[str, ...], targets: str | None, every: bool, again: bool, entity: str | None
 ) -> int:
     """Deliver what another tracker does not have yet.
 
@@ -45,7 +49,7 @@ def sync_command(
     the others are delivered; the exit status is 0 where nothing is wrong, as with a run whose own mirror is at it.
     """
     wanted = mirrors_named(targets) if targets is not None else None
-    return deliver(settings, refs, wanted, every=every, options={"entity": entity} if entity else {})
+    return deliver(settings, refs, wanted, every=every, again=again, options={"entity": entity} if entity else {})
 
 
 def mirrors_named(targets: str) -> list[str]:
@@ -64,19 +68,32 @@ def mirrors_named(targets: str) -> list[str]:
 
 
 def deliver(
-    settings: Settings, refs: Sequence[str], wanted: list[str] | None, *, every: bool, options: dict[str, str]
+    settings: Settings,
+    refs: Sequence[str],
+    wanted: list[str] | None,
+    *,
+    every: bool,
+    again: bool = False,
+    options: dict[str, str],
 ) -> int:
     """Deliver runs of the store to mirrors, as `lossbook sync` and `lossbook export --to` do; the exit status.
 
     Args:
         wanted: the mirrors; None for those that each run asked for.
         every: also runs that did not ask for it.
+        again: also those that are complete there.
     """
-    found = _find_work(settings, refs, wanted, every)
+    found = _find_work(settings, refs, wanted, every, again)
     status = 1 if found.unreadable else 0
     deliveries = Deliveries(
         found.work, options=options, complete=found.complete, unreadable=len(found.unreadable), quiet=settings.json
     )
+    if found.lost:
+        click.echo(
+            f"lossbook: {plural(found.lost, 'run')} of those delivered before can no longer be found at that place: "
+            "--again delivers once more",
+            err=True,
+        )
     try:
         if found.work:
             status = deliveries.run()
@@ -98,14 +115,16 @@ def _why_nothing(found: _Found, wanted: list[str] | None) -> str:
 
 @dataclass
 class _Found:
-    """What is to be delivered; how many deliveries are complete; sentences of runs that may not be read."""
+    """What is to be delivered; how many deliveries are complete, and of how many the files have gone since; sentences of
+    runs that may not be read."""
 
     work: list[Work] = field(default_factory=list)
     complete: int = 0
+    lost: int = 0
     unreadable: tuple[str, ...] = ()
 
 
-def _find_work(settings: Settings, refs: Sequence[str], wanted: list[str] | None, every: bool) -> _Found:
+def _find_work(settings: Settings, refs: Sequence[str], wanted: list[str] | None, every: bool, again: bool) -> _Found:
     if refs:
         runs = settings.own_store().runs(refs)
         unasked = next((run for run in runs if not _asked(run)), None) if wanted is None else None
@@ -125,28 +144,36 @@ def _find_work(settings: Settings, refs: Sequence[str], wanted: list[str] | None
         kinds = {one.partition(":")[0] for one in asked}
         for spec in wanted or asked:
             if every or wanted is None or spec.partition(":")[0] in kinds:
-                work = Work(run, spec)
-                rows = _missing_rows(work)
-                if rows is None:
-                    found.complete += 1
-                else:
-                    found.work.append(replace(work, rows=rows))
+                _add(found, Work(run, spec, again=again))
     if wanted is not None and not found.work and not every and not asked_for:
         # Nobody asked for anything: the run that was begun last is meant.
         found.work = [Work(listed[0], spec, again=True) for spec in wanted]
     return found
 
 
-def _missing_rows(work: Work) -> int | None:
-    """How many rows are missing there; None where all of it is there."""
+def _add(found: _Found, work: Work) -> None:
+    """Add work that there is, with how many rows are missing there; count what is complete."""
     from lossbook.follower import cursor_name, is_complete, load_cursor, undelivered_rows
 
-    folder = work.run.folder
+    folder, rows = work.run.folder, 0
     try:
         cursor = load_cursor(folder, cursor_name(work.tracker, work.mode))
-        return None if is_complete(folder, cursor) else undelivered_rows(folder, cursor)
+        if not work.again and is_complete(folder, cursor):
+            found.complete += 1
+            found.lost += _is_lost(cursor)
+            return
+        rows = undelivered_rows(folder, cursor)
     except (LossbookError, OSError):
-        return 0  # the delivery says what is wrong with it
+        pass  # the delivery says what is wrong with it
+    found.work.append(replace(work, rows=rows))
+
+
+def _is_lost(cursor: Cursor) -> bool:
+    """Whether the folder or database that a run was delivered to is not there any more. W&B's offline files may go: they
+    are on their way to its server."""
+    noted = [text_or_none(cursor.remote.get(name)) for name in ("folder", "place", "uri")]
+    paths = [place.removeprefix("sqlite:///") for place in noted if place]
+    return any(path.startswith("/") and not os.path.lexists(path) for path in paths)
 
 
 def _asked(run: RecordedRun) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -256,6 +257,23 @@ def test_a_run_that_was_renamed_and_moved_between_goes_on_where_it_is() -> None:
     assert main(["sync", "id000", "--to", "tensorboard"]) == 0
     assert in_tensorboard() == {"run-0": [*all_rows(1)["run-0"], (STEPS, 0.5)]}
     assert not Path("runs/archive").exists()
+
+
+def test_what_was_delivered_and_is_gone_is_said_and_delivered_again_where_that_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(3)
+    words = ["sync", "--all", "--to", "tensorboard"]
+    assert main(words) == 0
+    shutil.rmtree("runs/sweep/run-1-id001")
+    assert main(words) == 0
+    assert "1 run of those delivered before can no longer be found" in capsys.readouterr().err
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main([*words, "--again"]) == 0
+    assert in_tensorboard() == all_rows(3)
+    assert main(words) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_export_delivers_to_trackers_as_sync_does(capsys: pytest.CaptureFixture[str]) -> None:
