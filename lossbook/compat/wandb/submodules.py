@@ -81,8 +81,15 @@ _ANYWHERE = {
 #: What a run and its parts are where `wandb.Api()` reads them.
 _RECORDED = {"Run": ("lossbook.reading", "RecordedRun")}
 #: Other people's modules that W&B's import, and that editors therefore offer: `from wandb.util import np`.
-_IMPORTED = {"np": "numpy", "numpy": "numpy", "pd": "pandas", "requests": "requests", "tf": "tensorflow",
-             "torch": "torch", "yaml": "yaml"}  # fmt: skip
+_IMPORTED = {
+    "np": "numpy",
+    "numpy": "numpy",
+    "pd": "pandas",
+    "requests": "requests",
+    "tf": "tensorflow",
+    "torch": "torch",
+    "yaml": "yaml",
+}
 _DRAWINGS = ("plot", "plots", "viz")
 _WITHOUT_WORDS = ("integration", *_DRAWINGS)
 
@@ -135,10 +142,11 @@ def find_name(path: str, name: str) -> object:
     if (found := _find_imported(name)) is not None:
         return found
     top = module.split(".")[0]
-    if (
-        known := (_RECORDED if module.startswith("apis.public") else _ANYWHERE).get(name) or _ANYWHERE.get(name)
-    ) is not None:
-        place, word = known
+    if module.startswith("apis.public") and name in _RECORDED:
+        place, word = _RECORDED[name]
+        return getattr(importlib.import_module(place), word)
+    if name in _ANYWHERE:
+        place, word = _ANYWHERE[name]
         return getattr(importlib.import_module(place), word)
     if top in _DRAWINGS and name.islower():
         return drawing(name)
