@@ -175,7 +175,7 @@ def install_as(*words: str) -> None:
     Call it before anything imports the package: `lossbook.install_as("wandb")` at the top of a script.
 
     Args:
-        words: "wandb", "trackio", "tensorboard".
+        words: "wandb", "trackio".
 
     Raises:
         BadArgument: Lossbook takes no such package's place, or the real one has been imported already.
