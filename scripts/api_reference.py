@@ -71,13 +71,23 @@ def _entry(name: str) -> Iterator[str]:
         yield _function(f"lossbook.{name}", found)
         return
     yield f"### `lossbook.{name}`\n\n{_text(found)}\n"
-    for member, value in vars(found).items():
+    for member, value in _members(found).items():
         if member.startswith("_"):
             continue
         if isinstance(value, property):
             yield f"**`{name}.{member}`** — {_first(value.fget)}\n"
         elif isinstance(value, FunctionType) and value.__doc__:
             yield _function(f"{name}.{member}", value, level=4)
+
+
+def _members(found: type) -> dict[str, object]:
+    """What a class has of its own, then what it inherits from a class of its package."""
+    package = found.__module__.rpartition(".")[0]
+    members: dict[str, object] = {}
+    for base in found.__mro__:
+        if base.__module__.rpartition(".")[0] == package:
+            members = {**members, **{name: one for name, one in vars(base).items() if name not in members}}
+    return members
 
 
 def _classes(module: object) -> list[type]:

@@ -85,7 +85,7 @@ def _tell(compiler: ModuleType) -> None:
         skipped.update(_files())
         _wrap(compiler, _CAREFUL)
     except Exception:
-        _wrap(compiler, tuple(name for name, one in vars(Run).items() if name[0] != "_" and callable(one)))
+        _wrap(compiler, tuple(name for name in dir(Run) if name[0] != "_" and callable(getattr(Run, name))))
 
 
 def _wrap(compiler: ModuleType, names: tuple[str, ...]) -> None:

@@ -70,6 +70,15 @@ def last_lines(error: BaseException) -> str:
     return "\n".join(text.rstrip().splitlines()[-TRACEBACK_LINES:])
 
 
+def how_it_ended(error: BaseException | None) -> tuple[str, str | None]:
+    """The state of a run whose block was left with this exception, and what went wrong."""
+    if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
+        return "finished", None
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", "KeyboardInterrupt"
+    return "failed", last_lines(error)
+
+
 def _install() -> None:
     atexit.register(_at_exit)
     os.register_at_fork(after_in_child=_in_child)

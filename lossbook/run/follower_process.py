@@ -10,11 +10,15 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from lossbook.processes import process_start
 from lossbook.run.handover import BEHIND_SECONDS, Handover, HandoverFolder, Unshared, hand_over, handover_folder
 from lossbook.run.messages import say_once
 from lossbook.start import python_command
+
+if TYPE_CHECKING:
+    from lossbook.run.distributed import Launch
 
 _Action = tuple[int, int, str, int, int] | tuple[int, int, int]
 #: Followers that this process has started, until their exit status was asked for.
@@ -25,6 +29,36 @@ _ended: dict[int, int] = {}
 _on_their_own: set[str] = set()
 _told: set[str] = set()
 _LATER = "`lossbook seal` does its work later"
+
+
+class RunFollower:
+    """The follower of one run that this process writes, from the run's beginning to its end."""
+
+    def __init__(self) -> None:
+        self._rank: int | None = None  # of the run that was handed over
+        self._say_ended: Callable[[], None] | None = None
+
+    def begin(self, run_path: str, *, attempt: int, launch: Launch) -> None:
+        """Hand the run over where this process leads on its node; elsewhere let the follower know of this rank."""
+        if launch.rank > 0:
+            self._say_ended = announce_rank(run_path, attempt=attempt, rank=launch.rank)
+        if launch.local_rank != 0:
+            return
+        self._rank = launch.rank
+        start_follower(run_path, attempt=attempt, rank=launch.rank)
+
+    def look_after(self, run_path: str, *, attempt: int) -> str | None:
+        """As `look_after_follower`; None where the run was not handed over by this process."""
+        return None if self._rank is None else look_after_follower(run_path, attempt=attempt, rank=self._rank)
+
+    def end(self) -> None:
+        """The run has said how it ended: this process may end in any way."""
+        if self._say_ended is not None:
+            self._say_ended()
+
+    def leave_to_parent(self) -> None:
+        """In a child process: the follower is the parent's to look after."""
+        self._rank = self._say_ended = None
 
 
 def start_follower(run_path: str, *, attempt: int, rank: int, pid: int | None = None) -> None:

@@ -1,14 +1,13 @@
 """`Run`: what a training script holds. `log()` costs microseconds and never raises.
 
-A scalar row goes from `Run.log` to `Journal.append` to the disk. Everything else here happens rarely. A name that is
-not here is looked up among W&B's words, in `lossbook.compat.wandb`, which is loaded only then.
+A scalar row goes from `Run.log` to `Journal.append` to the disk. Everything else here happens rarely; `events` has
+what a training says besides. A name that is not here is looked up among W&B's words, in `lossbook.compat.wandb`,
+which is loaded only then.
 """
 
 from __future__ import annotations
 
-import os
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from types import TracebackType
@@ -18,7 +17,7 @@ from lossbook.handlers import is_of_handler
 from lossbook.journal import AttemptRow, Journal, NotPlain
 from lossbook.json_shapes import JsonObject
 from lossbook.lazy import shown_by
-from lossbook.paths import RunFolder, absolute_path
+from lossbook.paths import RunFolder
 from lossbook.redaction import mask_config, mask_text
 from lossbook.run import exit_hooks
 from lossbook.run.allocator import AllocatorWatch, has_gpu_build
@@ -27,7 +26,8 @@ from lossbook.run.console_choice import start_console
 from lossbook.run.create import Started, begin_child, begin_disabled
 from lossbook.run.descriptor_console import DescriptorConsole
 from lossbook.run.distributed import Launch
-from lossbook.run.follower_process import announce_rank, look_after_follower, start_follower
+from lossbook.run.events import RunEvents
+from lossbook.run.follower_process import RunFollower
 from lossbook.run.mapping import RecordedMapping, plain_summary
 from lossbook.run.messages import say
 from lossbook.run.plain_values import plain, plain_object
@@ -37,11 +37,9 @@ from lossbook.run.text import describe, shown, text_of
 from lossbook.run_info import RunInfo, edit_run_info, read_run_info
 
 STATES = ("finished", "failed", "interrupted", "killed", "preempted")
-GOALS = ("minimize", "maximize")
-LEVELS = ("info", "warning", "error")
 
 
-class Run:
+class Run(RunEvents):
     """A run that is being written. Made by `lossbook.init()`.
 
     Attributes:
@@ -54,6 +52,7 @@ class Run:
     """
 
     def __init__(self, started: Started, *, mode: str | None = None, console: str = "auto") -> None:
+        super().__init__()
         info = started.info
         self._info = info
         self.id: str = info.id
@@ -65,7 +64,6 @@ class Run:
         self._rank = started.journal.rank
         self._finished = False
         self._warned: set[str] = set()
-        self._alerts: dict[str, float] = {}  # by title: when the last one was recorded, on the monotonic clock
         self._rows = RowWriter(self.warn, self._write_late)
         self._allocator: AllocatorWatch | None = None
         self._late = started.late
@@ -83,8 +81,7 @@ class Run:
         # Re-entrant: SIGTERM may come while the run is being ended, and its handler ends the run.
         self._lock = threading.RLock()
         self._is_child = False
-        self._followed_rank: int | None = None
-        self._say_ended: Callable[[], None] | None = None
+        self._follower = RunFollower()
         # Rank 0's scalars are the run's; the other ranks write what is asked of every rank.
         self._append = self._append_of_rank()
         self.config = RecordedMapping(info.config, self._record_config)
@@ -300,19 +297,11 @@ class Run:
 
         On a node's other ranks than the one that leads there, the follower only notices it when their process is killed.
         """
-        rank = launch.rank
-        if rank > 0:
-            self._say_ended = announce_rank(self.path, attempt=self.attempt, rank=rank)
-        if launch.local_rank != 0:
-            return
-        self._followed_rank = rank
-        start_follower(self.path, attempt=self.attempt, rank=rank)
+        self._follower.begin(self.path, attempt=self.attempt, launch=launch)
 
     def _look_after_follower(self) -> None:
         """Say it when the follower could not go on; the run's problems tell it too."""
-        if self._followed_rank is None or self._is_child:
-            return
-        problem = look_after_follower(self.path, attempt=self.attempt, rank=self._followed_rank)
+        problem = self._follower.look_after(self.path, attempt=self.attempt)
         if problem is not None:
             say(problem)
             self.record_event("warning", {"message": problem, "unfollowed": True})
@@ -344,95 +333,6 @@ class Run:
         return self._journal.step + 1
 
     # -- what is not a row of scalars -----------------------------------------------------------------------------
-
-    def define_metric(
-        self,
-        name: str,
-        step_metric: str | None = None,
-        step_sync: bool | None = None,
-        hidden: bool | None = None,
-        summary: str | None = None,
-        *,
-        x: str | None = None,
-        goal: str | None = None,
-        unit: str | None = None,
-        role: str | None = None,
-        overwrite: bool | None = None,
-    ) -> None:
-        """Say how a metric is to be read.
-
-        Args:
-            name: a key, or a pattern such as "val/*".
-            x: the metric or axis to draw it against.
-            goal: "minimize" or "maximize": which of two runs is better.
-            unit: what to write behind its numbers.
-            role: "step_time", "speed", "train_loss", "val_loss" or "test_loss", where its name does not tell: the
-                diagnosis compares ranks by what is a step's time, and watches what is the training loss.
-            step_metric: W&B's name of `x`.
-            summary, hidden: for the W&B mirror: which of "min", "max", "mean", "last" its pages show; of our own
-                every metric has all of them.
-            step_sync, overwrite: taken as W&B takes them, without a meaning here.
-        """
-        if goal is not None and goal not in GOALS:
-            self.warn("goal", f"goal={shown(goal)} is not known: use one of {', '.join(GOALS)}")
-            goal = None
-        if role is not None:
-            from lossbook.metrics import DEFINABLE_ROLES
-
-            if role not in DEFINABLE_ROLES:
-                self.warn("role", f"role={shown(role)} is not known: use one of {', '.join(DEFINABLE_ROLES)}")
-                role = None
-        x = x if x is not None or step_metric is None else text_of(step_metric)
-        said: dict[str, str | bool | None] = {
-            "pattern": text_of(name),
-            "x": x,
-            "goal": goal,
-            "unit": unit,
-            "role": role,
-        }
-        said |= {"summary": summary, "hidden": hidden}
-        self.record_event("define", {key: part for key, part in said.items() if part is not None})
-
-    def alert(self, title: str, text: str = "", level: str | None = "warning", wait_duration: object = None) -> None:
-        """Record an alert; followers carry it to where alerts go.
-
-        Args:
-            level: "info", "warning" or "error".
-            wait_duration: seconds or a `timedelta` in which no second alert of that title is recorded.
-        """
-        if self._is_too_soon(text_of(title), wait_duration):
-            return
-        level = text_of(level or "warning").lower().replace("warn", "warning").replace("warninging", "warning")
-        if level not in LEVELS:
-            self.warn("level", f"level={shown(level)} is not known: use one of {', '.join(LEVELS)}")
-            level = "warning"
-        self.record_event(
-            "alert", {"title": text_of(title), "text": text_of(text), "level": level}, step=self.last_step
-        )
-
-    def _is_too_soon(self, title: str, wait_duration: object) -> bool:
-        """Whether the last alert of that title is not so long ago: seconds, or a `timedelta`."""
-        convert = getattr(wait_duration, "total_seconds", None)
-        seconds = convert() if callable(convert) else wait_duration
-        now = time.monotonic()
-        last = self._alerts.get(title)
-        if last is not None and isinstance(seconds, (int, float)) and now - last < seconds:
-            return True
-        self._alerts[title] = now
-        return False
-
-    def checkpoint(self, path: object, *, step: int | None = None, is_best: bool = False) -> None:
-        """Mark on the curves that a checkpoint was written at `step` (None: the last one)."""
-        where = absolute_path(os.fsdecode(path)) if isinstance(path, (str, os.PathLike)) else text_of(path)
-        self.record_event("checkpoint", {"path": where, "is_best": bool(is_best)}, step=self._step_or_last(step))
-
-    def stage(self, name: str, *, step: int | None = None) -> None:
-        """Mark on the curves that another stage of training begins at `step` (None: the last one)."""
-        self.record_event("stage", {"name": text_of(name)}, step=self._step_or_last(step))
-
-    def note(self, text: str) -> None:
-        """Record a note at the current step."""
-        self.record_event("note", {"text": text_of(text)}, step=self.last_step)
 
     @property
     def last_step(self) -> int | None:
@@ -597,8 +497,7 @@ class Run:
     def _be_forgotten(self) -> None:
         """The process may end now in any way: the run has ended."""
         exit_hooks.forget(self)
-        if self._say_ended is not None:
-            self._say_ended()
+        self._follower.end()
 
     def _after_finish(self, metrics: dict[str, float], step: int | None) -> None:
         raise NotPlain
@@ -609,12 +508,7 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
-            self.end("finished", None)
-        elif isinstance(error, KeyboardInterrupt):
-            self.end("interrupted", "KeyboardInterrupt")
-        else:
-            self.end("failed", exit_hooks.last_lines(error))
+        self.end(*exit_hooks.how_it_ended(error))
 
     def live_chart(self, *keys: str, x: str = "step", every_seconds: float = 1.0) -> Any:
         """Show a chart below a notebook's cell that follows the training.
@@ -660,7 +554,7 @@ class Run:
         """Log from now on as a child process of the one that began the run."""
         self._lock = threading.RLock()
         self._is_child = True
-        self._say_ended = None
+        self._follower.leave_to_parent()
         self._rows.forget()
         self._allocator = None
         if self._console is not None:
