@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from lossbook.handlers import is_of_handler
@@ -25,7 +26,7 @@ from lossbook.paths import RunFolder, SegmentName, make_folder
 UNUSABLE = frozenset((errno.ESTALE, errno.EBADF))
 
 
-class CurrentSegment(Gate):
+class CurrentSegment(Gate, ABC):
     """What a writer inherits from that keeps one file of the run open.
 
     Args:
@@ -87,9 +88,9 @@ class CurrentSegment(Gate):
         """Have a file of the run flushed with the next `sync()`; `path` is relative to the run's folder."""
         self._unflushed.note(path)
 
+    @abstractmethod
     def _turn_over(self) -> bool:
         """Begin the next segment; when that fails the current one goes on (False when there is none)."""
-        raise NotImplementedError
 
     def _know_file(self) -> None:
         """Note which file this is, to know it again."""
