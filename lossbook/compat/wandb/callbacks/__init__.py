@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from lossbook.run import Run, current_run, say_once
+from lossbook.run import Run, Table, current_run, say_once
 
 
 def run_for(callback: str) -> Run | None:
@@ -26,3 +29,17 @@ def settings_of(values: Mapping[str, object]) -> dict[str, object]:
         for key, value in values.items()
         if not key.startswith("_") and not hasattr(value, "detach")
     }
+
+
+def log_importance(run: Run, scores: Iterable[tuple[str, float]]) -> None:
+    """Log which features matter, and how much, as the table of that name of W&B's."""
+    table = Table(columns=["Feature", "Importance"], data=[[feature, score] for feature, score in scores])
+    run.log({"Feature Importance_table": table})
+
+
+def keep_model(run: Run, model: Any, file_name: str, artifact: str) -> None:
+    """Keep as an artifact what the model's `save_model` writes into a file of that name."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, file_name)
+        model.save_model(path)
+        run.log_artifact(path, name=artifact, type="model")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from typing import Any
 
 import catboost  # noqa: F401  # whoever has it not is told so once, in place of this module
 
-from lossbook.compat.wandb.callbacks import run_for
+from lossbook.compat.wandb.callbacks import keep_model, log_importance, run_for
 from lossbook.integrations import harmless
-from lossbook.run import Table
 
 __all__ = ["WandbCallback", "log_summary"]
 
@@ -52,12 +49,6 @@ def log_summary(
     }
     run.summary.update({"best_iteration": model.get_best_iteration(), **best})
     if log_feature_importance:
-        rows = [
-            [name, float(much)] for name, much in zip(model.feature_names_, model.feature_importances_, strict=True)
-        ]
-        run.log({"Feature Importance_table": Table(columns=["Feature", "Importance"], data=rows)})
+        log_importance(run, zip(model.feature_names_, map(float, model.feature_importances_), strict=True))
     if save_model_checkpoint:
-        with tempfile.TemporaryDirectory() as folder:
-            path = os.path.join(folder, "model.cbm")
-            model.save_model(path)
-            run.log_artifact(path, name=f"model_{run.id}", type="model")
+        keep_model(run, model, "model.cbm", f"model_{run.id}")

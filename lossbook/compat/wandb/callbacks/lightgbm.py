@@ -7,9 +7,8 @@ from typing import Any
 
 import lightgbm  # noqa: F401  # whoever has it not is told so once, in place of this module
 
-from lossbook.compat.wandb.callbacks import run_for
+from lossbook.compat.wandb.callbacks import keep_model, log_importance, run_for
 from lossbook.integrations import harmless
-from lossbook.run import Table
 
 __all__ = ["log_summary", "wandb_callback"]
 
@@ -48,13 +47,6 @@ def log_summary(model: Any, feature_importance: bool = True, save_model_checkpoi
     }
     run.summary.update({"best_iteration": model.best_iteration, **best})
     if feature_importance:
-        rows = [[name, int(much)] for name, much in zip(model.feature_name(), model.feature_importance(), strict=True)]
-        run.log({"Feature Importance_table": Table(columns=["Feature", "Importance"], data=rows)})
+        log_importance(run, zip(model.feature_name(), map(int, model.feature_importance()), strict=True))
     if save_model_checkpoint:
-        import os
-        import tempfile
-
-        with tempfile.TemporaryDirectory() as folder:
-            path = os.path.join(folder, "model.txt")
-            model.save_model(path)
-            run.log_artifact(path, name=f"model_{run.id}", type="model")
+        keep_model(run, model, "model.txt", f"model_{run.id}")

@@ -7,9 +7,8 @@ from typing import Any
 
 from xgboost.callback import TrainingCallback
 
-from lossbook.compat.wandb.callbacks import run_for
+from lossbook.compat.wandb.callbacks import keep_model, log_importance, run_for
 from lossbook.integrations import harmless
-from lossbook.run import Run, Table
 
 __all__ = ["WandbCallback", "wandb_callback"]
 
@@ -75,24 +74,12 @@ class WandbCallback(TrainingCallback):  # type: ignore[misc]
         if (run := run_for("WandbCallback")) is None:
             return
         if self.log_model:
-            _keep_model(run, model)
+            keep_model(run, model, f"{run.id}_model.json", f"{run.id}_model.json")
         if self.log_feature_importance:
-            scores = model.get_score(importance_type=self.importance_type)
-            rows = [[feature, score] for feature, score in scores.items()]
-            run.log({"Feature Importance_table": Table(columns=["Feature", "Importance"], data=rows)})
+            log_importance(run, model.get_score(importance_type=self.importance_type).items())
         if model.attr("best_score") is not None:
             best = {"best_score": float(model.attr("best_score")), "best_iteration": int(model.attr("best_iteration"))}
             run.log(best)
-
-
-def _keep_model(run: Run, model: Any) -> None:
-    import os
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, f"{run.id}_model.json")
-        model.save_model(path)
-        run.log_artifact(path, name=f"{run.id}_model.json", type="model")
 
 
 def wandb_callback() -> WandbCallback:
