@@ -7,7 +7,6 @@ import csv
 import io
 import json
 import os
-import pty
 import re
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pseudo_terminal import run_on_a_terminal
 from waiting import ends_after
 
 import lossbook
@@ -272,26 +272,6 @@ def is_formula(cell: str) -> bool:
     return False
 
 
-def shown_on_a_terminal(words: list[str]) -> bytes:
-    """What a command writes where its output and its errors are a terminal."""
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-c", "import lossbook.cli; raise SystemExit(lossbook.cli.main())", *words]
-    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as process:
-        os.close(theirs)
-        said = b""
-        while True:
-            try:
-                piece = os.read(ours, 65536)
-            except OSError:  # nobody holds the other end any more
-                break
-            if not piece:
-                break
-            said += piece
-    os.close(ours)
-    assert process.returncode in (0, 1)
-    return said
-
-
 @pytest.fixture
 def steering(tmp_path: Path) -> Path:
     """A store with a run whose every text would steer a terminal."""
@@ -321,7 +301,9 @@ def steering(tmp_path: Path) -> Path:
     ids=lambda words: " ".join(words)[:20].encode("ascii", "replace").decode(),
 )  # fmt: skip
 def test_nothing_that_a_run_says_steers_the_terminal(steering: Path, words: list[str]) -> None:
-    said = shown_on_a_terminal([*words, "--store", str(steering)])
+    command = [sys.executable, "-c", "import lossbook.cli; raise SystemExit(lossbook.cli.main())", *words]
+    status, said = run_on_a_terminal([*command, "--store", str(steering)])
+    assert status in (0, 1)
     text = said.decode("utf-8", "replace")
     ours = re.sub(r"\x1b\[[0-9;]*m", "", text).replace("\r\n", "\n")
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", ours)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import shutil
 import signal
 import subprocess
@@ -13,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pseudo_terminal import run_on_a_terminal
 from recorded import Command
 
 FindId = Callable[[str], str]
@@ -214,22 +214,9 @@ def test_ls_loads_neither_duckdb_nor_numpy(store: Path) -> None:
 
 def on_a_terminal(arguments: list[str], columns: int = 80) -> str:
     """Run the command on a pseudo terminal and return what it wrote there."""
-    main_end, terminal = pty.openpty()
     environment = {**os.environ, "COLUMNS": str(columns), "LINES": "40", "TERM": "xterm"}
     environment.pop("NO_COLOR", None)
-    child = subprocess.Popen([*LOSSBOOK, *arguments], stdout=terminal, stderr=terminal, env=environment, close_fds=True)
-    os.close(terminal)
-    written = b""
-    while True:
-        try:
-            piece = os.read(main_end, 65536)
-        except OSError:  # Linux says EIO when the other end has gone.
-            break
-        if not piece:
-            break
-        written += piece
-    os.close(main_end)
-    child.wait(timeout=20)
+    _, written = run_on_a_terminal([*LOSSBOOK, *arguments], environment=environment)
     return written.decode().replace("\r\n", "\n")
 
 

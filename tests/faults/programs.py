@@ -42,7 +42,7 @@ def begin(
     """
     script = store.parent / f"program-{os.urandom(3).hex()}.py"
     script.write_text(PREAMBLE + textwrap.dedent(code))
-    path = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
+    path = os.pathsep.join(filter(None, (str(REPOSITORY), str(REPOSITORY / "tests"), os.environ.get("PYTHONPATH"))))
     return subprocess.Popen(
         [*before, sys.executable, *prefix, str(script), str(store), *map(str, arguments)],
         text=True,

@@ -172,6 +172,7 @@ def test_finish_gives_the_descriptors_back_as_they_were(store: Path) -> None:
     ended = run(
         PROGRAM
         + """
+from waiting import wait_until
 def state():
     return [(one.fileno(), os.readlink(f"/proc/self/fd/{one.fileno()}"), one.line_buffering, os.get_inheritable(one.fileno()),
              one.isatty()) for one in (sys.stdout, sys.stderr)]
@@ -183,15 +184,12 @@ for number in range(3):
     assert state() != before
     subprocess.run(["echo", f"run {number}"])
     if number != 1:
+        # The other process passes on the first and the last; the second may be over before.
         kept = os.path.join(run.path, "console", "r0.log")
-        while not os.path.exists(kept) or not os.path.getsize(kept):
-            time.sleep(0.01)  # polls: the other process passes on the first and the last; the second may be over before
+        wait_until(lambda: os.path.exists(kept) and os.path.getsize(kept))
     run.finish()
     assert state() == before, state()
-    deadline = time.monotonic() + 30
-    while len(os.listdir("/proc/self/fd")) != open_before and time.monotonic() < deadline:
-        time.sleep(0.01)  # polls: the other process ends
-    assert len(os.listdir("/proc/self/fd")) == open_before
+    wait_until(lambda: len(os.listdir("/proc/self/fd")) == open_before, 30)
 """,
         store,
     )

@@ -125,13 +125,13 @@ run.log({"loss": 3})
 
 
 def test_ctrl_c_interrupts_the_run(store: Path) -> None:
-    done = run(LOG_THREE + "os.kill(os.getpid(), signal.SIGINT); time.sleep(60)  # never slept out", store)
+    done = run(LOG_THREE + "os.kill(os.getpid(), signal.SIGINT); signal.pause()", store)
     assert done.returncode == -signal.SIGINT
     assert recorded(only_run(store)).state == "interrupted"
 
 
 def test_sigterm_kills_the_run_and_the_process_still_dies_of_it(store: Path) -> None:
-    terminate_when_ready(LOG_THREE + 'print("ready", flush=True); time.sleep(60)  # until a signal', store)
+    terminate_when_ready(LOG_THREE + 'print("ready", flush=True); signal.pause()', store)
     found = recorded(only_run(store))
     assert (found.state, found.error) == ("killed", "ended by SIGTERM")
 
@@ -173,7 +173,7 @@ def test_sigterm_shortly_before_a_time_limit_and_in_a_pod_says_so() -> None:
         ('raise ValueError("the other node is gone")', "preempted"),
         ("os.kill(os.getpid(), signal.SIGTERM)", "preempted"),
         ("os.kill(os.getpid(), signal.SIGKILL)", "preempted"),
-        ("os.kill(os.getpid(), signal.SIGINT); time.sleep(60)  # never slept out", "interrupted"),
+        ("os.kill(os.getpid(), signal.SIGINT); signal.pause()", "interrupted"),
     ],
 )
 def test_a_run_that_says_that_it_is_preempted_was_unless_it_finishes(store: Path, end: str, state: str) -> None:
@@ -232,6 +232,7 @@ def test_sigterm_ends_a_process_that_hangs_in_a_library_and_its_run_is_killed(st
 def test_sigterm_ends_a_forked_child_as_ever_and_not_the_run(store: Path) -> None:
     code = """
         from pathlib import Path
+        from waiting import wait_until
         run = lossbook.init(store=store, project="p", console=False)
         ready, tell = os.pipe()
         child = os.fork()
@@ -242,8 +243,8 @@ def test_sigterm_ends_a_forked_child_as_ever_and_not_the_run(store: Path) -> Non
             pause()
         assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
         os.read(ready, 1)
-        while Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] != "S":
-            time.sleep(0.01)  # polls: the child comes to rest in the library
+        # The child comes to rest in the library.
+        wait_until(lambda: Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "S")
         os.kill(child, signal.SIGTERM)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
         time.sleep(3)  # nothing shall happen in it: it is longer than a main thread may take to its handler

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import shutil
 import signal
 import sqlite3
@@ -16,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from pseudo_terminal import run_on_a_terminal
 
 import lossbook
 from lossbook.cli import main
@@ -23,7 +22,6 @@ from lossbook.cli.progress import RunsProgress
 from lossbook.follower import Delivery
 from lossbook.paths import RunFolder
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 STEPS = 20
 RUNS = 40
 
@@ -33,15 +31,8 @@ pytest.importorskip("tensorboard")
 
 
 @pytest.fixture(autouse=True)
-def _somewhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.startswith(("WANDB", "TRACKIO", "MLFLOW")):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+def _somewhere_else(own_trackers: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOSSBOOK_STORE", str(tmp_path / "store"))
-    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
 
 
 def record(count: int) -> list[Path]:
@@ -286,24 +277,6 @@ def test_export_delivers_to_trackers_as_sync_does(capsys: pytest.CaptureFixture[
     assert "leave --keys out" in capsys.readouterr().err
 
 
-def on_a_terminal(*words: str) -> str:
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(command(*words), stdin=theirs, stdout=subprocess.DEVNULL, stderr=theirs) as process:
-        os.close(theirs)
-        said = b""
-        while True:
-            try:
-                piece = os.read(ours, 65536)
-            except OSError:  # nobody holds the other end any more
-                break
-            if not piece:
-                break
-            said += piece
-    os.close(ours)
-    assert process.returncode == 0
-    return said.decode()
-
-
 @pytest.mark.parametrize(
     "words",
     [("sync", "--all", "--to", "tensorboard"), ("export", "--all", "--parquet", "data")],
@@ -311,7 +284,9 @@ def on_a_terminal(*words: str) -> str:
 )
 def test_a_terminal_shows_how_many_runs_are_done_and_the_time_left(words: tuple[str, ...]) -> None:
     record(RUNS)
-    shown = on_a_terminal(*words)
+    status, said = run_on_a_terminal(command(*words), output=False)
+    assert status == 0
+    shown = said.decode()
     assert f" of {RUNS} runs " in shown
     assert "s left" in shown
 

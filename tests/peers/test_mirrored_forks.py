@@ -6,7 +6,6 @@ The trackers are the real ones.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -24,7 +23,6 @@ from lossbook.follower.deliver import is_complete
 from lossbook.paths import RunFolder
 from lossbook.storage import seal_run
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 Points = list[tuple[int, float]]
 
 for _library in ("wandb", "trackio", "tensorboard", "mlflow"):
@@ -32,17 +30,8 @@ for _library in ("wandb", "trackio", "tensorboard", "mlflow"):
 
 
 @pytest.fixture(autouse=True)
-def _somewhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A home, a working directory and trackers of the test's own."""
-    for name in list(os.environ):
-        if name.startswith(("WANDB", "TRACKIO", "MLFLOW")):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
-    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+def _somewhere_else(own_trackers: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     monkeypatch.setenv("LOSSBOOK_FOLLOWER", "off")
     monkeypatch.setenv("LOSSBOOK_STORE", str(tmp_path / "store"))
 

@@ -50,16 +50,8 @@ run.finish()
 
 
 @pytest.fixture(autouse=True)
-def _somewhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A home, a working directory and a Trackio of the test's own; nobody is logged in at W&B."""
-    for name in list(os.environ):
-        if name.startswith(("WANDB", "TRACKIO", "MLFLOW")):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
-    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+def _somewhere_else(own_trackers: None) -> Iterator[None]:
+    """No training outlives its test."""
     yield
     while Training.begun:
         training = Training.begun.pop()
