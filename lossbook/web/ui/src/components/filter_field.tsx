@@ -47,10 +47,12 @@ export function FilterField() {
     const element = field.current!;
     const from = open?.from ?? element.value.length;
     const written = `${element.value.slice(0, from)}${quoteName(name)} `;
-    type(written + element.value.slice(element.selectionStart ?? element.value.length).trimStart());
-    setOpen(null);
+    // At once, not with the next frame: whoever goes on typing writes behind the name.
+    element.value = written + element.value.slice(element.selectionStart ?? element.value.length).trimStart();
+    element.setSelectionRange(written.length, written.length);
     element.focus();
-    requestAnimationFrame(() => element.setSelectionRange(written.length, written.length));
+    type(element.value);
+    setOpen(null);
   };
   const onKeyDown = (event: KeyboardEvent): void => {
     if (open !== null && (event.key === "ArrowDown" || event.key === "ArrowUp")) {
