@@ -102,6 +102,7 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def sealed(team: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same store after the live run has ended, with every journal sealed."""
+    lossbook.finish()  # whichever test asked first
     folder = tmp_path_factory.mktemp("sealed")
     shutil.copytree(team / "lossbook-runs", folder / "lossbook-runs")
     with pytest.MonkeyPatch.context() as patch:
